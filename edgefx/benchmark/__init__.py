@@ -1,0 +1,1 @@
+"""How fast an artifact runs, measured in processes of its own."""

@@ -1,0 +1,1 @@
+"""Where latency is measured; the host is the first device."""

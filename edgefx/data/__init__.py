@@ -1,0 +1,1 @@
+"""From folders of images to the identical tensors that every runtime is fed."""

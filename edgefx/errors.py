@@ -1,0 +1,99 @@
+"""Every user-facing error: what happened, where, what to do, and the exit code.
+
+Raise these from any room; only `edgefx.cli` prints them. An exception that is not an `EdgefxError` is a
+bug in edgefx and exits with 70.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Process exit codes; part of the command line's contract."""
+
+    OK = 0
+    GATE_FAILED = 1
+    USAGE = 2
+    MISSING_DEPENDENCY = 3
+    STAGE_FAILED = 4
+    BUG = 70
+    INTERRUPTED = 130
+
+
+class EdgefxError(Exception):
+    """Base of all errors a user can cause or cure.
+
+    Args:
+        message: What went wrong and where, one sentence without a final full stop.
+        hint: What to do about it; may be empty.
+        details: Further lines (for example the names of corrupt files).
+    """
+
+    exit_code = ExitCode.STAGE_FAILED
+
+    def __init__(self, message: str, *, hint: str = "", details: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = tuple(details)
+
+
+class UsageError(EdgefxError):
+    """An option, argument or recipe that cannot be carried out as given."""
+
+    exit_code = ExitCode.USAGE
+
+
+class UnknownNameError(UsageError):
+    """A target, model or option value that does not exist; names the nearest one."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
+        known = list(known)
+        close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+        suggestion = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+        super().__init__(f"unknown {kind} '{name}'", hint=f"{suggestion} {hint}".strip())
+        self.name = name
+
+
+class OutputError(UsageError):
+    """The output folder cannot be written."""
+
+
+class MissingDependencyError(EdgefxError):
+    """A package or tool that a target needs is absent."""
+
+    exit_code = ExitCode.MISSING_DEPENDENCY
+
+    def __init__(self, package: str, *, needed_for: str, requirement: str | None = None) -> None:
+        super().__init__(
+            f"{needed_for} needs the package '{package}', which cannot be imported",
+            hint=f"run: pip install '{requirement or package}'",
+        )
+        self.package = package
+
+
+class ModelError(EdgefxError):
+    """A model file that cannot be loaded, or a model that edgefx cannot compile."""
+
+
+class DataError(EdgefxError):
+    """An image folder that cannot be used: missing, empty, corrupt, wrongly labelled or out of range."""
+
+
+class ConversionError(EdgefxError):
+    """A converter or quantizer refused the graph, or wrote something else than was asked for."""
+
+
+class ArtifactError(EdgefxError):
+    """An artifact file that cannot be read or run."""
+
+
+class BenchmarkError(EdgefxError):
+    """A latency worker that died or did not answer."""
+
+
+class DiskFullError(EdgefxError):
+    """No space left where the output or the temporary files go."""

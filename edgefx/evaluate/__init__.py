@@ -1,0 +1,1 @@
+"""What an artifact lost: paired accuracy against the float baseline."""

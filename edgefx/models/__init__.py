@@ -1,0 +1,1 @@
+"""From a zoo name or a file to the deployable (canonical) graph."""

@@ -1,0 +1,1 @@
+"""Ranges and corrections that make INT8 work on EfficientNet."""

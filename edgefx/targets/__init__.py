@@ -1,0 +1,120 @@
+"""The table of targets, and how to get at a runtime's module without importing the others.
+
+To add a target: one row here, one module with the four functions of `edgefx.types.Target`, one subclass of
+the contract test. Listing the table imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from edgefx.errors import ArtifactError, UnknownNameError
+from edgefx.types import IoDtype, Precision, Runtime, Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetRow:
+    """One row of the table: everything that can be said of a target without importing its runtime."""
+
+    runtime: Runtime
+    precision: Precision
+    module: str
+    suffix: str
+    packages: tuple[str, ...]
+    summary: str
+    io_dtypes: tuple[IoDtype, ...] = (IoDtype.FLOAT32,)  # allowed; the first is the default
+
+    @property
+    def name(self) -> str:
+        """`<runtime>-<precision>`."""
+        return f"{self.runtime}-{self.precision}"
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether activation ranges must come from images."""
+        return self.precision in (Precision.INT8, Precision.INT16X8)
+
+
+_INTEGER_IO = (IoDtype.UINT8, IoDtype.INT8, IoDtype.FLOAT32)
+_FLOAT_IO = (IoDtype.FLOAT32, IoDtype.UINT8, IoDtype.INT8)
+
+
+def _row(
+    runtime: Runtime, precision: Precision, summary: str, io_dtypes: tuple[IoDtype, ...] = (IoDtype.FLOAT32,)
+) -> TargetRow:
+    suffix, packages = {
+        Runtime.TFLITE: (".tflite", ("tensorflow", "ai_edge_litert", "ai_edge_quantizer")),
+        Runtime.ONNX: (".onnx", ("tensorflow", "tf2onnx", "onnx", "onnxruntime")),
+        Runtime.OPENVINO: (".xml", ("tensorflow", "openvino", "nncf")),
+    }[runtime]
+    return TargetRow(
+        runtime=runtime,
+        precision=precision,
+        module=f"edgefx.targets.{runtime}",
+        suffix=suffix,
+        packages=packages,
+        summary=summary,
+        io_dtypes=io_dtypes,
+    )
+
+
+TARGETS: dict[str, TargetRow] = {
+    row.name: row
+    for row in (
+        _row(Runtime.TFLITE, Precision.FLOAT32, "LiteRT, float32"),
+        _row(Runtime.TFLITE, Precision.FLOAT16, "LiteRT, float16 weights, computes in float32"),
+        _row(Runtime.TFLITE, Precision.DYNAMIC, "LiteRT, INT8 weights, activations quantized at run time"),
+        _row(Runtime.TFLITE, Precision.INT8, "LiteRT, fully integer, for CPUs, NPUs and MCUs", _INTEGER_IO),
+        _row(Runtime.TFLITE, Precision.INT16X8, "LiteRT, INT8 weights, INT16 activations"),
+        _row(Runtime.ONNX, Precision.FLOAT32, "ONNX Runtime, float32"),
+        _row(Runtime.ONNX, Precision.FLOAT16, "ONNX Runtime, float16"),
+        _row(
+            Runtime.ONNX, Precision.DYNAMIC, "ONNX Runtime, INT8 weights, activations quantized at run time"
+        ),
+        _row(Runtime.ONNX, Precision.INT8, "ONNX Runtime, QDQ with calibrated ranges", _FLOAT_IO),
+        _row(Runtime.OPENVINO, Precision.FLOAT32, "OpenVINO IR, float32"),
+        _row(Runtime.OPENVINO, Precision.FLOAT16, "OpenVINO IR, float16 weights"),
+        _row(Runtime.OPENVINO, Precision.INT8, "OpenVINO IR, INT8 through NNCF", _FLOAT_IO),
+    )
+}
+
+
+def select(patterns: Iterable[str]) -> tuple[TargetRow, ...]:
+    """Resolve names, comma lists and globs to table rows, in table order, without repeats.
+
+    Raises:
+        UnknownNameError: A name or a glob that matches no target.
+    """
+    wanted: set[str] = set()
+    for pattern in (part.strip() for text in patterns for part in text.split(",")):
+        if not pattern:
+            continue
+        matches = fnmatch.filter(TARGETS, pattern.lower())
+        if not matches:
+            raise UnknownNameError("target", pattern, TARGETS, hint="(list them with: edgefx targets)")
+        wanted.update(matches)
+    return tuple(row for name, row in TARGETS.items() if name in wanted)
+
+
+def load(row: TargetRow) -> Target:
+    """Import the module behind a row."""
+    return cast("Target", import_module(row.module))
+
+
+def for_artifact(path: Path) -> Target:
+    """Return the runtime module that reads `path`, by its suffix.
+
+    Raises:
+        ArtifactError: No runtime reads such a file.
+    """
+    for row in TARGETS.values():
+        if path.suffix == row.suffix:
+            return load(row)
+    raise ArtifactError(
+        f"{path}: not an artifact edgefx can open", hint="expected a .tflite, .onnx or OpenVINO .xml file"
+    )

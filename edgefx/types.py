@@ -1,0 +1,564 @@
+"""The typed objects that all rooms share.
+
+Frozen dataclasses and enums only; nothing here imports more than the standard library, so that every
+command may import it. Units are part of the names: ``_ms`` milliseconds, ``_mb`` 10^6 bytes,
+``_pp`` percentage points, ``_s`` seconds. Shares and accuracies without a unit are fractions in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]  # [N, H, W, 3], raw RGB
+    Scores = NDArray[np.float32]  # [N, classes]: probabilities, or logits where the model ends in logits
+
+
+# --------------------------------------------------------------------------------------------- vocabulary
+
+
+class Runtime(StrEnum):
+    """An inference engine that an artifact is made for."""
+
+    TFLITE = "tflite"
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+
+
+class Precision(StrEnum):
+    """The number format asked for; what actually ran is reported beside it."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"  # weights stored as float16
+    DYNAMIC = "dynamic"  # INT8 weights, activations quantized per inference
+    INT8 = "int8"  # INT8 weights and activations, ranges from calibration
+    INT16X8 = "int16x8"  # INT8 weights, INT16 activations
+
+
+class IoDtype(StrEnum):
+    """Element type of the artifact's input and output tensors."""
+
+    FLOAT32 = "float32"
+    UINT8 = "uint8"
+    INT8 = "int8"
+
+
+class Resize(StrEnum):
+    """How an image of any shape becomes the model's H x W.
+
+    ``STRETCH`` ignores the aspect ratio, as ``keras.utils.image_dataset_from_directory`` does by default.
+    ``CROP`` scales the shorter side and cuts the centre. ``PAD`` scales the longer side and fills with black.
+    """
+
+    STRETCH = "stretch"
+    CROP = "crop"
+    PAD = "pad"
+
+
+class OutputKind(StrEnum):
+    """What the model's output means; also the name of an artifact's output tensor."""
+
+    PROBABILITIES = "probabilities"
+    LOGITS = "logits"
+
+
+class Stage(StrEnum):
+    """The steps of a compilation, in order."""
+
+    LOAD = "load"
+    CANONICALIZE = "canonicalize"
+    QUANTIZE = "quantize"
+    CONVERT = "convert"
+    EVALUATE = "evaluate"
+    BENCHMARK = "benchmark"
+    GATE = "gate"
+    REPORT = "report"
+
+
+# -------------------------------------------------------------------------------------------------- model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What the rest of edgefx needs to know of a classifier.
+
+    Attributes:
+        name: Zoo name, or the file's stem.
+        source: What was loaded: a zoo name with its weights, or the path given.
+        height: Input height in pixels.
+        width: Input width in pixels.
+        classes: Length of the output vector.
+        output: Whether the output is a distribution over the classes or logits.
+        pixel_range: The values that the model's own preprocessing expects; (0, 255) for Keras EfficientNets.
+        parameters: Trainable and frozen parameters of the model as loaded.
+        macs: Multiply-accumulates of one inference of the canonical graph (batch 1).
+        sha256: Hash of the model's content (file bytes, or architecture and weights for a zoo model).
+        class_names: Names by index where the model is known to carry them, else empty.
+    """
+
+    name: str
+    source: str
+    height: int
+    width: int
+    classes: int
+    output: OutputKind
+    parameters: int
+    macs: int
+    sha256: str
+    pixel_range: tuple[float, float] = (0.0, 255.0)
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerInfo:
+    """One layer of the canonical graph; the same name is used in every runtime's report."""
+
+    name: str
+    kind: str  # the Keras layer class, e.g. "Conv2D"
+    output_shape: tuple[int, ...]
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenGraph:
+    """The canonical graph on disk: what every conversion starts from.
+
+    Attributes:
+        path: A TensorFlow ``GraphDef`` (binary ``.pb``) without variables. Its input is the placeholder
+            ``image:0``, float32 [1, H, W, 3], raw RGB in [0, 255]; its output is ``probabilities:0`` or
+            ``logits:0``, float32 [1, classes]. Operations are named ``<layer>/<op>``.
+        spec: The model it came from.
+        layers: The canonical layers in topological order; empty for a SavedModel without Keras layers.
+        workdir: A temporary folder that lives as long as the run; runtimes keep shared intermediates there.
+    """
+
+    path: Path
+    spec: ModelSpec
+    layers: tuple[LayerInfo, ...]
+    workdir: Path
+
+    @property
+    def input_name(self) -> str:
+        """Name of the one graph input, without ``:0``."""
+        return "image"
+
+    @property
+    def output_name(self) -> str:
+        """Name of the one graph output, without ``:0``."""
+        return self.spec.output.value
+
+
+# --------------------------------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageItem:
+    """One image file and its class index (None when the folder is unlabelled)."""
+
+    path: Path
+    label: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A listing of image files; nothing is decoded yet.
+
+    Attributes:
+        root: The folder it was read from.
+        items: Files in a fixed order (sorted by class, then name; or the order of labels.csv).
+        class_names: Class names by index; empty when unlabelled or when labels.csv holds bare indices.
+        kind: ``folders`` (sub-folder per class), ``csv`` (labels.csv) or ``flat`` (unlabelled).
+    """
+
+    root: Path
+    items: tuple[ImageItem, ...]
+    class_names: tuple[str, ...]
+    kind: str
+
+    @property
+    def labelled(self) -> bool:
+        """True when every item carries a class index."""
+        return bool(self.items) and all(item.label is not None for item in self.items)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """Decoded, resized images: the identical tensors that baseline and every runtime are fed.
+
+    Attributes:
+        pixels: uint8 [N, H, W, 3], raw RGB; may be a memory map.
+        labels: Class index per image, or None when unlabelled.
+        paths: The file each image came from.
+        sha256: Hash over the files' bytes and order, the size and the resize mode.
+        resize: How files became H x W.
+        skipped: Files left out with ``skip_bad``, with the reason.
+    """
+
+    pixels: Pixels
+    labels: NDArray[np.int64] | None
+    paths: tuple[Path, ...]
+    sha256: str
+    resize: Resize
+    skipped: tuple[tuple[Path, str], ...] = ()
+
+    def __len__(self) -> int:
+        """Number of decoded images."""
+        return len(self.paths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataInfo:
+    """What the report says of an image set."""
+
+    role: str  # "calibration" or "evaluation"
+    root: str
+    images: int
+    classes: int | None  # number of distinct labels, None when unlabelled
+    sha256: str
+    resize: Resize
+    interpolation: str
+    seed: int | None
+    skipped: int
+    note: str = ""
+
+
+# ---------------------------------------------------------------------------------------------- artifacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorInfo:
+    """An artifact's input or output tensor; real value = (stored - zero_point) * scale when quantized."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # NumPy name: "float32", "uint8", "int8", "int16", "float16"
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpCount:
+    """How many operations of one type an artifact holds, by the type of what they compute."""
+
+    op: str
+    dtype: str  # "int8", "int16", "float16", "float32", "int32", … of the op's output
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactFile:
+    """One file of an artifact."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """The file(s) for one target, described by reading them back.
+
+    Attributes:
+        target: The target's name, or "" when a file is described that edgefx did not just make.
+        files: The main file first (``.tflite``, ``.onnx``, ``.xml``).
+        inputs: Graph inputs.
+        outputs: Graph outputs.
+        ops: Histogram; QUANTIZE/DEQUANTIZE style conversions are included under their own names.
+        compute_int8: Number of computing operations that run on integers.
+        compute_float: Number of computing operations that run in floating point.
+        int8_macs_share: Share of multiply-accumulates computed on INT8 weights and activations, if known.
+        opset: ONNX opset, else None.
+        notes: What a reader must know (for example "the first 12 blocks stay in float: faster here").
+    """
+
+    target: str
+    files: tuple[ArtifactFile, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    ops: tuple[OpCount, ...]
+    compute_int8: int
+    compute_float: int
+    int8_macs_share: float | None = None
+    opset: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The main file."""
+        return self.files[0].path
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all files together."""
+        return sum(file.size_bytes for file in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantScheme:
+    """What is asked of a conversion."""
+
+    precision: Precision
+    io_dtype: IoDtype
+    seed: int = 0
+
+
+class Session(Protocol):
+    """An artifact opened in its runtime. Nothing runtime-specific leaks past it."""
+
+    @property
+    def input_spec(self) -> TensorInfo:
+        """The input tensor as stored in the file."""
+
+    @property
+    def precision_ran(self) -> str:
+        """The numeric format that the runtime executes in, e.g. "int8", "float32", "bf16"."""
+
+    def infer(self, batch: Pixels) -> Scores:
+        """Run raw RGB uint8 [N, H, W, 3] through the artifact; returns float32 [N, classes], dequantized."""
+
+
+class Target(Protocol):
+    """One runtime's conversion: a module of ``edgefx.targets`` offers these functions."""
+
+    def check(self) -> None:
+        """Raise `errors.MissingDependencyError` when a package this runtime needs is absent."""
+
+    def convert(
+        self,
+        graph: FrozenGraph,
+        scheme: QuantScheme,
+        calibration: ImageSet | None,
+        out: Path,
+        progress: Progress,
+    ) -> tuple[Path, ...]:
+        """Write the artifact for `scheme` as `out` (main file); return what was written, main file first."""
+
+    def describe(self, path: Path) -> Artifact:
+        """Read an artifact's inputs, outputs and operations back from its files."""
+
+    def open(
+        self, path: Path, threads: int, precision: Precision | None = None
+    ) -> AbstractContextManager[Session]:
+        """Open an artifact for inference with `threads` intra-op threads."""
+
+
+# ------------------------------------------------------------------------------------------------ progress
+
+
+class Task(Protocol):
+    """A running piece of work whose length is known."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Count `steps` more of the total as done."""
+
+
+class Progress(Protocol):
+    """How the core tells of long work; the CLI renders it, the core never prints."""
+
+    def task(self, label: str, total: int | None = None) -> AbstractContextManager[Task]:
+        """Show `label` with a bar over `total` steps, or a spinner when the total is unknown."""
+
+    def note(self, message: str) -> None:
+        """Tell the user something once, on stderr."""
+
+    def warn(self, message: str) -> None:
+        """Warn the user once, on stderr; the same text belongs in the report."""
+
+
+# ------------------------------------------------------------------------------------------------- results
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """An artifact's accuracy against the float Keras baseline, image by image.
+
+    Attributes:
+        images: Number of evaluation images.
+        top1: Fraction right; None when unlabelled.
+        top5: Fraction with the label among the five best; None when unlabelled or with five classes or fewer.
+        baseline_top1: The float Keras model on the same images.
+        baseline_top5: Likewise.
+        drop_pp: 100 * (baseline_top1 - top1); negative when the artifact is better.
+        drop_ci95_pp: 95 % confidence interval of `drop_pp` (paired), low then high.
+        agreement: Fraction of images with the same top-1 class as the baseline.
+        mean_kl: Mean KL(baseline || artifact) in nats, on probabilities.
+        max_abs_dp: Largest absolute difference of a probability.
+        images_per_s: Evaluation throughput of this artifact, images already decoded.
+    """
+
+    images: int
+    top1: float | None
+    top5: float | None
+    baseline_top1: float | None
+    baseline_top5: float | None
+    drop_pp: float | None
+    drop_ci95_pp: tuple[float, float] | None
+    agreement: float
+    mean_kl: float
+    max_abs_dp: float
+    images_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Latency of one artifact on one device.
+
+    Attributes:
+        device: Where it ran; "host" is this machine, not the edge device.
+        threads: Intra-op threads.
+        rounds: Timed inferences, batch 1, interleaved with the other artifacts of the run.
+        p50_ms: Median.
+        p95_ms: 95th percentile.
+        min_ms: Fastest.
+        cold_start_ms: Opening the file plus the first inference, in a fresh process, imports not counted.
+        peak_memory_mb: Peak resident set of that process, runtime included.
+        precision_ran: What the runtime executed in.
+        ratio_to_float: p50 over the p50 of the same runtime's float32 artifact in the same run.
+    """
+
+    device: str
+    threads: int
+    rounds: int
+    p50_ms: float
+    p95_ms: float
+    min_ms: float
+    cold_start_ms: float
+    peak_memory_mb: float
+    precision_ran: str
+    ratio_to_float: float | None = None
+
+
+class Verdict(StrEnum):
+    """A gate's result. INCONCLUSIVE means that the metric could not be measured; it does not pass."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+class Metric(StrEnum):
+    """What a gate may limit."""
+
+    DROP_PP = "drop_pp"
+    P95_MS = "p95_ms"
+    SIZE_BYTES = "size_bytes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """An upper limit on a metric, for the targets that match."""
+
+    metric: Metric
+    limit: float
+    targets: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """One gate judged on one target."""
+
+    gate: Gate
+    measured: float | None
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a target has no artifact."""
+
+    stage: Stage
+    message: str
+    hint: str
+    log: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTiming:
+    """Wall time of one stage; `target` is "" for stages shared by all targets."""
+
+    stage: Stage
+    target: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetResult:
+    """Everything known of one target after a run."""
+
+    target: str
+    artifact: Artifact | None
+    accuracy: Accuracy | None
+    latency: Latency | None
+    size_ratio_to_float: float | None  # size over the canonical float32 weights' size (4 bytes a parameter)
+    gates: tuple[GateResult, ...] = ()
+    failure: Failure | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The worst gate, or None without gates."""
+        seen = {result.verdict for result in self.gates}
+        for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS):
+            if verdict in seen:
+                return verdict
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Where a run happened."""
+
+    edgefx: str
+    python: str
+    os: str
+    machine: str
+    cpu: str
+    cpu_features: tuple[str, ...]
+    cores: int
+    memory_mb: int
+    packages: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """The outcome of `edgefx compile`; `report.json` is this object.
+
+    `schema_version` changes when a field changes its meaning or goes away.
+    """
+
+    schema_version: int
+    created: str  # ISO 8601, UTC
+    command: str
+    environment: Environment
+    model: ModelSpec
+    data: tuple[DataInfo, ...]
+    seed: int
+    baseline_top1: float | None
+    baseline_top5: float | None
+    canonical_max_abs_dp: float | None  # canonical graph against the model as loaded
+    targets: tuple[TargetResult, ...]
+    timings: tuple[StageTiming, ...]
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def exit_code(self) -> int:
+        """0 success, 1 a gate failed or could not be judged, 4 a target failed (see `errors.ExitCode`)."""
+        if any(result.failure for result in self.targets):
+            return 4
+        if any(result.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) for result in self.targets):
+            return 1
+        return 0
+
+    def __iter__(self) -> Iterator[TargetResult]:
+        """Iterate over the targets' results."""
+        return iter(self.targets)
