@@ -1,0 +1,367 @@
+"""The pipeline: `edgefx.plan.plan(recipe)` checks what can be checked cheaply, `run(plan)` does the work.
+
+Read this first. Stages, in order: load -> canonicalize -> (per target) quantize + convert -> evaluate ->
+benchmark -> gate -> report. Data flows one way; a target that fails does not take the others down.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefx import targets
+from edgefx.errors import EdgefxError, ModelError
+from edgefx.output import OutputFolder, disk_errors, opened
+from edgefx.plan import Plan
+from edgefx.targets import TargetRow
+from edgefx.types import (
+    Accuracy,
+    Artifact,
+    DataInfo,
+    Dataset,
+    Failure,
+    FrozenGraph,
+    ImageSet,
+    IoDtype,
+    Latency,
+    ModelSpec,
+    Precision,
+    Progress,
+    QuantScheme,
+    RunReport,
+    Stage,
+    StageTiming,
+    TargetResult,
+)
+
+if TYPE_CHECKING:
+    from edgefx.models.load import LoadedModel
+    from edgefx.types import Pixels, Scores
+
+SCHEMA_VERSION = 1
+CANONICAL_TOLERANCE = 1e-5  # largest |Δp| between the model as loaded and its canonical graph
+_CHECK_IMAGES = 16
+
+
+class _Clock:
+    """Collects stage timings."""
+
+    def __init__(self) -> None:
+        self.timings: list[StageTiming] = []
+
+    @contextmanager
+    def stage(self, stage: Stage, target: str = "") -> Iterator[None]:
+        """Time the block, also when it fails."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings.append(
+                StageTiming(stage=stage, target=target, seconds=round(time.perf_counter() - start, 3))
+            )
+
+
+def run(plan: Plan, progress: Progress, *, command: str) -> RunReport:
+    """Compile, evaluate, benchmark and judge every target of `plan`; write artifacts and the report.
+
+    Args:
+        plan: From `plan`.
+        progress: Told of long work.
+        command: The command line, recorded in the report.
+
+    Returns:
+        The report that was also written to `report.json` in the output folder.
+
+    Raises:
+        EdgefxError: Something that all targets share failed. A single target's failure is in the report.
+    """
+    with ExitStack() as stack:
+        out = stack.enter_context(opened(plan.recipe.output))
+        workdir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefx-")))
+        stack.enter_context(disk_errors(workdir))
+        return _Run(plan, progress, out, workdir).report(command)
+
+
+class _Run:
+    """One execution of a plan: holds what the stages hand to each other."""
+
+    def __init__(self, plan: Plan, progress: Progress, out: OutputFolder, workdir: Path) -> None:
+        self.plan = plan
+        self.recipe = plan.recipe
+        self.progress = progress
+        self.out = out
+        self.workdir = workdir
+        self.clock = _Clock()
+        self.warnings = list(plan.warnings)
+        self.failures: dict[str, Failure] = {}
+        self.artifacts: dict[str, Artifact] = {}
+        self.accuracies: dict[str, Accuracy] = {}
+        self.latencies: dict[str, Latency] = {}
+        self.spec: ModelSpec | None = None
+        self.data: list[DataInfo] = []
+
+    def report(self, command: str) -> RunReport:
+        """Run all stages and write the report."""
+        from edgefx.benchmark.devices.host import environment
+        from edgefx.report.json import write
+
+        for warning in self.warnings:
+            self.progress.warn(warning)
+        graph, calibration, evaluation, baseline, canonical_dp = self._prepare()
+        for row in self.plan.rows:
+            self._convert(row, graph, calibration)
+        gc.collect()
+        if evaluation is not None and baseline is not None:
+            for name in self.artifacts:
+                self._evaluate(name, evaluation, baseline, graph.spec)
+        if self.recipe.benchmark is not None and self.artifacts:
+            self._benchmark(graph)
+        first = next(iter(self.accuracies.values()), None)
+        report = RunReport(
+            schema_version=SCHEMA_VERSION,
+            created=datetime.now(tz=UTC).isoformat(timespec="seconds"),
+            command=command,
+            environment=environment(),
+            model=graph.spec,
+            data=tuple(self.data),
+            seed=self.recipe.seed,
+            baseline_top1=first.baseline_top1 if first else None,
+            baseline_top5=first.baseline_top5 if first else None,
+            canonical_max_abs_dp=canonical_dp,
+            targets=tuple(self._result(row, graph.spec) for row in self.plan.rows),
+            timings=tuple(self.clock.timings),
+            warnings=tuple(self.warnings),
+        )
+        write(report, self.out.path)
+        return report
+
+    # ---------------------------------------- load, canonicalize
+
+    def _prepare(self) -> tuple[FrozenGraph, ImageSet | None, ImageSet | None, Scores | None, float | None]:
+        """Load the model, make its canonical graph, decode the images, score the baseline."""
+        from edgefx.models.canonical import canonicalize, max_abs_dp
+
+        with self.clock.stage(Stage.LOAD):
+            with self.progress.task("load model"):
+                loaded = self._load()
+            calibration = self._decode(
+                self.plan.calibration, loaded.spec, role="calibration", note=self.plan.calibration_note
+            )
+            evaluation = self._decode(
+                self.plan.evaluation, loaded.spec, role="evaluation", note=self.plan.evaluation_note
+            )
+        with self.clock.stage(Stage.CANONICALIZE), self.progress.task("make the graph deployable"):
+            graph = canonicalize(loaded, self.workdir)
+            checked = evaluation or calibration
+            pixels = checked.pixels[:_CHECK_IMAGES] if checked else _noise(loaded.spec, self.recipe.seed)
+            difference = max_abs_dp(loaded, graph, pixels)
+        if not difference <= CANONICAL_TOLERANCE:
+            raise ModelError(
+                f"the deployable graph of {graph.spec.source} differs from the model as loaded:"
+                f" max |Δp| = {difference:.2g}, allowed is {CANONICAL_TOLERANCE:g}",
+                hint="this model uses a construct that edgefx does not preserve; please report it",
+            )
+        baseline = None
+        if evaluation is not None:
+            with (
+                self.clock.stage(Stage.EVALUATE, "baseline"),
+                self.progress.task("evaluate float baseline", len(evaluation)) as task,
+            ):
+                baseline = loaded.predict(evaluation.pixels, task)
+        return graph, calibration, evaluation, baseline, difference
+
+    def _load(self) -> LoadedModel:
+        from edgefx.models.load import load
+
+        model = self.recipe.model
+        return load(
+            model.source,
+            weights=model.weights,
+            classes=model.classes,
+            input_size=model.input_size,
+            seed=self.recipe.seed,
+        )
+
+    def _decode(self, dataset: Dataset | None, spec: ModelSpec, *, role: str, note: str) -> ImageSet | None:
+        from edgefx.data import images
+
+        if dataset is None:
+            return None
+        if role == "evaluation" and dataset.labelled:
+            images.check_labels(dataset, spec.classes)
+        decoded = images.decode(
+            dataset,
+            height=spec.height,
+            width=spec.width,
+            resize=self.recipe.data.resize,
+            skip_bad=self.recipe.data.skip_bad_images,
+            progress=self.progress,
+            role=role,
+            scratch=self.workdir,
+        )
+        images.check_range(decoded.pixels, spec.pixel_range)
+        for path, reason in decoded.skipped:
+            self._warn(f"{role}: skipped {path}: {reason}")
+        labels = None if decoded.labels is None else len(set(decoded.labels.tolist()))
+        self.data.append(
+            DataInfo(
+                role=role,
+                root=str(dataset.root),
+                images=len(decoded),
+                classes=labels,
+                sha256=decoded.sha256,
+                resize=decoded.resize,
+                interpolation=images.INTERPOLATION,
+                seed=self.recipe.seed,
+                skipped=len(decoded.skipped),
+                note=note,
+            )
+        )
+        return decoded
+
+    # ---------------------------------------- per target
+
+    def _convert(self, row: TargetRow, graph: FrozenGraph, calibration: ImageSet | None) -> None:
+        target = targets.load(row)
+        scheme = QuantScheme(precision=row.precision, io_dtype=self.plan.io_dtype(row), seed=self.recipe.seed)
+        with (
+            self._failing_alone(row.name, Stage.CONVERT),
+            self.clock.stage(Stage.CONVERT, row.name),
+            self.progress.task(f"convert {row.name}"),
+        ):
+            staged = self.out.staging / f"{graph.spec.name}-{row.precision}{row.suffix}"
+            images = calibration if row.needs_calibration else None
+            files = target.convert(graph, scheme, images, staged, self.progress)
+            published = self.out.publish(files)
+            self.artifacts[row.name] = replace(target.describe(published[0]), target=row.name)
+
+    def _evaluate(self, name: str, evaluation: ImageSet, baseline: Scores, spec: ModelSpec) -> None:
+        from edgefx.evaluate import accuracy
+
+        row = targets.TARGETS[name]
+        with (
+            self._failing_alone(name, Stage.EVALUATE),
+            self.clock.stage(Stage.EVALUATE, name),
+            self.progress.task(f"evaluate {name}", len(evaluation)) as task,
+            targets.load(row).open(self.artifacts[name].path, self.threads, row.precision) as session,
+        ):
+            scores, images_per_s = accuracy.run(session, evaluation.pixels, task=task)
+            self.accuracies[name] = accuracy.compare(
+                baseline, scores, evaluation.labels, output=spec.output, images_per_s=images_per_s
+            )
+
+    def _benchmark(self, graph: FrozenGraph) -> None:
+        from edgefx.benchmark.latency import Subject, measure
+
+        settings = self.recipe.benchmark
+        assert settings is not None
+        subjects: list[Subject] = []
+        with self.clock.stage(Stage.BENCHMARK):
+            for name, artifact in self.artifacts.items():
+                if name in self.failures:
+                    continue
+                row = targets.TARGETS[name]
+                float_name = f"{row.runtime}-{Precision.FLOAT32}"
+                if float_name not in self.artifacts and float_name not in {s.key for s in subjects}:
+                    path = self._float_reference(float_name, graph)
+                    if path is not None:
+                        subjects.append(Subject(key=float_name, path=path, precision=Precision.FLOAT32))
+                subjects.append(
+                    Subject(key=name, path=artifact.path, precision=row.precision, float_key=float_name)
+                )
+            measured = measure(
+                subjects,
+                threads=self.threads,
+                rounds=settings.rounds,
+                budget_s=settings.seconds,
+                progress=self.progress,
+            )
+        self.latencies = {name: measured[name] for name in self.artifacts if name in measured}
+
+    def _float_reference(self, name: str, graph: FrozenGraph) -> Path | None:
+        """Make the float32 artifact that latency is compared with; it is not an output of the run."""
+        row = targets.TARGETS[name]
+        folder = self.workdir / "reference"
+        folder.mkdir(exist_ok=True)
+        scheme = QuantScheme(precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32, seed=self.recipe.seed)
+        try:
+            path = folder / f"{name}{row.suffix}"
+            return targets.load(row).convert(graph, scheme, None, path, self.progress)[0]
+        except EdgefxError as error:
+            self._warn(f"no ratio to float for {row.runtime}: {error.message}")
+            return None
+
+    @contextmanager
+    def _failing_alone(self, name: str, stage: Stage) -> Iterator[None]:
+        """Let a target fail without taking the others down; the reason goes into the report."""
+        try:
+            yield
+        except EdgefxError as error:
+            message, hint = error.message, error.hint
+        except MemoryError:
+            message, hint = "out of memory", "compile fewer targets in one run"
+        except Exception as error:
+            if isinstance(error, OSError):
+                with disk_errors(self.out.path):
+                    raise
+            import logging
+
+            logging.getLogger("edgefx").exception("%s failed in stage %s", name, stage)
+            message, hint = f"{type(error).__name__}: {error}", "the log has the traceback"
+        else:
+            return
+        self.failures[name] = Failure(stage=stage, message=message, hint=hint, log=None)
+        self.progress.warn(f"{name} failed to {stage}: {message}" + (f" ({hint})" if hint else ""))
+
+    def _result(self, row: TargetRow, spec: ModelSpec) -> TargetResult:
+        from edgefx.evaluate.gates import judge
+
+        name = row.name
+        artifact, accuracy, latency = (
+            self.artifacts.get(name),
+            self.accuracies.get(name),
+            self.latencies.get(name),
+        )
+        gates = judge(
+            self.recipe.gates.gates(), target=name, artifact=artifact, accuracy=accuracy, latency=latency
+        )
+        return TargetResult(
+            target=name,
+            artifact=artifact,
+            accuracy=accuracy,
+            latency=latency,
+            size_ratio_to_float=artifact.size_bytes / (4 * spec.parameters) if artifact else None,
+            gates=gates,
+            failure=self.failures.get(name),
+        )
+
+    # ---------------------------------------- small help
+
+    @property
+    def threads(self) -> int:
+        """Intra-op threads for evaluation and latency."""
+        import os
+
+        asked = self.recipe.benchmark.threads if self.recipe.benchmark else None
+        return asked or len(
+            os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        )
+
+    def _warn(self, message: str) -> None:
+        self.warnings.append(message)
+        self.progress.warn(message)
+
+
+def _noise(spec: ModelSpec, seed: int) -> Pixels:
+    """Seeded noise, used only to check the canonical graph when no image was given."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (4, spec.height, spec.width, 3), dtype=np.uint8)

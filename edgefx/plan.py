@@ -1,0 +1,152 @@
+"""A recipe with every name resolved and every folder listed: what can be checked before the model is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgefx import targets
+from edgefx.errors import DataError, UsageError
+from edgefx.recipe.schema import Recipe
+from edgefx.targets import TargetRow
+from edgefx.types import Dataset, IoDtype
+
+DEFAULT_SAMPLES = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A recipe with every name resolved and every folder listed.
+
+    Attributes:
+        recipe: What was asked for.
+        rows: The targets, in table order.
+        calibration: Images that set ranges; None when no target needs them.
+        evaluation: Images that accuracy is measured on; None when accuracy is not measured.
+        calibration_note: How the calibration images were chosen.
+        evaluation_note: How the evaluation images were chosen.
+        warnings: What the user should know before the work starts.
+    """
+
+    recipe: Recipe
+    rows: tuple[TargetRow, ...]
+    calibration: Dataset | None
+    evaluation: Dataset | None
+    calibration_note: str = ""
+    evaluation_note: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def io_dtype(self, row: TargetRow) -> IoDtype:
+        """The element type of a target's input and output."""
+        return self.recipe.io_dtype or row.io_dtypes[0]
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Resolve targets and data, and check what can be checked without loading the model.
+
+    Raises:
+        UsageError: Unknown target, an I/O type a target cannot have, INT8 without calibration images.
+        MissingDependencyError: A package that a target needs is absent.
+        DataError: A folder is missing, empty or wrongly labelled.
+    """
+    rows = targets.select(recipe.targets)
+    if not rows:
+        raise UsageError("no target given", hint="name one with --target, e.g. --target tflite-int8")
+    _check_io_dtype(rows, recipe.io_dtype)
+    for row in rows:
+        targets.load(row).check()
+    return _with_data(Plan(recipe=recipe, rows=rows, calibration=None, evaluation=None))
+
+
+def _check_io_dtype(rows: tuple[TargetRow, ...], io_dtype: IoDtype | None) -> None:
+    refusing = [row.name for row in rows if io_dtype is not None and io_dtype not in row.io_dtypes]
+    if refusing:
+        raise UsageError(
+            f"--io-dtype {io_dtype} is not possible for {', '.join(refusing)}",
+            hint="integer input and output exist for the int8 targets; compile the others in a run apart",
+        )
+
+
+def _with_data(plan: Plan) -> Plan:
+    """List the image folders and divide them into calibration and evaluation images."""
+    from edgefx.data import calibration, images
+
+    recipe = plan.recipe
+    needs_calibration = any(row.needs_calibration for row in plan.rows)
+    source = recipe.calibration.images if recipe.calibration else None
+    held_out = recipe.evaluate.images if recipe.evaluate else None
+    samples = recipe.calibration.samples if recipe.calibration else None
+    origin = ""
+    if recipe.model.source == "digits" and source is None and held_out is None:
+        from edgefx.data import digits
+
+        source, held_out = digits.calibration_folder(), digits.evaluation_folder()
+        origin = "embedded digits, "
+    if needs_calibration and source is None:
+        wanting = [row.name for row in plan.rows if row.needs_calibration]
+        raise UsageError(
+            f"{', '.join(wanting)} needs calibration images to set activation ranges",
+            hint="give a folder of about 100 typical images with --calib DIR (labels are not needed)",
+        )
+
+    chosen: Dataset | None = None
+    rest: Dataset | None = None
+    calibration_note = evaluation_note = ""
+    warnings: tuple[str, ...] = ()
+    if source is not None:
+        listed = images.scan(source)
+        count = _sample_count(listed, samples, shared=held_out is None and recipe.evaluate is not None)
+        chosen, rest = calibration.split(listed, samples=count, seed=recipe.seed)
+        calibration_note = f"{origin}{count} of {len(listed.items)} images of {source}, seed {recipe.seed}"
+        evaluation_note = f"the {len(rest.items)} images of {source} that calibration left"
+        warnings = calibration.warnings(chosen) if needs_calibration else ()
+    evaluation: Dataset | None = None
+    if recipe.evaluate is not None:
+        evaluation = rest
+        if held_out is not None:
+            evaluation = images.scan(held_out)
+            evaluation_note = f"{origin}all {len(evaluation.items)} images of {held_out}"
+        if evaluation is not None and chosen is not None and needs_calibration:
+            _check_disjoint(chosen, evaluation)
+        if evaluation is not None and recipe.evaluate.limit and recipe.evaluate.limit < len(evaluation.items):
+            evaluation, _ = calibration.split(evaluation, samples=recipe.evaluate.limit, seed=recipe.seed)
+            evaluation_note = f"{recipe.evaluate.limit} sampled of {evaluation_note}, seed {recipe.seed}"
+    if recipe.gates.max_drop is not None and (evaluation is None or not evaluation.labelled):
+        where = f"{evaluation.root} has none" if evaluation else "no evaluation images were given"
+        raise UsageError(
+            f"--max-drop needs labelled evaluation images: {where}",
+            hint="give a folder with a sub-folder per class, or with labels.csv, with --eval DIR",
+        )
+    return replace(
+        plan,
+        calibration=chosen if needs_calibration else None,
+        evaluation=evaluation,
+        calibration_note=calibration_note,
+        evaluation_note=evaluation_note,
+        warnings=warnings,
+    )
+
+
+def _sample_count(listed: Dataset, samples: int | None, *, shared: bool) -> int:
+    """How many images to calibrate on; with one folder for both purposes, some must be left to measure on."""
+    total = len(listed.items)
+    if samples is None:
+        return min(DEFAULT_SAMPLES, max(1, total // 2) if shared else total)
+    if samples > total or (shared and samples == total):
+        raise UsageError(
+            f"--samples {samples}: {listed.root} holds {total} images"
+            + (", and some must be left to measure accuracy on" if shared else ""),
+            hint="ask for fewer, or give evaluation images of their own with --eval DIR",
+        )
+    return samples
+
+
+def _check_disjoint(chosen: Dataset, evaluation: Dataset) -> None:
+    from edgefx.data import calibration
+
+    shared = calibration.content_overlap(chosen, evaluation)
+    if shared:
+        raise DataError(
+            f"{len(shared)} calibration images are also evaluation images, so accuracy would be flattered",
+            hint="give disjoint folders, or --calib alone: edgefx then measures on what calibration left",
+            details=[str(path) for path in shared[:10]],
+        )
