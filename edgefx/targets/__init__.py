@@ -26,6 +26,7 @@ class TargetRow:
     module: str
     suffix: str
     packages: tuple[str, ...]
+    engine: str  # the module that runs an artifact; importing it is not part of a cold start
     summary: str
     io_dtypes: tuple[IoDtype, ...] = (IoDtype.FLOAT32,)  # allowed; the first is the default
 
@@ -47,10 +48,14 @@ _FLOAT_IO = (IoDtype.FLOAT32, IoDtype.UINT8, IoDtype.INT8)
 def _row(
     runtime: Runtime, precision: Precision, summary: str, io_dtypes: tuple[IoDtype, ...] = (IoDtype.FLOAT32,)
 ) -> TargetRow:
-    suffix, packages = {
-        Runtime.TFLITE: (".tflite", ("tensorflow", "ai_edge_litert", "ai_edge_quantizer")),
-        Runtime.ONNX: (".onnx", ("tensorflow", "tf2onnx", "onnx", "onnxruntime")),
-        Runtime.OPENVINO: (".xml", ("tensorflow", "openvino", "nncf")),
+    suffix, engine, packages = {
+        Runtime.TFLITE: (
+            ".tflite",
+            "ai_edge_litert.interpreter",
+            ("tensorflow", "ai_edge_litert", "ai_edge_quantizer"),
+        ),
+        Runtime.ONNX: (".onnx", "onnxruntime", ("tensorflow", "tf2onnx", "onnx", "onnxruntime")),
+        Runtime.OPENVINO: (".xml", "openvino", ("tensorflow", "openvino", "nncf")),
     }[runtime]
     return TargetRow(
         runtime=runtime,
@@ -58,6 +63,7 @@ def _row(
         module=f"edgefx.targets.{runtime}",
         suffix=suffix,
         packages=packages,
+        engine=engine,
         summary=summary,
         io_dtypes=io_dtypes,
     )
@@ -106,15 +112,24 @@ def load(row: TargetRow) -> Target:
     return cast("Target", import_module(row.module))
 
 
-def for_artifact(path: Path) -> Target:
-    """Return the runtime module that reads `path`, by its suffix.
+def row_for_artifact(path: Path) -> TargetRow:
+    """Return the first row of the runtime that reads `path`, by its suffix.
 
     Raises:
         ArtifactError: No runtime reads such a file.
     """
     for row in TARGETS.values():
         if path.suffix == row.suffix:
-            return load(row)
+            return row
     raise ArtifactError(
         f"{path}: not an artifact edgefx can open", hint="expected a .tflite, .onnx or OpenVINO .xml file"
     )
+
+
+def for_artifact(path: Path) -> Target:
+    """Return the runtime module that reads `path`, by its suffix.
+
+    Raises:
+        ArtifactError: No runtime reads such a file.
+    """
+    return load(row_for_artifact(path))
