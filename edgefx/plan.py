@@ -1,8 +1,9 @@
-"""A recipe with every name resolved and every folder listed: what can be checked before the model is loaded."""
+"""A recipe with every name resolved and every folder listed: checks made before the model is loaded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from edgefx import targets
 from edgefx.errors import DataError, UsageError
@@ -71,59 +72,71 @@ def _with_data(plan: Plan) -> Plan:
     from edgefx.data import calibration, images
 
     recipe = plan.recipe
-    needs_calibration = any(row.needs_calibration for row in plan.rows)
-    source = recipe.calibration.images if recipe.calibration else None
-    held_out = recipe.evaluate.images if recipe.evaluate else None
-    samples = recipe.calibration.samples if recipe.calibration else None
-    origin = ""
-    if recipe.model.source == "digits" and source is None and held_out is None:
-        from edgefx.data import digits
-
-        source, held_out = digits.calibration_folder(), digits.evaluation_folder()
-        origin = "embedded digits, "
-    if needs_calibration and source is None:
-        wanting = [row.name for row in plan.rows if row.needs_calibration]
+    source, held_out = _folders(recipe)
+    needing = [row.name for row in plan.rows if row.needs_calibration]
+    if needing and source is None:
         raise UsageError(
-            f"{', '.join(wanting)} needs calibration images to set activation ranges",
+            f"{', '.join(needing)} needs calibration images to set activation ranges",
             hint="give a folder of about 100 typical images with --calib DIR (labels are not needed)",
         )
-
     chosen: Dataset | None = None
-    rest: Dataset | None = None
-    calibration_note = evaluation_note = ""
-    warnings: tuple[str, ...] = ()
     if source is not None:
         listed = images.scan(source)
+        samples = recipe.calibration.samples if recipe.calibration else None
         count = _sample_count(listed, samples, shared=held_out is None and recipe.evaluate is not None)
         chosen, rest = calibration.split(listed, samples=count, seed=recipe.seed)
-        calibration_note = f"{origin}{count} of {len(listed.items)} images of {source}, seed {recipe.seed}"
-        evaluation_note = f"the {len(rest.items)} images of {source} that calibration left"
-        warnings = calibration.warnings(chosen) if needs_calibration else ()
-    evaluation: Dataset | None = None
-    if recipe.evaluate is not None:
-        evaluation = rest
-        if held_out is not None:
-            evaluation = images.scan(held_out)
-            evaluation_note = f"{origin}all {len(evaluation.items)} images of {held_out}"
-        if evaluation is not None and chosen is not None and needs_calibration:
-            _check_disjoint(chosen, evaluation)
-        if evaluation is not None and recipe.evaluate.limit and recipe.evaluate.limit < len(evaluation.items):
-            evaluation, _ = calibration.split(evaluation, samples=recipe.evaluate.limit, seed=recipe.seed)
-            evaluation_note = f"{recipe.evaluate.limit} sampled of {evaluation_note}, seed {recipe.seed}"
+        plan = replace(
+            plan,
+            evaluation=rest,
+            evaluation_note=f"the {len(rest.items)} images of {source} that calibration left",
+        )
+        if needing:
+            plan = replace(
+                plan,
+                calibration=chosen,
+                calibration_note=f"{count} of {len(listed.items)} images of {source}, seed {recipe.seed}",
+                warnings=calibration.warnings(chosen),
+            )
+    if held_out is not None:
+        listed = images.scan(held_out)
+        plan = replace(
+            plan, evaluation=listed, evaluation_note=f"all {len(listed.items)} images of {held_out}"
+        )
+    return _with_evaluation(plan)
+
+
+def _folders(recipe: Recipe) -> tuple[Path | None, Path | None]:
+    """Return the calibration and evaluation folders; `digits` brings its own."""
+    source = recipe.calibration.images if recipe.calibration else None
+    held_out = recipe.evaluate.images if recipe.evaluate else None
+    if recipe.model.source == "digits" and source is None:
+        from edgefx.data import digits
+
+        return digits.calibration_folder(), held_out or digits.evaluation_folder()
+    return source, held_out
+
+
+def _with_evaluation(plan: Plan) -> Plan:
+    """Limit the evaluation images as asked, and refuse those that would flatter or cannot judge a gate."""
+    from edgefx.data import calibration
+
+    recipe, evaluation = plan.recipe, plan.evaluation
+    if recipe.evaluate is None or evaluation is None:
+        evaluation = None
+    elif plan.calibration is not None:
+        _check_disjoint(plan.calibration, evaluation)
     if recipe.gates.max_drop is not None and (evaluation is None or not evaluation.labelled):
-        where = f"{evaluation.root} has none" if evaluation else "no evaluation images were given"
+        where = f"{evaluation.root} has no labels" if evaluation else "no evaluation images were given"
         raise UsageError(
             f"--max-drop needs labelled evaluation images: {where}",
             hint="give a folder with a sub-folder per class, or with labels.csv, with --eval DIR",
         )
-    return replace(
-        plan,
-        calibration=chosen if needs_calibration else None,
-        evaluation=evaluation,
-        calibration_note=calibration_note,
-        evaluation_note=evaluation_note,
-        warnings=warnings,
-    )
+    limit = recipe.evaluate.limit if recipe.evaluate else None
+    if evaluation is not None and limit is not None and limit < len(evaluation.items):
+        evaluation, _ = calibration.split(evaluation, samples=limit, seed=recipe.seed)
+        note = f"{limit} sampled of {plan.evaluation_note}, seed {recipe.seed}"
+        plan = replace(plan, evaluation_note=note)
+    return replace(plan, evaluation=evaluation)
 
 
 def _sample_count(listed: Dataset, samples: int | None, *, shared: bool) -> int:

@@ -73,7 +73,7 @@ def parse(document: Mapping[str, Any], *, where: str) -> Recipe:
 def _relative_to(recipe: Recipe, base: Path, *, given: set[str]) -> Recipe:
     """Anchor the recipe's relative input paths at its folder; what the command line gave stays as it is."""
     changes: dict[str, Any] = {}
-    if recipe.calibration and "calibration" not in given:
+    if recipe.calibration and recipe.calibration.images and "calibration" not in given:
         images = base / recipe.calibration.images
         changes["calibration"] = recipe.calibration.model_copy(update={"images": images})
     if recipe.evaluate and recipe.evaluate.images and "evaluate" not in given:

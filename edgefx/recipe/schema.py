@@ -36,7 +36,7 @@ class ModelSection(_Section):
 class CalibrationSection(_Section):
     """Unlabelled images that set activation ranges."""
 
-    images: Path
+    images: Path | None = Field(None, description="a folder; `digits` brings its own")
     samples: PositiveInt | None = Field(None, description="how many images; 100, or half of a small folder")
 
 

@@ -1,0 +1,155 @@
+"""`edgefx compile`: flags -> recipe -> plan -> run -> report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgefx.cli.context import App, pass_app
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  edgefx compile digits --target tflite-int8
+  edgefx compile model.keras --target tflite-int8 --calib photos/ --max-drop 1pp
+  edgefx compile model.keras --target 'openvino-*,onnx-int8' --calib photos/ --eval test/ -o build/
+  edgefx compile b0 --weights imagenet --target tflite-float16 --no-benchmark
+"""
+)
+@click.argument("model")
+@click.option(
+    "-t",
+    "--target",
+    "targets",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="What to make; repeat it, or give a comma list or a glob. See: edgefx targets.",
+)
+@click.option(
+    "--calib",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Typical images that set the INT8 ranges; labels are not needed.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Calibrate on this many images.  [default: 100, or half of a small folder]",
+)
+@click.option(
+    "--eval",
+    "evaluation",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Images to measure accuracy on.  [default: what calibration leaves of its folder]",
+)
+@click.option(
+    "--eval-limit", type=click.IntRange(min=1), metavar="N", help="Measure on N sampled images only."
+)
+@click.option("--no-eval", is_flag=True, help="Do not measure accuracy.")
+@click.option("--no-benchmark", is_flag=True, help="Do not measure latency and memory.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("edgefx-out"),
+    show_default=True,
+    metavar="DIR",
+    help="Where artifacts and report.json go.",
+)
+@click.option(
+    "--weights",
+    metavar="imagenet|random|PATH",
+    help="Weights of a zoo model.  [default: imagenet; digits brings its own]",
+)
+@click.option("--classes", type=click.IntRange(min=2), metavar="N", help="Classes of a zoo model.")
+@click.option("--input-size", type=click.IntRange(min=8), metavar="PX", help="Input height and width.")
+@click.option(
+    "--io-dtype",
+    type=click.Choice(["uint8", "int8", "float32"]),
+    help="Input and output type of INT8 artifacts.  [default: uint8 for TFLite, else float32]",
+)
+@click.option(
+    "--resize",
+    type=click.Choice(["stretch", "crop", "pad"]),
+    default="stretch",
+    show_default=True,
+    help="How an image of any shape becomes the input.",
+)
+@click.option("--skip-bad-images", is_flag=True, help="Leave corrupt images out, and say how many.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Runtime threads.  [default: all cores]"
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Timed inferences per artifact.",
+)
+@click.option("--max-drop", metavar="1pp", help="Gate: top-1 lost against the float Keras model.")
+@click.option("--max-p95-ms", metavar="20", help="Gate: 95th percentile of host latency, in ms.")
+@click.option("--max-size", metavar="6MB", help="Gate: size of the artifact's files.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of every sample.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
+@pass_app
+def command(app: App, model: str, as_json: bool, **flags: Any) -> int:
+    """Compile MODEL for edge runtimes, and report what it lost and how fast it runs.
+
+    MODEL is a zoo name (see: edgefx models) or the path of a .keras file, an .h5 file or a SavedModel
+    folder. The exit code is 0, 1 when a gate fails, 4 when a target fails.
+    """
+    from edgefx.cli.run import execute
+    from edgefx.recipe.load import parse
+
+    return execute(app, parse(_document(model, **flags), where="command line"), as_json=as_json)
+
+
+def _document(
+    model: str,
+    *,
+    targets: tuple[str, ...],
+    calib: Path | None,
+    samples: int | None,
+    evaluation: Path | None,
+    eval_limit: int | None,
+    no_eval: bool,
+    no_benchmark: bool,
+    weights: str | None,
+    classes: int | None,
+    input_size: int | None,
+    resize: str,
+    skip_bad_images: bool,
+    threads: int | None,
+    rounds: int,
+    max_drop: str | None,
+    max_p95_ms: str | None,
+    max_size: str | None,
+    **same: Any,
+) -> dict[str, Any]:
+    """Return the flags as the recipe they stand for; `same` are keys that a recipe names alike."""
+    from edgefx.errors import UsageError
+
+    if samples is not None and calib is None and model != "digits":
+        raise UsageError("--samples says how many images of --calib to use", hint="give --calib DIR")
+    if no_eval and (evaluation or eval_limit or max_drop):
+        raise UsageError("--no-eval contradicts --eval, --eval-limit and --max-drop", hint="leave one out")
+    if no_benchmark and max_p95_ms:
+        raise UsageError("--no-benchmark contradicts --max-p95-ms", hint="leave one out")
+    return {
+        "version": 1,
+        "model": {"source": model, "weights": weights, "classes": classes, "input_size": input_size},
+        "targets": targets,
+        "calibration": {"images": calib, "samples": samples} if calib or samples else None,
+        "evaluate": None if no_eval else {"images": evaluation, "limit": eval_limit},
+        "data": {"resize": resize, "skip_bad_images": skip_bad_images},
+        "benchmark": None if no_benchmark else {"threads": threads, "rounds": rounds},
+        "gates": {"max_drop": max_drop, "max_p95_ms": max_p95_ms, "max_size": max_size},
+        **same,
+    }
