@@ -1,0 +1,305 @@
+"""List the images of a folder and their labels. Standard library only: nothing is decoded here.
+
+Three layouts, in this order of precedence: a ``labels.csv``, a sub-folder per class, a flat folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from edgefx.errors import DataError
+from edgefx.types import Dataset, ImageItem, Resize
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"})
+INTERPOLATION = "bilinear (antialiased, Pillow)"
+SHOWN = 10  # how many names an error lists before it says "+ n more"
+
+_IMAGENET_CLASSES = 1000
+_WNID = re.compile(r"n\d{8}")
+_INTEGER = re.compile(r"[+-]?\d+")
+_SPLIT_NAMES = {"calib", "calibration", "eval", "test", "train", "training", "val", "valid", "validation"}
+_LAYOUTS = (
+    "give a folder with a sub-folder per class, a folder with labels.csv (columns file,label), "
+    "or a folder of JPEG, PNG, WebP or BMP files"
+)
+
+
+def scan(root: Path, *, classes: int | None = None) -> Dataset:
+    """List the images under `root`.
+
+    Sub-folders are classes in sorted order, as `keras.utils.image_dataset_from_directory` numbers them,
+    empty ones included. Sub-folders (or names in labels.csv) that are all ImageNet wnids (``n########``)
+    get their ImageNet-1k index, which is the rank among the 1000 sorted wnids. Hidden files and files that
+    are no images are left out; a file without a suffix counts when its first bytes are an image's.
+
+    Args:
+        root: The folder.
+        classes: The model's number of classes where it is known. It settles what a few wnid folders mean:
+            as many folders as classes is a model trained on just these, numbered in sorted order.
+
+    Raises:
+        DataError: The folder is missing, no folder, unreadable, empty or without images; labels.csv is
+            malformed or names missing files; a subset of ImageNet's wnids cannot be numbered.
+    """
+    if not root.exists():
+        raise DataError(f"{root}: no such folder", hint=_LAYOUTS)
+    if not root.is_dir():
+        raise DataError(f"{root}: is a file, a folder of images is needed", hint=_LAYOUTS)
+    table = root / "labels.csv"
+    if table.exists():
+        return _from_table(root, table, classes)
+    return _from_folders(root, classes)
+
+
+def check_labels(dataset: Dataset, classes: int) -> None:
+    """Check that every label is one of the model's classes; an unlabelled data set passes.
+
+    Raises:
+        DataError: Another number of classes than the model's, or a label outside 0..classes-1.
+    """
+    if not dataset.labelled:
+        return
+    found = len(dataset.class_names)
+    if found and found != classes:
+        empty = sorted(set(range(found)) - {item.label for item in dataset.items if item.label is not None})
+        what = "sub-folders" if dataset.kind == "folders" else "class names in labels.csv"
+        hint = f"one {what[:-1]} per class of the model is needed, or a labels.csv with class indices"
+        if dataset.kind == "folders" and {name.lower() for name in dataset.class_names} <= _SPLIT_NAMES:
+            hint = f"these look like splits, not classes: give {dataset.root / dataset.class_names[-1]}"
+        elif dataset.kind == "csv":
+            hint = "name every class of the model at least once, or write class indices"
+        raise DataError(
+            f"{dataset.root}: {found} classes ({what}), but the model has {classes}",
+            hint=hint,
+            details=first_names(
+                f"{dataset.class_names[index]}: no images" for index in empty if found != _IMAGENET_CLASSES
+            ),
+        )
+    outside = [item for item in dataset.items if item.label is not None and item.label >= classes]
+    if outside:
+        highest = max(item.label or 0 for item in outside)
+        raise DataError(
+            f"{dataset.root}: labels up to {highest}, but the model has {classes} classes "
+            f"(0 to {classes - 1})",
+            hint="labels.csv must hold this model's class indices, counted from 0",
+            details=first_names(f"{item.path.name}: {item.label}" for item in outside),
+        )
+
+
+def fingerprint(dataset: Dataset, *, height: int, width: int, resize: Resize) -> str:
+    """Hash what decoding `dataset` would give, without decoding: equal to `ImageSet.sha256`.
+
+    Covers the files' bytes, their order and labels, the size, the resize mode and the interpolation. A file
+    that cannot be read counts as such.
+    """
+    return combine(
+        (digest(item.path) for item in dataset.items), dataset, height=height, width=width, resize=resize
+    )
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, or "unreadable"."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return "unreadable"  # decoding names the file and the reason
+
+
+def combine(digests: Iterable[str], dataset: Dataset, *, height: int, width: int, resize: Resize) -> str:
+    """Combine the files' digests (in order) with all else that determines the tensors and labels."""
+    total = hashlib.sha256(f"{height}x{width} {resize} {INTERPOLATION}\n".encode())
+    for value, item in zip(digests, dataset.items, strict=True):
+        total.update(f"{value} {item.label}\n".encode())
+    return total.hexdigest()
+
+
+def first_names(lines: Iterable[str]) -> tuple[str, ...]:
+    """Return the first `SHOWN` lines, and "+ n more" when there are more."""
+    everything = list(lines)
+    more = len(everything) - SHOWN
+    return (*everything[:SHOWN], f"+ {more} more") if more > 0 else tuple(everything)
+
+
+# ---------------------------------------------------------------------------------------- folders and flat
+
+
+def _from_folders(root: Path, classes: int | None) -> Dataset:
+    try:
+        entries = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{root}: cannot be read: {error.strerror}", hint="check its permissions") from error
+    folders = [name for name in entries if (root / name).is_dir()]
+    loose = [root / name for name in entries if (root / name).is_file() and _is_image(root / name)]
+    files = {name: _walk(root / name) for name in folders}
+    nested = sum(len(paths) for paths in files.values())
+    if loose and nested:
+        raise DataError(
+            f"{root}: holds both loose images ({len(loose)}) and sub-folders with images ({nested})",
+            hint="it must be either flat or a sub-folder per class: move one kind elsewhere",
+        )
+    if loose:
+        return Dataset(
+            root=root,
+            items=tuple(ImageItem(path=path, label=None) for path in loose),
+            class_names=(),
+            kind="flat",
+        )
+    if not nested:
+        seen = Counter(Path(name).suffix.lower() or name for name in entries if name not in folders)
+        kinds = ", ".join(f"{suffix} x {count}" for suffix, count in sorted(seen.items()))
+        what = "no image in it" if entries else "the folder is empty"
+        raise DataError(f"{root}: {what}" + (f" (found: {kinds})" if kinds else ""), hint=_LAYOUTS)
+    names, index = _class_index(folders, root=root, classes=classes)
+    items = tuple(ImageItem(path=path, label=index[name]) for name in folders for path in files[name])
+    return Dataset(root=root, items=items, class_names=names, kind="folders")
+
+
+def _walk(folder: Path) -> list[Path]:
+    """List the images below `folder`, sorted, hidden files and folders left out."""
+
+    def stop(error: OSError) -> None:
+        raise DataError(
+            f"{error.filename}: cannot be read: {error.strerror}", hint="check its permissions"
+        ) from error
+
+    found = []
+    for parent, folders, files in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    return sorted(path for path in found if _is_image(path))
+
+
+def _is_image(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES or (not suffix and path.is_file() and _starts_like_image(path))
+
+
+def _starts_like_image(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False  # no suffix says that it is an image, and its content cannot
+    return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"GIF8")) or (
+        head[:4] == b"RIFF" and head[8:] == b"WEBP"
+    )
+
+
+# -------------------------------------------------------------------------------------------------- labels
+
+
+def _class_index(
+    names: Iterable[str], *, root: Path, classes: int | None
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Number the class names: sorted, or by ImageNet index; returns all names by index and the numbering."""
+    ordered = tuple(sorted(names))
+    if len(ordered) not in (classes, _IMAGENET_CLASSES) and all(_WNID.fullmatch(name) for name in ordered):
+        ordered = _imagenet_wnids(ordered, root=root)
+    return ordered, {name: index for index, name in enumerate(ordered)}
+
+
+def _imagenet_wnids(wanted: tuple[str, ...], *, root: Path) -> tuple[str, ...]:
+    """Return ImageNet's 1000 wnids in index order, from the file that Keras keeps for decode_predictions.
+
+    Raises:
+        DataError: Keras has not downloaded that file yet, it is damaged, or a wanted wnid is not in it.
+    """
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    path = home / "models" / "imagenet_class_index.json"
+    if not path.exists():
+        raise DataError(
+            f"{root}: {len(wanted)} of ImageNet's {_IMAGENET_CLASSES} wnids cannot be numbered without "
+            f"Keras's class list, which is not at {path}",
+            hint="write a labels.csv (file,label) with the class indices, or let Keras fetch the list: "
+            "python -c 'import numpy, keras; keras.applications.imagenet_utils.decode_predictions("
+            "numpy.zeros((1, 1000)))'",
+        )
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        wnids = tuple(str(table[str(index)][0]) for index in range(_IMAGENET_CLASSES))
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(f"{path}: not Keras's ImageNet class list", hint="delete the file") from error
+    unknown = sorted(set(wanted) - set(wnids))
+    if unknown:
+        raise DataError(
+            f"{root}: {len(unknown)} of {len(wanted)} wnids are not among ImageNet's "
+            f"{_IMAGENET_CLASSES} classes",
+            hint="write a labels.csv (file,label) with this model's class indices",
+            details=first_names(unknown),
+        )
+    return wnids
+
+
+def _from_table(root: Path, table: Path, classes: int | None) -> Dataset:
+    rows = list(_rows(table))
+    if not rows:
+        raise DataError(f"{table}: no rows below the header", hint="give a line file,label for each image")
+    numeric = [bool(_INTEGER.fullmatch(label)) for _, _, label in rows]
+    if any(numeric) and not all(numeric):
+        number, _, label = rows[numeric.index(not numeric[0])]
+        raise DataError(
+            f"{table}, row {number}: label '{label}' mixes class indices and class names",
+            hint="use either indices or names in the whole column",
+        )
+    names: tuple[str, ...] = ()
+    if all(numeric):
+        labels = [int(label) for _, _, label in rows]
+        for (number, file, _), value in zip(rows, labels, strict=True):
+            if value < 0:
+                raise DataError(
+                    f"{table}, row {number}: negative label {value} for '{file}'",
+                    hint="class indices count from 0",
+                )
+    else:
+        names, index = _class_index({label for _, _, label in rows}, root=root, classes=classes)
+        labels = [index[label] for _, _, label in rows]
+    missing = [f"row {number}: {file}" for number, file, _ in rows if not (root / file).is_file()]
+    if missing:
+        raise DataError(
+            f"{table}: {len(missing)} of {len(rows)} files it names are missing",
+            hint=f"paths are relative to {root}",
+            details=first_names(missing),
+        )
+    items = tuple(
+        ImageItem(path=root / file, label=label) for (_, file, _), label in zip(rows, labels, strict=True)
+    )
+    return Dataset(root=root, items=items, class_names=names, kind="csv")
+
+
+def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield (row number as an editor shows it, file, label) of a labels.csv."""
+    first_row: dict[str, int] = {}
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            if not {"file", "label"} <= set(header):
+                raise DataError(
+                    f"{table}, row 1: the columns file and label are needed, "
+                    f"found: {', '.join(header) or 'nothing'}",
+                    hint="the first line must be: file,label (separated by a comma)",
+                )
+            reader.fieldnames = header
+            for row in reader:
+                name, label = ((row[key] or "").strip() for key in ("file", "label"))
+                where = f"{table}, row {reader.line_num}"
+                if not name or not label:
+                    raise DataError(f"{where}: no {'label' if name else 'file'}", hint="expected file,label")
+                if name in first_row:
+                    raise DataError(
+                        f"{where}: '{name}' is already in row {first_row[name]}",
+                        hint="each image once: a repeated image would count twice",
+                    )
+                first_row[name] = reader.line_num
+                yield reader.line_num, name, label
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise DataError(
+            f"{table}: not readable as CSV: {error}", hint="expected UTF-8 text with the columns file,label"
+        ) from error
