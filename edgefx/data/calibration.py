@@ -1,0 +1,148 @@
+"""Choose calibration images, keep them apart from the evaluation images, and say when they are poor.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgefx.data.folders import digest, first_names
+from edgefx.errors import DataError, UsageError
+from edgefx.types import Dataset, ImageItem
+
+FEW = 32  # below this, ranges move by several percent between samples
+_IMBALANCE = 4  # largest class over smallest class
+
+
+def split(dataset: Dataset, *, samples: int, seed: int) -> tuple[Dataset, Dataset]:
+    """Draw `samples` images for calibration; returns them and the rest, both in the data set's order.
+
+    Labelled data is drawn in turn from every class, so that classes differ by at most one image while
+    they last. The draw sorts by a hash of the seed and the file's relative path, so it depends on
+    nothing else: not on the Python version, and little on images that are added or removed.
+
+    Args:
+        dataset: From `scan`.
+        samples: How many to draw; all when there are fewer.
+        seed: Another seed draws other images.
+
+    Raises:
+        UsageError: `samples` is below 1.
+    """
+    if samples < 1:
+        raise UsageError(f"{samples} calibration samples", hint="at least 1 is needed; 100 or more is usual")
+
+    def rank(item: ImageItem) -> bytes:
+        name = item.path.relative_to(dataset.root).as_posix()
+        return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+    by_class: dict[int | None, list[ImageItem]] = defaultdict(list)
+    for item in sorted(dataset.items, key=rank):
+        by_class[item.label].append(item)
+    # Rounds: the first of every class, then the second of every class, ... In a round that does not fit
+    # whole, the hash decides which classes are drawn, not their order.
+    rounds = sorted(
+        (place, rank(item), item.path) for members in by_class.values() for place, item in enumerate(members)
+    )
+    drawn = {path for _, _, path in rounds[:samples]}
+    return _subset(dataset, drawn, keep=True), _subset(dataset, drawn, keep=False)
+
+
+def without(dataset: Dataset, paths: Iterable[Path]) -> Dataset:
+    """Return `dataset` less the images at `paths`."""
+    return _subset(dataset, set(paths), keep=False)
+
+
+def content_overlap(calibration: Dataset, evaluation: Dataset) -> tuple[tuple[Path, Path], ...]:
+    """Return (calibration file, evaluation file) for each evaluation file that is also a calibration file.
+
+    Files are compared by their bytes, whatever their names; only files of equal size are read. The same
+    picture encoded twice is not recognised.
+    """
+    sizes: dict[int, list[Path]] = defaultdict(list)
+    for item in calibration.items:
+        sizes[_size(item.path)].append(item.path)
+    known: dict[int, dict[str, Path]] = {}
+    found = []
+    for item in evaluation.items:
+        size = _size(item.path)
+        if size <= 0 or size not in sizes:
+            continue
+        if size not in known:
+            known[size] = {digest(path): path for path in reversed(sizes[size])}
+        twin = known[size].get(digest(item.path))
+        if twin is not None:
+            found.append((twin, item.path))
+    return tuple(found)
+
+
+def require_disjoint(calibration: Dataset, evaluation: Dataset) -> None:
+    """Refuse evaluation images that also calibrate: the accuracy would be flattered.
+
+    Raises:
+        DataError: Names the images.
+    """
+    twins = content_overlap(calibration, evaluation)
+    if twins:
+        raise DataError(
+            f"{len(twins)} of {len(evaluation.items)} evaluation images in {evaluation.root} are also "
+            f"calibration images in {calibration.root}",
+            hint="evaluate on other images than those that calibrate",
+            details=first_names(
+                f"{second} = {first}" if first != second else str(second) for first, second in twins
+            ),
+        )
+
+
+def warnings(calibration: Dataset, *, classes: int | None = None) -> tuple[str, ...]:
+    """Say what is poor about a calibration set: too few images, or classes that are badly represented.
+
+    Args:
+        calibration: What `split` drew, or a whole folder.
+        classes: The model's number of classes, if known; then missing classes are counted too.
+    """
+    count = len(calibration.items)
+    messages = []
+    if count < FEW:
+        messages.append(
+            f"only {count} calibration image{'s' if count != 1 else ''}: "
+            f"fewer than {FEW} give unsteady INT8 ranges"
+        )
+    if not calibration.labelled:
+        return tuple(messages)
+    members = Counter(item.label for item in calibration.items)
+    most, least = max(members.values()), min(members.values())
+    if most >= _IMBALANCE * least and most > 1 and count >= _IMBALANCE * len(members):
+        messages.append(
+            f"unbalanced calibration classes: {least} to {most} images a class "
+            f"(fewest: {_name(calibration, min(members, key=lambda label: (members[label], label or 0)))})"
+        )
+    missing = (classes or len(calibration.class_names)) - len(members)
+    # With fewer images than classes (100 images for ImageNet) absent classes are the normal case.
+    if missing > 0 and count >= 2 * (missing + len(members)):
+        messages.append(
+            f"{missing} of {missing + len(members)} classes have no calibration image: "
+            "their activations may be clipped"
+        )
+    return tuple(messages)
+
+
+def _name(dataset: Dataset, label: int | None) -> str:
+    return dataset.class_names[label] if dataset.class_names and label is not None else f"class {label}"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1  # decoding names the file and the reason
+
+
+def _subset(dataset: Dataset, paths: set[Path], *, keep: bool) -> Dataset:
+    items = tuple(item for item in dataset.items if (item.path in paths) is keep)
+    return dataclasses.replace(dataset, items=items)

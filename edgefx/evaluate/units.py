@@ -1,0 +1,89 @@
+"""Parse limits that carry a unit: ``1pp``, ``6MB``, ``20ms``. Standard library only."""
+
+from __future__ import annotations
+
+import re
+
+from edgefx.errors import UsageError
+
+_QUANTITY = re.compile(r"\s*(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[A-Za-z%]*)\s*", re.ASCII)
+_BYTES = {
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+}
+
+
+def parse_drop(text: str, *, option: str = "--max-drop") -> float:
+    """Parse an accuracy drop in percentage points, such as "1pp" or "0.5 pp".
+
+    The unit is required because "1" could as well mean 1 %, of the baseline or of the images.
+
+    Raises:
+        UsageError: No number, or another unit.
+    """
+    number, unit = _quantity(text, option=option, example="1pp")
+    if unit == "pp":
+        return number
+    if unit == "%":
+        raise UsageError(
+            f"{option} {text}: a relative drop is not supported",
+            hint=f"give percentage points of top-1: {option} {_plain(number)}pp",
+        )
+    raise _unit_error(
+        text, unit, option=option, hint=f"write {option} {_plain(number)}pp (percentage points)"
+    )
+
+
+def parse_size(text: str, *, option: str = "--max-size") -> int:
+    """Parse a file size in bytes, such as "6MB" (10^6), "600kB" (10^3) or "1.5MiB" (2^20).
+
+    Raises:
+        UsageError: No number, no unit, an unknown unit, or less than one byte.
+    """
+    number, unit = _quantity(text, option=option, example="6MB")
+    factor = _BYTES.get(unit)
+    if factor is None:
+        plain = _plain(number)
+        hint = f"write {option} {plain}MB (1 MB = 10^6 bytes; also B, kB, GB, KiB, MiB, GiB)"
+        raise _unit_error(text, unit, option=option, hint=hint)
+    size = int(number * factor)
+    if size < 1:
+        raise UsageError(f"{option} {text}: less than one byte", hint=f"for example {option} 6MB")
+    return size
+
+
+def parse_ms(text: str, *, option: str = "--max-p95-ms") -> float:
+    """Parse a latency in milliseconds: "20" or "20ms".
+
+    Raises:
+        UsageError: No number, another unit, or zero.
+    """
+    number, unit = _quantity(text, option=option, example="20")
+    if unit not in ("", "ms"):
+        raise _unit_error(text, unit, option=option, hint=f"give milliseconds, for example {option} 20")
+    if number <= 0:
+        raise UsageError(f"{option} {text}: must be more than 0 ms", hint=f"for example {option} 20")
+    return number
+
+
+def _quantity(text: str, *, option: str, example: str) -> tuple[float, str]:
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"{option} '{text}': not a number with a unit", hint=f"for example {option} {example}"
+        )
+    return float(match["number"]), match["unit"].lower()
+
+
+def _unit_error(text: str, unit: str, *, option: str, hint: str) -> UsageError:
+    what = f"unknown unit '{unit}'" if unit else "the unit is missing"
+    return UsageError(f"{option} {text}: {what}", hint=hint)
+
+
+def _plain(number: float) -> str:
+    return f"{number:.15g}"
