@@ -1,1 +1,134 @@
-"""The command line: the only room that prints."""
+"""The command line: the only room that prints.
+
+`run` owns exit codes (DESIGN: contract 6) and turns every exception into a message on stderr; Click's own
+handling exits 1 for an interruption and is not used.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+from edgefx.cli import failures
+from edgefx.cli.context import App
+from edgefx.cli.group import LazyGroup, global_options
+from edgefx.errors import ExitCode
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "compile": (
+        "edgefx.cli.compile:command",
+        "Compile a Keras model for edge runtimes and measure it.",
+    ),
+    "run": ("edgefx.cli.run:command", "Compile as a recipe (YAML) says."),
+    "evaluate": ("edgefx.cli.evaluate:command", "Measure an artifact's accuracy on a folder of images."),
+    "benchmark": ("edgefx.cli.benchmark:command", "Measure the latency of artifacts on this machine."),
+    "inspect": ("edgefx.cli.inspect:command", "Show what a model or an artifact is made of."),
+    "targets": ("edgefx.cli.targets:command", "List the targets that can be compiled for."),
+    "models": ("edgefx.cli.models:command", "List the models that are known by name."),
+    "doctor": ("edgefx.cli.doctor:command", "Check this machine: versions, CPU features, what is missing."),
+}
+
+_EPILOG = """\
+Exit codes: 0 success, 1 a gate failed, 2 usage, 3 missing dependency, 4 a stage failed, 70 a bug in edgefx,
+130 interrupted.
+
+Shell completion: eval "$(_EDGEFX_COMPLETE=bash_source edgefx)" in ~/.bashrc (or zsh_source, fish_source).
+"""
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from edgefx import __version__
+
+        click.echo(f"edgefx {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_table=COMMANDS,
+    epilog=_EPILOG,
+    params=global_options(),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+def cli() -> None:
+    r"""From a Keras EfficientNet to an edge artifact whose accuracy and speed are known.
+
+    \b
+    edgefx compile model.keras --target tflite-int8 --calib images/
+    edgefx models
+    edgefx doctor
+    """
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line and return its exit code; never raises.
+
+    Args:
+        argv: The arguments without the program's name.
+    """
+    _plug_standard_streams()
+    app = App(argv=argv)
+    try:
+        with _terminated_as_interrupted():
+            # Not cli.main(): it maps broken pipes and interruptions to exit code 1.
+            completion = os.environ.get("_EDGEFX_COMPLETE")
+            if completion:
+                from click.shell_completion import shell_complete
+
+                return shell_complete(cli, {"obj": app}, "edgefx", "_EDGEFX_COMPLETE", completion)
+            with cli.make_context("edgefx", list(argv), obj=app) as context:
+                result = cli.invoke(context)
+            app.flush()
+            return int(result) if isinstance(result, int) else int(ExitCode.OK)
+    except click.exceptions.Exit as leave:
+        return failures.guard(app, app.flush) or leave.exit_code
+    except BaseException as error:  # noqa: BLE001 - the outermost handler: every outcome gets its exit code
+        return failures.report(app, error)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM (a cancelled CI job) unwind as Ctrl-C does, so that temporary files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _plug_standard_streams() -> None:
+    """Open the null device on closed standard descriptors.
+
+    Otherwise the next file that is opened becomes "stdout", and printing corrupts it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor

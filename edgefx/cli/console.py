@@ -1,0 +1,59 @@
+"""A Rich console that measures the stream it writes to, not the process's standard streams."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import IO
+
+from rich.console import Console, ConsoleDimensions
+
+_PIPED_HEIGHT = 25
+
+
+class StreamConsole(Console):
+    """A console bound to one stream.
+
+    Rich measures stdin, stdout and stderr, whichever is a terminal. While native output is redirected none
+    of them is ours, and a table that goes into a pipe should not depend on the terminal that started it.
+    """
+
+    piped_width = 120
+
+    @property  # type: ignore[misc]  # Rich's setter is of no use for a stream that measures itself
+    def size(self) -> ConsoleDimensions:
+        """The terminal's size, or COLUMNS, or `piped_width` when the stream is not a terminal."""
+        columns = os.environ.get("COLUMNS", "")
+        if self._width is not None:
+            return ConsoleDimensions(self._width, self._height or _PIPED_HEIGHT)
+        if columns.isdigit() and int(columns) > 0:
+            return ConsoleDimensions(int(columns), _PIPED_HEIGHT)
+        try:
+            width, height = os.get_terminal_size(self.file.fileno())
+        except (OSError, ValueError, AttributeError):  # not a terminal, or no descriptor at all
+            return ConsoleDimensions(self.piped_width, _PIPED_HEIGHT)
+        return ConsoleDimensions(width or 80, height or _PIPED_HEIGHT)
+
+
+def make_console(stream: IO[str], *, colored: bool, piped_width: int = 120) -> Console:
+    """Return a console for `stream`; without colours it writes no escape sequence into text at all."""
+    if isinstance(stream, io.TextIOWrapper):
+        # A file name or a symbol that the locale cannot express must not end the program.
+        stream.reconfigure(errors="backslashreplace")
+    terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+    if not colored:
+        system = None
+    elif terminal:
+        system = "auto"
+    else:
+        system = "standard"
+    console = StreamConsole(
+        file=stream,
+        color_system=system,  # type: ignore[arg-type]
+        no_color=not colored,
+        force_terminal=terminal,
+        force_interactive=terminal,
+        highlight=False,
+    )
+    console.piped_width = piped_width
+    return console

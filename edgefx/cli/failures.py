@@ -1,0 +1,162 @@
+"""From an exception to a message on stderr and an exit code (DESIGN: contract 6)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from edgefx.errors import DiskFullError, EdgefxError, ExitCode, MissingDependencyError
+
+if TYPE_CHECKING:
+    from edgefx.cli.context import App
+
+_SHOWN_DETAILS = 20
+# The name to install where it is not the name to import.
+_REQUIREMENTS = {"yaml": "pyyaml", "PIL": "pillow", "ai_edge_litert": "ai-edge-litert"}
+
+
+def guard(app: App, action: Callable[[], None]) -> int:
+    """Run `action`; return 0, or the exit code of the exception that it raised and that was reported."""
+    try:
+        action()
+    except BaseException as error:  # noqa: BLE001 - reported like every other
+        return report(app, error)
+    return 0
+
+
+def report(app: App, error: BaseException) -> int:
+    """Tell the user what went wrong; return the exit code."""
+    app.stop_progress()
+    if isinstance(error, BrokenPipeError) and _reader_left():
+        _discard_stdout()
+        return int(ExitCode.OK)
+    if app.debug and not isinstance(error, (click.ClickException, click.Abort)):
+        _write("".join(traceback.format_exception(error)))
+    if isinstance(error, (KeyboardInterrupt, click.Abort, EOFError)):
+        _say(app, "interrupted", "")
+        return int(ExitCode.INTERRUPTED)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        _write(error.format_message() + "\n")
+        return int(ExitCode.USAGE)
+    if isinstance(error, click.ClickException):
+        return _click(app, error)
+    known = _as_edgefx_error(error)
+    if known is not None:
+        if isinstance(known, DiskFullError):
+            _discard_stdout()
+        return _edgefx(app, known)
+    return _bug(app, error)
+
+
+def _click(app: App, error: click.ClickException) -> int:
+    context = getattr(error, "ctx", None)
+    hint = f"see: {context.command_path} --help" if context is not None else ""
+    message = error.format_message().strip()
+    _say(app, "error", message.removesuffix("."), hint=hint)
+    return int(ExitCode.USAGE)
+
+
+def _edgefx(app: App, error: EdgefxError) -> int:
+    details = list(error.details[:_SHOWN_DETAILS])
+    if len(error.details) > _SHOWN_DETAILS:
+        details.append(f"... and {len(error.details) - _SHOWN_DETAILS} more")
+    log = app.log_path if error.exit_code is ExitCode.STAGE_FAILED else None
+    _say(app, "error", error.message, details=details, hint=error.hint, log=str(log or ""))
+    return int(error.exit_code)
+
+
+def _bug(app: App, error: BaseException) -> int:
+    where = app.append_to_log("".join(traceback.format_exception(error)))
+    message = str(error).strip().split("\n", 1)[0]
+    _say(
+        app,
+        "error",
+        f"this is a bug in edgefx: {type(error).__name__}{': ' if message else ''}{message}",
+        hint="please report it with the log" if where else "run again with --debug for the traceback",
+        log=where,
+    )
+    return int(ExitCode.BUG)
+
+
+def _as_edgefx_error(error: BaseException) -> EdgefxError | None:
+    """Recognize what the user can cure, wherever it was raised."""
+    for cause in _chain(error):
+        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        # Native code (TensorFlow, ONNX Runtime) raises its own types with the text of strerror.
+        if full or (not isinstance(cause, EdgefxError) and "No space left on device" in str(cause)):
+            if isinstance(error, DiskFullError):
+                return error
+            where = getattr(cause, "filename", None)
+            return DiskFullError(
+                f"{where}: no space left on the device" if where else "no space left on the device",
+                hint="free some space, or choose another output folder (-o) or temporary folder (TMPDIR)",
+            )
+    if isinstance(error, EdgefxError):
+        return error
+    if isinstance(error, MemoryError):
+        return EdgefxError("out of memory", hint="use fewer images or fewer targets")
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if package != "edgefx":
+            return MissingDependencyError(
+                package, needed_for="this command", requirement=_REQUIREMENTS.get(package)
+            )
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        yield current
+        seen.add(id(current))
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _say(
+    app: App, kind: str, message: str, *, details: list[str] | None = None, hint: str = "", log: str = ""
+) -> None:
+    """Write one message; lines are never wrapped, so that paths and commands can be copied."""
+    colored = app.colored(sys.stderr)
+
+    def style(text: str, **how: bool | str) -> str:
+        return click.style(text, **how) if colored else text  # type: ignore[arg-type]
+
+    lines = [style(kind, fg="red", bold=True) + (f": {message}" if message else "")]
+    lines += [f"  {line}" for line in details or ()]
+    if hint:
+        lines.append(style("hint", fg="cyan") + f": {hint}")
+    if log:
+        lines.append(style("log", fg="cyan") + f": {log}")
+    _write("\n".join(lines) + "\n")
+
+
+def _write(text: str) -> None:
+    try:
+        click.echo(text, file=sys.stderr, nl=False, color=True)
+    except OSError:
+        # Nobody can read stderr any more (closed pipe, full disk); the exit code still tells.
+        return
+
+
+def _reader_left() -> bool:
+    """Whether stdout is a pipe whose reader has gone (`edgefx targets | head -1`)."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(1, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _discard_stdout() -> None:
+    """Send what is left in stdout's buffer nowhere, or the interpreter fails to flush it when it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)

@@ -1,0 +1,272 @@
+"""Keep the noise of libraries out of the result: what they print goes to a log file.
+
+TensorFlow, absl, MLIR, ONNX Runtime and OpenVINO write to the C file descriptors 1 and 2, where Python's
+`contextlib.redirect_stdout` cannot reach; their Python halves print, warn and log. All of it is sent to one
+file, while edgefx's own consoles go on writing to duplicates of the real descriptors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgefx.cli.context import App
+
+_KEPT_LOGS = 20  # logs of failed commands in the state folder; older ones are removed
+_NATIVE_ECHO = 3  # from this verbosity on, native output is not kept off stderr
+_ENVIRONMENT = {
+    # Set before TensorFlow is imported; its C++ INFO lines say nothing that helps anyone here.
+    "TF_CPP_MIN_LOG_LEVEL": "1",
+    "GLOG_minloglevel": "1",
+    "AUTOGRAPH_VERBOSITY": "0",
+}
+
+
+@contextmanager
+def redirected(app: App, *, keep_as: Path | None) -> Iterator[None]:
+    """Redirect native and Python output of libraries; see `App.native_log`."""
+    if isinstance(sys.stderr, _LogStream):  # nested: the outer block already does it
+        yield
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with ExitStack() as stack:
+        saved = {number: os.dup(number) for number in (1, 2)}
+        for duplicate in saved.values():
+            stack.callback(os.close, duplicate)
+        if app.verbosity >= _NATIVE_ECHO:
+            log = _LogStream(os.dup(2))
+            app.log_path = None
+        else:
+            app.log_path, descriptor = _new_log()
+            log = _LogStream(descriptor)
+        for console in (app.stdout, app.stderr):
+            stack.enter_context(_bound_to(console, saved))
+        stack.enter_context(_environment())
+        stack.enter_context(_crashes_shown_on(saved[2]))
+        stack.enter_context(_descriptors_on(log, saved))
+        stack.enter_context(_python_streams_on(log))
+        stack.enter_context(_logging_on(log, app))
+        yield
+    _finish(app, keep_as)
+
+
+class _LogStream:
+    """A text stream on the log.
+
+    It is never closed: logging handlers that libraries created inside the block keep it, and use it until
+    the interpreter ends.
+    """
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, text: str) -> int:
+        """Append `text`; unbuffered, so that the order of native and Python lines is kept."""
+        data = text.encode("utf-8", "backslashreplace")
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        """Append all `lines`."""
+        self.write("".join(lines))
+
+    def flush(self) -> None:
+        """Do nothing: there is no buffer."""
+
+    def isatty(self) -> bool:
+        """Tell libraries not to animate."""
+        return False
+
+    def writable(self) -> bool:
+        """Say that it can be written."""
+        return True
+
+    def readable(self) -> bool:
+        """Say that it cannot be read."""
+        return False
+
+    def fileno(self) -> int:
+        """Return the log's descriptor."""
+        return self._descriptor
+
+    @property
+    def closed(self) -> bool:
+        """Say that it is open."""
+        return False
+
+    @property
+    def buffer(self) -> IO[bytes]:
+        """A binary view for those who write bytes."""
+        return open(self._descriptor, "wb", buffering=0, closefd=False)
+
+
+# ----------------------------------------------------------------------------------- what is redirected
+
+
+@contextmanager
+def _bound_to(console: object, saved: dict[int, int]) -> Iterator[None]:
+    """Let one of our consoles write to the saved duplicate of its descriptor."""
+    from rich.console import Console
+
+    assert isinstance(console, Console)
+    original = console.file
+    try:
+        number = original.fileno()
+    except (OSError, ValueError, AttributeError):  # a replaced stream (tests): not affected by descriptors
+        yield
+        return
+    if number not in saved:
+        yield
+        return
+    encoding = getattr(original, "encoding", None) or "utf-8"
+    stream = os.fdopen(
+        saved[number], "w", encoding=encoding, errors="backslashreplace", buffering=1, closefd=False
+    )
+    console.file = stream
+    try:
+        yield
+    finally:
+        console.file = original
+        stream.flush()
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    added = [name for name in _ENVIRONMENT if name not in os.environ]
+    os.environ.update({name: _ENVIRONMENT[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _crashes_shown_on(descriptor: int) -> Iterator[None]:
+    """A crash of native code would otherwise end edgefx without a word on the user's stderr."""
+    if faulthandler.is_enabled():
+        yield
+        return
+    faulthandler.enable(descriptor)
+    try:
+        yield
+    finally:
+        faulthandler.disable()
+
+
+@contextmanager
+def _descriptors_on(log: _LogStream, saved: dict[int, int]) -> Iterator[None]:
+    for number in saved:
+        os.dup2(log.fileno(), number)
+    try:
+        yield
+    finally:
+        _flush_c_streams()
+        for number, duplicate in saved.items():
+            os.dup2(duplicate, number)
+
+
+def _flush_c_streams() -> None:
+    """Write out what C code has printed but not flushed, before stdout is the user's again."""
+    if os.name == "posix":
+        ctypes.CDLL(None).fflush(None)
+
+
+@contextmanager
+def _python_streams_on(log: _LogStream) -> Iterator[None]:
+    before = sys.stdout, sys.stderr
+    sys.stdout = sys.stderr = log  # what libraries use of a TextIO
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def _logging_on(log: _LogStream, app: App) -> Iterator[None]:
+    """Send Python's loggers and warnings to the log, and to stderr with -v."""
+    root = logging.getLogger()
+    handlers: list[logging.Handler] = [logging.StreamHandler(log)]
+    handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    if 0 < app.verbosity < _NATIVE_ECHO:
+        echo = logging.StreamHandler(app.stderr.file)
+        echo.setLevel(logging.WARNING if app.verbosity == 1 else logging.INFO)
+        echo.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        handlers.append(echo)
+    level = root.level
+    for handler in handlers:
+        root.addHandler(handler)
+    if level > logging.INFO:
+        root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(level)
+        for handler in handlers:
+            root.removeHandler(handler)
+
+
+# ----------------------------------------------------------------------------------------- the log file
+
+
+def _state_folder() -> Path:
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "edgefx" / "logs"
+
+
+def _new_log() -> tuple[Path, int]:
+    """Create a log file of our own; in the temporary folder when there is no usable home."""
+    prefix = time.strftime("%Y%m%d-%H%M%S-")
+    try:
+        folder = _state_folder()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for old in sorted(folder.glob("*.log"))[: -_KEPT_LOGS + 1]:
+            old.unlink(missing_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".log", dir=folder)
+    except (OSError, RuntimeError):  # RuntimeError: no home folder is known
+        descriptor, name = tempfile.mkstemp(prefix=f"edgefx-{prefix}", suffix=".log")
+    os.close(descriptor)
+    # O_APPEND: the descriptors 1 and 2, child processes and Python write without overwriting each other.
+    return Path(name), os.open(name, os.O_WRONLY | os.O_APPEND)
+
+
+def _finish(app: App, keep_as: Path | None) -> None:
+    """Move the log of work that went well to where it belongs, or remove it."""
+    if app.log_path is None:
+        return
+    if keep_as is None:
+        app.log_path.unlink(missing_ok=True)
+        app.log_path = None
+    else:
+        app.log_path = Path(shutil.move(app.log_path, keep_as))
+
+
+def append(path: Path | None, text: str) -> Path | None:
+    """Append `text` to the log at `path`, or to a new one; None when no file can be written."""
+    try:
+        if path is None:
+            path, descriptor = _new_log()
+            os.close(descriptor)
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(text)
+    except OSError:
+        return None
+    return path
