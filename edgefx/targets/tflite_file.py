@@ -1,0 +1,383 @@
+"""Reading, describing and editing ``.tflite`` files, with the flatbuffer schema only.
+
+No TensorFlow and no interpreter: `describe` must be cheap and must tell what the file says, not what was
+asked for. The object API of the schema (``ModelT``) is the editor's data structure.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgefx.errors import ArtifactError
+from edgefx.types import IoDtype, OpCount, TensorInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from ai_edge_litert.schema_py_generated import ModelT, OperatorT, TensorT
+    from numpy.typing import NDArray
+
+_IDENTIFIER = b"TFL3"
+_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a ``.tflite`` file holds, read back from its bytes.
+
+    Attributes:
+        inputs: Graph inputs.
+        outputs: Graph outputs.
+        ops: Histogram by type and output dtype.
+        custom_ops: Names of operations outside TFLite's builtin set.
+        compute_int: Computing operations on integers, hybrid ones (int8 weights, float tensors) included.
+        compute_float: Computing operations in floating point.
+        float_ops: All operations but QUANTIZE/DEQUANTIZE with a float output.
+        int8_macs_share: Share of the multiply-accumulates done on INT8 weights and activations.
+        precision: The format the file computes in, for the report.
+    """
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    ops: tuple[OpCount, ...]
+    custom_ops: tuple[str, ...]
+    compute_int: int
+    compute_float: int
+    float_ops: tuple[str, ...]
+    int8_macs_share: float | None
+    precision: str
+
+
+def read(source: Path | bytes | bytearray) -> ModelT:
+    """Parse a ``.tflite`` file; buffers that lie outside the flatbuffer table are pulled in.
+
+    Raises:
+        ArtifactError: Missing, unreadable, truncated, or not a TFLite flatbuffer.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    name = str(source) if isinstance(source, Path) else "model"
+    try:
+        content = source.read_bytes() if isinstance(source, Path) else bytes(source)
+    except OSError as error:
+        raise ArtifactError(f"{name}: cannot be read ({error.strerror})") from error
+    if content[4:8] != _IDENTIFIER:
+        raise ArtifactError(
+            f"{name}: not a TFLite file (no {_IDENTIFIER.decode()} identifier)",
+            hint="give a .tflite file; one saved as text, or an incomplete download, cannot be used",
+        )
+    try:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+        for buffer in model.buffers:
+            # ai-edge-quantizer appends large buffers behind the table and stores where.
+            if buffer.offset > 1:
+                _pull_in(buffer, content)
+        _check_references(model)
+    except (struct.error, IndexError, ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        # What the generated parser raises depends on where the file ends.
+        raise ArtifactError(
+            f"{name}: damaged or truncated TFLite file", hint="convert or copy it again"
+        ) from error
+    return model
+
+
+def write(model: ModelT) -> bytes:
+    """Serialize a model, buffers inside the table; the same model gives the same bytes."""
+    import flatbuffers  # type: ignore[import-untyped]
+
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _pull_in(buffer: Any, content: bytes) -> None:
+    import numpy as np
+
+    end = buffer.offset + buffer.size
+    if end > len(content):
+        raise ValueError("buffer lies beyond the end of the file")
+    buffer.data = np.frombuffer(content, np.uint8, count=buffer.size, offset=buffer.offset)
+    buffer.offset = buffer.size = 0
+
+
+def _check_references(model: ModelT) -> None:
+    """Raise IndexError or ValueError when indices or sizes do not fit together."""
+    if not model.subgraphs:
+        raise ValueError("no graph")
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            data = model.buffers[tensor.buffer].data
+            dtype = dtype_name(tensor)
+            if data is not None and len(data) and dtype in _ITEM_BYTES:
+                expected = math.prod(shape_of(tensor)) * _ITEM_BYTES[dtype]
+                if len(data) < expected:
+                    raise ValueError("constant shorter than its shape")
+        for index in (*graph.inputs, *graph.outputs):
+            _ = graph.tensors[index].name.decode()
+        for op in graph.operators:
+            _ = model.operatorCodes[op.opcodeIndex]
+            for index in (*op.inputs, *op.outputs):
+                _ = graph.tensors[index]
+
+
+# ------------------------------------------------------------------------------------------- small words
+
+_ITEM_BYTES = {
+    "float32": 4, "float16": 2, "int8": 1, "uint8": 1, "int16": 2, "int32": 4, "int64": 8, "bool": 1,
+}  # fmt: skip
+
+
+def dtype_name(tensor: TensorT) -> str:
+    """Return the NumPy name of a tensor's element type."""
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    names = {code: name.lower() for name, code in vars(TensorType).items() if not name.startswith("_")}
+    return str(names.get(tensor.type, f"type {tensor.type}"))
+
+
+def dtype_code(name: str) -> int:
+    """Return the schema's code of a NumPy element type."""
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    return int(getattr(TensorType, name.upper()))
+
+
+def op_name(model: ModelT, op: OperatorT) -> str:
+    """Return an operation's name, as ``CONV_2D``; a custom operation's own name as ``CUSTOM:<name>``."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    code = model.operatorCodes[op.opcodeIndex]
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    if number == BuiltinOperator.CUSTOM:
+        return f"CUSTOM:{(code.customCode or b'?').decode()}"
+    names = {value: key for key, value in vars(BuiltinOperator).items() if not key.startswith("_")}
+    return str(names.get(number, f"OP_{number}"))
+
+
+def shape_of(tensor: TensorT) -> tuple[int, ...]:
+    """Return a tensor's shape; () for scalars."""
+    return () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
+
+
+def quantization_of(tensor: TensorT) -> tuple[float, int] | None:
+    """Return (scale, zero point) of a tensor quantized as a whole, else None."""
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
+        return None
+    zero_points = quantization.zeroPoint
+    return float(quantization.scale[0]), 0 if zero_points is None else int(zero_points[0])
+
+
+def is_constant(model: ModelT, tensor: TensorT) -> bool:
+    """Tell whether a tensor's values are stored in the file."""
+    data = model.buffers[tensor.buffer].data
+    return data is not None and len(data) > 0
+
+
+def constant(model: ModelT, tensor: TensorT) -> NDArray[np.float64] | None:
+    """Return a float32 constant's values in its shape, or None when the tensor is no such constant."""
+    import numpy as np
+
+    if not is_constant(model, tensor) or dtype_name(tensor) != "float32":
+        return None
+    data = np.ascontiguousarray(model.buffers[tensor.buffer].data)
+    return data.view(np.float32).astype(np.float64).reshape(shape_of(tensor))
+
+
+# ---------------------------------------------------------------------------------------------- describe
+
+
+def describe(model: ModelT) -> Contents:
+    """Read inputs, outputs, operations and the share of INT8 work back from a parsed file."""
+    graph = model.subgraphs[0]
+    ops: Counter[tuple[str, str]] = Counter()
+    custom: list[str] = []
+    float_ops: list[str] = []
+    computing: Counter[str] = Counter()  # by kind of arithmetic
+    macs = int8_macs = 0
+    for op in graph.operators:
+        name = op_name(model, op)
+        dtype = dtype_name(graph.tensors[op.outputs[0]]) if len(op.outputs) else ""
+        ops[name, dtype] += 1
+        if name.startswith("CUSTOM:"):
+            custom.append(name.removeprefix("CUSTOM:"))
+        if name in _CONVERSIONS:
+            continue
+        kind = _arithmetic(name, [graph.tensors[i] for i in op.inputs if i >= 0], dtype)
+        computing[kind] += 1
+        if dtype.startswith("float"):
+            float_ops.append(name)
+        work = _macs(name, [graph.tensors[i] for i in op.inputs if i >= 0], graph.tensors[op.outputs[0]])
+        macs += work
+        int8_macs += work if kind in ("int8", "hybrid") else 0
+    has_float16 = any(
+        dtype_name(tensor) == "float16" and is_constant(model, tensor) for tensor in graph.tensors
+    )
+    return Contents(
+        inputs=tuple(_tensor_info(graph.tensors[index]) for index in graph.inputs),
+        outputs=tuple(_tensor_info(graph.tensors[index]) for index in graph.outputs),
+        ops=tuple(
+            OpCount(op=name, dtype=dtype, count=count)
+            for (name, dtype), count in sorted(ops.items(), key=lambda item: (-item[1], item[0]))
+        ),
+        custom_ops=tuple(custom),
+        compute_int=computing.total() - computing["float"],
+        compute_float=computing["float"],
+        float_ops=tuple(float_ops),
+        int8_macs_share=int8_macs / macs if macs else None,
+        precision=_precision(computing, has_float16=has_float16),
+    )
+
+
+def _tensor_info(tensor: TensorT) -> TensorInfo:
+    quantization = quantization_of(tensor)
+    return TensorInfo(
+        name=tensor.name.decode(),
+        shape=shape_of(tensor),
+        dtype=dtype_name(tensor),
+        scale=quantization[0] if quantization else None,
+        zero_point=quantization[1] if quantization else None,
+    )
+
+
+def _arithmetic(name: str, inputs: list[TensorT], dtype: str) -> str:
+    """Return what an operation calculates with: "int8", "int16", "hybrid", "float" or "other"."""
+    if dtype.startswith("float"):
+        weighted = name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and len(inputs) > 1
+        return "hybrid" if weighted and dtype_name(inputs[1]) == "int8" else "float"
+    if dtype in ("int8", "uint8"):
+        return "int8"
+    return "int16" if dtype == "int16" else "other"
+
+
+def _macs(name: str, inputs: list[TensorT], output: TensorT) -> int:
+    if len(inputs) < 2:
+        return 0
+    results, weights = math.prod(shape_of(output)), shape_of(inputs[1])
+    if name == "CONV_2D":  # weights [out, height, width, in]
+        return results * math.prod(weights[1:])
+    if name == "DEPTHWISE_CONV_2D":  # weights [1, height, width, out]
+        return results * math.prod(weights[1:3])
+    return results * weights[-1] if name == "FULLY_CONNECTED" and weights else 0
+
+
+def _precision(computing: Counter[str], *, has_float16: bool) -> str:
+    quantized = {kind: computing[kind] for kind in ("int8", "int16", "hybrid") if computing[kind]}
+    if not quantized:
+        return "float32, float16 weights" if has_float16 else "float32"
+    if "hybrid" in quantized:
+        return "int8 weights, dynamic activations"
+    name = "int8 weights, int16 activations" if "int16" in quantized else "int8"
+    return f"{name}, {computing['float']} operations float32" if computing["float"] else name
+
+
+# ------------------------------------------------------------------------------------------------ editing
+
+
+def rename_io(model: ModelT, *, input_name: str, output_name: str) -> None:
+    """Name the graph's one input and one output, and make them the one signature ``serving_default``.
+
+    Raises:
+        ArtifactError: The graph has not exactly one input and one output.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = model.subgraphs[0]
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise ArtifactError(
+            f"expected one input and one output, found {len(graph.inputs)} and {len(graph.outputs)}"
+        )
+    ends = {int(graph.inputs[0]): input_name, int(graph.outputs[0]): output_name}
+    taken = set(ends.values())
+    for index, tensor in enumerate(graph.tensors):
+        if index in ends:
+            tensor.name = ends[index].encode()
+        elif tensor.name.decode() in taken:  # tensor names stay unique
+            tensor.name = f"{tensor.name.decode()}_inner".encode()
+    signature = schema.SignatureDefT()
+    signature.signatureKey = b"serving_default"
+    signature.subgraphIndex = 0
+    maps = []
+    for index, name in ends.items():
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name.encode(), index
+        maps.append([entry])
+    signature.inputs, signature.outputs = maps
+    model.signatureDefs = [signature]
+
+
+def convert_ends(model: ModelT, dtype: IoDtype) -> None:
+    """Give a quantized graph ends of another type, by a conversion operation at each end.
+
+    uint8 ends keep the scale of the int8 tensor and have a zero point 128 higher: the conversion is exact,
+    and the runtime does it as one pass that flips the top bit.
+    """
+    graph = model.subgraphs[0]
+    first, last = int(graph.inputs[0]), int(graph.outputs[0])
+    outer_first, outer_last = _twin(model, first, dtype), _twin(model, last, dtype)
+    to_float = dtype is IoDtype.FLOAT32
+    enter = _conversion(model, "QUANTIZE", outer_first, first)
+    leave = _conversion(model, "DEQUANTIZE" if to_float else "QUANTIZE", last, outer_last)
+    graph.operators = [enter, *graph.operators, leave]
+    graph.inputs, graph.outputs = [outer_first], [outer_last]
+
+
+def _twin(model: ModelT, index: int, dtype: IoDtype) -> int:
+    """Add a tensor like `index` but of another type; it takes over the name."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    tensors = model.subgraphs[0].tensors
+    inner, outer = tensors[index], schema.TensorT()
+    quantization = quantization_of(inner)
+    assert quantization is not None, "the ends of a quantized graph are quantized"
+    outer.name, inner.name = inner.name, inner.name + b"_" + dtype_name(inner).encode()
+    outer.shape, outer.shapeSignature = inner.shape, inner.shapeSignature
+    outer.type, outer.buffer = dtype_code(dtype.value), 0
+    if dtype is not IoDtype.FLOAT32:
+        scale, zero_point = quantization
+        outer.quantization = schema.QuantizationParametersT()
+        outer.quantization.scale, outer.quantization.zeroPoint = [scale], [zero_point + 128]
+    tensors.append(outer)
+    return len(tensors) - 1
+
+
+def _conversion(model: ModelT, name: str, source: int, result: int) -> OperatorT:
+    """Return a QUANTIZE or DEQUANTIZE operation, its operator code added when the model has none."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    op = schema.OperatorT()
+    op.inputs, op.outputs = [source], [result]
+    kind = "QuantizeOptions" if name == "QUANTIZE" else "DequantizeOptions"
+    op.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+    op.builtinOptions = getattr(schema, f"{kind}T")()
+    for index in range(len(model.operatorCodes)):
+        op.opcodeIndex = index
+        if op_name(model, op) == name:
+            return op
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
+    code.version = 2  # the first version of both with 8-bit signed integers
+    model.operatorCodes.append(code)
+    op.opcodeIndex = len(model.operatorCodes) - 1
+    return op
+
+
+def consumers(model: ModelT) -> dict[int, list[OperatorT]]:
+    """Map each tensor index of the main graph to the operations that read it."""
+    graph = model.subgraphs[0]
+    readers: dict[int, list[OperatorT]] = {index: [] for index in range(len(graph.tensors))}
+    for op, index in _reads(model):
+        readers[index].append(op)
+    return readers
+
+
+def _reads(model: ModelT) -> Iterator[tuple[OperatorT, int]]:
+    for op in model.subgraphs[0].operators:
+        for index in op.inputs:
+            if index >= 0:
+                yield op, int(index)
