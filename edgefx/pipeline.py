@@ -42,12 +42,15 @@ from edgefx.types import (
 )
 
 if TYPE_CHECKING:
+    from edgefx.data.images import Loader
     from edgefx.models.load import LoadedModel
     from edgefx.types import Pixels, Scores
 
 SCHEMA_VERSION = 1
 CANONICAL_TOLERANCE = 1e-5  # largest |Δp| between the model as loaded and its canonical graph
 _CHECK_IMAGES = 16
+_WARMUP = 10  # untimed inferences before the timed ones
+_CHUNK = 32  # images scored at once by the baseline
 
 
 class _Clock:
@@ -104,7 +107,6 @@ class _Run:
         self.artifacts: dict[str, Artifact] = {}
         self.accuracies: dict[str, Accuracy] = {}
         self.latencies: dict[str, Latency] = {}
-        self.spec: ModelSpec | None = None
         self.data: list[DataInfo] = []
 
     def report(self, command: str) -> RunReport:
@@ -144,23 +146,23 @@ class _Run:
 
     # ---------------------------------------- load, canonicalize
 
-    def _prepare(self) -> tuple[FrozenGraph, ImageSet | None, ImageSet | None, Scores | None, float | None]:
+    def _prepare(self) -> tuple[FrozenGraph, ImageSet | None, ImageSet | None, Scores | None, float]:
         """Load the model, make its canonical graph, decode the images, score the baseline."""
         from edgefx.models.canonical import canonicalize, max_abs_dp
 
-        with self.clock.stage(Stage.LOAD):
-            with self.progress.task("load model"):
-                loaded = self._load()
-            calibration = self._decode(
-                self.plan.calibration, loaded.spec, role="calibration", note=self.plan.calibration_note
-            )
-            evaluation = self._decode(
-                self.plan.evaluation, loaded.spec, role="evaluation", note=self.plan.evaluation_note
-            )
-        with self.clock.stage(Stage.CANONICALIZE), self.progress.task("make the graph deployable"):
-            graph = canonicalize(loaded, self.workdir)
-            checked = evaluation or calibration
-            pixels = checked.pixels[:_CHECK_IMAGES] if checked else _noise(loaded.spec, self.recipe.seed)
+        with self.clock.stage(Stage.LOAD), self.progress.task("load model"):
+            loaded = self._load()
+        with self._decoding(self.plan.calibration, loaded.spec, role="calibration") as loader:
+            calibration = self._decoded(loader, loaded.spec, role="calibration")
+        # The evaluation images are decoded in the background while the graph is made and the baseline runs.
+        with self._decoding(self.plan.evaluation, loaded.spec, role="evaluation") as loader:
+            with self.clock.stage(Stage.CANONICALIZE), self.progress.task("make the graph deployable"):
+                graph = canonicalize(loaded, self.workdir)
+            baseline = None if loader is None else self._baseline(loaded, loader)
+            evaluation = self._decoded(loader, loaded.spec, role="evaluation")
+        checked = evaluation or calibration
+        pixels = checked.pixels[:_CHECK_IMAGES] if checked else _noise(loaded.spec, self.recipe.seed)
+        with self.clock.stage(Stage.CANONICALIZE):
             difference = max_abs_dp(loaded, graph, pixels)
         if not difference <= CANONICAL_TOLERANCE:
             raise ModelError(
@@ -168,13 +170,6 @@ class _Run:
                 f" max |Δp| = {difference:.2g}, allowed is {CANONICAL_TOLERANCE:g}",
                 hint="this model uses a construct that edgefx does not preserve; please report it",
             )
-        baseline = None
-        if evaluation is not None:
-            with (
-                self.clock.stage(Stage.EVALUATE, "baseline"),
-                self.progress.task("evaluate float baseline", len(evaluation)) as task,
-            ):
-                baseline = loaded.predict(evaluation.pixels, task)
         return graph, calibration, evaluation, baseline, difference
 
     def _load(self) -> LoadedModel:
@@ -189,14 +184,17 @@ class _Run:
             seed=self.recipe.seed,
         )
 
-    def _decode(self, dataset: Dataset | None, spec: ModelSpec, *, role: str, note: str) -> ImageSet | None:
+    @contextmanager
+    def _decoding(self, dataset: Dataset | None, spec: ModelSpec, *, role: str) -> Iterator[Loader | None]:
+        """Decode `dataset` in the background while the block runs."""
         from edgefx.data import images
 
         if dataset is None:
-            return None
+            yield None
+            return
         if role == "evaluation" and dataset.labelled:
             images.check_labels(dataset, spec.classes)
-        decoded = images.decode(
+        with images.load(
             dataset,
             height=spec.height,
             width=spec.width,
@@ -205,26 +203,45 @@ class _Run:
             progress=self.progress,
             role=role,
             scratch=self.workdir,
-        )
-        images.check_range(decoded.pixels, spec.pixel_range)
-        for path, reason in decoded.skipped:
+        ) as loader:
+            yield loader
+
+    def _baseline(self, loaded: LoadedModel, loader: Loader) -> Scores:
+        """Score the float Keras model while the images are still being decoded."""
+        import numpy as np
+
+        with (
+            self.clock.stage(Stage.EVALUATE, "baseline"),
+            self.progress.task("evaluate float baseline", len(loader)) as task,
+        ):
+            return np.concatenate([loaded.predict(chunk, task) for _, chunk in loader.chunks(_CHUNK)])
+
+    def _decoded(self, loader: Loader | None, spec: ModelSpec, *, role: str) -> ImageSet | None:
+        """Wait for a set to be decoded, check it and note it for the report."""
+        from edgefx.data.images import INTERPOLATION, check_range
+
+        dataset = self.plan.calibration if role == "calibration" else self.plan.evaluation
+        if loader is None or dataset is None:
+            return None
+        images = loader.finish()
+        check_range(images.pixels, spec.pixel_range, where=str(dataset.root))
+        for path, reason in images.skipped:
             self._warn(f"{role}: skipped {path}: {reason}")
-        labels = None if decoded.labels is None else len(set(decoded.labels.tolist()))
         self.data.append(
             DataInfo(
                 role=role,
                 root=str(dataset.root),
-                images=len(decoded),
-                classes=labels,
-                sha256=decoded.sha256,
-                resize=decoded.resize,
-                interpolation=images.INTERPOLATION,
+                images=len(images),
+                classes=None if images.labels is None else len(set(images.labels.tolist())),
+                sha256=images.sha256,
+                resize=images.resize,
+                interpolation=INTERPOLATION,
                 seed=self.recipe.seed,
-                skipped=len(decoded.skipped),
-                note=note,
+                skipped=len(images.skipped),
+                note=self.plan.calibration_note if role == "calibration" else self.plan.evaluation_note,
             )
         )
-        return decoded
+        return images
 
     # ---------------------------------------- per target
 
@@ -280,6 +297,7 @@ class _Run:
                 subjects,
                 threads=self.threads,
                 rounds=settings.rounds,
+                warmup=_WARMUP,
                 budget_s=settings.seconds,
                 progress=self.progress,
             )

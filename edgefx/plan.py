@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgefx import targets
-from edgefx.errors import DataError, UsageError
+from edgefx.errors import UsageError
 from edgefx.recipe.schema import Recipe
 from edgefx.targets import TargetRow
 from edgefx.types import Dataset, IoDtype
@@ -69,7 +69,7 @@ def _check_io_dtype(rows: tuple[TargetRow, ...], io_dtype: IoDtype | None) -> No
 
 def _with_data(plan: Plan) -> Plan:
     """List the image folders and divide them into calibration and evaluation images."""
-    from edgefx.data import calibration, images
+    from edgefx.data import calibration, folders
 
     recipe = plan.recipe
     source, held_out = _folders(recipe)
@@ -81,7 +81,7 @@ def _with_data(plan: Plan) -> Plan:
         )
     chosen: Dataset | None = None
     if source is not None:
-        listed = images.scan(source)
+        listed = folders.scan(source)
         samples = recipe.calibration.samples if recipe.calibration else None
         count = _sample_count(listed, samples, shared=held_out is None and recipe.evaluate is not None)
         chosen, rest = calibration.split(listed, samples=count, seed=recipe.seed)
@@ -98,7 +98,7 @@ def _with_data(plan: Plan) -> Plan:
                 warnings=calibration.warnings(chosen),
             )
     if held_out is not None:
-        listed = images.scan(held_out)
+        listed = folders.scan(held_out)
         plan = replace(
             plan, evaluation=listed, evaluation_note=f"all {len(listed.items)} images of {held_out}"
         )
@@ -124,7 +124,7 @@ def _with_evaluation(plan: Plan) -> Plan:
     if recipe.evaluate is None or evaluation is None:
         evaluation = None
     elif plan.calibration is not None:
-        _check_disjoint(plan.calibration, evaluation)
+        calibration.require_disjoint(plan.calibration, evaluation)
     if recipe.gates.max_drop is not None and (evaluation is None or not evaluation.labelled):
         where = f"{evaluation.root} has no labels" if evaluation else "no evaluation images were given"
         raise UsageError(
@@ -151,15 +151,3 @@ def _sample_count(listed: Dataset, samples: int | None, *, shared: bool) -> int:
             hint="ask for fewer, or give evaluation images of their own with --eval DIR",
         )
     return samples
-
-
-def _check_disjoint(chosen: Dataset, evaluation: Dataset) -> None:
-    from edgefx.data import calibration
-
-    shared = calibration.content_overlap(chosen, evaluation)
-    if shared:
-        raise DataError(
-            f"{len(shared)} calibration images are also evaluation images, so accuracy would be flattered",
-            hint="give disjoint folders, or --calib alone: edgefx then measures on what calibration left",
-            details=[str(path) for path in shared[:10]],
-        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +48,8 @@ def execute(app: App, recipe: Recipe, *, as_json: bool) -> int:
     from edgefx.report import json, terminal
 
     planned = plan(recipe)
-    with app.native_log():
-        report = pipeline.run(planned, app, command=shlex.join(["edgefx", *sys.argv[1:]]))
+    with app.native_log(keep_as=recipe.output / "edgefx.log"):
+        report = pipeline.run(planned, app, command=app.command_line)
     if as_json:
         app.write(json.dumps(report))
     else:

@@ -1,0 +1,86 @@
+"""The main job end to end: the embedded model, all twelve targets, real runtimes, real images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgefx.targets import TARGETS
+
+from .conftest import Finished
+
+
+def _by_target(run: Finished) -> dict[str, Any]:
+    return {result["target"]: result for result in run.json["targets"]}
+
+
+def test_succeeds_and_writes_what_it_prints(everything: tuple[Finished, Path]) -> None:
+    run, out = everything
+    assert run.code == 0, run.stderr
+    assert json.loads((out / "report.json").read_text()) == run.json
+    assert set(_by_target(run)) == set(TARGETS)
+
+
+def test_nothing_but_artifacts_report_and_log_is_left(everything: tuple[Finished, Path]) -> None:
+    _, out = everything
+    suffixes = {".tflite", ".onnx", ".xml", ".bin", ".json", ".log"}
+    assert {path.suffix for path in out.iterdir()} == suffixes
+    assert len(list(out.glob("*.xml"))) == len(list(out.glob("*.bin"))) == 3
+
+
+def test_hashes_and_sizes_are_those_of_the_files(everything: tuple[Finished, Path]) -> None:
+    run, out = everything
+    for result in run.json["targets"]:
+        for file in result["artifact"]["files"]:
+            content = (out / Path(file["path"]).name).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == file["sha256"]
+            assert len(content) == file["size_bytes"]
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_accuracy(everything: tuple[Finished, Path], target: str) -> None:
+    accuracy = _by_target(everything[0])[target]["accuracy"]
+    assert accuracy["images"] == 360
+    assert accuracy["baseline_top1"] >= 0.97
+    if target.endswith("float32"):
+        assert accuracy["drop_pp"] == 0
+        assert accuracy["agreement"] == 1.0
+        assert accuracy["max_abs_dp"] < 1e-3
+    else:
+        assert accuracy["drop_pp"] <= 1.5
+        assert accuracy["agreement"] >= 0.97
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_latency_was_measured(everything: tuple[Finished, Path], target: str) -> None:
+    latency = _by_target(everything[0])[target]["latency"]
+    assert 0 < latency["min_ms"] <= latency["p50_ms"] <= latency["p95_ms"]
+    assert latency["cold_start_ms"] >= latency["min_ms"]
+    assert latency["peak_memory_mb"] > 10
+    assert latency["ratio_to_float"] > 0
+
+
+def test_int8_tflite_is_fully_integer(everything: tuple[Finished, Path]) -> None:
+    artifact = _by_target(everything[0])["tflite-int8"]["artifact"]
+    assert artifact["compute_float"] == 0
+    assert artifact["inputs"][0]["dtype"] == artifact["outputs"][0]["dtype"] == "uint8"
+    assert artifact["inputs"][0]["name"] == "image"
+    assert artifact["outputs"][0]["name"] == "probabilities"
+    names = {entry["op"] for entry in artifact["ops"]}
+    assert not names & {"SHAPE", "STRIDED_SLICE", "PACK", "CUSTOM"}
+
+
+def test_the_canonical_graph_equals_the_model(everything: tuple[Finished, Path]) -> None:
+    assert everything[0].json["canonical_max_abs_dp"] <= 1e-5
+
+
+def test_calibration_and_evaluation_are_recorded(everything: tuple[Finished, Path]) -> None:
+    data = {entry["role"]: entry for entry in everything[0].json["data"]}
+    assert data["calibration"]["images"] == 100
+    assert data["evaluation"]["images"] == 360
+    assert data["calibration"]["sha256"] != data["evaluation"]["sha256"]
+    assert data["evaluation"]["resize"] == "stretch"

@@ -1,0 +1,124 @@
+"""What is checked before the model is loaded, on real image files and the real targets table."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgefx.data import digits
+from edgefx.errors import DataError, UnknownNameError, UsageError
+from edgefx.plan import Plan, plan
+from edgefx.recipe.load import parse
+
+
+def planned(**sections: Any) -> Plan:
+    document = {"model": {"source": "digits"}, "targets": ["tflite-int8"], **sections}
+    return plan(parse(document, where="test"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of ten images."""
+    for label in ("0", "1"):
+        (tmp_path / label).mkdir()
+        for image in sorted((digits.evaluation_folder() / label).iterdir())[:10]:
+            shutil.copy(image, tmp_path / label)
+    return tmp_path
+
+
+def test_digits_brings_its_own_images() -> None:
+    result = planned()
+    assert result.calibration is not None
+    assert result.evaluation is not None
+    assert len(result.calibration.items) == 100
+    assert len(result.evaluation.items) == 360
+
+
+def test_samples_of_the_embedded_images() -> None:
+    result = planned(calibration={"samples": 30})
+    assert result.calibration is not None
+    assert len(result.calibration.items) == 30
+
+
+def test_one_folder_is_divided(photos: Path) -> None:
+    result = planned(calibration={"images": photos})
+    assert result.calibration is not None
+    assert result.evaluation is not None
+    chosen = {item.path for item in result.calibration.items}
+    measured = {item.path for item in result.evaluation.items}
+    assert len(chosen) == len(measured) == 10
+    assert not chosen & measured
+    assert "left" in result.evaluation_note
+
+
+def test_division_is_seeded(photos: Path) -> None:
+    same = [planned(calibration={"images": photos}, seed=3).calibration for _ in range(2)]
+    other = planned(calibration={"images": photos}, seed=4).calibration
+    assert same[0] == same[1] != other
+
+
+def test_all_samples_leave_nothing_to_measure(photos: Path) -> None:
+    with pytest.raises(UsageError, match="left to measure"):
+        planned(calibration={"images": photos, "samples": 20})
+    without = planned(calibration={"images": photos, "samples": 20}, evaluate=None)
+    assert without.evaluation is None
+
+
+def test_more_samples_than_images(photos: Path) -> None:
+    with pytest.raises(UsageError, match="holds 20 images"):
+        planned(calibration={"images": photos, "samples": 21}, evaluate=None)
+
+
+def test_overlapping_folders_are_refused(photos: Path) -> None:
+    with pytest.raises(DataError, match="are also"):
+        planned(calibration={"images": photos}, evaluate={"images": digits.evaluation_folder()})
+
+
+def test_evaluation_limit(photos: Path) -> None:
+    result = planned(evaluate={"images": photos, "limit": 6})
+    assert result.evaluation is not None
+    assert len(result.evaluation.items) == 6
+    assert "6 sampled of" in result.evaluation_note
+
+
+def test_int8_without_calibration_says_what_to_give() -> None:
+    with pytest.raises(UsageError) as caught:
+        planned(model={"source": "model.keras"})
+    assert "--calib" in caught.value.hint
+    assert "tflite-int8" in caught.value.message
+
+
+def test_float_targets_need_no_images() -> None:
+    result = planned(model={"source": "model.keras"}, targets=["onnx-float32"])
+    assert result.calibration is None
+    assert result.evaluation is None
+
+
+def test_integer_io_is_refused_where_impossible() -> None:
+    with pytest.raises(UsageError, match="tflite-float32"):
+        planned(targets=["tflite-int8", "tflite-float32"], io_dtype="uint8")
+
+
+def test_unknown_target_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        planned(targets=["tflite-int9"])
+    assert "tflite-int8" in caught.value.hint
+
+
+def test_a_drop_gate_needs_labels(tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for image in sorted((digits.evaluation_folder() / "3").iterdir()):
+        shutil.copy(image, flat)
+    with pytest.raises(UsageError, match="has no labels"):
+        planned(evaluate={"images": flat}, gates={"max_drop": "1pp"})
+    with pytest.raises(UsageError, match="no evaluation images"):
+        planned(evaluate=None, gates={"max_drop": "1pp"})
+
+
+def test_missing_folder() -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        planned(calibration={"images": "nowhere"})

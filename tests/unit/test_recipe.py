@@ -1,0 +1,108 @@
+"""Recipes: what is accepted, and what each refusal says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgefx.errors import UnknownNameError, UsageError
+from edgefx.recipe.load import find, load, parse, shipped
+from edgefx.types import IoDtype, Metric, Resize
+
+MINIMAL = {"model": {"source": "digits"}, "targets": ["tflite-int8"]}
+
+
+def test_defaults() -> None:
+    recipe = parse(MINIMAL, where="here")
+    assert recipe.targets == ("tflite-int8",)
+    assert recipe.io_dtype is None
+    assert recipe.data.resize is Resize.STRETCH
+    assert recipe.gates.gates() == ()
+    assert recipe.evaluate is not None
+    assert recipe.benchmark is not None
+
+
+def test_one_target_may_be_a_plain_string() -> None:
+    assert parse({**MINIMAL, "targets": "onnx-*"}, where="here").targets == ("onnx-*",)
+
+
+def test_gates_carry_their_units() -> None:
+    recipe = parse(
+        {**MINIMAL, "gates": {"max_drop": "1.5pp", "max_p95_ms": 20, "max_size": "6MB"}}, where="here"
+    )
+    limits = {gate.metric: gate.limit for gate in recipe.gates.gates()}
+    assert limits == {Metric.DROP_PP: 1.5, Metric.P95_MS: 20.0, Metric.SIZE_BYTES: 6_000_000}
+
+
+def test_every_wrong_key_is_named_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse({**MINIMAL, "tragets": [], "data": {"resize": "squash"}, "io_dtype": "uint9"}, where="r.yaml")
+    assert "r.yaml" in caught.value.message
+    text = "\n".join(caught.value.details)
+    assert "tragets" in text
+    assert "data.resize" in text
+    assert "io_dtype" in text
+
+
+def test_a_drop_without_unit_is_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse({**MINIMAL, "gates": {"max_drop": "1"}}, where="here")
+    assert "pp" in str(caught.value.details) + caught.value.message + caught.value.hint
+
+
+def test_relative_paths_belong_to_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "m.keras").write_bytes(b"")
+    file = tmp_path / "r.yaml"
+    file.write_text(
+        "model: {source: m.keras}\ntargets: [onnx-int8]\ncalibration: {images: photos}\nio_dtype: uint8\n"
+    )
+    recipe = load(file)
+    assert recipe.model.source == str(tmp_path / "m.keras")
+    assert recipe.calibration is not None
+    assert recipe.calibration.images == tmp_path / "photos"
+    assert recipe.io_dtype is IoDtype.UINT8
+
+
+def test_overrides_replace_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("model: {source: digits}\ntargets: [onnx-int8]\n")
+    recipe = load(file, {"targets": ("tflite-int8",), "output": Path("elsewhere")})
+    assert recipe.targets == ("tflite-int8",)
+    assert recipe.output == Path("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("model: [", "not a YAML file"),
+        ("- a\n- b\n", "mapping"),
+        ("", "mapping"),
+        ("targets: []", "valid recipe"),
+    ],
+)
+def test_broken_files(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=says):
+        load(file)
+
+
+def test_not_text(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(UsageError, match="not a YAML file"):
+        load(file)
+
+
+def test_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        find("digit-demo")
+    assert "digits-demo" in caught.value.hint
+    with pytest.raises(UsageError, match="no such recipe file"):
+        find("nowhere/x.yaml")
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_shipped_recipes_are_valid(name: str) -> None:
+    assert load(find(name)).version == 1
