@@ -41,13 +41,11 @@ def command(app: App, as_json: bool) -> None:
 
         app.write(dumps(rows))
         return
-    from rich.table import Table
+    from edgefx.report.terminal import table as new_table
 
-    from edgefx.report.terminal import SIMPLE
-
-    table = Table(box=SIMPLE)
-    for title in ("target", "file", "calibration", "input/output", "here", "what it is"):
-        table.add_column(title, no_wrap=title in ("target", "file"))
+    titles = ("target", "file", "calibration", "input/output", "here", "what it is")
+    table = new_table(*titles, left=titles)
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for row in rows:
         table.add_row(
             row.target,

@@ -1,7 +1,254 @@
-"""Results as tables for people; readable at 80 columns, without colours, and through a pipe."""
+"""A run's report for people: tables and the sentences that keep them honest.
+
+Readable at 80 columns (the table is divided), without colours, and through a pipe.
+"""
 
 from __future__ import annotations
 
-from rich import box
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-SIMPLE = box.SIMPLE_HEAD
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgefx.report import findings
+from edgefx.report.text import count, interval, ms, percent, ratio, seconds, signed, size
+from edgefx.types import RunReport, TargetResult, Verdict
+
+_UNLIMITED = 10_000  # columns; wider than any table
+VERDICT_STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
+
+Cell = str | Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of the results; it is left out when no target has anything to say in it."""
+
+    title: str
+    cell: Callable[[TargetResult], Cell]
+    left: bool = False
+    optional: bool = False  # left out where the table would not fit
+
+
+def render(report: RunReport, console: Console) -> None:
+    """Print `report` on `console`."""
+    for part in _parts(report, console):
+        console.print(part, highlight=False)
+
+
+def table(*titles: str, left: Sequence[str] = (), gap: int = 2) -> Table:
+    """Return an empty table in edgefx's look.
+
+    Args:
+        titles: Headings.
+        left: The headings of left-aligned columns; the first column always is.
+        gap: Spaces between columns, 1 or 2.
+    """
+    result = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0), header_style="bold"
+    )
+    for number, title in enumerate(titles):
+        result.add_column(title, justify="left" if number == 0 or title in left else "right")
+    return result
+
+
+def facts(rows: Sequence[tuple[str, Cell]]) -> Table:
+    """Return label and value pairs; values wrap in their own column."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, value in rows:
+        grid.add_row(label, value if isinstance(value, Text) else Text(value))
+    return grid
+
+
+# ----------------------------------------------------------------------------------------------- the table
+
+_TARGET = Column(
+    title="target",
+    cell=lambda result: Text(result.target, style="bold red" if result.failure else "bold"),
+    left=True,
+)
+
+
+def _verdict(result: TargetResult) -> Cell:
+    if result.failure:
+        return Text("FAILED", style="bold red")
+    return Text(result.verdict, style=VERDICT_STYLES[result.verdict]) if result.verdict else ""
+
+
+def _ops(result: TargetResult) -> str:
+    if result.artifact is None:
+        return ""
+    return f"{result.artifact.compute_int8}/{result.artifact.compute_float}"
+
+
+def _slower(result: TargetResult) -> Cell:
+    text = ratio(result.latency.ratio_to_float if result.latency else None)
+    return Text(text, style="yellow") if findings.is_slower(result) else text
+
+
+_ACCURACY = (
+    Column(title="size", cell=lambda r: size(r.artifact.size_bytes if r.artifact else None)),
+    Column(title="ratio", cell=lambda r: ratio(r.size_ratio_to_float)),
+    Column(title="top-1", cell=lambda r: percent(r.accuracy.top1 if r.accuracy else None)),
+    Column(title="top-5", optional=True, cell=lambda r: percent(r.accuracy.top5 if r.accuracy else None)),
+    Column(title="drop pp", cell=lambda r: signed(r.accuracy.drop_pp if r.accuracy else None)),
+    Column(
+        title="95% CI",
+        optional=True,
+        cell=lambda r: interval(r.accuracy.drop_ci95_pp if r.accuracy else None, 1),
+    ),
+    Column(title="agree", cell=lambda r: percent(r.accuracy.agreement if r.accuracy else None, 1)),
+)
+_UNLABELLED = (
+    Column(title="mean KL", cell=lambda r: f"{r.accuracy.mean_kl:.2g}" if r.accuracy else ""),
+    Column(title="max |dp|", cell=lambda r: f"{r.accuracy.max_abs_dp:.2g}" if r.accuracy else ""),
+)
+_SPEED = (
+    Column(title="p50 ms", cell=lambda r: ms(r.latency.p50_ms if r.latency else None)),
+    Column(title="p95 ms", cell=lambda r: ms(r.latency.p95_ms if r.latency else None)),
+    Column(title="x float", cell=_slower),
+    Column(title="cold ms", cell=lambda r: ms(r.latency.cold_start_ms if r.latency else None)),
+    Column(title="peak MB", cell=lambda r: f"{r.latency.peak_memory_mb:.0f}" if r.latency else ""),
+    Column(title="int8/float", cell=_ops),
+    Column(title="ran in", cell=lambda r: r.latency.precision_ran if r.latency else ""),
+)
+_VERDICT = Column(title="verdict", cell=_verdict, left=True)
+
+
+def columns(report: RunReport) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+    """Return the columns that have something to say: on size and accuracy, and on speed."""
+    labelled = any(result.accuracy and result.accuracy.top1 is not None for result in report)
+
+    def used(candidates: tuple[Column, ...]) -> tuple[Column, ...]:
+        return tuple(column for column in candidates if any(str(column.cell(result)) for result in report))
+
+    return used(_ACCURACY if labelled else (*_ACCURACY, *_UNLABELLED)), used(_SPEED)
+
+
+def result_tables(report: RunReport) -> tuple[tuple[Column, ...], ...]:
+    """Return the columns of the tables to print where there is no room for a single one."""
+    accuracy, speed = columns(report)
+    verdict = (_VERDICT,) if any(str(_verdict(result)) for result in report) else ()
+    first = (_TARGET, *accuracy, *verdict)
+    return (first, (_TARGET, *speed)) if speed else (first,)
+
+
+def _tables(report: RunReport, console: Console) -> Iterator[Table]:
+    """Yield one table where it fits, else one for accuracy and one for speed."""
+    divided = result_tables(report)
+    accuracy, speed = columns(report)
+    verdict = tuple(column for column in divided[0] if column is _VERDICT)
+    single = (_TARGET, *accuracy, *speed, *verdict)
+    if not _too_wide(_table(report, single, gap=1), console):
+        divided = (single,)
+    for chosen in divided:
+        yield _fitting(report, chosen, console)
+
+
+def _fitting(report: RunReport, chosen: tuple[Column, ...], console: Console) -> Table:
+    """Bring the columns closer together, then leave optional ones out, until the table fits."""
+    for gap in (2, 1):
+        result = _table(report, chosen, gap=gap)
+        if not _too_wide(result, console):
+            return result
+    needed = tuple(column for column in chosen if not column.optional)
+    return _table(report, needed, gap=1)
+
+
+def _table(report: RunReport, chosen: tuple[Column, ...], *, gap: int) -> Table:
+    result = table(*(c.title for c in chosen), left=[c.title for c in chosen if c.left], gap=gap)
+    for column in result.columns:
+        column.no_wrap = True
+    for row in report:
+        result.add_row(*(column.cell(row) or Text("-", style="dim") for column in chosen))
+    return result
+
+
+def _too_wide(result: Table, console: Console) -> bool:
+    options = console.options.update(width=_UNLIMITED)
+    return console.measure(result, options=options).maximum > console.width
+
+
+# -------------------------------------------------------------------------------------- around the table
+
+
+def _parts(report: RunReport, console: Console) -> Iterator[Table | Text]:
+    yield _title(report)
+    yield Text()
+    for result in _tables(report, console):
+        yield result
+        yield Text()
+    yield facts(_facts(report))
+    problems = [*_gate_lines(report), *_failure_lines(report), *_warning_lines(report)]
+    if problems:
+        yield Text()
+        yield from problems
+
+
+def _title(report: RunReport) -> Text:
+    model = report.model
+    return Text.assemble(
+        (model.name, "bold"),
+        f"  {model.height}x{model.width}, {model.classes} classes, {count(model.parameters)} parameters,"
+        f" {count(model.macs)} MACs",
+    )
+
+
+def _facts(report: RunReport) -> list[tuple[str, Cell]]:
+    rows: list[tuple[str, Cell]] = [(label, text) for label, text in findings.measured_on(report)]
+    rows += [("note", line) for line in findings.precision_notes(report)]
+    folder = output_folder(report)
+    if folder is not None:
+        rows.append(("artifacts", f"{folder}{os.sep}  (report.json has every figure)"))
+    rows.append(("time", _timing_line(report)))
+    return rows
+
+
+def output_folder(report: RunReport) -> Path | None:
+    """Return the folder that the artifacts are in, or None when there are none."""
+    for result in report:
+        if result.artifact is not None:
+            return result.artifact.path.parent
+    return None
+
+
+def _timing_line(report: RunReport) -> str:
+    stages: dict[str, float] = {}
+    for timing in report.timings:
+        stages[timing.stage.value] = stages.get(timing.stage.value, 0.0) + timing.seconds
+    parts = ", ".join(f"{stage} {seconds(value)}" for stage, value in stages.items() if value >= 0.05)
+    return f"{seconds(sum(stages.values()))}" + (f" ({parts})" if parts else "")
+
+
+def _gate_lines(report: RunReport) -> Iterator[Text]:
+    for result in report:
+        for gate in result.gates:
+            if gate.verdict is not Verdict.PASS:
+                style = VERDICT_STYLES[gate.verdict]
+                yield Text.assemble((gate.verdict.value, style), f" {result.target}: {gate.reason}")
+
+
+def _failure_lines(report: RunReport) -> Iterator[Text]:
+    for result in report:
+        if result.failure is None:
+            continue
+        failure = result.failure
+        yield Text.assemble(
+            ("FAILED", "bold red"), f" {result.target} in stage {failure.stage}: {failure.message}"
+        )
+        if failure.hint:
+            yield Text.assemble(("  hint", "cyan"), f": {failure.hint}")
+        if failure.log:
+            yield Text.assemble(("  log", "cyan"), f": {failure.log}")
+
+
+def _warning_lines(report: RunReport) -> Iterator[Text]:
+    for line in findings.warnings(report):
+        yield Text.assemble(("warning", "bold yellow"), f": {line}")

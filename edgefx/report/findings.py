@@ -1,0 +1,80 @@
+"""What a report must say in words, whatever its format (DESIGN: contract 2, honesty)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgefx.report.text import percent, ratio
+from edgefx.types import DataInfo, Precision, RunReport, TargetResult
+
+# Below this, a difference between two interleaved medians on one machine is noise.
+_SLOWER_FROM = 1.02
+_QUANTIZED = (Precision.DYNAMIC, Precision.INT8, Precision.INT16X8)
+
+
+def is_slower(result: TargetResult) -> bool:
+    """Whether a quantized artifact is slower than the same runtime's float32 artifact."""
+    return (
+        _precision(result) in _QUANTIZED
+        and result.latency is not None
+        and (result.latency.ratio_to_float or 0.0) >= _SLOWER_FROM
+    )
+
+
+def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
+    """Say what the figures stand on: baseline, images, device."""
+    images = next((result.accuracy.images for result in report if result.accuracy), None)
+    if report.baseline_top1 is not None and images is not None:
+        top5 = f", top-5 {percent(report.baseline_top5)}" if report.baseline_top5 is not None else ""
+        yield (
+            "baseline",
+            f"top-1 {percent(report.baseline_top1)}{top5}: float Keras model, same {images} images",
+        )
+    elif images is not None:
+        yield "baseline", f"the float Keras model on the same {images} images, which have no labels"
+    for data in report.data:
+        yield ("calibrated on" if data.role == "calibration" else "evaluated on"), _data_line(data)
+    latency = next((result.latency for result in report if result.latency), None)
+    if latency is not None:
+        cpu, threads = report.environment.cpu, latency.threads
+        where = f"host latency ({cpu}), not an edge device"
+        if latency.device != "host":
+            where = f"on {latency.device}"
+        how = f"batch 1, {threads} thread{'s' if threads != 1 else ''}"
+        yield "latency", f"{where}; {how}; x float: p50 / float32 of the same runtime"
+
+
+def _data_line(data: DataInfo) -> str:
+    text = f"{data.note or f'{data.images} images of {data.root}'}; resize {data.resize}"
+    if data.skipped:
+        text += f"; {data.skipped} bad image{'s' if data.skipped > 1 else ''} skipped, {data.images} used"
+    return text
+
+
+def precision_notes(report: RunReport) -> Iterator[str]:
+    """Say where the precision that ran is not the one asked for, and what artifacts say of themselves."""
+    for result in report:
+        asked = result.target.partition("-")[2]
+        ran = result.latency.precision_ran if result.latency else asked
+        if ran != asked:
+            yield f"{result.target} ran in {ran} here, not in {asked}"
+        if result.artifact is not None:
+            for note in result.artifact.notes:
+                yield f"{result.target}: {note}"
+
+
+def warnings(report: RunReport) -> Iterator[str]:
+    """Yield every warning: of the run, of its targets, and INT8 that is slower than float."""
+    yield from report.warnings
+    for result in report:
+        if is_slower(result) and result.latency is not None:
+            yield (
+                f"{result.target} is slower than float32 of the same runtime on this host:"
+                f" {ratio(result.latency.ratio_to_float)} its p50"
+            )
+        for warning in result.warnings:
+            yield f"{result.target}: {warning}"
+
+
+def _precision(result: TargetResult) -> str:
+    return result.target.partition("-")[2]

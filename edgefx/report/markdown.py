@@ -1,0 +1,49 @@
+"""The same report as GitHub-flavoured Markdown, for CI summaries and pull requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgefx.report import findings
+from edgefx.report.terminal import result_tables
+from edgefx.report.text import count
+from edgefx.types import RunReport, Verdict
+
+
+def dumps(report: RunReport) -> str:
+    """Return `report` as Markdown that ends in a newline."""
+    model = report.model
+    shape = f"{model.height}x{model.width}, {model.classes} classes, {count(model.parameters)} parameters"
+    lines = [f"### {_escape(model.name)}: {shape}", ""]
+    for columns in result_tables(report):
+        rows = [[_escape(str(column.cell(result))) or "-" for column in columns] for result in report]
+        lines += [
+            *_table([column.title for column in columns], [column.left for column in columns], rows),
+            "",
+        ]
+    lines += [f"- **{label}**: {_escape(text)}" for label, text in findings.measured_on(report)]
+    lines += [f"- **note**: {_escape(text)}" for text in findings.precision_notes(report)]
+    for result in report:
+        lines += [
+            f"- **{gate.verdict}** {result.target}: {_escape(gate.reason)}"
+            for gate in result.gates
+            if gate.verdict is not Verdict.PASS
+        ]
+        if result.failure:
+            what = f"{result.target} in stage {result.failure.stage}: {result.failure.message}"
+            lines.append(f"- **FAILED** {_escape(what)}")
+    lines += [f"- **warning**: {_escape(text)}" for text in findings.warnings(report)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(titles: Sequence[str], left: Sequence[bool], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        f"| {' | '.join(_escape(title) for title in titles)} |",
+        f"| {' | '.join(':--' if is_left else '--:' for is_left in left)} |",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def _escape(text: str) -> str:
+    """Keep table cells and lines whole: no cell separator, no line break, no accidental HTML."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

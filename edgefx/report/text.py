@@ -1,0 +1,69 @@
+"""How figures are written, the same in every report for people."""
+
+from __future__ import annotations
+
+import math
+
+MINUS = "-"  # ASCII: survives every terminal, log viewer and spreadsheet
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Write a fraction as a percentage: 0.9321 -> "93.21%"."""
+    return "" if share is None else f"{100 * share:.{digits}f}%"
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """Write a difference with its sign, and zero without one."""
+    if value is None:
+        return ""
+    text = f"{value:+.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text
+
+
+def interval(bounds: tuple[float, float] | None, digits: int = 2) -> str:
+    """Write a confidence interval: "-0.30 to +1.10"."""
+    return "" if bounds is None else f"{signed(bounds[0], digits)} to {signed(bounds[1], digits)}"
+
+
+def size(number_of_bytes: float | None) -> str:
+    """Write a size in units of powers of ten, as `--max-size` reads them."""
+    if number_of_bytes is None:
+        return ""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number_of_bytes >= factor:
+            return f"{significant(number_of_bytes / factor)} {unit}"
+    return f"{number_of_bytes:.0f} B"
+
+
+def count(number: float) -> str:
+    """Write a large number: 4049564 -> "4.05 M"."""
+    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= factor:
+            return f"{significant(number / factor)} {unit}"
+    return f"{number:.0f}"
+
+
+def ms(value: float | None) -> str:
+    """Write milliseconds without the unit, to three significant digits."""
+    return "" if value is None else significant(value)
+
+
+def ratio(value: float | None) -> str:
+    """Write a ratio: 0.4512 -> "0.45x"."""
+    return "" if value is None else f"{value:.2f}x"
+
+
+def seconds(value: float) -> str:
+    """Write a duration."""
+    if value >= 60:
+        minutes, rest = divmod(round(value), 60)
+        return f"{minutes} min {rest} s"
+    return f"{value:.1f} s"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Write a number to `digits` significant digits, without an exponent and without cutting whole digits."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{round(value, places):.{max(0, places)}f}"
