@@ -1,0 +1,70 @@
+"""The one place that imports Keras and TensorFlow, with the settings edgefx depends on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import ModuleType
+
+from edgefx.errors import MissingDependencyError, UsageError
+
+_BACKEND = "tensorflow"
+
+
+def import_tensorflow() -> ModuleType:
+    """Import TensorFlow.
+
+    Raises:
+        MissingDependencyError: TensorFlow cannot be imported.
+    """
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise MissingDependencyError("tensorflow", needed_for="loading a model") from error
+    return tf  # type: ignore[no-any-return]
+
+
+def import_keras() -> ModuleType:
+    """Import Keras 3 on its TensorFlow backend.
+
+    ``KERAS_BACKEND`` (or ``~/.keras/keras.json``) may name another backend for the user's own work. Where Keras is
+    not imported yet, this process overrides it: the backend changes nothing in a saved model.
+
+    Raises:
+        MissingDependencyError: Keras or TensorFlow cannot be imported.
+        UsageError: Another backend is already active in this process, or images are channels-first.
+    """
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = _BACKEND
+    import_tensorflow()
+    try:
+        import keras
+    except ImportError as error:
+        raise MissingDependencyError("keras", needed_for="loading a model") from error
+    active = keras.config.backend()
+    if active != _BACKEND:
+        raise UsageError(
+            f"Keras runs on the '{active}' backend in this process, edgefx needs '{_BACKEND}'",
+            hint=f"set KERAS_BACKEND={_BACKEND} before keras is imported",
+        )
+    if keras.config.image_data_format() != "channels_last":
+        raise UsageError(
+            "Keras is configured for channels-first images (image_data_format in ~/.keras/keras.json)",
+            hint='set "image_data_format": "channels_last" there',
+        )
+    return keras  # type: ignore[no-any-return]
+
+
+def import_tf_keras() -> ModuleType:
+    """Import tf_keras, the maintained Keras 2, which reads what Keras 2 saved.
+
+    Raises:
+        MissingDependencyError: tf_keras cannot be imported.
+    """
+    try:
+        import tf_keras
+    except ImportError as error:
+        raise MissingDependencyError(
+            "tf_keras", needed_for="a model saved by Keras 2", requirement="tf-keras"
+        ) from error
+    return tf_keras  # type: ignore[no-any-return]

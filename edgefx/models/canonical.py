@@ -1,0 +1,83 @@
+"""The deployable graph: what every conversion starts from. See "The canonical graph" in the README.
+
+Batch of one; augmentation and dropout stripped; nested models flattened; activations split off; BatchNorm folded;
+weights constant; layer names kept. `max_abs_dp` proves it equal to the model as loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgefx.errors import ModelError
+from edgefx.models.emit import emit
+from edgefx.models.flatten import flatten
+from edgefx.models.freeze import GraphRunner, freeze, op_types
+from edgefx.models.passes import simplify
+from edgefx.types import FrozenGraph, LayerInfo, OutputKind
+
+if TYPE_CHECKING:
+    from edgefx.models.load import LoadedModel
+    from edgefx.types import Pixels, Scores, Task
+
+
+def canonicalize(loaded: LoadedModel, workdir: Path) -> FrozenGraph:
+    """Write the canonical graph of `loaded` as ``workdir/graph.pb``.
+
+    Raises:
+        ModelError: The graph is random at inference, or holds variables that cannot be frozen.
+    """
+    spec = loaded.spec
+    output = spec.output.value
+    layers: tuple[LayerInfo, ...] = ()
+    if loaded.layered:
+        graph = flatten(loaded.model)
+        simplify(graph)
+        emitted = emit(graph, height=spec.height, width=spec.width, output=output)
+        graph_def = freeze(emitted.function, output=output, fold=emitted.opaque)
+        used = {node.name.split("/", 1)[0] for node in graph_def.node}
+        layers = tuple(layer for layer in emitted.layers if layer.name in used)
+    else:
+        graph_def = freeze(loaded.trace(batch=1, output=output), output=output, fold=True)
+    _check_deterministic(graph_def, spec.source)
+    macs = sum(layer.macs for layer in layers)
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "graph.pb"
+    partial = path.with_suffix(".pb.partial")
+    partial.write_bytes(graph_def.SerializeToString())
+    os.replace(partial, path)
+    return FrozenGraph(path=path, spec=replace(spec, macs=macs), layers=layers, workdir=workdir)
+
+
+def max_abs_dp(loaded: LoadedModel, graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) -> float:
+    """Largest absolute difference of a probability between the model as loaded and the canonical graph.
+
+    Args:
+        loaded: The model, which runs in batches as for the baseline.
+        graph: Its canonical graph, which runs image by image.
+        pixels: Real images, uint8 [N, H, W, 3].
+        task: Counts images.
+    """
+    want = loaded.predict(pixels)
+    got = GraphRunner(graph.path, output=graph.output_name).infer(pixels, task=task)
+    if graph.spec.output is OutputKind.LOGITS:
+        want, got = _softmax(want), _softmax(got)
+    return float(np.max(np.abs(want - got), initial=0.0))
+
+
+def _softmax(logits: Scores) -> Scores:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _check_deterministic(graph_def: Any, source: str) -> None:
+    random = sorted({op for op in op_types(graph_def) if "Random" in op or op.startswith("Multinomial")})
+    if random:
+        raise ModelError(
+            f"{source}: the model is random at inference ({', '.join(random)})",
+            hint="let layers with randomness pass their input through when training is False",
+        )

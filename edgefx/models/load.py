@@ -1,0 +1,322 @@
+"""From a zoo name or a path to a loaded model that edgefx can run and compile."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgefx.errors import EdgefxError, ModelError, UnknownNameError, UsageError
+from edgefx.models import zoo
+from edgefx.models.backend import import_keras, import_tensorflow, import_tf_keras
+from edgefx.models.flatten import is_layered
+from edgefx.models.formats import Container, ModelFile, refuse_lambdas, sniff, with_suffix_of_content
+from edgefx.models.inspection import check_classifier, keras_interface, output_kind, signature_interface
+from edgefx.types import ModelSpec
+
+if TYPE_CHECKING:
+    from edgefx.types import Pixels, Scores, Task
+
+_BATCH = 32
+_BATCH_PIXELS = _BATCH * 224 * 224  # larger images run in smaller batches, so that memory stays the same
+
+_UNKNOWN_CLASS = (
+    re.compile(r"Could not locate class '([^']+)'"),
+    re.compile(r"Unknown (?:layer|object|activation function|class): '?([\w>.]+)'?"),
+    re.compile(
+        r"Could not (?:find|locate|interpret) (?:function|object|activation function identifier:?) '?([\w>.]+)'?"
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedModel:
+    """A classifier as loaded: the float baseline that everything is compared with.
+
+    Attributes:
+        spec: What the rest of edgefx needs to know. `macs` is 0 here: it is counted on the canonical graph.
+        model: The ``keras.Model`` or ``tf_keras.Model``; for a SavedModel without Keras layers, what TensorFlow
+            loaded.
+        layered: Whether `model` consists of layers that can be followed.
+        function: Maps float32 [N, H, W, 3] to the scores [N, classes] on TensorFlow tensors.
+        fixed_batch: The one batch size it takes, or None for any.
+        notes: What the user should know, for the report.
+    """
+
+    spec: ModelSpec
+    model: Any
+    layered: bool
+    function: Callable[[Any], Any]
+    fixed_batch: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def predict(self, pixels: Pixels, *, task: Task | None = None) -> Scores:
+        """Run the float model.
+
+        Args:
+            pixels: Raw RGB, uint8 [N, H, W, 3].
+            task: Advanced by the number of images after each batch.
+
+        Returns:
+            float32 [N, classes]: probabilities, or logits (see ``spec.output``).
+        """
+        size = self.fixed_batch or max(1, min(_BATCH, _BATCH_PIXELS // (self.spec.height * self.spec.width)))
+        scores = np.empty((len(pixels), self.spec.classes), np.float32)
+        for start in range(0, len(pixels), size):
+            batch = np.asarray(pixels[start : start + size], np.float32)
+            count = len(batch)
+            if self.fixed_batch and count < size:
+                batch = np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), np.float32)])
+            scores[start : start + count] = np.asarray(self.function(batch))[:count]
+            if task is not None:
+                task.advance(count)
+        return scores
+
+    def trace(self, *, batch: int, output: str) -> Any:
+        """Return a concrete function with the placeholder ``image`` and the operation `output`."""
+        import tensorflow as tf
+
+        shape = [batch, self.spec.height, self.spec.width, 3]
+
+        def canonical(image: Any) -> Any:
+            return tf.identity(self.function(image), name=output)
+
+        signature = [tf.TensorSpec(shape, tf.float32, name="image")]
+        return tf.function(canonical, input_signature=signature, autograph=False).get_concrete_function()
+
+
+def load(
+    model: str,
+    *,
+    weights: str | None = None,
+    classes: int | None = None,
+    input_size: int | None = None,
+    seed: int = 0,
+) -> LoadedModel:
+    """Load a zoo model by name, or any Keras classifier by path.
+
+    Args:
+        model: A name of `edgefx.models.zoo.FAMILIES`, or the path of a ``.keras`` or ``.h5`` file or of a
+            SavedModel folder.
+        weights: For a zoo name: see `zoo.build`. For a path: None.
+        classes: For a zoo name: number of classes. For a path: the number it must have.
+        input_size: Height and width in pixels, for a zoo name or a model that takes any size.
+        seed: Seed of random weights.
+
+    Raises:
+        UnknownNameError: Neither a zoo name nor a path.
+        UsageError: The options do not go with the model.
+        ModelError: The file cannot be loaded, or the model is not an image classifier.
+        MissingDependencyError: Keras or TensorFlow is absent.
+    """
+    if model.lower() in zoo.FAMILIES:
+        family = zoo.find(model)
+        built = zoo.build(model, weights=weights, classes=classes, input_size=input_size, seed=seed)
+        chosen = weights or family.weights[0]
+        return _from_keras(
+            built,
+            name=family.name,
+            source=f"{family.name} ({chosen})",
+            sha256=_hash_weights(built),
+            input_size=None,
+            classes=None,
+            class_names=family.class_names if chosen == zoo.PACKAGED else (),
+        )
+    path = Path(model)
+    if not path.exists() and not path.suffix and "/" not in model:
+        raise UnknownNameError("model", model, zoo.FAMILIES, hint="(or the path of a Keras model)")
+    file = sniff(path)
+    if weights is not None:
+        raise UsageError(
+            "--weights goes with a model of the zoo, not with a model file, which carries its own",
+            hint=f"leave it out, or name the architecture: edgefx compile b0 --weights {weights}",
+        )
+    return _from_file(file, classes=classes, input_size=input_size)
+
+
+def _from_file(file: ModelFile, *, classes: int | None, input_size: int | None) -> LoadedModel:
+    name = file.path.resolve().stem
+    sha256 = _hash_path(file.path)
+    if file.container is Container.SAVED_MODEL and not file.legacy:
+        return _from_saved_model(file.path, name=name, sha256=sha256, classes=classes, input_size=input_size)
+    refuse_lambdas(file)
+    keras = import_tf_keras() if file.legacy else import_keras()
+    try:
+        if file.container is Container.SAVED_MODEL:
+            model = keras.models.load_model(str(file.path), compile=False)
+        else:
+            with with_suffix_of_content(file.path) as recognised:
+                model = keras.models.load_model(recognised, compile=False)
+    except EdgefxError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what Keras raises depends on how the file is wrong
+        raise _load_error(file, error) from error
+    return _from_keras(
+        model,
+        name=name,
+        source=str(file.path),
+        sha256=sha256,
+        input_size=input_size,
+        classes=classes,
+        class_names=(),
+    )
+
+
+def _load_error(file: ModelFile, error: Exception) -> ModelError:
+    text = str(error)
+    for pattern in _UNKNOWN_CLASS:
+        if match := pattern.search(text):
+            return ModelError(
+                f"{file.path}: needs the custom class or function '{match[1]}', which is not part of Keras",
+                hint="where its code is at hand, export the model with model.export('folder') and compile that "
+                "folder: a SavedModel needs no Python classes",
+            )
+    first = (text.strip().splitlines() or [type(error).__name__])[0]
+    wrote = f"written by Keras {file.keras_version}" if file.keras_version else "a SavedModel"
+    return ModelError(
+        f"{file.path}: Keras cannot load it ({wrote}): {first[:300]}",
+        hint="check that the file is complete, and that it loads with keras.models.load_model",
+    )
+
+
+def _from_keras(
+    model: Any,
+    *,
+    name: str,
+    source: str,
+    sha256: str,
+    input_size: int | None,
+    classes: int | None,
+    class_names: tuple[str, ...],
+) -> LoadedModel:
+    import tensorflow as tf
+
+    interface = keras_interface(model, source=source, input_size=input_size)
+    check_classifier(interface, source=source, classes=classes)
+    notes = _to_float32(model)
+
+    def scores(image: Any) -> Any:
+        return tf.cast(model(tf.cast(image, interface.dtype), training=False), tf.float32)
+
+    signature = [tf.TensorSpec([interface.batch, interface.height, interface.width, 3], tf.float32)]
+    function = tf.function(scores, input_signature=signature, autograph=False)
+    try:
+        graph = function.get_concrete_function().graph
+    except Exception as error:  # noqa: BLE001 - a custom layer may raise anything
+        raise ModelError(
+            f"{source}: the model cannot be run: {str(error).strip().splitlines()[0][:300]}"
+        ) from error
+    spec = ModelSpec(
+        name=name,
+        source=source,
+        height=interface.height,
+        width=interface.width,
+        classes=interface.classes,
+        output=output_kind(graph.as_graph_def(), graph.outputs[0].op.name),
+        parameters=int(model.count_params()),
+        macs=0,
+        sha256=sha256,
+        class_names=class_names,
+    )
+    return LoadedModel(
+        spec=spec,
+        model=model,
+        layered=is_layered(model),
+        function=function,
+        fixed_batch=interface.batch,
+        notes=notes,
+    )
+
+
+def _from_saved_model(
+    path: Path, *, name: str, sha256: str, classes: int | None, input_size: int | None
+) -> LoadedModel:
+    tf = import_tensorflow()
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # noqa: BLE001 - what TensorFlow raises depends on how the folder is wrong
+        raise ModelError(
+            f"{path}: TensorFlow cannot load this SavedModel: {str(error).strip().splitlines()[0][:300]}",
+            hint="check that the folder is complete (saved_model.pb and variables/)",
+        ) from error
+    signature, interface = signature_interface(loaded, source=str(path), input_size=input_size)
+    check_classifier(interface, source=str(path), classes=classes)
+
+    def scores(image: Any) -> Any:
+        outputs = signature(**{interface.input_name: tf.cast(image, interface.dtype)})
+        return tf.cast(outputs[interface.output_name], tf.float32)
+
+    shape = [interface.batch, interface.height, interface.width, 3]
+    function = tf.function(scores, input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
+    graph = function.get_concrete_function().graph
+    spec = ModelSpec(
+        name=name,
+        source=str(path),
+        height=interface.height,
+        width=interface.width,
+        classes=interface.classes,
+        output=output_kind(graph.as_graph_def(), graph.outputs[0].op.name),
+        parameters=sum(int(np.prod(v.shape)) for v in signature.variables),
+        macs=0,
+        sha256=sha256,
+    )
+    return LoadedModel(
+        spec=spec,
+        model=loaded,
+        layered=False,
+        function=function,
+        fixed_batch=interface.batch,
+        notes=("a SavedModel without Keras layers: reports carry TensorFlow's names instead of layer names",),
+    )
+
+
+def _to_float32(model: Any) -> tuple[str, ...]:
+    """Let a mixed-precision model compute in float32, which its weights are stored in."""
+    mixed = set()
+    for layer in _all_layers(model):
+        policy = getattr(layer, "dtype_policy", None)
+        if policy is None or getattr(policy, "quantization_mode", None):
+            continue
+        if policy.compute_dtype in ("float16", "bfloat16"):
+            mixed.add(policy.name)
+            if hasattr(layer, "_set_dtype_policy"):
+                layer._set_dtype_policy("float32")  # noqa: SLF001 - Keras 2 has no public setter
+            else:
+                layer.dtype_policy = "float32"
+    if not mixed:
+        return ()
+    return (f"saved with {', '.join(sorted(mixed))}: the baseline computes in float32, on the same weights",)
+
+
+def _all_layers(model: Any) -> Iterator[Any]:
+    yield model
+    if hasattr(model, "_flatten_layers"):
+        yield from model._flatten_layers(include_self=False)  # noqa: SLF001 - the only way to reach all
+
+
+def _hash_weights(model: Any) -> str:
+    """Hash of architecture (names and shapes) and weights."""
+    digest = hashlib.sha256(repr((model.name, model.input_shape, model.output_shape)).encode())
+    for variable in model.weights:
+        value = np.ascontiguousarray(np.array(variable))
+        digest.update(f"{variable.path}{value.shape}{value.dtype}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def _hash_path(path: Path) -> str:
+    """Hash of a file's bytes, or of a folder's files and their relative names."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if path.is_dir():
+            digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
