@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from edgefx.cli.context import App
 
 _SHOWN_DETAILS = 20
-# The name to install where it is not the name to import.
-_REQUIREMENTS = {"yaml": "pyyaml", "PIL": "pillow", "ai_edge_litert": "ai-edge-litert"}
 
 
 def guard(app: App, action: Callable[[], None]) -> int:
@@ -105,8 +103,10 @@ def _as_edgefx_error(error: BaseException) -> EdgefxError | None:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         if package != "edgefx":
+            from edgefx.cli.packages import requirement_of
+
             return MissingDependencyError(
-                package, needed_for="this command", requirement=_REQUIREMENTS.get(package)
+                package, needed_for="this command", requirement=requirement_of(package)
             )
     return None
 

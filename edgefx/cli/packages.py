@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import metadata, util
 
-# Import name -> name to install, where they differ.
-DISTRIBUTIONS = {
-    "PIL": "pillow",
-    "yaml": "pyyaml",
-    "ai_edge_litert": "ai-edge-litert",
-    "ai_edge_quantizer": "ai-edge-quantizer",
-    "tf_keras": "tf-keras",
-    "tensorflow_model_optimization": "tensorflow-model-optimization",
+# Distribution -> import name, where they differ.
+_MODULES = {
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "ai-edge-litert": "ai_edge_litert",
+    "ai-edge-quantizer": "ai_edge_quantizer",
+    "tf-keras": "tf_keras",
+    "tensorflow-model-optimization": "tensorflow_model_optimization",
 }
+_CLAUSE = re.compile(r"(>=|<=|==|!=|~=|<|>)\s*([0-9][0-9a-zA-Z.*]*)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,25 +24,33 @@ class PackageState:
     """One package that edgefx uses.
 
     Attributes:
-        module: Import name.
         distribution: Name to install.
+        module: Name to import.
         requirement: Distribution and versions, as edgefx's own metadata states them.
         version: Installed version, or None.
         needed_for: What cannot be done without it.
         problem: Why it cannot be used; empty when it can.
+        import_s: How long importing took, when it was tried.
     """
 
-    module: str
     distribution: str
+    module: str
     requirement: str
     version: str | None
     needed_for: tuple[str, ...]
     problem: str = ""
+    import_s: float | None = None
 
 
-def distribution_of(module: str) -> str:
-    """Return the name to install for an import name."""
-    return DISTRIBUTIONS.get(module, module)
+def module_of(distribution: str) -> str:
+    """Return the name to import for a name to install; an import name is returned as it is."""
+    return _MODULES.get(distribution, distribution)
+
+
+def requirement_of(module: str) -> str:
+    """Return what to install to be able to import `module`, with the versions that edgefx needs."""
+    distribution = next((name for name, known in _MODULES.items() if known == module), module)
+    return requirements().get(distribution, distribution)
 
 
 def is_installed(module: str) -> bool:
@@ -50,27 +61,77 @@ def is_installed(module: str) -> bool:
         return False
 
 
-def version_of(module: str) -> str | None:
-    """Return the installed version of `module`'s distribution, or None."""
+def states() -> tuple[PackageState, ...]:
+    """Look at every package that edgefx's metadata requires."""
+    return tuple(_state(name, requirement) for name, requirement in requirements().items())
+
+
+def _state(distribution: str, requirement: str) -> PackageState:
+    module = module_of(distribution)
     try:
-        return metadata.version(distribution_of(module))
+        version = metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return None
+        version = None
+    problem = ""
+    if version is None or not is_installed(module):
+        problem = "not installed"
+    elif not satisfies(version, requirement):
+        problem = f"version {version} is installed, {requirement} is needed"
+    return PackageState(
+        distribution=distribution,
+        module=module,
+        requirement=requirement,
+        version=version,
+        needed_for=_needed_for(module),
+        problem=problem,
+    )
+
+
+def _needed_for(module: str) -> tuple[str, ...]:
+    from edgefx.targets import TARGETS
+
+    special = {"keras": ("models",), "tf_keras": ("models",), "tensorflow_model_optimization": ("training",)}
+    runtimes = dict.fromkeys(str(row.runtime) for row in TARGETS.values() if module in row.packages)
+    return tuple(runtimes) or special.get(module, ("everything",))
 
 
 def requirements() -> dict[str, str]:
     """Return distribution -> requirement as edgefx's metadata states them ("click" -> "click>=8.2")."""
-    found: dict[str, str] = {}
     try:
         stated = metadata.requires("edgefx") or []
-    except metadata.PackageNotFoundError:  # run from a source tree that was never installed
-        return found
+    except metadata.PackageNotFoundError:  # a source tree that was never installed: `doctor` says so
+        return {}
+    found = {}
     for line in stated:
         requirement, _, marker = line.partition(";")
-        if "extra" in marker:
-            continue
-        name = requirement
-        for separator in "<>=!~ [(":
-            name = name.partition(separator)[0]
-        found[name.lower()] = requirement.strip()
+        name = _NAME.match(requirement)
+        if name is not None and "extra" not in marker:
+            found[name.group().lower()] = requirement.replace(" ", "").strip()
     return found
+
+
+def satisfies(version: str, requirement: str) -> bool:
+    """Whether `version` is within the ">=", "<", ... limits of `requirement`; only releases are compared.
+
+    `==` and `~=` are not used by edgefx's metadata and not understood.
+
+    Raises:
+        ValueError: A comparison that is not understood.
+    """
+    have = _release(version)
+    for operator, limit in _CLAUSE.findall(requirement):
+        wanted = _release(limit)
+        width = max(len(have), len(wanted))
+        left = have + (0,) * (width - len(have))
+        right = wanted + (0,) * (width - len(wanted))
+        verdicts = {">=": left >= right, "<=": left <= right, "<": left < right, ">": left > right}
+        if operator not in verdicts:
+            raise ValueError(f"cannot compare versions with '{operator}'")
+        if not verdicts[operator]:
+            return False
+    return True
+
+
+def _release(version: str) -> tuple[int, ...]:
+    numbers = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in numbers.group().split(".")) if numbers else ()

@@ -33,7 +33,7 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
     elif images is not None:
         yield "baseline", f"the float Keras model on the same {images} images, which have no labels"
     for data in report.data:
-        yield ("calibrated on" if data.role == "calibration" else "evaluated on"), _data_line(data)
+        yield ("calibrated on" if data.role == "calibration" else "evaluated on"), data_line(data)
     latency = next((result.latency for result in report if result.latency), None)
     if latency is not None:
         cpu, threads = report.environment.cpu, latency.threads
@@ -44,7 +44,8 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
         yield "latency", f"{where}; {how}; x float: p50 / float32 of the same runtime"
 
 
-def _data_line(data: DataInfo) -> str:
+def data_line(data: DataInfo) -> str:
+    """Say which images, and how they became the model's size."""
     text = f"{data.note or f'{data.images} images of {data.root}'}; resize {data.resize}"
     if data.skipped:
         text += f"; {data.skipped} bad image{'s' if data.skipped > 1 else ''} skipped, {data.images} used"
@@ -60,6 +61,8 @@ def precision_notes(report: RunReport) -> Iterator[str]:
             yield f"{result.target} ran in {ran} here, not in {asked}"
         if result.artifact is not None:
             for note in result.artifact.notes:
+                if note == f"computes in: {asked}":  # nothing that the target's name does not say
+                    continue
                 yield f"{result.target}: {note}"
 
 

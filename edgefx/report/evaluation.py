@@ -1,0 +1,108 @@
+"""The results of `edgefx evaluate` and `edgefx benchmark`, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.text import Text
+
+from edgefx.report.findings import data_line
+from edgefx.report.terminal import facts, table
+from edgefx.report.text import interval, ms, percent, ratio, signed
+from edgefx.types import Accuracy, DataInfo, Environment, Latency
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One artifact on one set of images.
+
+    Attributes:
+        artifact: Its main file.
+        data: The images.
+        threads: Intra-op threads.
+        precision_ran: What the runtime executed in.
+        images: Number of images.
+        top1: Fraction right, None when unlabelled.
+        top5: Fraction with the label among the five best; None when unlabelled or with few classes.
+        images_per_s: Throughput of the artifact, images already decoded.
+        baseline: The model compared with, or None.
+        comparison: The paired comparison with it, or None.
+    """
+
+    artifact: Path
+    data: DataInfo
+    threads: int
+    precision_ran: str
+    images: int
+    top1: float | None
+    top5: float | None
+    images_per_s: float
+    baseline: str | None = None
+    comparison: Accuracy | None = None
+
+
+def render_evaluation(result: Evaluation, console: Console) -> None:
+    """Print an evaluation."""
+    rows: list[tuple[str, str | Text]] = []
+    if result.top1 is not None:
+        rows.append(("top-1", Text(percent(result.top1), style="bold")))
+    if result.top5 is not None:
+        rows.append(("top-5", percent(result.top5)))
+    compared = result.comparison
+    if compared is not None:
+        if compared.drop_pp is not None:
+            spread = interval(compared.drop_ci95_pp)
+            drop = f"{signed(compared.drop_pp)} pp" + (f" (95% CI {spread})" if spread else "")
+            rows.append(("drop", Text(drop, style="bold")))
+            rows.append(("baseline", f"top-1 {percent(compared.baseline_top1)}: {result.baseline}"))
+        else:
+            rows.append(("baseline", f"{result.baseline}"))
+        rows += [
+            ("agreement", f"{percent(compared.agreement)} of images get the baseline's class"),
+            ("mean KL", f"{compared.mean_kl:.3g} nats"),
+            ("max |dp|", f"{compared.max_abs_dp:.3g}"),
+        ]
+    speed = f"{result.images_per_s:.0f} images/s on this host with {result.threads} threads"
+    rows += [("images", data_line(result.data)), ("ran in", f"{result.precision_ran}, {speed}")]
+    console.print(Group(Text(str(result.artifact), style="bold"), facts(rows)), highlight=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Latencies of artifacts, measured in one interleaved run on one machine."""
+
+    environment: Environment
+    latencies: Mapping[str, Latency]  # by the artifact's path as given
+    failures: Mapping[str, str]
+
+
+def render_benchmark(result: Benchmark, console: Console) -> None:
+    """Print latencies."""
+    titles = ["artifact", "p50 ms", "p95 ms", "min ms", "x float", "cold ms", "peak MB", "rounds", "ran in"]
+    if not any(latency.ratio_to_float for latency in result.latencies.values()):
+        titles.remove("x float")
+    shown = table(*titles)
+    shown.columns[0].overflow = "fold"
+    for name, latency in result.latencies.items():
+        cells = {
+            "artifact": name,
+            "p50 ms": ms(latency.p50_ms),
+            "p95 ms": ms(latency.p95_ms),
+            "min ms": ms(latency.min_ms),
+            "x float": ratio(latency.ratio_to_float) or "-",
+            "cold ms": ms(latency.cold_start_ms),
+            "peak MB": f"{latency.peak_memory_mb:.0f}",
+            "rounds": str(latency.rounds),
+            "ran in": latency.precision_ran,
+        }
+        shown.add_row(*(cells[title] for title in titles))
+    for column in shown.columns[1:]:
+        column.no_wrap = True
+    threads = next((latency.threads for latency in result.latencies.values()), 0)
+    console.print(shown, highlight=False)
+    where = f"host latency ({result.environment.cpu}), not an edge device"
+    line = f"{where}; batch 1, {threads} threads, interleaved"
+    console.print(Text(line, style="dim"))

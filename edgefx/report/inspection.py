@@ -1,0 +1,128 @@
+"""The results of `edgefx inspect`, and how they are shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgefx.report.terminal import facts, table
+from edgefx.report.text import count, percent, significant, size
+from edgefx.types import Artifact, LayerInfo, ModelSpec, TensorInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInspection:
+    """A model and the layers of its canonical graph."""
+
+    kind: str = field(default="model", init=False)
+    model: ModelSpec
+    layers: tuple[LayerInfo, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactInspection:
+    """An artifact, read back from its files."""
+
+    kind: str = field(default="artifact", init=False)
+    artifact: Artifact
+
+
+def render_artifact(artifact: Artifact, console: Console) -> None:
+    """Print what an artifact is made of."""
+    computing = artifact.compute_int8 + artifact.compute_float
+    rows: list[tuple[str, str | Text]] = [
+        ("size", f"{size(artifact.size_bytes)} ({artifact.size_bytes} bytes)"),
+        *((f"file {file.path.name}", f"sha256 {file.sha256}") for file in artifact.files),
+        *(("input", _tensor(info)) for info in artifact.inputs),
+        *(("output", _tensor(info)) for info in artifact.outputs),
+        ("computing ops", f"{computing}: {artifact.compute_int8} int8, {artifact.compute_float} float"),
+    ]
+    if artifact.int8_macs_share is not None:
+        rows.append(("int8 MACs", f"{percent(artifact.int8_macs_share, 1)} of all multiply-accumulates"))
+    if artifact.opset is not None:
+        rows.append(("opset", str(artifact.opset)))
+    rows += [("note", note) for note in artifact.notes]
+    console.print(Text(str(artifact.path), style="bold"))
+    console.print(facts(rows), highlight=False)
+    console.print()
+    console.print(_ops(artifact), highlight=False)
+
+
+def _ops(artifact: Artifact) -> Table:
+    """Return the histogram: a row per operation, a column per element type of what it computes."""
+    counts: dict[str, Counter[str]] = {}
+    types: Counter[str] = Counter()
+    for entry in artifact.ops:
+        counts.setdefault(entry.op, Counter())[entry.dtype] += entry.count
+        types[entry.dtype] += entry.count
+    order = [dtype for dtype, _ in types.most_common()]
+    result = table("operation", *order, "all")
+    for op, row in sorted(counts.items(), key=lambda item: (-item[1].total(), item[0])):
+        result.add_row(op, *(str(row[dtype] or "-") for dtype in order), str(row.total()))
+    result.add_section()
+    result.add_row("all", *(str(types[dtype]) for dtype in order), str(types.total()))
+    return result
+
+
+def _tensor(info: TensorInfo) -> str:
+    text = f"{info.name} {info.dtype} {list(info.shape)}"
+    if info.scale is not None:
+        text += f", scale {significant(info.scale, 6)}, zero point {info.zero_point}"
+    return text
+
+
+def render_model(inspection: ModelInspection, console: Console, *, every_layer: bool) -> None:
+    """Print what a model is made of.
+
+    Args:
+        inspection: The model.
+        console: Where to.
+        every_layer: A row for each layer instead of each kind of layer.
+    """
+    model = inspection.model
+    low, high = model.pixel_range
+    names = ""
+    if model.class_names:
+        names = f": {', '.join(model.class_names[:10])}{', ...' if len(model.class_names) > 10 else ''}"
+    rows: list[tuple[str, str | Text]] = [
+        ("loaded from", model.source),
+        ("input", f"RGB image {model.height}x{model.width}, values {low:g} to {high:g}"),
+        ("output", f"{model.output} of {model.classes} classes{names}"),
+        ("parameters", f"{count(model.parameters)} ({model.parameters})"),
+        ("MACs", f"{count(model.macs)} per image"),
+        ("sha256", model.sha256),
+        *(("note", note) for note in inspection.notes),
+    ]
+    console.print(Text(model.name, style="bold"))
+    console.print(facts(rows), highlight=False)
+    if inspection.layers:
+        console.print()
+        console.print(_layers(inspection) if every_layer else _kinds(inspection), highlight=False)
+
+
+def _layers(inspection: ModelInspection) -> Table:
+    result = table("layer", "kind", "output", "parameters", "MACs", left=("kind",))
+    for layer in inspection.layers:
+        shape = "x".join(str(length) for length in layer.output_shape[1:])
+        result.add_row(layer.name, layer.kind, shape, str(layer.parameters), count(layer.macs))
+    return result
+
+
+def _kinds(inspection: ModelInspection) -> Table:
+    """Return a summary by kind of layer, of the canonical graph."""
+    layers, parameters, macs = Counter[str](), Counter[str](), Counter[str]()
+    for layer in inspection.layers:
+        layers[layer.kind] += 1
+        parameters[layer.kind] += layer.parameters
+        macs[layer.kind] += layer.macs
+    result = table("kind of layer", "layers", "parameters", "MACs", "share of MACs")
+    total = macs.total() or 1
+    for kind in sorted(layers, key=lambda kind: (-macs[kind], -layers[kind])):
+        share = percent(macs[kind] / total, 1) if macs[kind] else "-"
+        result.add_row(kind, str(layers[kind]), str(parameters[kind]), count(macs[kind]), share)
+    return result
