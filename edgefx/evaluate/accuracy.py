@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, DataError, EdgefxError, ModelError
 from edgefx.evaluate.statistics import paired_drop_ci
-from edgefx.types import Accuracy, OutputKind, Pixels, Scores, Session, Task
+from edgefx.types import Accuracy, OutputKind, Session, Task
+
+if TYPE_CHECKING:
+    from edgefx.types import Pixels, Scores
 
 CHUNK = 16  # images per call: artifacts take one at a time, this only paces the progress bar
 KL_FLOOR = 1e-7  # lowest probability that KL distinguishes from zero, as Keras's epsilon

@@ -1,0 +1,161 @@
+"""Gates and the units of their limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgefx.errors import UsageError
+from edgefx.evaluate.gates import judge
+from edgefx.evaluate.units import parse_drop, parse_ms, parse_size
+from edgefx.types import Accuracy, Artifact, ArtifactFile, Gate, GateResult, Latency, Metric, Verdict
+
+
+def artifact(size: int) -> Artifact:
+    file = ArtifactFile(path=Path("m.tflite"), size_bytes=size, sha256="0" * 64)
+    return Artifact(
+        target="tflite-int8", files=(file,), inputs=(), outputs=(), ops=(), compute_int8=1, compute_float=0
+    )
+
+
+def accuracy(drop: float | None) -> Accuracy:
+    return Accuracy(
+        images=100,
+        top1=None if drop is None else 0.9 - drop / 100,
+        top5=None,
+        baseline_top1=None if drop is None else 0.9,
+        baseline_top5=None,
+        drop_pp=drop,
+        drop_ci95_pp=None,
+        agreement=1.0,
+        mean_kl=0.0,
+        max_abs_dp=0.0,
+        images_per_s=1.0,
+    )
+
+
+def latency(p95: float) -> Latency:
+    return Latency(
+        device="host",
+        threads=1,
+        rounds=9,
+        p50_ms=p95 / 2,
+        p95_ms=p95,
+        min_ms=p95 / 3,
+        cold_start_ms=9.0,
+        peak_memory_mb=9.0,
+        precision_ran="int8",
+    )
+
+
+DROP = Gate(metric=Metric.DROP_PP, limit=1.0)
+P95 = Gate(metric=Metric.P95_MS, limit=20.0)
+SIZE = Gate(metric=Metric.SIZE_BYTES, limit=6e6)
+
+
+def judged(
+    gate: Gate, *, size: int = 10, drop: float | None = 0.0, p95: float | None = None, evaluated: bool = True
+) -> GateResult:
+    (result,) = judge(
+        [gate],
+        target="tflite-int8",
+        artifact=artifact(size),
+        accuracy=accuracy(drop) if evaluated else None,
+        latency=latency(p95) if p95 is not None else None,
+    )
+    return result
+
+
+def test_limits_are_inclusive() -> None:
+    assert judged(DROP, drop=1.0).verdict is Verdict.PASS
+    assert judged(P95, p95=20.0).verdict is Verdict.PASS
+    assert judged(SIZE, size=6_000_000).verdict is Verdict.PASS
+
+
+def test_failures_state_measured_and_limit() -> None:
+    result = judged(DROP, drop=5.42)
+    assert (result.verdict, result.measured) == (Verdict.FAIL, 5.42)
+    assert result.reason == "top-1 drop 5.42 pp, limit 1 pp: 4.42 pp over"
+    assert judged(P95, p95=25.0).reason == "p95 latency 25 ms, limit 20 ms: 5 ms over"
+    assert judged(SIZE, size=6_500_000).reason == "size 6.5 MB, limit 6 MB: 0.5 MB over"
+
+
+def test_a_near_miss_does_not_read_like_a_pass() -> None:
+    result = judged(SIZE, size=6_000_001)
+    assert result.verdict is Verdict.FAIL
+    assert "6000001" in result.reason
+
+
+def test_a_gain_passes() -> None:
+    assert judged(DROP, drop=-0.4).verdict is Verdict.PASS
+
+
+def test_what_was_not_measured_is_inconclusive() -> None:
+    unlabelled = judged(DROP, drop=None)
+    assert (unlabelled.verdict, unlabelled.measured) == (Verdict.INCONCLUSIVE, None)
+    assert "no labels" in unlabelled.reason
+    assert judged(DROP, evaluated=False).verdict is Verdict.INCONCLUSIVE
+    assert judged(P95).reason == "latency was not measured"
+    results = judge(
+        [SIZE, DROP], target="onnx-int8", artifact=None, accuracy=accuracy(0.0), latency=latency(1.0)
+    )
+    assert {result.verdict for result in results} == {Verdict.INCONCLUSIVE}
+
+
+def test_only_matching_targets_are_judged() -> None:
+    gates = [Gate(metric=Metric.SIZE_BYTES, limit=1, targets=("tflite-*", "onnx-int8")), SIZE]
+    for target, count in (("tflite-int8", 2), ("onnx-int8", 2), ("openvino-int8", 1)):
+        results = judge(gates, target=target, artifact=artifact(10), accuracy=None, latency=None)
+        assert len(results) == count
+
+
+@pytest.mark.parametrize(("text", "pp"), [("1pp", 1.0), (" 0.5 PP ", 0.5), (".25pp", 0.25), ("0pp", 0.0)])
+def test_parse_drop(text: str, pp: float) -> None:
+    assert parse_drop(text) == pp
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("6MB", 6_000_000), ("600kB", 600_000), ("1.5MiB", 1_572_864), ("10 b", 10), ("1gib", 2**30)],
+)
+def test_parse_size(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(("text", "ms"), [("20", 20.0), ("20ms", 20.0), ("0.5 ms", 0.5)])
+def test_parse_ms(text: str, ms: float) -> None:
+    assert parse_ms(text) == ms
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("1", "the unit is missing", "--max-drop 1pp"),
+        ("0.5%", "a relative drop is not supported", "--max-drop 0.5pp"),
+        ("2 points", "unknown unit 'points'", "--max-drop 2pp"),
+        ("-1pp", "not a number with a unit", "--max-drop 1pp"),
+        ("", "not a number with a unit", "--max-drop 1pp"),
+        ("nanpp", "not a number with a unit", "--max-drop 1pp"),
+        ("1e3pp", "not a number with a unit", "--max-drop 1pp"),
+    ],
+)
+def test_bad_drops(text: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_drop(text)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["6", "6M", "6 mebi", "0MB", "0.0001kB", "MB", "6,5MB"])
+def test_bad_sizes(text: str) -> None:
+    with pytest.raises(UsageError, match="--max-size") as caught:
+        parse_size(text)
+    assert "MB" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["0", "20s", "fast", "-5", "inf"])
+def test_bad_latencies(text: str) -> None:
+    with pytest.raises(UsageError, match="--max-p95-ms") as caught:
+        parse_ms(text)
+    assert "20" in caught.value.hint
