@@ -58,19 +58,24 @@ def opened(path: Path) -> Iterator[OutputFolder]:
             path.rmdir()
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error` says that a file system has no space left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn "no space left" into an error that says where and what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise _explained(error, path) from error
         raise
 
 
 def _explained(error: OSError, path: Path) -> OutputError | DiskFullError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return DiskFullError(
             f"{path}: no space left on the device",
             hint="free some space, or choose another output folder (-o) or temporary folder (TMPDIR)",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from edgefx import targets
 from edgefx.errors import EdgefxError, ModelError
-from edgefx.output import OutputFolder, disk_errors, opened
+from edgefx.output import OutputFolder, disk_errors, is_disk_full, opened
 from edgefx.plan import Plan
 from edgefx.targets import TargetRow
 from edgefx.types import (
@@ -214,7 +214,7 @@ class _Run:
             self.clock.stage(Stage.EVALUATE, "baseline"),
             self.progress.task("evaluate float baseline", len(loader)) as task,
         ):
-            return np.concatenate([loaded.predict(chunk, task) for _, chunk in loader.chunks(_CHUNK)])
+            return np.concatenate([loaded.predict(chunk, task=task) for _, chunk in loader.chunks(_CHUNK)])
 
     def _decoded(self, loader: Loader | None, spec: ModelSpec, *, role: str) -> ImageSet | None:
         """Wait for a set to be decoded, check it and note it for the report."""
@@ -300,6 +300,7 @@ class _Run:
                 warmup=_WARMUP,
                 budget_s=settings.seconds,
                 progress=self.progress,
+                on_failure=lambda subject, error: self._fail(subject.key, Stage.BENCHMARK, error),
             )
         self.latencies = {name: measured[name] for name in self.artifacts if name in measured}
 
@@ -322,21 +323,26 @@ class _Run:
         try:
             yield
         except EdgefxError as error:
-            message, hint = error.message, error.hint
+            self._fail(name, stage, error)
         except MemoryError:
-            message, hint = "out of memory", "compile fewer targets in one run"
+            self._fail(name, stage, EdgefxError("out of memory", hint="compile fewer targets in one run"))
         except Exception as error:
-            if isinstance(error, OSError):
-                with disk_errors(self.out.path):
-                    raise
+            if is_disk_full(error):
+                raise  # the other targets share the disk
             import logging
 
             logging.getLogger("edgefx").exception("%s failed in stage %s", name, stage)
-            message, hint = f"{type(error).__name__}: {error}", "the log has the traceback"
+            summary = f"{type(error).__name__}: {error}"
+            self._fail(name, stage, EdgefxError(summary, hint="the log has the traceback"))
+
+    def _fail(self, name: str, stage: Stage, error: EdgefxError) -> None:
+        """Record that `name` failed; a float reference that is no output of the run is only warned of."""
+        text = f"{name} failed to {stage}: {error.message}" + (f" ({error.hint})" if error.hint else "")
+        if name in {row.name for row in self.plan.rows}:
+            self.failures[name] = Failure(stage=stage, message=error.message, hint=error.hint, log=None)
+            self.progress.warn(text)
         else:
-            return
-        self.failures[name] = Failure(stage=stage, message=message, hint=hint, log=None)
-        self.progress.warn(f"{name} failed to {stage}: {message}" + (f" ({hint})" if hint else ""))
+            self._warn(text)
 
     def _result(self, row: TargetRow, spec: ModelSpec) -> TargetResult:
         from edgefx.evaluate.gates import judge
