@@ -12,6 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from edgefx.errors import DataError
@@ -35,18 +36,21 @@ def scan(root: Path, *, classes: int | None = None) -> Dataset:
     """List the images under `root`.
 
     Sub-folders are classes in sorted order, as `keras.utils.image_dataset_from_directory` numbers them,
-    empty ones included. Sub-folders (or names in labels.csv) that are all ImageNet wnids (``n########``)
-    get their ImageNet-1k index, which is the rank among the 1000 sorted wnids. Hidden files and files that
-    are no images are left out; a file without a suffix counts when its first bytes are an image's.
+    empty ones included. Hidden files and files that are no images are left out; a file without a suffix
+    counts when its first bytes are an image's.
+
+    Sub-folders (or names in labels.csv) that are all ImageNet wnids (``n########``) get their ImageNet-1k
+    index, which is the rank among the 1000 sorted wnids. For fewer than 1000 that takes the list that Keras
+    keeps; without it they are numbered in sorted order, which `check_labels` accepts only for a model of
+    just as many classes.
 
     Args:
         root: The folder.
-        classes: The model's number of classes where it is known. It settles what a few wnid folders mean:
-            as many folders as classes is a model trained on just these, numbered in sorted order.
+        classes: The model's number of classes where it is already known, as for `check_labels`.
 
     Raises:
         DataError: The folder is missing, no folder, unreadable, empty or without images; labels.csv is
-            malformed or names missing files; a subset of ImageNet's wnids cannot be numbered.
+            malformed or names missing files.
     """
     if not root.exists():
         raise DataError(f"{root}: no such folder", hint=_LAYOUTS)
@@ -58,30 +62,32 @@ def scan(root: Path, *, classes: int | None = None) -> Dataset:
     return _from_folders(root, classes)
 
 
-def check_labels(dataset: Dataset, classes: int) -> None:
+def check_labels(dataset: Dataset, classes: int) -> Dataset:
     """Check that every label is one of the model's classes; an unlabelled data set passes.
 
+    Args:
+        dataset: From `scan`.
+        classes: The model's number of classes.
+
+    Returns:
+        The data set with labels that fit the model: the same one, except for wnid folders that `scan`
+        numbered for ImageNet when the model was trained on just these, which are numbered in sorted order.
+
     Raises:
-        DataError: Another number of classes than the model's, or a label outside 0..classes-1.
+        DataError: Another number of classes than the model's, a label outside 0..classes-1, or wnids that
+            cannot be numbered.
     """
     if not dataset.labelled:
-        return
-    found = len(dataset.class_names)
-    if found and found != classes:
-        empty = sorted(set(range(found)) - {item.label for item in dataset.items if item.label is not None})
-        what = "sub-folders" if dataset.kind == "folders" else "class names in labels.csv"
-        hint = f"one {what[:-1]} per class of the model is needed, or a labels.csv with class indices"
-        if dataset.kind == "folders" and {name.lower() for name in dataset.class_names} <= _SPLIT_NAMES:
-            hint = f"these look like splits, not classes: give {dataset.root / dataset.class_names[-1]}"
-        elif dataset.kind == "csv":
-            hint = "name every class of the model at least once, or write class indices"
-        raise DataError(
-            f"{dataset.root}: {found} classes ({what}), but the model has {classes}",
-            hint=hint,
-            details=first_names(
-                f"{dataset.class_names[index]}: no images" for index in empty if found != _IMAGENET_CLASSES
-            ),
-        )
+        return dataset
+    named = tuple(name for name in dataset.class_names if name)
+    if named and len(named) != len(dataset.class_names) and classes != _IMAGENET_CLASSES:
+        position = {dataset.class_names.index(name): index for index, name in enumerate(named)}
+        items = tuple(replace(item, label=position[item.label or 0]) for item in dataset.items)
+        dataset = replace(dataset, items=items, class_names=named)
+    if len(dataset.class_names) != classes and named:
+        if classes == _IMAGENET_CLASSES and _all_wnids(named):
+            return _with_imagenet_index(dataset)
+        raise _class_count_error(dataset, classes)
     outside = [item for item in dataset.items if item.label is not None and item.label >= classes]
     if outside:
         highest = max(item.label or 0 for item in outside)
@@ -91,6 +97,7 @@ def check_labels(dataset: Dataset, classes: int) -> None:
             hint="labels.csv must hold this model's class indices, counted from 0",
             details=first_names(f"{item.path.name}: {item.label}" for item in outside),
         )
+    return dataset
 
 
 def fingerprint(dataset: Dataset, *, height: int, width: int, resize: Resize) -> str:
@@ -156,9 +163,10 @@ def _from_folders(root: Path, classes: int | None) -> Dataset:
         kinds = ", ".join(f"{suffix} x {count}" for suffix, count in sorted(seen.items()))
         what = "no image in it" if entries else "the folder is empty"
         raise DataError(f"{root}: {what}" + (f" (found: {kinds})" if kinds else ""), hint=_LAYOUTS)
-    names, index = _class_index(folders, root=root, classes=classes)
-    items = tuple(ImageItem(path=path, label=index[name]) for name in folders for path in files[name])
-    return Dataset(root=root, items=items, class_names=names, kind="folders")
+    items = tuple(
+        ImageItem(path=path, label=index) for index, name in enumerate(folders) for path in files[name]
+    )
+    return _numbered(Dataset(root=root, items=items, class_names=tuple(folders), kind="folders"), classes)
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -195,14 +203,50 @@ def _starts_like_image(path: Path) -> bool:
 # -------------------------------------------------------------------------------------------------- labels
 
 
-def _class_index(
-    names: Iterable[str], *, root: Path, classes: int | None
-) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Number the class names: sorted, or by ImageNet index; returns all names by index and the numbering."""
-    ordered = tuple(sorted(names))
-    if len(ordered) not in (classes, _IMAGENET_CLASSES) and all(_WNID.fullmatch(name) for name in ordered):
-        ordered = _imagenet_wnids(ordered, root=root)
-    return ordered, {name: index for index, name in enumerate(ordered)}
+def _class_count_error(dataset: Dataset, classes: int) -> DataError:
+    names = dataset.class_names
+    used = {item.label for item in dataset.items}
+    empty = [name for index, name in enumerate(names) if index not in used]
+    if dataset.kind == "csv":
+        what, hint = "class names in labels.csv", "name every class of the model, or write class indices"
+    else:
+        what, hint = (
+            "sub-folders",
+            "give a sub-folder per class of the model, or labels.csv with class indices",
+        )
+        if {name.lower() for name in names} <= _SPLIT_NAMES:
+            hint = f"these look like splits, not classes: give {dataset.root / names[-1]}"
+    return DataError(
+        f"{dataset.root}: {len(names)} classes ({what}), but the model has {classes}",
+        hint=hint,
+        details=first_names(f"{name}: no images" for name in empty),
+    )
+
+
+def _all_wnids(names: Iterable[str]) -> bool:
+    return all(_WNID.fullmatch(name) for name in names)
+
+
+def _numbered(dataset: Dataset, classes: int | None) -> Dataset:
+    """Give a few wnids their ImageNet index, when they may mean that and Keras's list is there."""
+    names = dataset.class_names
+    if not names or len(names) in (classes, _IMAGENET_CLASSES) or not _all_wnids(names):
+        return dataset
+    try:
+        return _with_imagenet_index(dataset)
+    except DataError:
+        return dataset  # labels may not be needed; if they are, check_labels raises this
+
+
+def _with_imagenet_index(dataset: Dataset) -> Dataset:
+    """Renumber wnids by ImageNet index; names of classes that the data set does not have become ""."""
+    wanted = dataset.class_names
+    wnids = _imagenet_wnids(wanted, root=dataset.root)
+    index = {wnid: position for position, wnid in enumerate(wnids)}
+    items = tuple(replace(item, label=index[wanted[item.label or 0]]) for item in dataset.items)
+    present = set(wanted)
+    names = tuple(wnid if wnid in present else "" for wnid in wnids)
+    return replace(dataset, items=items, class_names=names)
 
 
 def _imagenet_wnids(wanted: tuple[str, ...], *, root: Path) -> tuple[str, ...]:
@@ -258,7 +302,8 @@ def _from_table(root: Path, table: Path, classes: int | None) -> Dataset:
                     hint="class indices count from 0",
                 )
     else:
-        names, index = _class_index({label for _, _, label in rows}, root=root, classes=classes)
+        names = tuple(sorted({label for _, _, label in rows}))
+        index = {name: position for position, name in enumerate(names)}
         labels = [index[label] for _, _, label in rows]
     missing = [f"row {number}: {file}" for number, file, _ in rows if not (root / file).is_file()]
     if missing:
@@ -270,7 +315,7 @@ def _from_table(root: Path, table: Path, classes: int | None) -> Dataset:
     items = tuple(
         ImageItem(path=root / file, label=label) for (_, file, _), label in zip(rows, labels, strict=True)
     )
-    return Dataset(root=root, items=items, class_names=names, kind="csv")
+    return _numbered(Dataset(root=root, items=items, class_names=names, kind="csv"), classes)
 
 
 def _rows(table: Path) -> Iterator[tuple[int, str, str]]:

@@ -126,28 +126,39 @@ def test_all_thousand_wnids_are_numbered_by_sorting(tmp_path: Path, keras_list: 
     assert [item.label for item in scan(root).items] == [417]
 
 
-def test_some_wnids_need_the_class_list(tmp_path: Path, keras_list: Path) -> None:
-    root = tmp_path / "data"
+def few_wnids(root: Path) -> Path:
     image(root / WNIDS[7] / "1.png")
     image(root / WNIDS[999] / "1.png")
-    with pytest.raises(DataError, match="2 of ImageNet's 1000 wnids cannot be numbered") as caught:
-        scan(root)
+    (root / WNIDS[3]).mkdir()
+    return root
+
+
+def test_some_wnids_need_the_class_list_for_imagenet(tmp_path: Path, keras_list: Path) -> None:
+    root = few_wnids(tmp_path / "data")
+    data = scan(root)
+    with pytest.raises(DataError, match="3 of ImageNet's 1000 wnids cannot be numbered") as caught:
+        check_labels(data, 1000)
     assert "labels.csv" in caught.value.hint
     assert "decode_predictions" in caught.value.hint
     write_list(keras_list)
     data = scan(root)
     assert [item.label for item in data.items] == [7, 999]
-    check_labels(data, 1000)
+    assert check_labels(data, 1000) == data
 
 
-def test_a_model_trained_on_a_few_wnids_numbers_them_by_sorting(tmp_path: Path, keras_list: Path) -> None:
-    root = tmp_path / "data"
-    image(root / WNIDS[7] / "1.png")
-    image(root / WNIDS[999] / "1.png")
-    write_list(keras_list)
-    data = scan(root, classes=2)
-    assert [item.label for item in data.items] == [0, 1]
-    check_labels(data, 2)
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_model_trained_on_a_few_wnids_numbers_them_by_sorting(
+    tmp_path: Path, keras_list: Path, *, listed: bool
+) -> None:
+    root = few_wnids(tmp_path / "data")
+    if listed:
+        write_list(keras_list)
+    for data in (check_labels(scan(root), 3), scan(root, classes=3)):
+        assert [item.label for item in data.items] == [1, 2]
+        assert data.class_names == (WNIDS[3], WNIDS[7], WNIDS[999])
+        assert check_labels(data, 3) == data
+    with pytest.raises(DataError, match=r"3 classes \(sub-folders\), but the model has 5"):
+        check_labels(scan(root), 5)
 
 
 def test_wnids_in_labels_csv_get_their_index(tmp_path: Path, keras_list: Path) -> None:
@@ -160,7 +171,7 @@ def test_a_wnid_outside_imagenet_is_an_error(tmp_path: Path, keras_list: Path) -
     write_list(keras_list)
     image(tmp_path / "data" / "n99999999" / "1.png")
     with pytest.raises(DataError, match="1 of 1 wnids are not among ImageNet's") as caught:
-        scan(tmp_path / "data")
+        check_labels(scan(tmp_path / "data"), 1000)
     assert caught.value.details == ("n99999999",)
 
 
@@ -168,7 +179,7 @@ def test_a_damaged_class_list_is_an_error(tmp_path: Path, keras_list: Path) -> N
     keras_list.write_text('{"0": []}')
     image(tmp_path / "data" / WNIDS[7] / "1.png")
     with pytest.raises(DataError, match="not Keras's ImageNet class list"):
-        scan(tmp_path / "data")
+        check_labels(scan(tmp_path / "data"), 1000)
 
 
 # ------------------------------------------------------------------------------------------------- bad input
