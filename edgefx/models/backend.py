@@ -27,8 +27,8 @@ def import_tensorflow() -> ModuleType:
 def import_keras() -> ModuleType:
     """Import Keras 3 on its TensorFlow backend.
 
-    ``KERAS_BACKEND`` (or ``~/.keras/keras.json``) may name another backend for the user's own work. Where Keras is
-    not imported yet, this process overrides it: the backend changes nothing in a saved model.
+    ``KERAS_BACKEND`` (or ``~/.keras/keras.json``) may name another backend for the user's own work. Where
+    Keras is not imported yet, this process overrides it: the backend changes nothing in a saved model.
 
     Raises:
         MissingDependencyError: Keras or TensorFlow cannot be imported.

@@ -1,12 +1,11 @@
 """The deployable graph: what every conversion starts from. See "The canonical graph" in the README.
 
-Batch of one; augmentation and dropout stripped; nested models flattened; activations split off; BatchNorm folded;
-weights constant; layer names kept. `max_abs_dp` proves it equal to the model as loaded.
+Batch of one; augmentation and dropout stripped; nested models flattened; activations split off; BatchNorm
+folded; weights constant; layer names kept. `max_abs_dp` proves it equal to the model as loaded.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,7 @@ def canonicalize(loaded: LoadedModel, workdir: Path) -> FrozenGraph:
     path = workdir / "graph.pb"
     partial = path.with_suffix(".pb.partial")
     partial.write_bytes(graph_def.SerializeToString())
-    os.replace(partial, path)
+    partial.replace(path)
     return FrozenGraph(path=path, spec=replace(spec, macs=macs), layers=layers, workdir=workdir)
 
 
@@ -70,8 +69,9 @@ def max_abs_dp(loaded: LoadedModel, graph: FrozenGraph, pixels: Pixels, *, task:
 
 
 def _softmax(logits: Scores) -> Scores:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: Scores = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+    return probabilities
 
 
 def _check_deterministic(graph_def: Any, source: str) -> None:

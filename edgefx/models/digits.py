@@ -1,8 +1,8 @@
 """The embedded default model: a small genuine EfficientNet for handwritten digits.
 
-EfficientNet-B0 (Tan & Le 2019, table 1) with compound scaling taken down instead of up: the same stem, seven stages
-of MBConv blocks with squeeze-and-excitation and swish, and top, at a fraction of its width and depth. Trained by
-calibration/train_digits.py on scikit-learn's handwritten digits.
+EfficientNet-B0 (Tan & Le 2019, table 1) with compound scaling taken down instead of up: the same stem, seven
+stages of MBConv blocks with squeeze-and-excitation and swish, and top, at a fraction of its width and depth.
+Trained by calibration/train_digits.py on scikit-learn's handwritten digits.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _B0 = (
 
 
 def build_digits(*, classes: int = 10, input_size: int = 32) -> Any:
-    """Return the untrained Keras model: input [N, size, size, 3] in [0, 255], output [N, classes], softmax."""
+    """Return the untrained Keras model: [N, size, size, 3] in [0, 255] to [N, classes], softmax."""
     keras = import_keras()
     layers = keras.layers
     image = keras.Input((input_size, input_size, 3), name="input_layer")

@@ -1,7 +1,7 @@
 """From the canonical graph to TensorFlow operations named ``<layer>/<op>``, with every weight a constant.
 
-Operations that an edge runtime has in one piece are emitted in one piece: pooling keeps its dimensions instead of
-pooling and reshaping, and an explicit pad that equals "SAME" padding becomes it.
+What an edge runtime has in one piece is emitted in one piece: pooling keeps its dimensions instead of pooling
+and reshaping, and an explicit pad that equals "SAME" padding becomes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edgefx.types import LayerInfo
 class Emitted:
     """A concrete function of one image, and what is in it.
 
-    `function` may still capture the variables of opaque layers; `opaque` tells whether there are any such layers.
+    `function` may still capture the variables of opaque layers; `opaque` tells whether there are any such.
     """
 
     function: Any
@@ -31,7 +31,7 @@ class Emitted:
 
 
 def emit(graph: Graph, *, height: int, width: int, output: str) -> Emitted:
-    """Build a ``tf.function`` with the input ``image``, float32 [1, height, width, 3], and the given output name."""
+    """Build a function of ``image``, float32 [1, height, width, 3]; `output` names its result."""
     import tensorflow as tf
 
     emitter = _Emitter(tf, graph)
@@ -66,7 +66,7 @@ class _Emitter:
                 outputs = self._node(node)
             for index, value in enumerate(outputs):
                 self.values[Ref(node.name, index)] = value
-            self.layers.append(_describe(node, [self.values[ref] for ref in node.inputs], outputs[0]))
+            self.layers.append(_describe(node, outputs[0]))
         return self.values[self.graph.output]
 
     def _node(self, node: Node) -> list[Any]:
@@ -176,7 +176,7 @@ def _same_padding(
     return vertical, horizontal
 
 
-def _describe(node: Node, inputs: Sequence[Any], output: Any) -> LayerInfo:
+def _describe(node: Node, output: Any) -> LayerInfo:
     op = node.op
     shape = tuple(int(n) if n is not None else -1 for n in output.shape)
     parameters = macs = 0

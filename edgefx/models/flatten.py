@@ -1,7 +1,7 @@
 """From a Keras model, nested to any depth, to the flat canonical graph.
 
-The same code walks Keras 3 and Keras 2 (tf_keras) models: both record, per call of a layer, the arguments and the
-output tensors, and both use the same class and attribute names for the layers an image classifier is made of.
+The same code walks Keras 3 and Keras 2 (tf_keras) models: both record, per call of a layer, the arguments and
+the output tensors, and both use the same class and attribute names for the layers of an image classifier.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _UNSAFE_NAME = re.compile(r"[^A-Za-z0-9_.\-]")
 def flatten(model: Any) -> Graph:
     """Return the layers of a functional or sequential model as one flat graph.
 
-    Augmentation, dropout and other layers that do nothing at inference are left out; an activation inside a layer
-    becomes a node of its own; a layer called twice becomes two nodes. A layer of a kind edgefx does not know is
-    kept as it is and called.
+    Augmentation, dropout and other layers that do nothing at inference are left out; an activation inside a
+    layer becomes a node of its own; a layer called twice becomes two nodes. A layer of a kind edgefx does not
+    know is kept as it is and called.
 
     Raises:
         ModelError: A layer is called in training mode, or the model cannot be followed.
@@ -35,7 +35,7 @@ def flatten(model: Any) -> Graph:
 
 
 def is_layered(model: Any) -> bool:
-    """Whether `model` consists of layers that edgefx can follow (functional or sequential, not subclassed)."""
+    """Whether `model` consists of layers that can be followed: functional or sequential, not subclassed."""
     return _is_functional(model) or _is_sequential(model)
 
 
@@ -119,8 +119,8 @@ class _Walker:
         """Drop ``training`` and empty masks; refuse a layer that was asked to stay in training mode."""
         if kwargs.get("training") and (is_random(layer) or _is_functional(layer) or _is_sequential(layer)):
             raise ModelError(
-                f"layer '{layer.name}' is called with training=True, so that its output is random or depends on "
-                "the batch",
+                f"layer '{layer.name}' is called with training=True, so that its output is random or depends "
+                "on the batch",
                 hint="build the model without training=True in the call, then save it again",
             )
         return {k: v for k, v in kwargs.items() if k != "training" and not (k == "mask" and v is None)}

@@ -162,8 +162,8 @@ def refuse_lambdas(file: ModelFile) -> None:
     if names:
         raise ModelError(
             f"{file.path}: holds Lambda layers ({', '.join(names)}), whose Python code edgefx does not run",
-            hint="replace them by Keras layers (Rescaling, Normalization, Activation), or export the model where "
-            "its code is at hand with model.export('folder') and compile that folder",
+            hint="replace them by Keras layers (Rescaling, Normalization, Activation), or export the model "
+            "where its code is at hand with model.export('folder') and compile that folder",
         )
 
 

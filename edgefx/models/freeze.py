@@ -50,7 +50,7 @@ def _reachable(graph_def: Any, output: str) -> Any:
 
 
 def _fold_constants(graph_def: Any, output: str) -> Any:
-    """Grappler's constant folding and shape materialisation; no layout or remapping, which runtimes do themselves."""
+    """Grappler's constant folding, shapes included; no layout changes, which runtimes do themselves."""
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
     from tensorflow.python.grappler import tf_optimizer

@@ -113,7 +113,7 @@ def _check_single(source: str, inputs: list[str], outputs: list[str]) -> None:
             raise ModelError(
                 f"{source}: the model has {len(names)} {what} ({', '.join(names)}); "
                 "edgefx compiles classifiers with one input and one output",
-                hint="make a model of the one that matters: keras.Model(model.input, model.get_layer(...).output)",
+                hint="make a model of the one that matters, with keras.Model(input, output), and save that",
             )
 
 
@@ -129,14 +129,16 @@ def _interface(
 ) -> Interface:
     if len(given) != 4:
         raise ModelError(
-            f"{source}: not an image classifier: its input has shape {_shape(given)}, expected [N, height, width, 3]"
+            f"{source}: not an image classifier: its input has shape {_shape(given)}, "
+            "expected [N, height, width, 3]"
         )
     batch, height, width, channels = given
     if channels != 3:
         first = " (channels first?)" if height == 3 else ""
         raise ModelError(
-            f"{source}: its input has shape {_shape(given)}{first}, expected RGB images [N, height, width, 3]",
-            hint="put a layer in front that takes three channels, for example a fixed 1x1 convolution to grey",
+            f"{source}: its input has shape {_shape(given)}{first}, "
+            "expected RGB images [N, height, width, 3]",
+            hint="put a layer in front that takes three channels, such as a fixed 1x1 convolution to grey",
         )
     if len(result) != 2 or result[1] is None:
         raise ModelError(
@@ -199,9 +201,9 @@ def check_classifier(interface: Interface, *, source: str, classes: int | None) 
     """
     if interface.classes < 2:
         raise ModelError(
-            f"{source}: the model has a single output; edgefx compiles classifiers with one output per class",
-            hint="replace the last layer Dense(1, activation='sigmoid') by Dense(2, activation='softmax'): the "
-            "same function with kernel [0, w] and bias [0, b]",
+            f"{source}: the model has a single output; edgefx needs a classifier with one output per class",
+            hint="replace the last layer Dense(1, activation='sigmoid') by Dense(2, activation='softmax'), "
+            "which is the same function with kernel [0, w] and bias [0, b]",
         )
     if classes is not None and classes != interface.classes:
         raise UsageError(

@@ -1,8 +1,8 @@
 """The canonical graph in memory: a list of nodes in topological order, each with one typed operation.
 
 A model of Keras 3 and one of Keras 2 become the same nodes (`edgefx.models.flatten`); the passes of
-`edgefx.models.passes` rewrite them; `edgefx.models.emit` turns them into TensorFlow operations. Arrays are NumPy,
-images are NHWC.
+`edgefx.models.passes` rewrite them; `edgefx.models.emit` turns them into TensorFlow operations. Arrays are
+NumPy, images are NHWC.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Array = NDArray[np.floating[Any]]
 
 IMAGE = "image"  # the name of the graph's one input, which is no node
 
-# The element-wise functions (and softmax) that are emitted as plain TensorFlow operations, by their Keras 3 name.
+# The element-wise functions (and softmax) that are emitted as plain TensorFlow operations, by Keras 3 name.
 # Only those that mean the same in Keras 2 and 3 (hard_sigmoid, for one, does not).
 ACTIVATIONS = frozenset({"linear", "relu", "relu6", "silu", "sigmoid", "softmax", "tanh", "elu", "softplus"})
 
 
 class Ref(NamedTuple):
-    """A tensor: output number `index` of the node called `node` (or the input image)."""
+    """A tensor: output number `output` of the node called `node` (or the input image)."""
 
     node: str
-    index: int = 0
+    output: int = 0
 
 
 @dataclass(frozen=True, eq=False)

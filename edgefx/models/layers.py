@@ -9,8 +9,8 @@ import numpy as np
 
 from edgefx.models import ir
 
-# Layers that pass their input through at inference (`training=False`), in Keras 3 and Keras 2. RandomCrop is not
-# here (it crops or resizes at inference too), nor AutoContrast and CLAHE (active always).
+# Layers that pass their input through at inference (`training=False`), in Keras 3 and Keras 2. RandomCrop is
+# not here (it crops or resizes at inference too), nor AutoContrast and CLAHE (always active).
 _RANDOM = frozenset(
     f"Random{what}"
     for what in (
@@ -134,10 +134,8 @@ def _dense(layer: Any) -> ir.Op | None:
 
 
 def _batch_normalization(layer: Any) -> ir.Op | None:
-    axis = (
-        layer.axis if isinstance(layer.axis, int) else list(layer.axis)[0] if len(layer.axis) == 1 else None
-    )
-    if axis is None or axis not in (-1, layer.input_spec.ndim - 1):
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)  # Keras 2 keeps a list
+    if axes not in ([-1], [layer.input_spec.ndim - 1]):
         return None
     mean, variance = (np.array(v, np.float64) for v in (layer.moving_mean, layer.moving_variance))
     gamma = np.array(layer.gamma, np.float64) if layer.scale else np.ones_like(mean)

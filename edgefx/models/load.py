@@ -28,9 +28,7 @@ _BATCH_PIXELS = _BATCH * 224 * 224  # larger images run in smaller batches, so t
 _UNKNOWN_CLASS = (
     re.compile(r"Could not locate class '([^']+)'"),
     re.compile(r"Unknown (?:layer|object|activation function|class): '?([\w>.]+)'?"),
-    re.compile(
-        r"Could not (?:find|locate|interpret) (?:function|object|activation function identifier:?) '?([\w>.]+)'?"
-    ),
+    re.compile(r"Could not (?:find|locate|interpret) (?:function|object|activation\D+?) '?([\w>.]+)'?"),
 )
 
 
@@ -40,8 +38,8 @@ class LoadedModel:
 
     Attributes:
         spec: What the rest of edgefx needs to know. `macs` is 0 here: it is counted on the canonical graph.
-        model: The ``keras.Model`` or ``tf_keras.Model``; for a SavedModel without Keras layers, what TensorFlow
-            loaded.
+        model: The ``keras.Model`` or ``tf_keras.Model``; for a SavedModel without Keras layers, what
+            TensorFlow loaded.
         layered: Whether `model` consists of layers that can be followed.
         function: Maps float32 [N, H, W, 3] to the scores [N, classes] on TensorFlow tensors.
         fixed_batch: The one batch size it takes, or None for any.
@@ -154,7 +152,7 @@ def _from_file(file: ModelFile, *, classes: int | None, input_size: int | None) 
                 model = keras.models.load_model(recognised, compile=False)
     except EdgefxError:
         raise
-    except Exception as error:  # noqa: BLE001 - what Keras raises depends on how the file is wrong
+    except Exception as error:  # what Keras raises depends on how the file is wrong
         raise _load_error(file, error) from error
     return _from_keras(
         model,
@@ -173,8 +171,8 @@ def _load_error(file: ModelFile, error: Exception) -> ModelError:
         if match := pattern.search(text):
             return ModelError(
                 f"{file.path}: needs the custom class or function '{match[1]}', which is not part of Keras",
-                hint="where its code is at hand, export the model with model.export('folder') and compile that "
-                "folder: a SavedModel needs no Python classes",
+                hint="where its code is at hand, export the model with model.export('folder') and compile "
+                "that folder: a SavedModel needs no Python classes",
             )
     first = (text.strip().splitlines() or [type(error).__name__])[0]
     wrote = f"written by Keras {file.keras_version}" if file.keras_version else "a SavedModel"
@@ -207,7 +205,7 @@ def _from_keras(
     function = tf.function(scores, input_signature=signature, autograph=False)
     try:
         graph = function.get_concrete_function().graph
-    except Exception as error:  # noqa: BLE001 - a custom layer may raise anything
+    except Exception as error:  # a custom layer may raise anything
         raise ModelError(
             f"{source}: the model cannot be run: {str(error).strip().splitlines()[0][:300]}"
         ) from error
@@ -239,7 +237,7 @@ def _from_saved_model(
     tf = import_tensorflow()
     try:
         loaded = tf.saved_model.load(str(path))
-    except Exception as error:  # noqa: BLE001 - what TensorFlow raises depends on how the folder is wrong
+    except Exception as error:  # what TensorFlow raises depends on how the folder is wrong
         raise ModelError(
             f"{path}: TensorFlow cannot load this SavedModel: {str(error).strip().splitlines()[0][:300]}",
             hint="check that the folder is complete (saved_model.pb and variables/)",

@@ -1,7 +1,7 @@
 """Rewrites of the canonical graph that are exact up to rounding.
 
-Batch normalisation in inference is ``x * scale + offset`` per channel (Ioffe & Szegedy 2015, section 3.1), as are
-Keras' Rescaling and Normalization: all three arrive here as `Affine`. Folding is computed in float64.
+Batch normalisation in inference is ``x * scale + offset`` per channel (Ioffe & Szegedy 2015, section 3.1), as
+are Keras' Rescaling and Normalization: all three arrive here as `Affine`. Folding is computed in float64.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from edgefx.models.ir import (
 
 _Weighted = Conv | DepthwiseConv | Dense
 
-# x * a + b is moved behind a zero-padded convolution as (x + b/a) * a. With pixels in [0, 255] an offset of this
-# size costs less than 1e-4 of a pixel in float32.
+# x * a + b is written as (x + b/a) * a, and the factor moves into the next convolution. With pixels in
+# [0, 255] an offset of this size costs less than 1e-4 of a pixel in float32.
 _LARGEST_PIXEL_OFFSET = 1024.0
 
 
@@ -45,8 +45,8 @@ def simplify(graph: Graph) -> None:
 def _each_pair(graph: Graph, rewrite: Callable[[Node, Node], Op | None]) -> None:
     """Replace ``producer -> consumer`` by one node wherever `rewrite` returns an operation for it.
 
-    Only pairs where the consumer is the producer's only reader are offered. The merged node takes the name of the
-    one that carries weights, so that a convolution stays that convolution in every report.
+    Only pairs where the consumer is the producer's only reader are offered. The merged node takes the name of
+    the one that carries weights, so that a convolution stays that convolution in every report.
     """
     position = 0
     while position < len(graph.nodes):
@@ -121,8 +121,8 @@ def _affine_into_consumer(producer: Node, consumer: Node) -> Op | None:
 def _pixel_scale_into_stem(graph: Graph) -> None:
     """``(x * a + b) -> pad -> stem`` becomes ``(x + b/a) -> pad -> stem'``: one addition left on the pixels.
 
-    Zero padding commutes with a factor, not with an offset, so only the factor moves. What remains between uint8
-    pixels and the first convolution is a single operation, whose INT8 error is a fraction of a pixel step.
+    Zero padding commutes with a factor, not with an offset, so only the factor moves. What remains between
+    uint8 pixels and the first convolution is one operation, whose INT8 error is a fraction of a pixel step.
     """
     affine_at = [
         i

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgefx.errors import ModelError, UnknownNameError, UsageError
 from edgefx.models.backend import import_keras
 
@@ -24,6 +22,7 @@ _OURS = "edgefx.models.digits"
 PACKAGED = "packaged"  # weights that ship with edgefx
 IMAGENET = "imagenet"
 RANDOM = "random"
+DIGITS_WEIGHTS = Path(__file__).with_name("digits.weights.h5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ FAMILIES: dict[str, Family] = {
             function="build_digits",
             input_size=32,
             classes=10,
-            parameters_m=0.0,
+            parameters_m=0.13,
             weights=(PACKAGED, RANDOM),
             summary="a small EfficientNet for handwritten digits; ships with edgefx",
             class_names=tuple("0123456789"),
@@ -132,8 +131,8 @@ def build(
 
     Args:
         name: A family of `FAMILIES`.
-        weights: ``imagenet`` (Keras' own download and cache), ``packaged`` (digits), ``random``, or the path of a
-            weights file (``.weights.h5``, ``.h5``) or whole model (``.keras``). None means the family's default.
+        weights: ``imagenet`` (Keras' own download and cache), ``packaged`` (digits), ``random``, or the path
+            of a weights file (``.weights.h5``, ``.h5``) or whole model (``.keras``). None: the default.
         classes: Length of the output; None means the family's default.
         input_size: Height and width in pixels; None means the family's default.
         seed: Seed of random weights.
@@ -162,7 +161,7 @@ def build(
     else:
         model = constructor(weights=None, classes=classes, input_shape=(size, size, 3))
     if weights == PACKAGED:
-        _load_weights(model, Path(__file__).parent / "digits.weights.h5", family)
+        _load_weights(model, DIGITS_WEIGHTS, family)
     elif weights != RANDOM:
         _load_weights(model, Path(weights), family)
     return model
@@ -182,8 +181,8 @@ def _check(family: Family, weights: str, classes: int, size: int) -> None:
         if weights != RANDOM and classes != family.classes:
             raise UsageError(
                 f"the {weights} weights of '{family.name}' have {family.classes} classes, not {classes}",
-                hint="use --weights PATH with weights trained on your classes, pass your fine-tuned .keras file as "
-                "the model, or --weights random",
+                hint="use --weights PATH with weights for your classes, pass the fine-tuned model file "
+                "as the model, or use --weights random",
             )
         return
     path = Path(weights)
@@ -208,7 +207,7 @@ def _imagenet(family: Family, constructor: Any, image: Any) -> Any:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Keras' download bar; stdout is for results
             return constructor(weights="imagenet", input_tensor=image)
-    except Exception as error:  # noqa: BLE001 - Keras raises a bare Exception for a failed download
+    except Exception as error:  # Keras raises a bare Exception for a failed download
         cached = (
             Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / _imagenet_file(family)
         )
@@ -235,12 +234,12 @@ def _load_weights(model: Any, path: Path, family: Family) -> None:
             model.load_weights(file)
     except ModelError:
         raise
-    except Exception as error:  # noqa: BLE001 - what Keras raises depends on how the file is wrong
+    except Exception as error:  # what Keras raises depends on how the file is wrong
         raise ModelError(
             f"{path}: these weights do not fit '{family.name}' with {model.output_shape[-1]} classes: "
             f"{_first_line(error)}",
-            hint="give the number of classes they were trained on with --classes, or the right family; a whole "
-            "model file is passed as the model itself",
+            hint="give the number of classes they were trained on with --classes, or the right family; "
+            "a whole model file is passed as the model itself",
         ) from error
     _restore_imagenet_scaling(model)
 
@@ -248,11 +247,13 @@ def _load_weights(model: Any, path: Path, family: Family) -> None:
 def _restore_imagenet_scaling(model: Any) -> None:
     """Apply the second division by the standard deviation that Keras adds for its ImageNet weights.
 
-    The published V1 weights hold the *standard deviation* of ImageNet where Normalization expects the variance;
-    with ``weights="imagenet"`` Keras makes up for it by another Rescaling layer, but not when the same file is
-    given by its path. Squaring the variance gives the same function.
+    The published V1 weights hold the *standard deviation* of ImageNet where Normalization expects the
+    variance; with ``weights="imagenet"`` Keras makes up for it by another Rescaling layer, but not when the
+    same file is given by its path. Squaring the variance gives the same function.
     Source: keras/src/applications/efficientnet.py, "See tensorflow/issues/49930".
     """
+    import numpy as np
+
     for layer in model.layers:
         if type(layer).__name__ == "Normalization" and getattr(layer, "adapt_variance", None) is not None:
             variance = np.array(layer.adapt_variance)
