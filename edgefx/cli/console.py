@@ -20,6 +20,11 @@ class StreamConsole(Console):
 
     piped_width = 120
 
+    def on_broken_pipe(self) -> None:
+        """Let the command go on: its work and exit code do not depend on a reader who left (Rich exits 1)."""
+        self.quiet = True
+        discard(self.file)
+
     @property  # type: ignore[misc]  # Rich's setter is of no use for a stream that measures itself
     def size(self) -> ConsoleDimensions:
         """The terminal's size, or COLUMNS, or `piped_width` when the stream is not a terminal."""
@@ -33,6 +38,13 @@ class StreamConsole(Console):
         except (OSError, ValueError, AttributeError):  # not a terminal, or no descriptor at all
             return ConsoleDimensions(self.piped_width, _PIPED_HEIGHT)
         return ConsoleDimensions(width or 80, height or _PIPED_HEIGHT)
+
+
+def discard(stream: IO[str]) -> None:
+    """Send what `stream` still holds nowhere, or the interpreter fails to flush it when it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def make_console(stream: IO[str], *, colored: bool, piped_width: int = 120) -> Console:

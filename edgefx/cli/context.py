@@ -79,9 +79,14 @@ class App:
 
     def write(self, text: str) -> None:
         """Write `text`, such as a JSON document, on stdout as it is."""
+        if self.stdout.quiet:  # its reader has left
+            return
         stream = self.stdout.file
-        stream.write(text if text.endswith("\n") else text + "\n")
-        stream.flush()
+        try:
+            stream.write(text if text.endswith("\n") else text + "\n")
+            stream.flush()
+        except BrokenPipeError:
+            self.stdout.on_broken_pipe()
 
     def flush(self) -> None:
         """Make sure that the result has been written, so that a full disk is noticed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import io
 import logging
 import os
 import shutil
@@ -62,11 +63,11 @@ def redirected(app: App, *, keep_as: Path | None) -> Iterator[None]:
     _finish(app, keep_as)
 
 
-class _LogStream:
+class _LogStream(io.TextIOBase):
     """A text stream on the log.
 
-    It is never closed: logging handlers that libraries created inside the block keep it, and use it until
-    the interpreter ends.
+    Closing does nothing: logging handlers that libraries created inside the block keep the stream, use it
+    until the interpreter ends, and some (absl's) close it then.
     """
 
     encoding = "utf-8"
@@ -82,12 +83,8 @@ class _LogStream:
             data = data[os.write(self._descriptor, data) :]
         return len(text)
 
-    def writelines(self, lines: list[str]) -> None:
-        """Append all `lines`."""
-        self.write("".join(lines))
-
-    def flush(self) -> None:
-        """Do nothing: there is no buffer."""
+    def close(self) -> None:
+        """Do nothing: others may still write."""
 
     def isatty(self) -> bool:
         """Tell libraries not to animate."""
@@ -97,18 +94,9 @@ class _LogStream:
         """Say that it can be written."""
         return True
 
-    def readable(self) -> bool:
-        """Say that it cannot be read."""
-        return False
-
     def fileno(self) -> int:
         """Return the log's descriptor."""
         return self._descriptor
-
-    @property
-    def closed(self) -> bool:
-        """Say that it is open."""
-        return False
 
     @property
     def buffer(self) -> IO[bytes]:

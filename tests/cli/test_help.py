@@ -1,0 +1,77 @@
+"""Help, version and completion."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import edgefx as package
+from edgefx.cli import COMMANDS
+from tests.cli.conftest import Edgefx
+
+_PROBE = """
+import contextlib, io, json, sys
+from edgefx.cli import run
+found = {}
+for argv in (["--help"], ["targets"], ["compile", "--help"], ["doctor", "--help"], ["models"]):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        code = run(argv)
+    found[" ".join(argv)] = [code, sorted({name.partition(".")[0] for name in sys.modules})]
+print(json.dumps(found))
+"""
+_HEAVY = {
+    "tensorflow", "keras", "tf_keras", "onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert",
+    "ai_edge_quantizer", "tf2onnx", "numpy", "PIL",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_lists_every_command(edgefx: Edgefx, flag: str) -> None:
+    outcome = edgefx(flag)
+    assert outcome.code == 0
+    assert outcome.err == ""
+    for name, (_, summary) in COMMANDS.items():
+        assert f"  {name}" in outcome.out
+        assert summary in outcome.out
+    assert "_EDGEFX_COMPLETE=bash_source" in outcome.out
+    assert "130 interrupted" in " ".join(outcome.out.split())
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_each_command_has_help_with_an_example(edgefx: Edgefx, name: str) -> None:
+    outcome = edgefx(name, "--help")
+    assert outcome.code == 0
+    assert outcome.out.startswith(f"Usage: edgefx {name} ")
+    assert "Example" in outcome.out
+    assert f"edgefx {name}" in outcome.out.split("Example", 1)[1]
+    assert "--json" in outcome.out
+    assert "--debug" in outcome.out
+
+
+def test_version(edgefx: Edgefx) -> None:
+    assert edgefx("--version").out == f"edgefx {package.__version__}\n"
+
+
+def test_completion_offers_commands_and_options(edgefx: Edgefx, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_EDGEFX_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "edgefx comp")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert edgefx().out == "plain,compile\n"
+    monkeypatch.setenv("COMP_WORDS", "edgefx targets --js")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert edgefx().out == "plain,--json\n"
+
+
+def test_nothing_heavy_is_imported_to_list_and_help() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", _PROBE], capture_output=True, text=True, check=True, timeout=60
+    )
+    found = json.loads(result.stdout)
+    for argv, (code, modules) in found.items():
+        assert code == 0, argv
+        assert not _HEAVY & set(modules), argv
+    assert not {"rich", "pydantic", "yaml"} & set(found["--help"][1])
+    assert "pydantic" not in found["compile --help"][1]

@@ -1,0 +1,150 @@
+"""The commands that look without working: targets, models, doctor; and how streams are used."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from importlib import metadata
+
+import pytest
+
+from edgefx.cli import packages, run
+from edgefx.targets import TARGETS
+from tests.cli.conftest import Edgefx
+
+ESCAPE = "\x1b["
+
+
+class _Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_targets_table(edgefx: Edgefx) -> None:
+    outcome = edgefx("targets")
+    assert outcome.code == 0
+    assert [line.split()[0] for line in outcome.out.splitlines()[2:] if line[:1].strip()] == list(TARGETS)
+    assert ESCAPE not in outcome.out
+
+
+def test_targets_json(edgefx: Edgefx) -> None:
+    outcome = edgefx("targets", "--json")
+    rows = {row["target"]: row for row in json.loads(outcome.out)}
+    assert list(rows) == list(TARGETS)
+    assert rows["tflite-int8"]["needs_calibration"] is True
+    assert rows["tflite-int8"]["io_dtypes"] == ["uint8", "int8", "float32"]
+    assert rows["openvino-int8"]["file"] == ".xml + .bin"
+    assert rows["onnx-float32"]["needs_calibration"] is False
+
+
+def test_targets_say_what_is_missing(edgefx: Edgefx, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)  # what Python itself does to forbid an import
+    rows = {row["target"]: row for row in json.loads(edgefx("targets", "--json").out)}
+    assert rows["openvino-int8"]["available"] is False
+    assert rows["openvino-int8"]["missing"] == ["nncf"]
+    assert rows["tflite-int8"]["available"] is True
+
+
+def test_models(edgefx: Edgefx) -> None:
+    rows = {row["name"]: row for row in json.loads(edgefx("models", "--json").out)}
+    assert {"digits", "b0", "b7", "v2-b0", "v2-s", "v2-m", "v2-l"} <= set(rows)
+    assert rows["b3"]["input_size"] == 300
+    table = edgefx("models").out
+    assert "300x300" in table
+    assert "packaged" in table
+
+
+def test_doctor_on_a_complete_installation(edgefx: Edgefx) -> None:
+    outcome = edgefx("doctor", "--json")
+    found = json.loads(outcome.out)
+    assert outcome.code == 0, found["problems"]
+    assert found["problems"] == []
+    assert found["fix"] == ""
+    assert {state["target"] for state in found["targets"] if state["ready"]} == set(TARGETS)
+    versions = {package["distribution"]: package["version"] for package in found["packages"]}
+    assert versions["click"] == metadata.version("click")
+    assert found["environment"]["cores"] >= 1
+
+
+def test_doctor_names_the_cure(edgefx: Edgefx, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    outcome = edgefx("doctor")
+    assert outcome.code == 3
+    assert "openvino-int8: needs nncf" in outcome.out
+    assert f"pip install '{packages.requirements()['nncf']}'" in outcome.out
+
+
+def test_doctor_table(edgefx: Edgefx) -> None:
+    outcome = edgefx("doctor")
+    assert "12 of 12" in outcome.out
+    assert "cpu features" in outcome.out
+    assert "disk free" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("version", "requirement", "expected"),
+    [
+        ("3.15.1", "keras>=3.12,<4", True),
+        ("4.0", "keras>=3.12,<4", False),
+        ("3.11.9", "keras<4,>=3.12", False),
+        ("2.21.0rc1", "tensorflow<2.22,>=2.20", True),
+        ("2.22", "tensorflow<2.22,>=2.20", False),
+        ("11", "pillow>=11", True),
+        ("1.16.1", "tf2onnx>=1.16.1", True),
+        ("1.16", "tf2onnx>=1.16.1", False),
+        ("1.0", "anything", True),
+    ],
+)
+def test_versions_are_compared_by_number(version: str, requirement: str, expected: bool) -> None:
+    assert packages.satisfies(version, requirement) is expected
+
+
+def test_every_requirement_of_edgefx_can_be_compared() -> None:
+    stated = packages.requirements()
+    assert {"tensorflow", "onnxruntime", "openvino", "nncf", "click"} <= set(stated)
+    for requirement in stated.values():
+        packages.satisfies("1.0", requirement)
+
+
+@pytest.mark.parametrize(
+    ("environment", "argv", "terminal", "colored"),
+    [
+        ({}, [], False, False),
+        ({}, [], True, True),
+        ({"NO_COLOR": "1"}, [], True, False),
+        ({"FORCE_COLOR": "1"}, [], False, True),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, [], True, False),
+        ({"NO_COLOR": "1"}, ["--color", "always"], False, True),
+        ({"FORCE_COLOR": "1"}, ["--color=never"], True, False),
+        ({"TERM": "dumb"}, [], True, False),
+    ],
+)
+def test_colour_follows_flag_then_environment_then_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    argv: list[str],
+    terminal: bool,
+    colored: bool,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    out, err = (_Terminal(), _Terminal()) if terminal else (io.StringIO(), io.StringIO())
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    assert run(["targets", *argv]) == 0
+    assert run(["--color", argv[-1].removeprefix("--color="), "nothing"] if argv else ["nothing"]) == 2
+    assert (ESCAPE in out.getvalue()) is colored
+    assert (ESCAPE in err.getvalue()) is colored
+    assert "tflite-int8" in out.getvalue()
+
+
+def test_the_table_folds_at_80_columns(edgefx: Edgefx, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in ("targets", "models", "doctor"):
+        lines = edgefx(command).out.splitlines()
+        assert max(len(line.rstrip()) for line in lines) <= 80, command
+        assert not any("…" in line for line in lines), command
