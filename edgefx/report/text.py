@@ -65,5 +65,7 @@ def significant(value: float, digits: int = 3) -> str:
     """Write a number to `digits` significant digits, without an exponent and without cutting whole digits."""
     if value == 0 or not math.isfinite(value):
         return f"{value:.0f}"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    return f"{round(value, places):.{max(0, places)}f}"
+    for _ in range(2):  # rounding may add a digit: 9.999 -> 10.0
+        places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+        value = round(value, places)
+    return f"{value:.{places}f}"

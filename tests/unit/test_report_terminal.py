@@ -1,0 +1,142 @@
+"""The report for people, and its sentences."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from edgefx.report import FORMATS, markdown, terminal
+from edgefx.types import Metric, RunReport, Verdict
+from tests.unit.report_samples import accuracy, gate, report, with_failure
+
+
+def _text(shown: RunReport, width: int = 120) -> str:
+    stream = io.StringIO()
+    terminal.render(shown, Console(file=stream, width=width, color_system=None))
+    return stream.getvalue()
+
+
+def _unwrapped(shown: RunReport, width: int = 120) -> str:
+    return " ".join(_text(shown, width).split())
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 140, 160])
+def test_nothing_is_cut_from_80_columns_on(width: int) -> None:
+    for shown in (report(), report(labelled=False), with_failure(report())):
+        text = _text(shown, width)
+        assert "…" not in text
+        assert max(len(line) for line in text.splitlines()) <= width
+        for result in shown:
+            assert result.target in text
+
+
+def test_figures_of_a_target_are_in_its_rows() -> None:
+    rows = [line.split() for line in _text(report(), 160).splitlines() if line.startswith("onnx-int8")]
+    assert rows == [
+        [
+            "onnx-int8", "5.31", "MB", "0.33x", "91.02%", "99.93%", "+2.19", "-0.3", "to", "+2.5", "97.6%",
+            "7.70", "10.0", "1.26x", "61.3", "142", "300/3", "int8", "FAIL",
+        ],
+    ]  # fmt: skip
+
+
+def test_narrow_terminals_get_two_tables_and_lose_only_optional_columns() -> None:
+    header_80 = [line for line in _text(report(), 80).splitlines() if line.startswith("target")]
+    assert len(header_80) == 2
+    assert "95% CI" in header_80[0]
+    inconclusive = replace(
+        report().targets[0],
+        gates=(gate(Metric.P95_MS, 5, None, Verdict.INCONCLUSIVE, "latency was not measured"),),
+    )
+    text = _text(replace(report(), targets=(inconclusive,)), 80)
+    assert "INCONCLUSIVE" in text
+    assert "…" not in text
+
+
+def test_unlabelled_runs_show_agreement_and_divergence() -> None:
+    shown = report(labelled=False)
+    text = _unwrapped(replace(shown, targets=tuple(replace(result, gates=()) for result in shown)))
+    assert "agree mean KL max |dp|" in text
+    assert "top-1" not in text
+    assert "drop pp" not in text
+    assert "which have no labels" in text
+
+
+def test_what_the_figures_stand_on_is_said() -> None:
+    text = _unwrapped(report())
+    assert "baseline top-1 93.21%, top-5 99.96%: float Keras model, same 736 images" in text
+    assert "calibrated on 100 of 836 images of photos, seed 0; resize stretch" in text
+    assert "evaluated on the 736 images of photos that calibration left" in text
+    assert "1 bad image skipped" in text
+    assert "host latency (Example CPU @ 2.00GHz), not an edge device; batch 1, 2 threads" in text
+    assert "artifacts /somewhere/build/" in text
+    assert "1 min 17 s (load 9.1 s, convert 1 min 5 s, evaluate 3.3 s)" in text
+
+
+def test_what_must_be_confessed_is_confessed() -> None:
+    text = _unwrapped(with_failure(report()))
+    assert "onnx-int8 is slower than float32 of the same runtime on this host: 1.26x" in text
+    assert "openvino-float32 ran in bf16 here, not in float32" in text
+    assert "onnx-int8: the first 12 blocks stay in float" in text
+    assert "FAIL onnx-int8: top-1 drop 2.19 pp, limit 1.5 pp: 0.69 pp over" in text
+    assert "FAILED onnx-float16 in stage convert: the converter refused the op 'Erf'" in text
+    assert "hint: use onnx-float32" in text
+    assert "log: /somewhere/build/edgefx.log" in text
+    assert "warning: evaluation: skipped photos/rose/7.jpg: truncated" in text
+    assert "warning: onnx-int8: two tensors saturate" in text
+
+
+def test_a_faster_or_equal_artifact_is_not_called_slower() -> None:
+    shown = report()
+    text = _unwrapped(replace(shown, targets=(shown.targets[0], shown.targets[2])))
+    assert "slower" not in text
+
+
+def test_columns_without_figures_are_left_out() -> None:
+    bare = tuple(replace(result, accuracy=None, latency=None, gates=()) for result in report())
+    text = _text(replace(report(), targets=bare, baseline_top1=None, baseline_top5=None))
+    for absent in ("top-1", "agree", "p50", "cold", "verdict", "host latency", "baseline"):
+        assert absent not in text
+    assert "4.91 MB" in text
+
+
+def test_markup_in_names_is_not_interpreted() -> None:
+    shown = replace(report(), warnings=("[red]photos[/red]/a[1].jpg is odd",))
+    assert "warning: [red]photos[/red]/a[1].jpg is odd" in _text(shown)
+
+
+def test_without_colours_there_is_no_escape_sequence() -> None:
+    assert "\x1b" not in _text(with_failure(report()))
+
+
+def test_markdown_has_the_same_rows() -> None:
+    text = markdown.dumps(with_failure(report()))
+    assert "| onnx-int8 | 5.31 MB | 0.33x | 91.02% | 99.93% | +2.19 | -0.3 to +2.5 | 97.6% | FAIL |" in text
+    assert "| onnx-float16 | - | - |" in text
+    assert "- **FAILED** onnx-float16 in stage convert" in text
+    assert text.endswith("\n")
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.replace("\\|", "").count("|") for line in tables}) == 2  # two tables, each of one width
+
+
+def test_markdown_cells_stay_whole() -> None:
+    shown = replace(report(labelled=False), warnings=("a | b\n<script>",))
+    text = markdown.dumps(shown)
+    assert "max \\|dp\\|" in text
+    assert "- **warning**: a \\| b &lt;script>" in text
+
+
+def test_a_negative_drop_is_a_gain() -> None:
+    better = replace(report().targets[0], accuracy=accuracy(top1=0.9362))
+    assert "-0.41" in _text(replace(report(), targets=(better,)))
+
+
+def test_every_format_has_its_module() -> None:
+    from importlib import import_module
+
+    for row in FORMATS.values():
+        module = import_module(row.module)
+        assert hasattr(module, "dumps") or hasattr(module, "render")
