@@ -1,0 +1,200 @@
+"""ONNX Runtime: float32, float16, dynamic and INT8 artifacts, and running them.
+
+The four functions of `edgefx.types.Target`. Conversion is in `onnx_convert`, quantization in `onnx_quantize`,
+reading back in `onnx_describe`.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefx.errors import (
+    ConversionError,
+    DiskFullError,
+    MissingDependencyError,
+    OutputError,
+    UsageError,
+)
+from edgefx.types import (
+    Artifact,
+    FrozenGraph,
+    ImageSet,
+    IoDtype,
+    OutputKind,
+    Precision,
+    Progress,
+    QuantScheme,
+    Session,
+)
+
+if TYPE_CHECKING:
+    import onnx
+
+
+_REQUIREMENTS = {
+    "tensorflow": "tensorflow>=2.20,<2.22",
+    "tf2onnx": "tf2onnx>=1.16.1",
+    "onnx": "onnx>=1.19",
+    "onnxruntime": "onnxruntime>=1.23",
+}
+
+
+def check() -> None:
+    """Raise `MissingDependencyError` when TensorFlow, tf2onnx, onnx or ONNX Runtime is absent."""
+    for package, requirement in _REQUIREMENTS.items():
+        if find_spec(package) is None:
+            raise MissingDependencyError(package, needed_for="the onnx targets", requirement=requirement)
+
+
+def convert(
+    graph: FrozenGraph,
+    scheme: QuantScheme,
+    calibration: ImageSet | None,
+    out: Path,
+    progress: Progress,
+) -> tuple[Path, ...]:
+    """Write the ``.onnx`` for `scheme` as `out`.
+
+    Args:
+        graph: The canonical graph.
+        scheme: Precision and type of the ends; integer ends exist for INT8 only.
+        calibration: Images for the activation ranges; needed by INT8.
+        out: The file to write; it appears when it is complete and checked, or not at all.
+        progress: Told of the conversion and of each calibration image.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UsageError: INT8 without calibration images, a precision that ONNX Runtime does not have, or integer
+            ends asked of a float target.
+        ConversionError: tf2onnx refused the graph, or what was written is not what was asked for.
+        OutputError: `out` cannot be written.
+        DiskFullError: No space left.
+    """
+    check()
+    from edgefx.targets import onnx_convert, onnx_quantize
+
+    if scheme.precision is not Precision.INT8 and scheme.io_dtype is not IoDtype.FLOAT32:
+        raise UsageError(
+            f"onnx-{scheme.precision} has float32 input and output, {scheme.io_dtype} was asked for",
+            hint="use --io-dtype with onnx-int8",
+        )
+    model = onnx_convert.float_model(graph, progress)
+    match scheme.precision:
+        case Precision.FLOAT32:
+            pass
+        case Precision.FLOAT16:
+            model = onnx_quantize.float16(model)
+        case Precision.DYNAMIC:
+            model = onnx_quantize.dynamic(model)
+        case Precision.INT8:
+            model = _int8(model, graph, scheme, calibration, progress)
+        case _:
+            raise UsageError(
+                f"ONNX Runtime has no {scheme.precision}",
+                hint="onnx targets: float32, float16, dynamic, int8",
+            )
+    try:
+        onnx_convert.save(model, out, check=lambda path: _verify(path, graph, scheme))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"no space left to write {out}", hint="free some space and run again"
+            ) from error
+        raise OutputError(
+            f"{out}: cannot be written: {error.strerror}", hint="choose another folder"
+        ) from error
+    return (out,)
+
+
+def describe(path: Path) -> Artifact:
+    """Read an artifact's inputs, outputs and operations back from its file.
+
+    Raises:
+        ArtifactError: The file is missing, damaged or no ONNX file, or its external data is missing.
+    """
+    from edgefx.targets import onnx_describe
+
+    _need("onnx", "reading .onnx files")
+    return onnx_describe.describe(path)
+
+
+@contextmanager
+def open(  # noqa: A001 - the Target protocol's word
+    path: Path, threads: int, precision: Precision | None = None
+) -> Iterator[Session]:
+    """Open an artifact in ONNX Runtime's CPU provider with `threads` intra-op threads.
+
+    Files of other origin may be NHWC or NCHW, of fixed or free batch, with float, uint8 or int8 input.
+
+    Args:
+        path: The ``.onnx`` file.
+        threads: Intra-op threads.
+        precision: Not used; an ONNX file itself says what it computes in.
+
+    Raises:
+        ArtifactError: The file is missing, damaged, not an image classifier, or ONNX Runtime refuses it.
+    """
+    del precision
+    for package in ("onnx", "onnxruntime"):
+        _need(package, "running .onnx files")
+    from edgefx.targets.onnx_session import OrtSession
+
+    session = OrtSession(path, threads)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def _need(package: str, purpose: str) -> None:
+    if find_spec(package) is None:
+        raise MissingDependencyError(package, needed_for=purpose, requirement=_REQUIREMENTS[package])
+
+
+# -------------------------------------------------------------------------------------------------- int8
+
+
+def _int8(
+    model: onnx.ModelProto,
+    graph: FrozenGraph,
+    scheme: QuantScheme,
+    calibration: ImageSet | None,
+    progress: Progress,
+) -> onnx.ModelProto:
+    from edgefx.targets import onnx_calibrate, onnx_quantize
+
+    if calibration is None or not len(calibration):
+        raise UsageError("onnx-int8 needs calibration images", hint="give a folder with --calib")
+    plan = onnx_quantize.plan(model)
+    extra: tuple[str, ...] = ()
+    if scheme.io_dtype is not IoDtype.FLOAT32 and graph.spec.output is OutputKind.LOGITS:
+        extra = (graph.output_name,)
+    ranges = onnx_calibrate.ranges(model, plan, extra, calibration, progress)
+    with progress.task("quantizing to int8"):
+        return onnx_quantize.static(model, plan, ranges, io_dtype=scheme.io_dtype, output=graph.spec.output)
+
+
+def _verify(path: Path, graph: FrozenGraph, scheme: QuantScheme) -> None:
+    """Read the written file back; raise `ConversionError` when it is not what was asked for."""
+    from edgefx.targets import onnx_describe
+
+    found = onnx_describe.describe(path)
+    got = [(end.name, end.dtype) for end in (*found.inputs, *found.outputs)]
+    wanted = [(name, scheme.io_dtype.value) for name in (graph.input_name, graph.output_name)]
+    problems = []
+    if got != wanted:
+        problems.append(f"inputs and outputs are {got}, asked for {wanted}")
+    if scheme.precision is Precision.INT8 and not found.compute_int8:
+        problems.append("no operation runs in INT8")
+    if problems:
+        raise ConversionError(
+            f"the onnx-{scheme.precision} file is not what was asked for: {problems[0]}",
+            hint="please report this model",
+        )

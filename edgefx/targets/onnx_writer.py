@@ -1,0 +1,235 @@
+"""Write quantized forms of single nodes of an ONNX graph: Q/DQ pairs, compressed weights, integer ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgefx.errors import ConversionError
+from edgefx.quantize.ranges import Range
+from edgefx.targets import onnx_graph
+from edgefx.targets.onnx_graph import Graph
+from edgefx.types import IoDtype
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+MICROSOFT = "com.microsoft"
+
+
+def activation_parameters(limits: Range) -> tuple[np.float32, np.uint8]:
+    """Return scale and zero point of an asymmetric uint8 grid over a range, widened to hold zero."""
+    import numpy as np
+
+    low, high = min(limits.low, 0.0), max(limits.high, 0.0)
+    scale = np.float32(max((high - low) / 255, 1e-12))
+    return scale, np.uint8(np.clip(round(-low / float(scale)), 0, 255))
+
+
+def weight_parameters(
+    weight: NDArray[np.float32], axis: int, *, least: NDArray[np.float64] | None = None
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Quantize weights symmetrically per channel of `axis`; returns codes in [-127, 127] and scales.
+
+    Args:
+        weight: Any shape.
+        axis: The output channels.
+        least: Smallest scale allowed per channel, so that an INT32 bias can hold its value.
+    """
+    import numpy as np
+
+    others = tuple(position for position in range(weight.ndim) if position != axis)
+    scale = np.abs(weight).max(axis=others).astype(np.float64) / 127
+    scale = np.maximum(scale, 1e-12 if least is None else np.maximum(least, 1e-12))
+    scale32 = scale.astype(np.float32)
+    codes = np.round(weight / _along(scale32, weight.ndim, axis))
+    return np.clip(codes, -127, 127).astype(np.int8), scale32
+
+
+def _along(vector: NDArray[np.float32], rank: int, axis: int) -> NDArray[np.float32]:
+    shape = [1] * rank
+    shape[axis] = -1
+    return vector.reshape(shape)
+
+
+# ------------------------------------------------------------------------------------------------- writer
+
+
+class Writer:
+    """Builds the new node list of a graph and the constants that go with it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: list[onnx.NodeProto] = []
+        self._scales: dict[str, np.float32] = {}
+        self._infos: list[onnx.ValueInfoProto] = []
+        self._microsoft = False
+
+    def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        """Append a node that is named like its output."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+
+    def constant(self, name: str, value: object) -> str:
+        """Add an initializer."""
+        import numpy as np
+
+        self.graph.constants[name] = np.asarray(value)
+        return name
+
+    def activation(self, tensor: str, limits: Range) -> np.float32:
+        """Append Q and DQ behind an activation, once; returns the scale."""
+        if tensor not in self._scales:
+            scale, zero_point = activation_parameters(limits)
+            ends = [
+                self.constant(f"{tensor}/scale", scale),
+                self.constant(f"{tensor}/zero_point", zero_point),
+            ]
+            self.add("QuantizeLinear", [tensor, *ends], f"{tensor}/quantized")
+            self.add("DequantizeLinear", [f"{tensor}/quantized", *ends], f"{tensor}/dequantized")
+            self._scales[tensor] = scale
+        return self._scales[tensor]
+
+    def store_convolution(self, node: onnx.NodeProto, input_scale: np.float32) -> None:
+        """Give a convolution INT8 weights and an INT32 bias, with the DQ that Q/DQ fusion looks for."""
+        import numpy as np
+
+        weight = self.graph.constants[node.input[1]]
+        bias = self.graph.constants[node.input[2]].astype(np.float64) if len(node.input) > 2 else None
+        least = None if bias is None else np.abs(bias) / float(input_scale) / 2.0**30
+        codes, scale = weight_parameters(weight.astype(np.float32), 0, least=least)
+        stored = [
+            self.constant(f"{node.input[1]}/int8", codes),
+            self.constant(f"{node.input[1]}/scale", scale),
+            self.constant(f"{node.input[1]}/zero_point", np.zeros(len(scale), np.int8)),
+        ]
+        self.add("DequantizeLinear", stored, f"{node.input[1]}/dequantized", axis=0)
+        node.input[1] = f"{node.input[1]}/dequantized"
+        if bias is not None:
+            bias_scale = (scale * input_scale).astype(np.float32)
+            stored = [
+                self.constant(f"{node.input[2]}/int32", np.round(bias / bias_scale).astype(np.int32)),
+                self.constant(f"{node.input[2]}/scale", bias_scale),
+                self.constant(f"{node.input[2]}/zero_point", np.zeros(len(scale), np.int32)),
+            ]
+            self.add("DequantizeLinear", stored, f"{node.input[2]}/dequantized", axis=0)
+            node.input[2] = f"{node.input[2]}/dequantized"
+
+    def store_int8(self, node: onnx.NodeProto, index: int) -> None:
+        """Store float weights as INT8; Cast and Mul restore them, once, when a session loads."""
+        from onnx import TensorProto
+
+        name = node.input[index]
+        weight = self.graph.constants[name]
+        axis = _output_axis(node)
+        codes, scale = weight_parameters(weight, axis)
+        self.add("Cast", [self.constant(f"{name}/int8", codes)], f"{name}/cast", to=TensorProto.FLOAT)
+        factor = self.constant(f"{name}/scale", _along(scale, weight.ndim, axis))
+        self.add("Mul", [f"{name}/cast", factor], f"{name}/restored")
+        node.input[index] = f"{name}/restored"
+
+    def store_float16(self, node: onnx.NodeProto, index: int) -> None:
+        """Store float weights as float16; a Cast restores them when a session loads.
+
+        Raises:
+            ConversionError: A weight is too large for float16.
+        """
+        import numpy as np
+        from onnx import TensorProto
+
+        name = node.input[index]
+        with np.errstate(over="ignore"):
+            half = self.graph.constants[name].astype(np.float16)
+        if not np.isfinite(half).all():
+            raise ConversionError(
+                f"weights of '{node.name}' exceed the range of float16 (65504)", hint="use onnx-float32"
+            )
+        stored = self.constant(f"{name}/float16", half)
+        self.add("Cast", [stored], f"{name}/restored", to=TensorProto.FLOAT)
+        node.input[index] = f"{name}/restored"
+
+    def dynamic_gemm(self, node: onnx.NodeProto) -> None:
+        """Write a dense layer as DynamicQuantizeLinear and MatMulInteger with INT8 weights."""
+        from onnx import TensorProto, helper
+
+        source, name = node.input[0], node.input[1]
+        codes, scale = weight_parameters(self.graph.constants[name], 1)
+        parts = [f"{node.name}/{part}" for part in ("quantized", "input_scale", "input_zero_point")]
+        self.nodes.append(
+            helper.make_node(
+                "DynamicQuantizeLinear", [source], parts, name=f"{node.name}/DynamicQuantizeLinear"
+            )
+        )
+        stored = self.constant(f"{name}/int8", codes)
+        self.add("MatMulInteger", [parts[0], stored, parts[2]], f"{node.name}/int32")
+        self.add("Cast", [f"{node.name}/int32"], f"{node.name}/float", to=TensorProto.FLOAT)
+        self.add("Mul", [parts[1], self.constant(f"{name}/scale", scale)], f"{node.name}/scale")
+        result = node.output[0] if len(node.input) < 3 else f"{node.name}/scaled"
+        self.add("Mul", [f"{node.name}/float", f"{node.name}/scale"], result)
+        if len(node.input) > 2:
+            self.add("Add", [result, node.input[2]], node.output[0])
+
+    def quick_gelu(self, sigmoid: onnx.NodeProto, mul: onnx.NodeProto, shape: tuple[int, ...]) -> None:
+        """Write swish as one node, and its shape, which ONNX's own shape inference does not know."""
+        from onnx import TensorProto, helper
+
+        node = helper.make_node(
+            "QuickGelu",
+            [sigmoid.input[0]],
+            [mul.output[0]],
+            name=f"{mul.output[0]}/QuickGelu",
+            domain=MICROSOFT,
+            alpha=1.0,
+        )
+        self.nodes.append(node)
+        self._infos.append(helper.make_tensor_value_info(mul.output[0], TensorProto.FLOAT, shape))
+        self._microsoft = True
+
+    def integer_ends(self, dtype: IoDtype, limits: Range) -> None:
+        """Give the graph an integer input (raw pixels; pixel - 128 for int8) and an integer output."""
+        import numpy as np
+        from onnx import TensorProto
+
+        integer = {IoDtype.UINT8: np.uint8, IoDtype.INT8: np.int8}[dtype]
+        element = {IoDtype.UINT8: TensorProto.UINT8, IoDtype.INT8: TensorProto.INT8}[dtype]
+        offset = -128 if dtype is IoDtype.INT8 else 0
+        source, result = self.graph.inputs[0], self.graph.outputs[0]
+        body, self.nodes = self.nodes, []
+        one = self.constant(f"{source.name}/scale", np.float32(1))
+        zero = self.constant(f"{source.name}/zero_point", integer(offset))
+        self.add("DequantizeLinear", [source.name, one, zero], f"{source.name}/dequantized")
+        for node in body:
+            node.input[:] = [f"{name}/dequantized" if name == source.name else name for name in node.input]
+            node.output[:] = [f"{name}/float" if name == result.name else name for name in node.output]
+        self.nodes += body
+        scale, zero_point = activation_parameters(limits)
+        ends = [
+            self.constant(f"{result.name}/scale", scale),
+            self.constant(f"{result.name}/zero_point", integer(int(zero_point) + offset)),
+        ]
+        self.add("QuantizeLinear", [f"{result.name}/float", *ends], result.name)
+        source.type.tensor_type.elem_type = element
+        result.type.tensor_type.elem_type = element
+
+    def finish(self) -> onnx.ModelProto:
+        """Assemble the model and check it."""
+        import onnx
+        from onnx import helper
+
+        self.graph.nodes = self.nodes
+        self.graph.drop_unused()
+        model = self.graph.model()
+        model.graph.value_info.extend(self._infos)
+        if self._microsoft:
+            model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def _output_axis(node: onnx.NodeProto) -> int:
+    """Return the axis of a node's weights that counts its output channels."""
+    if node.op_type == "Conv" or (node.op_type == "Gemm" and onnx_graph.attribute(node, "transB", 0)):
+        return 0
+    return 1
