@@ -193,7 +193,7 @@ class _Run:
             yield None
             return
         if role == "evaluation" and dataset.labelled:
-            images.check_labels(dataset, spec.classes)
+            dataset = images.check_labels(dataset, spec.classes)
         with images.load(
             dataset,
             height=spec.height,

@@ -85,11 +85,11 @@ def _with_data(plan: Plan) -> Plan:
         samples = recipe.calibration.samples if recipe.calibration else None
         count = _sample_count(listed, samples, shared=held_out is None and recipe.evaluate is not None)
         chosen, rest = calibration.split(listed, samples=count, seed=recipe.seed)
-        plan = replace(
-            plan,
-            evaluation=rest,
-            evaluation_note=f"the {len(rest.items)} images of {source} that calibration left",
-        )
+        twins = [twin for _, twin in calibration.content_overlap(chosen, rest)]
+        rest = calibration.without(rest, twins)
+        note = f"the {len(rest.items)} images of {source} that calibration left"
+        note += f", less {len(twins)} copies of calibration images" if twins else ""
+        plan = replace(plan, evaluation=rest, evaluation_note=note)
         if needing:
             plan = replace(
                 plan,

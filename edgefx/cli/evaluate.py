@@ -190,14 +190,16 @@ def _evaluate(
 
 
 def _input_size(artifact: Path, inputs: tuple[TensorInfo, ...]) -> tuple[int, int]:
-    """Return height and width of the image input.
+    """Return height and width of the image input, which may be NHWC or, in files of other origin, NCHW.
 
     Raises:
-        ArtifactError: The artifact does not take one RGB image, channels last.
+        ArtifactError: The artifact does not take one RGB image of a fixed size.
     """
     from edgefx.errors import ArtifactError
 
     shape = inputs[0].shape if inputs else ()
+    if len(shape) == 4 and shape[1] == 3 and shape[3] != 3:
+        shape = (shape[0], *shape[2:], 3)
     if len(inputs) != 1 or len(shape) != 4 or shape[3] != 3 or min(shape[1:3]) < 1:
         taken = "; ".join(f"{info.name} {list(info.shape)}" for info in inputs)
         raise ArtifactError(
@@ -210,7 +212,7 @@ def _input_size(artifact: Path, inputs: tuple[TensorInfo, ...]) -> tuple[int, in
 def _listed(data: Path, *, classes: int, limit: int | None, seed: int) -> tuple[Dataset, str]:
     from edgefx.data import calibration, folders
 
-    dataset = folders.scan(data, classes=classes)
+    dataset = folders.check_labels(folders.scan(data), classes)
     total = len(dataset.items)
     if limit is None or limit >= total:
         return dataset, f"all {total} images of {data}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
 import re
 from collections import Counter
@@ -32,21 +31,18 @@ _LAYOUTS = (
 )
 
 
-def scan(root: Path, *, classes: int | None = None) -> Dataset:
+def scan(root: Path) -> Dataset:
     """List the images under `root`.
 
     Sub-folders are classes in sorted order, as `keras.utils.image_dataset_from_directory` numbers them,
     empty ones included. Hidden files and files that are no images are left out; a file without a suffix
     counts when its first bytes are an image's.
 
-    Sub-folders (or names in labels.csv) that are all ImageNet wnids (``n########``) get their ImageNet-1k
-    index, which is the rank among the 1000 sorted wnids. For fewer than 1000 that takes the list that Keras
-    keeps; without it they are numbered in sorted order, which `check_labels` accepts only for a model of
-    just as many classes.
+    Some of ImageNet's wnids (``n########``) are numbered in sorted order too, for they may be all that a
+    model was trained on; `check_labels` gives them their ImageNet index when the model has 1000 classes.
 
     Args:
         root: The folder.
-        classes: The model's number of classes where it is already known, as for `check_labels`.
 
     Raises:
         DataError: The folder is missing, no folder, unreadable, empty or without images; labels.csv is
@@ -58,8 +54,8 @@ def scan(root: Path, *, classes: int | None = None) -> Dataset:
         raise DataError(f"{root}: is a file, a folder of images is needed", hint=_LAYOUTS)
     table = root / "labels.csv"
     if table.exists():
-        return _from_table(root, table, classes)
-    return _from_folders(root, classes)
+        return _from_table(root, table)
+    return _from_folders(root)
 
 
 def check_labels(dataset: Dataset, classes: int) -> Dataset:
@@ -70,24 +66,20 @@ def check_labels(dataset: Dataset, classes: int) -> Dataset:
         classes: The model's number of classes.
 
     Returns:
-        The data set with labels that fit the model: the same one, except for wnid folders that `scan`
-        numbered for ImageNet when the model was trained on just these, which are numbered in sorted order.
+        The data set with labels that fit the model: the same one, but for fewer than 1000 ImageNet wnids
+        and a model of 1000 classes, which get their ImageNet index.
 
     Raises:
-        DataError: Another number of classes than the model's, a label outside 0..classes-1, or wnids that
-            cannot be numbered.
+        DataError: Another number of classes than the model's, a label outside 0..classes-1, or a wnid that
+            is not ImageNet's.
     """
     if not dataset.labelled:
         return dataset
-    named = tuple(name for name in dataset.class_names if name)
-    if named and len(named) != len(dataset.class_names) and classes != _IMAGENET_CLASSES:
-        position = {dataset.class_names.index(name): index for index, name in enumerate(named)}
-        items = tuple(replace(item, label=position[item.label or 0]) for item in dataset.items)
-        dataset = replace(dataset, items=items, class_names=named)
-    if len(dataset.class_names) != classes and named:
-        if classes == _IMAGENET_CLASSES and _all_wnids(named):
-            return _with_imagenet_index(dataset)
-        raise _class_count_error(dataset, classes)
+    names = dataset.class_names
+    if names and len(names) != classes:
+        if classes != _IMAGENET_CLASSES or not all(_WNID.fullmatch(name) for name in names):
+            raise _class_count_error(dataset, classes)
+        dataset = _with_imagenet_index(dataset)
     outside = [item for item in dataset.items if item.label is not None and item.label >= classes]
     if outside:
         highest = max(item.label or 0 for item in outside)
@@ -137,7 +129,7 @@ def first_names(lines: Iterable[str]) -> tuple[str, ...]:
 # ---------------------------------------------------------------------------------------- folders and flat
 
 
-def _from_folders(root: Path, classes: int | None) -> Dataset:
+def _from_folders(root: Path) -> Dataset:
     try:
         entries = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
     except OSError as error:
@@ -166,7 +158,7 @@ def _from_folders(root: Path, classes: int | None) -> Dataset:
     items = tuple(
         ImageItem(path=path, label=index) for index, name in enumerate(folders) for path in files[name]
     )
-    return _numbered(Dataset(root=root, items=items, class_names=tuple(folders), kind="folders"), classes)
+    return Dataset(root=root, items=items, class_names=tuple(folders), kind="folders")
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -223,65 +215,28 @@ def _class_count_error(dataset: Dataset, classes: int) -> DataError:
     )
 
 
-def _all_wnids(names: Iterable[str]) -> bool:
-    return all(_WNID.fullmatch(name) for name in names)
-
-
-def _numbered(dataset: Dataset, classes: int | None) -> Dataset:
-    """Give a few wnids their ImageNet index, when they may mean that and Keras's list is there."""
-    names = dataset.class_names
-    if not names or len(names) in (classes, _IMAGENET_CLASSES) or not _all_wnids(names):
-        return dataset
-    try:
-        return _with_imagenet_index(dataset)
-    except DataError:
-        return dataset  # labels may not be needed; if they are, check_labels raises this
-
-
 def _with_imagenet_index(dataset: Dataset) -> Dataset:
-    """Renumber wnids by ImageNet index; names of classes that the data set does not have become ""."""
-    wanted = dataset.class_names
-    wnids = _imagenet_wnids(wanted, root=dataset.root)
-    index = {wnid: position for position, wnid in enumerate(wnids)}
-    items = tuple(replace(item, label=index[wanted[item.label or 0]]) for item in dataset.items)
-    present = set(wanted)
-    names = tuple(wnid if wnid in present else "" for wnid in wnids)
-    return replace(dataset, items=items, class_names=names)
-
-
-def _imagenet_wnids(wanted: tuple[str, ...], *, root: Path) -> tuple[str, ...]:
-    """Return ImageNet's 1000 wnids in index order, from the file that Keras keeps for decode_predictions.
+    """Renumber wnids by ImageNet index, the rank among the 1000 sorted wnids of ILSVRC 2012.
 
     Raises:
-        DataError: Keras has not downloaded that file yet, it is damaged, or a wanted wnid is not in it.
+        DataError: A wnid that is not among them.
     """
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    path = home / "models" / "imagenet_class_index.json"
-    if not path.exists():
-        raise DataError(
-            f"{root}: {len(wanted)} of ImageNet's {_IMAGENET_CLASSES} wnids cannot be numbered without "
-            f"Keras's class list, which is not at {path}",
-            hint="write a labels.csv (file,label) with the class indices, or let Keras fetch the list: "
-            "python -c 'import numpy, keras; keras.applications.imagenet_utils.decode_predictions("
-            "numpy.zeros((1, 1000)))'",
-        )
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        wnids = tuple(str(table[str(index)][0]) for index in range(_IMAGENET_CLASSES))
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise DataError(f"{path}: not Keras's ImageNet class list", hint="delete the file") from error
-    unknown = sorted(set(wanted) - set(wnids))
+    wnids = tuple(Path(__file__).with_name("imagenet_wnids.txt").read_text(encoding="ascii").split())
+    index = {wnid: position for position, wnid in enumerate(wnids)}
+    wanted = dataset.class_names
+    unknown = [wnid for wnid in wanted if wnid not in index]
     if unknown:
         raise DataError(
-            f"{root}: {len(unknown)} of {len(wanted)} wnids are not among ImageNet's "
+            f"{dataset.root}: {len(unknown)} of {len(wanted)} wnids are not among ImageNet's "
             f"{_IMAGENET_CLASSES} classes",
             hint="write a labels.csv (file,label) with this model's class indices",
             details=first_names(unknown),
         )
-    return wnids
+    items = tuple(replace(item, label=index[wanted[item.label or 0]]) for item in dataset.items)
+    return replace(dataset, items=items, class_names=wnids)
 
 
-def _from_table(root: Path, table: Path, classes: int | None) -> Dataset:
+def _from_table(root: Path, table: Path) -> Dataset:
     rows = list(_rows(table))
     if not rows:
         raise DataError(f"{table}: no rows below the header", hint="give a line file,label for each image")
@@ -315,7 +270,7 @@ def _from_table(root: Path, table: Path, classes: int | None) -> Dataset:
     items = tuple(
         ImageItem(path=root / file, label=label) for (_, file, _), label in zip(rows, labels, strict=True)
     )
-    return _numbered(Dataset(root=root, items=items, class_names=names, kind="csv"), classes)
+    return Dataset(root=root, items=items, class_names=names, kind="csv")
 
 
 def _rows(table: Path) -> Iterator[tuple[int, str, str]]:

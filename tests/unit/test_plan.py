@@ -54,6 +54,17 @@ def test_one_folder_is_divided(photos: Path) -> None:
     assert "left" in result.evaluation_note
 
 
+def test_copies_of_calibration_images_are_not_measured_on(photos: Path) -> None:
+    for image in list(photos.rglob("*.png")):
+        shutil.copy(image, image.with_name(f"copy-{image.name}"))
+    result = planned(calibration={"images": photos})
+    assert result.calibration is not None
+    assert result.evaluation is not None
+    seen = {item.path.read_bytes() for item in result.calibration.items}
+    assert not seen & {item.path.read_bytes() for item in result.evaluation.items}
+    assert "copies of calibration images" in result.evaluation_note
+
+
 def test_division_is_seeded(photos: Path) -> None:
     same = [planned(calibration={"images": photos}, seed=3).calibration for _ in range(2)]
     other = planned(calibration={"images": photos}, seed=4).calibration
