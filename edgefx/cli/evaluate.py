@@ -126,7 +126,6 @@ def _evaluate(
             f"{data} has no labels, so there is no accuracy to measure",
             hint="give sub-folders per class or labels.csv, or compare with a model: --baseline MODEL",
         )
-    images.check_labels(dataset, classes)
     loaded = _baseline(app, baseline, weights, height=height, width=width, classes=classes)
     with tempfile.TemporaryDirectory(prefix="edgefx-") as scratch:
         with (

@@ -15,7 +15,6 @@ from edgefx.errors import DataError
 from edgefx.types import Resize
 
 
-
 def image(path: Path, *, colour: int = 128) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 4), (colour, 0, 0)).save(path)
