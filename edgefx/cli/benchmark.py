@@ -75,7 +75,8 @@ def command(
 
     def failed(subject: Subject, error: BenchmarkError) -> None:
         failures[subject.key] = error.message
-        app.warn(f"{subject.key}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        app.keep_log = True
+        app.warn(error.message + (f" ({error.hint})" if error.hint else ""))
 
     with app.native_log():
         measured = measure(
@@ -88,7 +89,9 @@ def command(
             on_failure=failed,
         )
         if not measured:
-            raise BenchmarkError("no artifact could be measured", details=_lines(failures))
+            raise BenchmarkError("no artifact could be measured", details=failures.values())
+    if failures and app.log_path:
+        app.note(f"log: {app.log_path}")
     result = Benchmark(environment=environment(), latencies=measured, failures=failures)
     if as_json:
         from edgefx.report.json import dumps
@@ -99,10 +102,6 @@ def command(
 
         render_benchmark(result, app.stdout)
     return int(ExitCode.STAGE_FAILED if failures else ExitCode.OK)
-
-
-def _lines(failures: dict[str, str]) -> list[str]:
-    return [f"{name}: {reason}" for name, reason in failures.items()]
 
 
 def _subjects(artifacts: tuple[Path, ...]) -> list[Subject]:

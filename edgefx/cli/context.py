@@ -33,6 +33,7 @@ class App:
         debug: Whether tracebacks go to stderr.
         color: "auto", "always" or "never".
         log_path: The file that native code wrote to, once there is one.
+        keep_log: Set it when something failed without an exception: the log is then kept.
     """
 
     def __init__(self, argv: Sequence[str] = ()) -> None:
@@ -41,6 +42,7 @@ class App:
         self.debug = False
         self.color = "auto"
         self.log_path: Path | None = None
+        self.keep_log = False
         self._out: Console | None = None
         self._err: Console | None = None
         self._progress: ConsoleProgress | None = None

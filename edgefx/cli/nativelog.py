@@ -59,7 +59,11 @@ def redirected(app: App, *, keep_as: Path | None) -> Iterator[None]:
         stack.enter_context(_descriptors_on(log, saved))
         stack.enter_context(_python_streams_on(log))
         stack.enter_context(_logging_on(log, app))
-        yield
+        try:
+            yield
+        except BaseException:
+            _drop(app, only_if_empty=True)  # an error must not name a log that says nothing
+            raise
     _finish(app, keep_as)
 
 
@@ -238,13 +242,17 @@ def _new_log() -> tuple[Path, int]:
 
 def _finish(app: App, keep_as: Path | None) -> None:
     """Move the log of work that went well to where it belongs, or remove it."""
-    if app.log_path is None:
-        return
-    if keep_as is None:
-        app.log_path.unlink(missing_ok=True)
-        app.log_path = None
-    else:
+    if app.log_path is not None and keep_as is not None:
         app.log_path = Path(shutil.move(app.log_path, keep_as))
+    elif not app.keep_log:
+        _drop(app)
+
+
+def _drop(app: App, *, only_if_empty: bool = False) -> None:
+    if app.log_path is None or (only_if_empty and app.log_path.stat().st_size):
+        return
+    app.log_path.unlink(missing_ok=True)
+    app.log_path = None
 
 
 def append(path: Path | None, text: str) -> Path | None:

@@ -39,6 +39,11 @@ def _wait() -> object:
     return 0
 
 
+def _native_noise_then_stage() -> object:
+    os.write(2, b"native last words\n")
+    raise ConversionError("the converter refused")
+
+
 def _native_noise_then_bug() -> object:
     os.write(2, b"native last words\n")
     raise ValueError("unexpected")
@@ -62,6 +67,7 @@ ENDINGS: dict[str, Callable[[], object]] = {
     "stage": _raise(
         ConversionError("the converter refused", hint="try float32", details=[f"op {i}" for i in range(30)])
     ),
+    "noisy-stage": _native_noise_then_stage,
     "full": _write_to_full_disk,
     "wrapped-full": _wrapped_disk_full,
     "native-full": _raise(RuntimeError("ORT: write failed: No space left on device")),

@@ -68,9 +68,12 @@ def test_a_bug_names_the_log_that_holds_traceback_and_native_output(edgefx: Edge
 
 
 @pytest.mark.usefixtures("_with_fail_command")
-def test_a_failed_stage_names_its_log_only_when_there_is_one(edgefx: Edgefx) -> None:
+def test_a_failed_stage_names_its_log_only_when_it_says_something(edgefx: Edgefx, tmp_path: Path) -> None:
     assert "log:" not in edgefx("fail", "stage").err
-    assert "log:" in edgefx("fail", "stage", "--log").err
+    assert "log:" not in edgefx("fail", "stage", "--log").err
+    assert list((tmp_path / "state" / "edgefx" / "logs").iterdir()) == []
+    log = edgefx("fail", "noisy-stage", "--log").err.split("log: ")[1].strip()
+    assert Path(log).read_text() == "native last words\n"
 
 
 @pytest.mark.usefixtures("_with_fail_command")
