@@ -269,16 +269,15 @@ def _from_tensorflow(graph: FrozenGraph, precision: Precision) -> bytes:
     from edgefx.targets import tflite_file
 
     definition = tf.compat.v1.GraphDef()
-    definition.ParseFromString(graph.path.read_bytes())
-    function = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(definition, name=""), [])
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [function.prune(f"{graph.input_name}:0", f"{graph.output_name}:0")], trackable_obj=function
-    )
-    if precision is not Precision.FLOAT32:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision is Precision.FLOAT16:
-        converter.target_spec.supported_types = [tf.float16]
     try:
+        definition.ParseFromString(graph.path.read_bytes())
+        function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(definition, name=""), [])
+        pruned = function.prune(f"{graph.input_name}:0", f"{graph.output_name}:0")
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([pruned], trackable_obj=function)
+        if precision is not Precision.FLOAT32:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision is Precision.FLOAT16:
+            converter.target_spec.supported_types = [tf.float16]
         model = tflite_file.read(converter.convert())
     except Exception as error:
         raise ConversionError(

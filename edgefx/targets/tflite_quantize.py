@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
 _WEIGHTED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}  # the channel axis of the weights
+_SMALLEST_STEP = 1e-30  # of a tensor that is always zero
 _BIAS_LIMIT = float(1 << 30)  # int32, with room for what the kernel accumulates on top
 
 
@@ -40,7 +41,7 @@ def quantize(model: ModelT, ranges: Mapping[str, Range], precision: Precision) -
     from ai_edge_quantizer import quantizer, recipe
 
     recipes = {Precision.INT8: recipe.static_wi8_ai8, Precision.INT16X8: recipe.static_wi8_ai16}
-    statistics = {**_activation_statistics(model, ranges), **_weight_statistics(model, ranges)}
+    statistics = {**_activation_statistics(model, ranges), **_weight_statistics(model, ranges, precision)}
     try:
         # Its progress bars go to stderr whatever one asks for, and it warns of a debugging mode of its own.
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
@@ -68,7 +69,9 @@ def _activation_statistics(model: ModelT, ranges: Mapping[str, Range]) -> dict[s
     }
 
 
-def _weight_statistics(model: ModelT, ranges: Mapping[str, Range]) -> dict[str, dict[str, Any]]:
+def _weight_statistics(
+    model: ModelT, ranges: Mapping[str, Range], precision: Precision
+) -> dict[str, dict[str, Any]]:
     """Return the per-channel extremes of the weights, widened where the bias would not fit into int32.
 
     A channel whose weights are (almost) zero after BatchNorm folding is all bias; its scale would be so
@@ -89,14 +92,22 @@ def _weight_statistics(model: ModelT, ranges: Mapping[str, Range]) -> dict[str, 
         magnitude = np.abs(weights).max(axis=others, keepdims=True)
         bias = tflite_file.constant(model, graph.tensors[op.inputs[2]]) if _has_bias(op.inputs) else None
         if bias is not None:
-            step = (max(span.high, 0.0) - min(span.low, 0.0)) / 255
-            needed = np.abs(bias).reshape(magnitude.shape) * 127 / (_BIAS_LIMIT * max(step, 1e-30))
+            needed = np.abs(bias).reshape(magnitude.shape) * 127 / (_BIAS_LIMIT * _step(span, precision))
             magnitude = np.maximum(magnitude, needed)
         statistics[tensor.name.decode()] = {
             "min": -magnitude.astype(np.float32),
             "max": magnitude.astype(np.float32),
         }
     return statistics
+
+
+def _step(span: Range, precision: Precision) -> float:
+    """Return the step of the grid that spans a range: 8 bit asymmetric or 16 bit symmetric."""
+    if precision is Precision.INT16X8:
+        step = max(abs(span.low), abs(span.high)) / 32767
+    else:
+        step = (max(span.high, 0.0) - min(span.low, 0.0)) / 255
+    return max(step, _SMALLEST_STEP)
 
 
 def _has_bias(inputs: NDArray[np.int32] | list[int]) -> bool:

@@ -1,0 +1,106 @@
+"""What the contract suites share: one small trained model, its canonical graph, and images for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edgefx.targets import TARGETS
+from edgefx.types import FrozenGraph, ImageSet, Resize
+
+if TYPE_CHECKING:
+    from edgefx.types import Scores
+
+
+@dataclass
+class RecordedProgress:
+    """A `Progress` that remembers what it was told."""
+
+    steps: dict[str, int] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def task(self, label: str, total: int | None = None) -> Iterator[RecordedTask]:
+        del total
+        yield RecordedTask(self.steps, label)
+
+    def note(self, message: str) -> None:
+        self.messages.append(message)
+
+    def warn(self, message: str) -> None:
+        self.messages.append(message)
+
+
+@dataclass
+class RecordedTask:
+    steps: dict[str, int]
+    label: str
+
+    def advance(self, steps: int = 1) -> None:
+        self.steps[self.label] = self.steps.get(self.label, 0) + steps
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test of a `TargetContract` that asks for `row` on every target of the class's runtime."""
+    runtime = getattr(metafunc.cls, "runtime", None)
+    if runtime is not None and "row" in metafunc.fixturenames:
+        rows = [row for row in TARGETS.values() if row.runtime is runtime]
+        metafunc.parametrize("row", rows, ids=[row.name for row in rows], scope="class")
+
+
+@pytest.fixture
+def progress() -> RecordedProgress:
+    return RecordedProgress()
+
+
+@pytest.fixture(scope="session")
+def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> FrozenGraph:
+    """The canonical graph of the embedded `digits` EfficientNet: 32 x 32 pixels, 10 classes, trained."""
+    from edgefx.models.canonical import canonicalize
+    from edgefx.models.load import load
+
+    return canonicalize(load("digits"), tmp_path_factory.mktemp("tiny-graph"))
+
+
+def _images(folder: Path, *, every: int) -> ImageSet:
+    import numpy as np
+    from PIL import Image
+
+    paths = tuple(sorted(folder.glob("*/*.png"))[::every])
+    images = [Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR) for path in paths]
+    return ImageSet(
+        pixels=np.stack([np.asarray(image) for image in images]),
+        labels=np.array([int(path.parent.name) for path in paths]),
+        paths=paths,
+        sha256=f"{folder.name}-{len(paths)}",
+        resize=Resize.STRETCH,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_calibration() -> ImageSet:
+    """50 training images of digits, all classes."""
+    from edgefx.data.digits import calibration_folder
+
+    return _images(calibration_folder(), every=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_images() -> ImageSet:
+    """90 held-out images of digits, all classes."""
+    from edgefx.data.digits import evaluation_folder
+
+    return _images(evaluation_folder(), every=4)
+
+
+@pytest.fixture(scope="session")
+def tiny_scores(tiny_graph: FrozenGraph, tiny_images: ImageSet) -> Scores:
+    """The float graph's probabilities of `tiny_images`, by TensorFlow."""
+    from edgefx.models.freeze import GraphRunner
+
+    return GraphRunner(tiny_graph.path, output=tiny_graph.output_name).infer(tiny_images.pixels)

@@ -1,0 +1,243 @@
+"""One contract for every target: what `edgefx.types.Target` promises, tested on real conversions.
+
+A runtime subclasses `TargetContract` and sets `runtime`; each test that takes `row` then runs on every
+target of that runtime. Bounds that a runtime cannot meet are overridden there, with the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pytest
+
+from edgefx import targets
+from edgefx.errors import ArtifactError, EdgefxError, UsageError
+from edgefx.targets import TARGETS, TargetRow
+from edgefx.types import (
+    FrozenGraph,
+    ImageSet,
+    IoDtype,
+    Precision,
+    QuantScheme,
+    Runtime,
+    Target,
+)
+
+from .conftest import RecordedProgress
+
+if TYPE_CHECKING:
+    from edgefx.types import Scores
+
+
+class TargetContract:
+    """Subclass it, set `runtime`, and add what is particular to the runtime."""
+
+    runtime: ClassVar[Runtime]
+
+    # Largest |dp| against the float graph, by precision.
+    max_abs_dp: ClassVar[dict[Precision, float]] = {
+        Precision.FLOAT32: 1e-4,
+        Precision.FLOAT16: 0.02,
+        Precision.INT16X8: 0.1,
+    }
+    # Smallest share of images with the float graph's class.
+    agreement: ClassVar[dict[Precision, float]] = {
+        Precision.FLOAT32: 1.0,
+        Precision.FLOAT16: 1.0,
+        Precision.INT16X8: 0.98,
+        Precision.DYNAMIC: 0.95,
+        Precision.INT8: 0.95,
+    }
+    # Whether --io-dtype also sets the output's type.
+    integer_outputs: ClassVar[bool] = True
+
+    # ------------------------------------------------------------------------------------------- helpers
+
+    @pytest.fixture(scope="class")
+    def target(self) -> Target:
+        first = next(row for row in TARGETS.values() if row.runtime is self.runtime)
+        return targets.load(first)
+
+    @pytest.fixture(scope="class")
+    def artifact(
+        self,
+        row: TargetRow,
+        target: Target,
+        tiny_graph: FrozenGraph,
+        tiny_calibration: ImageSet,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> tuple[Path, ...]:
+        """The files of one target, made with its default input and output type."""
+        out = tmp_path_factory.mktemp(row.name) / f"tiny{row.suffix}"
+        scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
+        calibration = tiny_calibration if row.needs_calibration else None
+        return target.convert(tiny_graph, scheme, calibration, out, RecordedProgress())
+
+    # --------------------------------------------------------------------------------------------- tests
+
+    def test_check_passes_where_everything_is_installed(self, target: Target) -> None:
+        target.check()
+
+    def test_writes_its_files_and_nothing_else(self, row: TargetRow, artifact: tuple[Path, ...]) -> None:
+        assert artifact[0].name == f"tiny{row.suffix}"
+        assert sorted(artifact) == sorted(artifact[0].parent.iterdir())
+        assert all(path.stat().st_size > 0 for path in artifact)
+
+    def test_describes_what_was_asked_for(
+        self, row: TargetRow, target: Target, artifact: tuple[Path, ...], tiny_graph: FrozenGraph
+    ) -> None:
+        found = target.describe(artifact[0])
+        assert [file.path for file in found.files] == list(artifact)
+        for file in found.files:
+            content = file.path.read_bytes()
+            assert file.size_bytes == len(content)
+            assert file.sha256 == hashlib.sha256(content).hexdigest()
+
+        (image,), (scores,) = found.inputs, found.outputs
+        assert (image.name, image.shape) == ("image", (1, 32, 32, 3))
+        assert (scores.name, scores.shape) == ("probabilities", (1, 10))
+        assert image.dtype == row.io_dtypes[0]
+        assert scores.dtype == (row.io_dtypes[0] if self.integer_outputs else "float32")
+
+        assert sum(op.count for op in found.ops) >= found.compute_int8 + found.compute_float > 50
+        if row.precision in (Precision.FLOAT32, Precision.FLOAT16):
+            assert found.compute_int8 == 0
+            assert not found.int8_macs_share
+            assert found.size_bytes > tiny_graph.spec.parameters * 2
+        else:
+            assert found.compute_int8 > 0
+            assert found.size_bytes < tiny_graph.spec.parameters * 4
+        if row.precision is Precision.INT8:
+            assert found.int8_macs_share is None or found.int8_macs_share > 0.5
+
+    def test_scores_are_those_of_the_float_graph(
+        self,
+        row: TargetRow,
+        target: Target,
+        artifact: tuple[Path, ...],
+        tiny_images: ImageSet,
+        tiny_scores: Scores,
+    ) -> None:
+        with target.open(artifact[0], 2, row.precision) as session:
+            assert session.input_spec.name == "image"
+            assert session.input_spec.dtype == row.io_dtypes[0]
+            assert session.precision_ran
+            scores = session.infer(tiny_images.pixels)
+            alone = session.infer(tiny_images.pixels[7:8])
+        assert scores.shape == tiny_scores.shape
+        assert scores.dtype == np.float32
+        np.testing.assert_allclose(alone[0], scores[7], atol=1e-6)
+        np.testing.assert_allclose(scores.sum(axis=1), 1, atol=0.03)
+        agreed = float((scores.argmax(axis=1) == tiny_scores.argmax(axis=1)).mean())
+        assert agreed >= self.agreement[row.precision]
+        if row.precision in self.max_abs_dp:
+            assert float(np.abs(scores - tiny_scores).max()) <= self.max_abs_dp[row.precision]
+        else:
+            assert float(np.abs(scores - tiny_scores).mean()) <= 0.02
+
+    def test_input_and_output_types_are_as_asked(  # noqa: PLR0917 - fixtures
+        self,
+        row: TargetRow,
+        target: Target,
+        tiny_graph: FrozenGraph,
+        tiny_calibration: ImageSet,
+        tiny_images: ImageSet,
+        tiny_scores: Scores,
+        tmp_path: Path,
+    ) -> None:
+        calibration = tiny_calibration if row.needs_calibration else None
+        for io_dtype in IoDtype:
+            if io_dtype is row.io_dtypes[0]:
+                continue  # the other tests use it
+            out = tmp_path / f"{io_dtype}{row.suffix}"
+            scheme = QuantScheme(precision=row.precision, io_dtype=io_dtype)
+            if io_dtype not in row.io_dtypes:
+                with pytest.raises(UsageError, match=str(io_dtype)):
+                    target.convert(tiny_graph, scheme, calibration, out, RecordedProgress())
+                assert not list(tmp_path.glob(f"*{io_dtype}*"))
+                continue
+            target.convert(tiny_graph, scheme, calibration, out, RecordedProgress())
+            found = target.describe(out)
+            assert found.inputs[0].dtype == io_dtype
+            assert found.outputs[0].dtype == (io_dtype if self.integer_outputs else "float32")
+            with target.open(out, 1, row.precision) as session:
+                scores = session.infer(tiny_images.pixels)
+            agreed = (scores.argmax(axis=1) == tiny_scores.argmax(axis=1)).mean()
+            assert agreed >= self.agreement[row.precision]
+
+    def test_counts_every_calibration_image(
+        self, target: Target, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
+    ) -> None:
+        row = TARGETS[f"{self.runtime}-int8"]
+        progress = RecordedProgress()
+        scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
+        first = target.convert(tiny_graph, scheme, tiny_calibration, tmp_path / f"a{row.suffix}", progress)
+        assert max(progress.steps.values(), default=0) >= len(tiny_calibration)
+
+        again = target.convert(tiny_graph, scheme, tiny_calibration, tmp_path / f"b{row.suffix}", progress)
+        assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again], (
+            "the same inputs give the same bytes"
+        )
+
+    def test_integers_need_calibration_images(
+        self, row: TargetRow, target: Target, tiny_graph: FrozenGraph, tmp_path: Path
+    ) -> None:
+        if not row.needs_calibration:
+            pytest.skip("needs no calibration images")
+        scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
+        with pytest.raises(UsageError, match="calibration") as caught:
+            target.convert(tiny_graph, scheme, None, tmp_path / f"x{row.suffix}", RecordedProgress())
+        assert caught.value.hint
+        assert not list(tmp_path.iterdir())
+
+    def test_an_output_folder_that_is_none_is_an_error(
+        self, target: Target, tiny_graph: FrozenGraph, tmp_path: Path
+    ) -> None:
+        row = TARGETS[f"{self.runtime}-float32"]
+        scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
+        blocker = tmp_path / "file"
+        blocker.write_text("not a folder")
+        with pytest.raises(EdgefxError, match="file"):
+            target.convert(tiny_graph, scheme, None, blocker / f"x{row.suffix}", RecordedProgress())
+        assert list(tmp_path.iterdir()) == [blocker]
+
+    def test_a_damaged_graph_is_an_error_and_leaves_nothing(
+        self, target: Target, tiny_graph: FrozenGraph, tmp_path: Path
+    ) -> None:
+        row = TARGETS[f"{self.runtime}-float32"]
+        scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
+        work, out = tmp_path / "work", tmp_path / "out"
+        work.mkdir()
+        out.mkdir()
+        damaged = work / "graph.pb"
+        damaged.write_bytes(tiny_graph.path.read_bytes()[:-1000] + b"\xff" * 1000)
+        broken = FrozenGraph(path=damaged, spec=tiny_graph.spec, layers=tiny_graph.layers, workdir=work)
+        with pytest.raises(EdgefxError):
+            target.convert(broken, scheme, None, out / f"x{row.suffix}", RecordedProgress())
+        assert not list(out.iterdir())
+
+    def test_a_file_that_cannot_be_read_is_an_error(
+        self, target: Target, artifact: tuple[Path, ...], tmp_path: Path
+    ) -> None:
+        content = artifact[0].read_bytes()
+        cases = {
+            "missing": None,
+            "empty": b"",
+            "text": b"this is not a model\n" * 50,
+            "half": content[: len(content) // 2],
+            "tenth": content[: len(content) // 10],
+        }
+        for case, bad in cases.items():
+            damaged = tmp_path / case / artifact[0].name
+            damaged.parent.mkdir()
+            for file in artifact[1:]:
+                (damaged.parent / file.name).write_bytes(file.read_bytes())
+            if bad is not None:
+                damaged.write_bytes(bad)
+            with pytest.raises(ArtifactError, match=f"{case}.tiny"):
+                target.describe(damaged)
+            with pytest.raises(ArtifactError, match=f"{case}.tiny"), target.open(damaged, 1):
+                pass
