@@ -180,12 +180,12 @@ def _advice(machine: Environment, memory_mb: int, disk: dict[str, int]) -> list[
 def _render(app: App, result: Doctor) -> None:
     from rich.text import Text
 
-    from edgefx.report.terminal import facts, table
+    from edgefx.report.terminal import Facts, table
 
     machine = result.environment
     disk = ", ".join(f"{free / 1e3:.1f} GB in {folder}" for folder, free in result.disk_free_mb.items())
     app.print(
-        facts(
+        Facts(
             [
                 ("edgefx", machine.edgefx),
                 ("python", f"{machine.python} ({sys.executable})"),
@@ -223,4 +223,4 @@ def _render(app: App, result: Doctor) -> None:
     lines += [("advice", advice) for advice in result.advice]
     if result.fix:
         lines.append(("to fix", result.fix))
-    app.print(facts(lines))
+    app.print(Facts(lines))

@@ -243,6 +243,9 @@ def _new_log() -> tuple[Path, int]:
 def _finish(app: App, keep_as: Path | None) -> None:
     """Move the log of work that went well to where it belongs, or remove it."""
     if app.log_path is not None and keep_as is not None:
+        mask = os.umask(0)
+        os.umask(mask)
+        app.log_path.chmod(0o666 & ~mask)  # as readable as the files beside it
         app.log_path = Path(shutil.move(app.log_path, keep_as))
     elif not app.keep_log:
         _drop(app)

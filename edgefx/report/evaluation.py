@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from edgefx.report.findings import data_line
-from edgefx.report.terminal import facts, table
+from edgefx.report.terminal import Facts, table
 from edgefx.report.text import interval, ms, percent, ratio, signed
 from edgefx.types import Accuracy, DataInfo, Environment, Latency
 
@@ -67,7 +67,7 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
         ]
     speed = f"{result.images_per_s:.0f} images/s on this host with {result.threads} threads"
     rows += [("images", data_line(result.data)), ("ran in", f"{result.precision_ran}, {speed}")]
-    console.print(Group(Text(str(result.artifact), style="bold"), facts(rows)), highlight=False)
+    console.print(Group(Text(str(result.artifact), style="bold"), Facts(rows)), highlight=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgefx.report.terminal import facts, table
+from edgefx.report.terminal import Facts, table
 from edgefx.report.text import count, percent, significant, size
 from edgefx.types import Artifact, LayerInfo, ModelSpec, TensorInfo
 
@@ -48,7 +48,7 @@ def render_artifact(artifact: Artifact, console: Console) -> None:
         rows.append(("opset", str(artifact.opset)))
     rows += [("note", note) for note in artifact.notes]
     console.print(Text(str(artifact.path), style="bold"))
-    console.print(facts(rows), highlight=False)
+    console.print(Facts(rows), highlight=False)
     console.print()
     console.print(_ops(artifact), highlight=False)
 
@@ -99,7 +99,7 @@ def render_model(inspection: ModelInspection, console: Console, *, every_layer: 
         *(("note", note) for note in inspection.notes),
     ]
     console.print(Text(model.name, style="bold"))
-    console.print(facts(rows), highlight=False)
+    console.print(Facts(rows), highlight=False)
     if inspection.layers:
         console.print()
         console.print(_layers(inspection) if every_layer else _kinds(inspection), highlight=False)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from edgefx.report import findings
 from edgefx.report.text import count, interval, ms, percent, ratio, seconds, signed, size
-from edgefx.types import RunReport, TargetResult, Verdict
+from edgefx.types import RunReport, Stage, TargetResult, Verdict
 
 _UNLIMITED = 10_000  # columns; wider than any table
 VERDICT_STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
@@ -57,14 +57,21 @@ def table(*titles: str, left: Sequence[str] = (), gap: int = 2) -> Table:
     return result
 
 
-def facts(rows: Sequence[tuple[str, Cell]]) -> Table:
-    """Return label and value pairs; values wrap in their own column."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for label, value in rows:
-        grid.add_row(label, value if isinstance(value, Text) else Text(value))
-    return grid
+class Facts:
+    """Label and value pairs; values wrap in their own column, and no line ends in spaces."""
+
+    def __init__(self, rows: Sequence[tuple[str, Cell]]) -> None:
+        self._rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        indent = max((len(label) for label, _ in self._rows), default=0) + 2
+        for label, value in self._rows:
+            text = value if isinstance(value, Text) else Text(value)
+            head = Text(label.ljust(indent), style="dim")
+            for line in text.wrap(console, max(20, options.max_width - indent)):
+                line.rstrip()
+                yield Text.assemble(head, line)
+                head = Text(" " * indent)
 
 
 # ----------------------------------------------------------------------------------------------- the table
@@ -179,13 +186,13 @@ def _too_wide(result: Table, console: Console) -> bool:
 # -------------------------------------------------------------------------------------- around the table
 
 
-def _parts(report: RunReport, console: Console) -> Iterator[Table | Text]:
+def _parts(report: RunReport, console: Console) -> Iterator[Table | Text | Facts]:
     yield _title(report)
     yield Text()
     for result in _tables(report, console):
         yield result
         yield Text()
-    yield facts(_facts(report))
+    yield Facts(_facts(report))
     problems = [*_gate_lines(report), *_failure_lines(report), *_warning_lines(report)]
     if problems:
         yield Text()
@@ -220,9 +227,9 @@ def output_folder(report: RunReport) -> Path | None:
 
 
 def _timing_line(report: RunReport) -> str:
-    stages: dict[str, float] = {}
+    stages = dict.fromkeys(Stage, 0.0)
     for timing in report.timings:
-        stages[timing.stage.value] = stages.get(timing.stage.value, 0.0) + timing.seconds
+        stages[timing.stage] += timing.seconds
     parts = ", ".join(f"{stage} {seconds(value)}" for stage, value in stages.items() if value >= 0.05)
     return f"{seconds(sum(stages.values()))}" + (f" ({parts})" if parts else "")
 
