@@ -71,7 +71,7 @@ def command(app: App, deep: bool, as_json: bool) -> int:
     packages = states()
     if deep:
         with app.native_log():
-            packages = tuple(_imported(app, package) for package in packages)
+            packages = tuple(imported(app, package) for package in packages)
     result = _examine(packages, deep=deep)
     if as_json:
         from edgefx.report.json import dumps
@@ -82,7 +82,7 @@ def command(app: App, deep: bool, as_json: bool) -> int:
     return int(ExitCode.MISSING_DEPENDENCY if result.problems else ExitCode.OK)
 
 
-def _imported(app: App, package: PackageState) -> PackageState:
+def imported(app: App, package: PackageState) -> PackageState:
     """Import a package; a broken installation shows only now."""
     if package.problem:
         return package

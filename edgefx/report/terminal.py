@@ -213,7 +213,12 @@ def _facts(report: RunReport) -> list[tuple[str, Cell]]:
     rows += [("note", line) for line in findings.precision_notes(report)]
     folder = output_folder(report)
     if folder is not None:
-        rows.append(("artifacts", f"{folder}{os.sep}  (report.json has every figure)"))
+        rows.append(
+            (
+                "artifacts",
+                f"{folder}{os.sep}  (report.json: every figure; edgefx.log: what the libraries said)",
+            )
+        )
     rows.append(("time", _timing_line(report)))
     return rows
 

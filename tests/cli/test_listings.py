@@ -6,10 +6,12 @@ import io
 import json
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
-from edgefx.cli import packages, run
+from edgefx.cli import doctor, packages, run
+from edgefx.cli.context import App
 from edgefx.targets import TARGETS
 from tests.cli.conftest import Edgefx
 
@@ -75,6 +77,23 @@ def test_doctor_names_the_cure(edgefx: Edgefx, monkeypatch: pytest.MonkeyPatch) 
     assert outcome.code == 3
     assert "openvino-int8: needs nncf" in outcome.out
     assert f"pip install '{packages.requirements()['nncf']}'" in outcome.out
+
+
+def test_deep_finds_a_package_that_is_there_but_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_native_package.py").write_text("raise OSError('libfoo.so.1: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    whole, broken = (
+        packages.PackageState(
+            distribution=name, module=name, requirement=name, version="1.0", needed_for=("onnx",)
+        )
+        for name in ("colorsys", "broken_native_package")
+    )
+    assert doctor.imported(App(), broken).problem == "cannot be imported: OSError: libfoo.so.1: cannot open"
+    found = doctor.imported(App(), whole)
+    assert found.problem == ""
+    assert found.import_s is not None
 
 
 def test_doctor_table(edgefx: Edgefx) -> None:
