@@ -1,0 +1,272 @@
+"""The OpenVINO IR as files: written without traces of this machine, and read back.
+
+An IR is a pair, ``.xml`` (graph) and ``.bin`` (weights) with the same stem.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import math
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from edgefx.errors import ArtifactError, ConversionError, DiskFullError, EdgefxError, OutputError
+from edgefx.types import Artifact, ArtifactFile, OpCount, TensorInfo
+
+_COMPUTE = ("Convolution", "GroupConvolution", "MatMul")
+# Not computations of their own: constants' decompression and the graph's ends.
+_NOT_COUNTED = ("Constant", "Parameter", "Result")
+_MOVES_DATA = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "Pad")
+_PRECISE = 'name="precise"'  # openvino::DisableFP16Compression, as an IR spells it
+_RT_INFO = "edgefx"  # our section of the model's rt_info
+
+
+def write(
+    model: Any, out: Path, *, half: bool, exact: bool, check: Callable[[Path], object]
+) -> tuple[Path, Path]:
+    """Write `model` as `out` and its ``.bin``; both appear complete, the ``.bin`` first, or not at all.
+
+    Args:
+        model: An ``openvino.Model``.
+        out: The ``.xml``.
+        half: Store float constants as float16.
+        exact: Ask every operation to keep float32 at run time: the ``precise`` attribute, which OpenVINO's
+            CPU and GPU plugins honour. Without it a CPU that has bf16 computes a float32 IR in bf16.
+        check: Called with the path of the finished file before it gets its name; raises to refuse it.
+
+    Raises:
+        ConversionError: What was written cannot be read back.
+        OutputError: The folder cannot be written.
+        DiskFullError: No space left.
+    """
+    import openvino as ov
+
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+            xml = Path(folder) / "model.xml"
+            try:
+                ov.save_model(model, xml, compress_to_fp16=half)
+                _normalize(xml, exact=exact)
+                check(xml)
+            except (RuntimeError, ArtifactError, ET.ParseError) as error:
+                _raise_if_full(out, model)
+                raise ConversionError(
+                    f"{out}: OpenVINO could not write the model: {_first_line(error)}",
+                    hint="see the log file for OpenVINO's messages",
+                ) from error
+            weights = out.with_suffix(".bin")
+            xml.with_suffix(".bin").replace(weights)
+            xml.replace(out)
+    except OSError as error:
+        raise output_error(out, error) from error
+    return out, weights
+
+
+def read(path: Path) -> Any:
+    """Read an IR; returns an ``openvino.Model`` whose weights stay on disk until used.
+
+    Raises:
+        ArtifactError: A file of the pair is missing, damaged, or no IR.
+    """
+    import openvino as ov
+
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file", hint="give the path of an OpenVINO .xml file")
+    if not path.with_suffix(".bin").is_file():
+        raise ArtifactError(
+            f"{path}: its weights {path.with_suffix('.bin').name} are missing",
+            hint="an OpenVINO model is two files with the same stem; keep them together",
+        )
+    try:
+        return ov.Core().read_model(path)
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{path}: OpenVINO cannot read the file: {_last_line(error)}",
+            hint="the file is damaged or no OpenVINO IR; convert the model again",
+        ) from error
+
+
+def set_quantization(model: Any, *, scale: float, zero_point: int) -> None:
+    """Record the output's quantization; an IR has no field for it."""
+    model.set_rt_info(repr(scale), [_RT_INFO, "output_scale"])
+    model.set_rt_info(str(zero_point), [_RT_INFO, "output_zero_point"])
+
+
+def input_info(model: Any) -> TensorInfo:
+    """Describe the graph's first input. Integers are raw pixels; int8 ones are shifted by 128."""
+    info = _tensor(model.inputs[0])
+    if info.dtype in ("uint8", "int8"):
+        return TensorInfo(
+            name=info.name,
+            shape=info.shape,
+            dtype=info.dtype,
+            scale=1.0,
+            zero_point=0 if info.dtype == "uint8" else -128,
+        )
+    return info
+
+
+def output_info(model: Any) -> TensorInfo:
+    """Describe the graph's first output, with the quantization recorded by `set_quantization`."""
+    info = _tensor(model.outputs[0])
+    if info.dtype in ("uint8", "int8") and model.has_rt_info([_RT_INFO, "output_scale"]):
+        return TensorInfo(
+            name=info.name,
+            shape=info.shape,
+            dtype=info.dtype,
+            scale=float(str(model.get_rt_info([_RT_INFO, "output_scale"]).value)),
+            zero_point=int(str(model.get_rt_info([_RT_INFO, "output_zero_point"]).value)),
+        )
+    return info
+
+
+def describe(path: Path) -> Artifact:
+    """Read inputs, outputs and operations of an IR.
+
+    A convolution or matrix product counts as INT8 when FakeQuantize feeds both its sides: that is how an IR
+    says that the runtime may compute it in integers.
+
+    Raises:
+        ArtifactError: See `read`.
+    """
+    model = read(path)
+    ops: Counter[tuple[str, str]] = Counter()
+    macs: Counter[str] = Counter()
+    left_float: Counter[str] = Counter()
+    for operation in model.get_ordered_ops():
+        kind = operation.get_type_name()
+        if kind in _NOT_COUNTED or _is_constant(operation):
+            continue
+        dtype = _dtype(operation.output(0))
+        if kind in _COMPUTE:
+            if _is_quantized(operation):
+                dtype = "int8"
+            else:
+                left_float[kind] += 1
+            macs[dtype] += _macs(operation)
+        ops[kind, dtype] += 1
+    compute_int8 = sum(count for (kind, dtype), count in ops.items() if kind in _COMPUTE and dtype == "int8")
+    notes = []
+    if _PRECISE in path.read_text(encoding="utf-8") and not compute_int8:
+        notes.append("asks the runtime for float32 in every operation; no bf16 on CPUs that have it")
+    if compute_int8 and left_float:
+        kept = ", ".join(f"{count} {kind}" for kind, count in sorted(left_float.items()))
+        notes.append(f"kept in float: {kept} ({1 - macs['int8'] / max(1, macs.total()):.1%} of the MACs)")
+    return Artifact(
+        target="",
+        files=tuple(_file(file) for file in (path, path.with_suffix(".bin"))),
+        inputs=(input_info(model), *(_tensor(port) for port in model.inputs[1:])),
+        outputs=(output_info(model), *(_tensor(port) for port in model.outputs[1:])),
+        ops=tuple(OpCount(op=kind, dtype=dtype, count=count) for (kind, dtype), count in sorted(ops.items())),
+        compute_int8=compute_int8,
+        compute_float=sum(left_float.values()),
+        int8_macs_share=macs["int8"] / macs.total() if macs.total() else None,
+        notes=tuple(notes),
+    )
+
+
+def output_error(path: Path, error: OSError) -> EdgefxError:
+    """Translate an error of the file system."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(f"{path}: no space left", hint="free some space, or choose another folder")
+    return OutputError(
+        f"{path}: cannot be written ({error.strerror})", hint="choose a folder you may write to with -o"
+    )
+
+
+def _normalize(xml: Path, *, exact: bool) -> None:
+    """Take this machine's paths out of the graph file and mark operations for exact computation."""
+    tree = ET.parse(xml)  # noqa: S314 - our own file
+    root = tree.getroot()
+    for info in root.iterfind("rt_info"):
+        for traces in info.findall("conversion_parameters"):
+            info.remove(traces)
+    for layer in root.iterfind("layers/layer") if exact else ():
+        if layer.get("type") not in ("Const", "Parameter", "Result"):
+            marks = layer.find("rt_info")
+            if marks is None:
+                marks = ET.Element("rt_info")
+                layer.insert(0 if layer.find("data") is None else 1, marks)
+            ET.SubElement(marks, "attribute", name="precise", version="0")
+    tree.write(xml, encoding="utf-8", xml_declaration=True)
+
+
+def _raise_if_full(out: Path, model: Any) -> None:
+    """OpenVINO reports a full disk as a failed stream, or not at all."""
+    needed = sum(op.data.nbytes for op in model.get_ops() if op.get_type_name() == "Constant")
+    if shutil.disk_usage(out.parent).free < needed:
+        raise DiskFullError(f"{out}: no space left", hint="free some space, or choose another folder")
+
+
+def _file(path: Path) -> ArtifactFile:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return ArtifactFile(path=path, size_bytes=path.stat().st_size, sha256=digest)
+
+
+def _tensor(port: Any) -> TensorInfo:
+    names = sorted(port.get_names()) or [port.get_node().get_friendly_name()]
+    shape = tuple(
+        dimension.get_length() if dimension.is_static else -1 for dimension in port.get_partial_shape()
+    )
+    return TensorInfo(name=names[0], shape=shape, dtype=_dtype(port))
+
+
+def _dtype(port: Any) -> str:
+    return str(port.get_element_type().to_dtype().name)
+
+
+def _is_constant(operation: Any) -> bool:
+    """Whether an operation only unpacks stored weights; it is folded when the model is opened."""
+    if operation.get_type_name() == "Constant":
+        return True
+    sources = operation.input_values()
+    return bool(sources) and all(_is_constant(source.get_node()) for source in sources)
+
+
+def _is_quantized(operation: Any) -> bool:
+    data, weights = (operation.input_value(side).get_node() for side in (0, 1))
+    while data.get_type_name() in _MOVES_DATA:
+        data = data.input_value(0).get_node()
+    return _is_8_bit_fake_quantize(data) and _holds_8_bit(weights)
+
+
+def _holds_8_bit(weights: Any) -> bool:
+    """Whether weights are stored as 8-bit integers, or in float under a FakeQuantize."""
+    if weights.get_type_name() == "Constant":
+        return weights.get_element_type().to_dtype().name in ("int8", "uint8")
+    if not weights.get_input_size():
+        return False
+    return _is_8_bit_fake_quantize(weights) or _holds_8_bit(weights.input_value(0).get_node())
+
+
+def _is_8_bit_fake_quantize(operation: Any) -> bool:
+    return operation.get_type_name() == "FakeQuantize" and int(operation.get_attributes()["levels"]) <= 256
+
+
+def _macs(operation: Any) -> int:
+    """Multiply-accumulates of one inference; 0 when the shape is not known."""
+    output, weights = operation.output(0).get_partial_shape(), operation.input_value(1).get_partial_shape()
+    if output.is_dynamic or weights.is_dynamic:
+        return 0
+    results: int = math.prod(output.to_shape())
+    kernel = [int(size) for size in weights.to_shape()]
+    if operation.get_type_name() == "Convolution":  # [out, in, kh, kw]
+        return results * math.prod(kernel[1:])
+    if operation.get_type_name() == "GroupConvolution":  # [groups, out, in, kh, kw]
+        return results * math.prod(kernel[2:])
+    return results * kernel[-1 if operation.get_attributes()["transpose_b"] else -2]
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _last_line(error: BaseException) -> str:
+    return next(iter(reversed(str(error).strip().splitlines())), type(error).__name__)
