@@ -54,11 +54,13 @@ def analyse(model: ModelT) -> Activations:
         if tflite_file.op_name(model, op) in _UNIT_RANGE_OPS:
             known[int(op.outputs[0])] = Range(0.0, 1.0)
     produced = [int(index) for op in graph.operators for index in op.outputs]
+    scores = {int(op.inputs[0]) for op in graph.operators if tflite_file.op_name(model, op) == "SOFTMAX"}
+    scores.update(int(index) for index in graph.outputs)
     swish = {index: output for index in produced if (output := _swish_output(model, index, readers))}
     derived = {*known, *swish.values()}
     return Activations(
         measured={
-            index: Consumer.SWISH if index in swish else Consumer.GENERIC
+            index: _consumer(index, swish, scores)
             for index in produced
             if index not in derived and tflite_file.dtype_name(graph.tensors[index]) == "float32"
         },
@@ -66,6 +68,12 @@ def analyse(model: ModelT) -> Activations:
         known=known,
         names=tuple(tensor.name.decode() for tensor in graph.tensors),
     )
+
+
+def _consumer(index: int, swish: Mapping[int, int], scores: set[int]) -> Consumer:
+    if index in swish:
+        return Consumer.SWISH
+    return Consumer.SCORES if index in scores else Consumer.GENERIC
 
 
 def collect(

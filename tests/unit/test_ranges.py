@@ -84,22 +84,39 @@ def test_mse_clips_a_lone_outlier() -> None:
     assert collect(many, method=RangeMethod.MSE).high < 2
 
 
+def test_mean_min_max_averages_the_extremes_of_the_images() -> None:
+    images = [floats(-1, 3), floats(-2, 5), floats(-9, 1)]
+    assert collect(*images, method=RangeMethod.MEAN_MIN_MAX) == Range(-4, 3)
+
+
 def test_swish_mse_cuts_what_swish_makes_zero(stem: Values) -> None:
     chosen = collect(stem, consumer=Consumer.SWISH, method=RangeMethod.SWISH_MSE)
-    assert -12 < chosen.low < -3
-    assert chosen.high > 20
-    best = min(
-        error_behind_swish(stem, Range(low, high))
-        for low in np.linspace(-20, -2, 19)
-        for high in np.linspace(15, 75, 13)
-    )
-    assert error_behind_swish(stem, chosen) <= 1.1 * best
+    assert -12 < chosen.low < -5
+    assert chosen.high == 75
     assert error_behind_swish(stem, chosen) < 0.5 * error_behind_swish(stem, Range(-75, 75))
+    best = min(error_behind_swish(stem, Range(float(low), 75)) for low in np.linspace(-20, -3, 35))
+    assert error_behind_swish(stem, chosen) <= 1.2 * best
 
 
-def test_swish_mse_leaves_other_tensors_alone(stem: Values) -> None:
+def test_swish_mse_keeps_a_low_end_that_swish_does_not_flatten() -> None:
+    x = np.random.default_rng(4).uniform(-0.8, 4, (32, 32, 16)).astype(np.float32)
+    chosen = collect(x, consumer=Consumer.SWISH, method=RangeMethod.SWISH_MSE)
+    assert (chosen.low, chosen.high) == pytest.approx((-0.8, 4), abs=0.05)
+
+
+def test_swish_mse_does_not_clip_scores() -> None:
+    images = [floats(-1, 3), floats(-2, 5), floats(-9, 1)]
+    assert collect(*images, consumer=Consumer.SCORES, method=RangeMethod.SWISH_MSE) == Range(-9, 5)
     for consumer in (Consumer.GENERIC, Consumer.SIGMOID):
-        assert collect(stem, consumer=consumer, method=RangeMethod.SWISH_MSE) == Range(-75, 75)
+        assert collect(*images, consumer=consumer, method=RangeMethod.SWISH_MSE) == Range(-4, 3)
+
+
+def test_swish_mse_survives_tensors_of_one_sign() -> None:
+    above = collect(floats(1, 2, 3), consumer=Consumer.SWISH, method=RangeMethod.SWISH_MSE)
+    below = collect(floats(-1, -2, -3), consumer=Consumer.SWISH, method=RangeMethod.SWISH_MSE)
+    assert (above.low, above.high) == (0, 3)
+    assert below.high == 0
+    assert below.low == pytest.approx(-3, abs=0.01)
 
 
 def test_zero_is_always_inside_a_searched_range() -> None:
