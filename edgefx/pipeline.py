@@ -339,7 +339,7 @@ class _Run:
         """Record that `name` failed; a float reference that is no output of the run is only warned of."""
         text = f"{name} failed to {stage}: {error.message}" + (f" ({error.hint})" if error.hint else "")
         if name in {row.name for row in self.plan.rows}:
-            self.failures[name] = Failure(stage=stage, message=error.message, hint=error.hint, log=None)
+            self.failures[name] = Failure(stage=stage, message=error.message, hint=error.hint)
             self.progress.warn(text)
         else:
             self._warn(text)

@@ -479,7 +479,6 @@ class Failure:
     stage: Stage
     message: str
     hint: str
-    log: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

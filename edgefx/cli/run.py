@@ -54,4 +54,6 @@ def execute(app: App, recipe: Recipe, *, as_json: bool) -> int:
         app.write(json.dumps(report))
     else:
         terminal.render(report, app.stdout)
+    if any(result.failure for result in report) and app.log_path:
+        app.note(f"log: {app.log_path}")
     return report.exit_code

@@ -257,8 +257,6 @@ def _failure_lines(report: RunReport) -> Iterator[Text]:
         )
         if failure.hint:
             yield Text.assemble(("  hint", "cyan"), f": {failure.hint}")
-        if failure.log:
-            yield Text.assemble(("  log", "cyan"), f": {failure.log}")
 
 
 def _warning_lines(report: RunReport) -> Iterator[Text]:
