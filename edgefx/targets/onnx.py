@@ -6,7 +6,6 @@ reading back in `onnx_describe`.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,9 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgefx.errors import (
     ConversionError,
-    DiskFullError,
     MissingDependencyError,
-    OutputError,
     UsageError,
 )
 from edgefx.types import (
@@ -100,16 +97,7 @@ def convert(
                 f"ONNX Runtime has no {scheme.precision}",
                 hint="onnx targets: float32, float16, dynamic, int8",
             )
-    try:
-        onnx_convert.save(model, out, check=lambda path: _verify(path, graph, scheme))
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(
-                f"no space left to write {out}", hint="free some space and run again"
-            ) from error
-        raise OutputError(
-            f"{out}: cannot be written: {error.strerror}", hint="choose another folder"
-        ) from error
+    onnx_convert.save(model, out, check=lambda path: _verify(path, graph, scheme))
     return (out,)
 
 

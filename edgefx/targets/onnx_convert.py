@@ -6,6 +6,7 @@ tf2onnx does the translation; `edgefx.targets.onnx_graph` removes what it leaves
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import tempfile
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefx.errors import ConversionError
+from edgefx.errors import ConversionError, DiskFullError, OutputError
 from edgefx.targets import onnx_graph
 from edgefx.types import FrozenGraph, Progress
 
@@ -44,7 +45,25 @@ def float_model(graph: FrozenGraph, progress: Progress) -> onnx.ModelProto:
 
 
 def save(model: onnx.ModelProto, path: Path, check: Callable[[Path], None] | None = None) -> None:
-    """Write a model under a temporary name, `check` that file, then rename: complete and right, or absent."""
+    """Write a model under a temporary name, `check` that file, then rename: complete and right, or absent.
+
+    Raises:
+        OutputError: The folder cannot be written.
+        DiskFullError: No space left.
+    """
+    try:
+        _save(model, path, check)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"no space left to write {path}", hint="free some space and run again"
+            ) from error
+        raise OutputError(
+            f"{path}: cannot be written: {error.strerror}", hint="choose another folder"
+        ) from error
+
+
+def _save(model: onnx.ModelProto, path: Path, check: Callable[[Path], None] | None) -> None:
     handle, temporary = tempfile.mkstemp(prefix=".edgefx-", suffix=".onnx", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -92,8 +111,8 @@ def _translate(graph: FrozenGraph) -> onnx.ModelProto:
         from tf2onnx import optimizer, tfonnx
 
         definition = tf.compat.v1.GraphDef()
-        definition.ParseFromString(graph.path.read_bytes())
         try:
+            definition.ParseFromString(graph.path.read_bytes())
             with tf.Graph().as_default() as tf_graph:
                 tf.import_graph_def(definition, name="")
                 translated = tfonnx.process_tf_graph(

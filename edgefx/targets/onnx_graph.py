@@ -37,10 +37,6 @@ class Graph:
         self.outputs: list[onnx.ValueInfoProto] = list(model.graph.output)
         self.opset = opset_of(model)
 
-    def producer(self, tensor: str) -> onnx.NodeProto | None:
-        """Return the node that writes `tensor`, or None for inputs and constants."""
-        return next((node for node in self.nodes if tensor in node.output), None)
-
     def producers(self) -> dict[str, onnx.NodeProto]:
         """Map every tensor to the node that writes it."""
         return {output: node for node in self.nodes for output in node.output}
@@ -70,6 +66,14 @@ class Graph:
         gone = {id(node) for node in doomed}
         self.nodes = [node for node in self.nodes if id(node) not in gone]
 
+    def derive(self, name: str, value: NDArray[Any]) -> str:
+        """Add a constant made from the constant `name`, which others may still read; returns its name."""
+        fresh = f"{name}'"
+        while fresh in self.constants:
+            fresh += "'"
+        self.constants[fresh] = value
+        return fresh
+
     def drop_unused(self) -> None:
         """Drop nodes and constants that no output depends on."""
         needed = set(self.output_names)
@@ -80,6 +84,27 @@ class Graph:
                 needed.update(node.input)
         self.nodes = kept[::-1]
         self.constants = {name: value for name, value in self.constants.items() if name in needed}
+
+    def sort(self) -> None:
+        """Put the nodes in the one order that follows from the graph alone (depth first from the outputs).
+
+        tf2onnx's order changes with Python's hash seed, and the same model must give the same bytes.
+        """
+        producers, ordered, done = self.producers(), [], set[int]()
+        stack = [
+            (producers[output.name], False) for output in reversed(self.outputs) if output.name in producers
+        ]
+        while stack:
+            node, visited = stack.pop()
+            if id(node) in done:
+                continue
+            if visited:
+                done.add(id(node))
+                ordered.append(node)
+                continue
+            stack.append((node, True))
+            stack.extend((producers[name], False) for name in reversed(node.input) if name in producers)
+        self.nodes = ordered
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Infer the static shape of every tensor; tensors of unknown shape are absent."""
@@ -93,13 +118,13 @@ class Graph:
         for node in self.nodes:
             node.doc_string = ""
             nodes.append(node)
-        used = {name for node in nodes for name in node.input}
+        used = dict.fromkeys(name for node in nodes for name in node.input if name in self.constants)
         graph = helper.make_graph(
             nodes,
             "edgefx",
             self.inputs,
             self.outputs,
-            [numpy_helper.from_array(value, name) for name, value in self.constants.items() if name in used],
+            [numpy_helper.from_array(self.constants[name], name) for name in used],
         )
         # IR version 8 is what opset 17 came with: readable by every runtime that knows the opset.
         return helper.make_model(
@@ -155,30 +180,15 @@ def set_attribute(node: onnx.NodeProto, name: str, value: object) -> None:
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     """Run all passes; the result has the same inputs, outputs and, up to rounding, the same values."""
     graph = Graph(model)
-    _unshare_constants(graph)
     _drop_views(graph)
     _fold_scale_behind_convolutions(graph)
     _fold_scale_in_front_of_the_stem(graph)
     _fold_padding(graph)
     _fuse_dense(graph)
     graph.drop_unused()
+    graph.sort()
     _rename(graph)
     return graph.model()
-
-
-def _unshare_constants(graph: Graph) -> None:
-    """Give every node its own copy of weights, so that folding into one does not touch another."""
-    seen: set[str] = set()
-    for node in graph.nodes:
-        if node.op_type not in ("Conv", "Gemm", "MatMul"):
-            continue
-        for index, name in enumerate(node.input):
-            if name in graph.constants:
-                if name in seen:
-                    copy = f"{name}/of/{node.name or node.output[0]}"
-                    graph.constants[copy] = graph.constants[name]
-                    node.input[index] = copy
-                seen.add(name)
 
 
 def _drop_views(graph: Graph) -> None:
@@ -269,11 +279,11 @@ def _fold_scale_behind_convolutions(graph: Graph) -> None:
             _, scale, shift = found
             bias = graph.constants[node.input[2]] if len(node.input) > 2 else np.zeros(weight.shape[0])
             scaled = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
-            graph.constants[node.input[1]] = scaled.astype(np.float32)
-            bias_name = node.input[2] if len(node.input) > 2 else f"{node.input[1]}/bias"
-            graph.constants[bias_name] = (bias * scale + shift).astype(np.float32)
-            if len(node.input) == 2:
-                node.input.append(bias_name)
+            bias_name = graph.derive(
+                node.input[2] if len(node.input) > 2 else node.input[1],
+                (bias * scale + shift).astype(np.float32),
+            )
+            node.input[1:] = [graph.derive(node.input[1], scaled.astype(np.float32)), bias_name]
             node.output[0] = readers[0].output[0]
             graph.remove(readers)
 
@@ -311,7 +321,7 @@ def _fold_scale_in_front_of_the_stem(graph: Graph) -> None:
     if stem.input[1] not in graph.constants or graph.constants[stem.input[1]].shape[1] != 3:
         return
     weight = graph.constants[stem.input[1]]
-    graph.constants[stem.input[1]] = (weight * scale.reshape(1, 3, 1, 1)).astype(np.float32)
+    stem.input[1] = graph.derive(stem.input[1], (weight * scale.reshape(1, 3, 1, 1)).astype(np.float32))
     transpose = next(node for node in chain if node.op_type == "Transpose")
     transpose.input[0] = start
     source = transpose.output[0]
@@ -378,9 +388,8 @@ def _fuse_dense(graph: Graph) -> None:
         if split is None or split[1].size != columns or node.output[0] in graph.output_names:
             continue
         bias = next(name for name in readers[0].input if name in graph.constants)
-        graph.constants[bias] = graph.constants[bias].reshape(-1)
         node.op_type = "Gemm"
-        node.input.append(bias)
+        node.input.append(graph.derive(bias, graph.constants[bias].reshape(-1)))
         node.output[0] = readers[0].output[0]
         graph.remove(readers)
 
