@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgefx.errors import ModelError
 from edgefx.models.emit import emit
 from edgefx.models.flatten import flatten
-from edgefx.models.freeze import GraphRunner, freeze, op_types
+from edgefx.models.freeze import GraphRunner, count_macs, freeze
 from edgefx.models.passes import simplify
 from edgefx.types import FrozenGraph, LayerInfo, OutputKind
 
@@ -37,13 +36,12 @@ def canonicalize(loaded: LoadedModel, workdir: Path) -> FrozenGraph:
         graph = flatten(loaded.model)
         simplify(graph)
         emitted = emit(graph, height=spec.height, width=spec.width, output=output)
-        graph_def = freeze(emitted.function, output=output, fold=emitted.opaque)
+        graph_def = freeze(emitted.function, output=output, inline=emitted.opaque)
         used = {node.name.split("/", 1)[0] for node in graph_def.node}
         layers = tuple(layer for layer in emitted.layers if layer.name in used)
     else:
-        graph_def = freeze(loaded.trace(batch=1, output=output), output=output, fold=True)
-    _check_deterministic(graph_def, spec.source)
-    macs = sum(layer.macs for layer in layers)
+        graph_def = freeze(loaded.trace(batch=1, output=output), output=output, inline=True)
+    macs = sum(layer.macs for layer in layers) or count_macs(graph_def)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "graph.pb"
     partial = path.with_suffix(".pb.partial")
@@ -72,12 +70,3 @@ def _softmax(logits: Scores) -> Scores:
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities: Scores = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
     return probabilities
-
-
-def _check_deterministic(graph_def: Any, source: str) -> None:
-    random = sorted({op for op in op_types(graph_def) if "Random" in op or op.startswith("Multinomial")})
-    if random:
-        raise ModelError(
-            f"{source}: the model is random at inference ({', '.join(random)})",
-            hint="let layers with randomness pass their input through when training is False",
-        )

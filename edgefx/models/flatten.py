@@ -116,8 +116,13 @@ class _Walker:
         return unique
 
     def _inference_arguments(self, layer: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Drop ``training`` and empty masks; refuse a layer that was asked to stay in training mode."""
-        if kwargs.get("training") and (is_random(layer) or _is_functional(layer) or _is_sequential(layer)):
+        """Drop ``training`` and empty masks; refuse a layer that was asked to stay in training mode.
+
+        Only Keras 2 does: Keras 3 records the default of augmentation layers, training=True, and overrides
+        it by the ``training=False`` that the whole model is called with.
+        """
+        stays = kwargs.get("training") and type(layer).__module__.split(".")[0] != "keras"
+        if stays and (is_random(layer) or _is_functional(layer) or _is_sequential(layer)):
             raise ModelError(
                 f"layer '{layer.name}' is called with training=True, so that its output is random or depends "
                 "on the batch",

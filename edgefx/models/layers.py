@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgefx.models import ir
 
@@ -88,7 +89,12 @@ def activation_name(layer: Any) -> str | None:
 
 
 def _numpy(variable: Any) -> ir.Array:
-    return np.array(variable, dtype=np.float32)
+    return _float64(variable).astype(np.float32)
+
+
+def _float64(value: Any) -> NDArray[np.float64]:
+    """A variable, tensor, list or number of either Keras as a NumPy array."""
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value, np.float64)
 
 
 def _bias(layer: Any) -> ir.Array | None:
@@ -137,21 +143,21 @@ def _batch_normalization(layer: Any) -> ir.Op | None:
     axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)  # Keras 2 keeps a list
     if axes not in ([-1], [layer.input_spec.ndim - 1]):
         return None
-    mean, variance = (np.array(v, np.float64) for v in (layer.moving_mean, layer.moving_variance))
-    gamma = np.array(layer.gamma, np.float64) if layer.scale else np.ones_like(mean)
-    beta = np.array(layer.beta, np.float64) if layer.center else np.zeros_like(mean)
+    mean, variance = (_float64(v) for v in (layer.moving_mean, layer.moving_variance))
+    gamma = _float64(layer.gamma) if layer.scale else np.ones_like(mean)
+    beta = _float64(layer.beta) if layer.center else np.zeros_like(mean)
     scale = gamma / np.sqrt(variance + layer.epsilon)
     return ir.Affine(scale, beta - mean * scale)
 
 
 def _rescaling(layer: Any) -> ir.Op | None:
-    return _affine(np.array(layer.scale, np.float64), np.array(layer.offset, np.float64))
+    return _affine(_float64(layer.scale), _float64(layer.offset))
 
 
 def _normalization(layer: Any) -> ir.Op | None:
     if layer.mean is None:
         return None
-    mean, variance = np.array(layer.mean, np.float64), np.array(layer.variance, np.float64)
+    mean, variance = _float64(layer.mean), _float64(layer.variance)
     deviation = np.maximum(
         np.sqrt(variance), 1e-7
     )  # keras.config.epsilon(), whose default no model file records

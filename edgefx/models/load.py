@@ -286,9 +286,24 @@ def _to_float32(model: Any) -> tuple[str, ...]:
                 layer._set_dtype_policy("float32")  # noqa: SLF001 - Keras 2 has no public setter
             else:
                 layer.dtype_policy = "float32"
+            if type(layer).__name__ == "Normalization":
+                _renew_statistics(layer)
     if not mixed:
         return ()
     return (f"saved with {', '.join(sorted(mixed))}: the baseline computes in float32, on the same weights",)
+
+
+def _renew_statistics(layer: Any) -> None:
+    """Replace the float16 copies of mean and variance that a Normalization layer computes with."""
+    import tensorflow as tf
+
+    if layer.input_mean is None:
+        layer.finalize_state()
+        return
+    for name in ("mean", "variance"):
+        value = np.asarray(getattr(layer, f"input_{name}"), np.float32)
+        shape = np.shape(getattr(layer, name))
+        setattr(layer, name, tf.constant(np.broadcast_to(value.reshape(-1), np.prod(shape)).reshape(shape)))
 
 
 def _all_layers(model: Any) -> Iterator[Any]:
@@ -301,7 +316,7 @@ def _hash_weights(model: Any) -> str:
     """Hash of architecture (names and shapes) and weights."""
     digest = hashlib.sha256(repr((model.name, model.input_shape, model.output_shape)).encode())
     for variable in model.weights:
-        value = np.ascontiguousarray(np.array(variable))
+        value = np.ascontiguousarray(variable.numpy())
         digest.update(f"{variable.path}{value.shape}{value.dtype}".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()

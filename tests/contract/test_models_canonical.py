@@ -1,0 +1,80 @@
+"""Every kind of saved classifier becomes a canonical graph that equals it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgefx.errors import ModelError
+from edgefx.types import FrozenGraph, OutputKind
+
+from .models_zoo import CASES, CLASSES, images, save_case
+
+# Shapes computed at run time, randomness, control flow, variables and function calls: nothing an NPU takes.
+FORBIDDEN = re.compile(
+    r"^(Shape|ShapeN|StridedSlice|Pack|Unpack|.*Random.*|Multinomial|If|StatelessIf|While|StatelessWhile"
+    r"|(Stateful)?PartitionedCall|VarHandleOp|ReadVariableOp|.*Dataset.*|SelectV2|Merge|Switch)$"
+)
+
+
+def graph_def(graph: FrozenGraph) -> Any:
+    import tensorflow as tf
+
+    definition = tf.compat.v1.GraphDef()
+    definition.ParseFromString(graph.path.read_bytes())
+    return definition
+
+
+def op_counts(graph: FrozenGraph) -> Counter[str]:
+    return Counter(node.op for node in graph_def(graph).node)
+
+
+def compiled(name: str, folder: Path) -> tuple[Any, FrozenGraph]:
+    from edgefx.models.canonical import canonicalize
+    from edgefx.models.load import load
+
+    path = save_case(name, folder)
+    loaded = load(str(path), input_size=32 if name == "any size" else None)
+    return loaded, canonicalize(loaded, folder / "work")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equals_the_model_as_loaded(name: str, tmp_path: Path) -> None:
+    from edgefx.models.canonical import max_abs_dp
+
+    loaded, graph = compiled(name, tmp_path)
+    pixels = images(loaded.spec.height, loaded.spec.width)
+
+    scores = loaded.predict(pixels)
+    assert scores.shape == (6, CLASSES)
+    assert scores.std(axis=0).max() > 1e-3, (
+        "the model must tell images apart, or the comparison shows nothing"
+    )
+    assert max_abs_dp(loaded, graph, pixels) <= 1e-5
+
+    definition = graph_def(graph)
+    assert [node.op for node in definition.node if node.name == "image"] == ["Placeholder"]
+    assert [node.name for node in definition.node if node.op == "Placeholder"] == ["image"]
+    assert definition.node[-1].name == graph.output_name
+    assert not definition.library.function
+    assert not [node.op for node in definition.node if FORBIDDEN.match(node.op)]
+    expected = OutputKind.LOGITS if "logits" in name else OutputKind.PROBABILITIES
+    assert graph.spec.output is expected
+    assert graph.spec.macs > 10_000
+    if "exported" in name:
+        assert graph.layers == ()
+        return
+    assert graph.spec.macs == sum(layer.macs for layer in graph.layers)
+    scopes = {node.name.split("/")[0] for node in definition.node} - {"image", graph.output_name}
+    assert scopes <= {layer.name for layer in graph.layers}
+    assert not [layer for layer in graph.layers if layer.kind.startswith(("Random", "Dropout", "Gaussian"))]
+
+
+def test_an_exported_model_that_still_augments_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="random at inference") as caught:
+        compiled("exported with augmentation", tmp_path)
+    assert "augmentation" in caught.value.hint
