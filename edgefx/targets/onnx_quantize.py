@@ -9,7 +9,10 @@ than the ranges do. Measured on an x86-64 CPU with VNNI, one thread, against the
   ONNX Runtime keeps it for its Q/DQ fusions: 2.3 x. Cast and Mul on the same weights are folded: 1.0 x.
 - Only convolutions that do much arithmetic per value moved (`_INTENSITY`), rest in float: 0.85 x / 0.70 x.
 - Swish behind them as one ``com.microsoft.QuickGelu`` (ONNX Runtime would fuse Sigmoid and Mul to it by
-  itself, but not behind a DequantizeLinear with two readers): 0.78 x / 0.60 x. This is what is written.
+  itself, but not behind a DequantizeLinear with two readers): 0.78-0.82 x / 0.59-0.69 x. This is written.
+
+Activations are uint8 and weights int8, which x86-64 CPUs without VNNI multiply with 16-bit saturation: there
+the accuracy may be lower than measured on a CPU that has it.
 """
 
 from __future__ import annotations
