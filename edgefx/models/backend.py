@@ -68,3 +68,8 @@ def import_tf_keras() -> ModuleType:
             "tf_keras", needed_for="a model saved by Keras 2", requirement="tf-keras"
         ) from error
     return tf_keras  # type: ignore[no-any-return]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says; the type of the error if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

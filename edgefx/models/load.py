@@ -13,7 +13,7 @@ import numpy as np
 
 from edgefx.errors import EdgefxError, ModelError, UnknownNameError, UsageError
 from edgefx.models import zoo
-from edgefx.models.backend import import_keras, import_tensorflow, import_tf_keras
+from edgefx.models.backend import first_line, import_keras, import_tensorflow, import_tf_keras
 from edgefx.models.flatten import is_layered
 from edgefx.models.formats import Container, ModelFile, refuse_lambdas, sniff, with_suffix_of_content
 from edgefx.models.inspection import check_classifier, keras_interface, output_kind, signature_interface
@@ -22,8 +22,8 @@ from edgefx.types import ModelSpec
 if TYPE_CHECKING:
     from edgefx.types import Pixels, Scores, Task
 
-_BATCH = 32
-_BATCH_PIXELS = _BATCH * 224 * 224  # larger images run in smaller batches, so that memory stays the same
+_BATCH = 16  # larger batches are no faster on a CPU, and take more memory
+_BATCH_PIXELS = _BATCH * 224 * 224  # larger images run in smaller batches
 
 _UNKNOWN_CLASS = (
     re.compile(r"Could not locate class '([^']+)'"),
@@ -174,10 +174,9 @@ def _load_error(file: ModelFile, error: Exception) -> ModelError:
                 hint="where its code is at hand, export the model with model.export('folder') and compile "
                 "that folder: a SavedModel needs no Python classes",
             )
-    first = (text.strip().splitlines() or [type(error).__name__])[0]
     wrote = f"written by Keras {file.keras_version}" if file.keras_version else "a SavedModel"
     return ModelError(
-        f"{file.path}: Keras cannot load it ({wrote}): {first[:300]}",
+        f"{file.path}: Keras cannot load it ({wrote}): {first_line(error)}",
         hint="check that the file is complete, and that it loads with keras.models.load_model",
     )
 
@@ -206,9 +205,7 @@ def _from_keras(
     try:
         graph = function.get_concrete_function().graph
     except Exception as error:  # a custom layer may raise anything
-        raise ModelError(
-            f"{source}: the model cannot be run: {str(error).strip().splitlines()[0][:300]}"
-        ) from error
+        raise ModelError(f"{source}: the model cannot be run: {first_line(error)}") from error
     spec = ModelSpec(
         name=name,
         source=source,
@@ -239,7 +236,7 @@ def _from_saved_model(
         loaded = tf.saved_model.load(str(path))
     except Exception as error:  # what TensorFlow raises depends on how the folder is wrong
         raise ModelError(
-            f"{path}: TensorFlow cannot load this SavedModel: {str(error).strip().splitlines()[0][:300]}",
+            f"{path}: TensorFlow cannot load this SavedModel: {first_line(error)}",
             hint="check that the folder is complete (saved_model.pb and variables/)",
         ) from error
     signature, interface = signature_interface(loaded, source=str(path), input_size=input_size)

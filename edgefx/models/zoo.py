@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgefx.errors import ModelError, UnknownNameError, UsageError
-from edgefx.models.backend import import_keras
+from edgefx.models.backend import first_line, import_keras
 
 _V1 = "keras.applications.efficientnet"
 _V2 = "keras.applications.efficientnet_v2"
@@ -213,7 +213,7 @@ def _imagenet(family: Family, constructor: Any, image: Any) -> Any:
         )
         what = "are incomplete or corrupt" if "hash" in str(error) else "cannot be had"
         raise ModelError(
-            f"the ImageNet weights of '{family.name}' {what}: {_first_line(error)}",
+            f"the ImageNet weights of '{family.name}' {what}: {first_line(error)}",
             hint=f"go on without: --weights random, or --weights PATH; or place the file as {cached}",
         ) from error
 
@@ -237,7 +237,7 @@ def _load_weights(model: Any, path: Path, family: Family) -> None:
     except Exception as error:  # what Keras raises depends on how the file is wrong
         raise ModelError(
             f"{path}: these weights do not fit '{family.name}' with {model.output_shape[-1]} classes: "
-            f"{_first_line(error)}",
+            f"{first_line(error)}",
             hint="give the number of classes they were trained on with --classes, or the right family; "
             "a whole model file is passed as the model itself",
         ) from error
@@ -260,7 +260,3 @@ def _restore_imagenet_scaling(model: Any) -> None:
             if variance.shape == (3,) and np.allclose(variance, [0.229, 0.224, 0.225], atol=1e-6):
                 layer.adapt_variance.assign(variance**2)
                 layer.finalize_state()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

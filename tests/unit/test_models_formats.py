@@ -1,0 +1,122 @@
+"""What a model file is, told from its content."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+
+from edgefx.errors import ModelError
+from edgefx.models.formats import Container, refuse_lambdas, sniff, with_suffix_of_content
+
+
+def keras_zip(path: Path, *, version: str = "3.15.1", config: Any = None) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": version}))
+        archive.writestr("config.json", json.dumps(config or {"class_name": "Functional"}))
+        archive.writestr("model.weights.h5", bytes(5000))
+    return path
+
+
+def hdf5(path: Path, *, version: str | None = "2.13.1", config: bool = True) -> Path:
+    with h5py.File(path, "w") as file:
+        if config:
+            file.attrs["model_config"] = json.dumps({"class_name": "Functional"})
+        if version is not None:
+            file.attrs["keras_version"] = version
+        file.create_group("model_weights")
+    return path
+
+
+def test_a_zip_of_keras_3(tmp_path: Path) -> None:
+    file = sniff(keras_zip(tmp_path / "model.bin"))
+    assert (file.container, file.keras_version, file.legacy) == (Container.ZIP, "3.15.1", False)
+
+
+def test_a_zip_of_keras_2(tmp_path: Path) -> None:
+    assert sniff(keras_zip(tmp_path / "model.keras", version="2.15.0")).legacy
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.keras"])
+@pytest.mark.parametrize(("version", "legacy"), [("2.13.1", True), ("3.4.0", False), (None, True)])
+def test_hdf5_whatever_it_is_called(tmp_path: Path, name: str, version: str | None, legacy: bool) -> None:
+    file = sniff(hdf5(tmp_path / name, version=version))
+    assert (file.container, file.legacy) == (Container.HDF5, legacy)
+
+
+def test_saved_model_folders(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(b"x")
+    assert not sniff(tmp_path).legacy
+    (tmp_path / "keras_metadata.pb").write_bytes(b"x")
+    assert sniff(tmp_path).legacy
+
+
+def refused(path: Path) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        sniff(path)
+    assert str(path) in caught.value.message
+    return caught.value
+
+
+def test_truncated_files(tmp_path: Path) -> None:
+    for whole in (keras_zip(tmp_path / "a.keras"), hdf5(tmp_path / "b.h5")):
+        content = whole.read_bytes()
+        whole.write_bytes(content[: len(content) // 2])
+        assert "corrupt or truncated" in refused(whole).message
+
+
+def test_a_damaged_member(tmp_path: Path) -> None:
+    path = keras_zip(tmp_path / "a.keras")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"model.weights.h5") + 1000] ^= 0xFF
+    path.write_bytes(content)
+    assert "model.weights.h5" in refused(path).message
+
+
+def test_other_files(tmp_path: Path) -> None:
+    empty, text = tmp_path / "empty.keras", tmp_path / "model.onnx"
+    empty.touch()
+    text.write_text("not a model")
+    assert "empty" in refused(empty).message
+    assert "compiled artifact" in refused(text).hint
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert "no config.json" in refused(other).message
+    torch = tmp_path / "model.pt"
+    torch.write_bytes(b"\x80\x02}q\x00.")
+    assert "PyTorch" in refused(torch).hint
+
+
+def test_weights_only(tmp_path: Path) -> None:
+    error = refused(hdf5(tmp_path / "model.weights.h5", config=False))
+    assert "weights only" in error.message
+    assert "--weights" in error.hint
+
+
+def test_an_image_folder(tmp_path: Path) -> None:
+    assert "not a SavedModel" in refused(tmp_path).message
+
+
+def test_lambda_layers_are_refused_by_name(tmp_path: Path) -> None:
+    inner = {"class_name": "Lambda", "config": {"name": "preprocess", "function": "..."}}
+    config = {"class_name": "Functional", "config": {"layers": [{"config": {"layers": [inner]}}]}}
+    with pytest.raises(ModelError, match="preprocess"):
+        refuse_lambdas(sniff(keras_zip(tmp_path / "m.keras", config=config)))
+    refuse_lambdas(sniff(keras_zip(tmp_path / "m.keras")))
+
+
+def test_a_file_gets_the_suffix_that_keras_goes_by(tmp_path: Path) -> None:
+    cases = ((hdf5(tmp_path / "a.keras"), ".h5"), (keras_zip(tmp_path / "b.h5"), ".keras"))
+    for path, suffix in cases:
+        with with_suffix_of_content(path) as link:
+            assert link.endswith(suffix)
+            assert Path(link).read_bytes() == path.read_bytes()
+        assert not Path(link).exists()
+    right = hdf5(tmp_path / "c.h5")
+    with with_suffix_of_content(right) as link:
+        assert link == str(right)

@@ -1,0 +1,82 @@
+"""The families table, and what is refused before Keras is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgefx.errors import ModelError, UnknownNameError, UsageError
+from edgefx.models import zoo
+from edgefx.models.load import load
+
+
+def test_the_table_holds_every_family() -> None:
+    v1 = [f"b{n}" for n in range(8)]
+    v2 = ["v2-b0", "v2-b1", "v2-b2", "v2-b3", "v2-s", "v2-m", "v2-l"]
+    assert list(zoo.FAMILIES) == ["digits", *v1, *v2]
+    for family in zoo.FAMILIES.values():
+        assert family.summary
+        assert family.parameters_m > 0
+        assert zoo.RANDOM in family.weights
+    assert zoo.FAMILIES["b4"].input_size == 380
+    assert zoo.FAMILIES["v2-l"].function == "EfficientNetV2L"
+    assert zoo.FAMILIES["digits"].class_names == tuple("0123456789")
+
+
+def test_the_packaged_weights_are_there_and_small() -> None:
+    assert 100_000 < zoo.DIGITS_WEIGHTS.stat().st_size <= 1_000_000
+
+
+def test_listing_imports_nothing_heavy() -> None:
+    code = "import sys, edgefx.models.zoo; print([m for m in ('tensorflow', 'keras', 'h5py') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="unknown model 'v2-b9'") as caught:
+        load("v2-b9")
+    assert "v2-b0" in caught.value.hint
+
+
+def test_a_missing_file_is_not_taken_for_a_name(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such model file"):
+        load(str(tmp_path / "absent.keras"))
+    with pytest.raises(ModelError, match="no such model file"):
+        load("absent.keras")
+
+
+def test_imagenet_weights_have_a_thousand_classes() -> None:
+    with pytest.raises(UsageError, match="1000 classes, not 5") as caught:
+        load("b0", classes=5)
+    assert "--weights random" in caught.value.hint
+
+
+def test_digits_has_no_imagenet_weights() -> None:
+    with pytest.raises(UsageError, match="no imagenet weights") as caught:
+        load("digits", weights="imagenet")
+    assert "packaged" in caught.value.hint
+
+
+def test_unknown_weights() -> None:
+    with pytest.raises(UnknownNameError, match="unknown weights 'imagnet'") as caught:
+        load("b0", weights="imagnet")
+    assert "did you mean imagenet" in caught.value.hint
+    with pytest.raises(ModelError, match="no such weights file"):
+        load("b0", weights="absent.weights.h5")
+
+
+def test_impossible_sizes() -> None:
+    with pytest.raises(UsageError, match="at least 32 px"):
+        load("b0", weights="random", input_size=16)
+    with pytest.raises(UsageError, match="at least 2 classes"):
+        load("b0", weights="random", classes=1)
+
+
+def test_the_file_in_the_keras_cache_is_named_as_keras_does() -> None:
+    assert zoo._imagenet_file(zoo.FAMILIES["b0"]) == "efficientnetb0.h5"
+    assert zoo._imagenet_file(zoo.FAMILIES["v2-b0"]) == "efficientnetv2-b0.h5"
+    assert zoo._imagenet_file(zoo.FAMILIES["v2-s"]) == "efficientnetv2-s.h5"
