@@ -45,7 +45,7 @@ def canonicalize(loaded: LoadedModel, workdir: Path) -> FrozenGraph:
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "graph.pb"
     partial = path.with_suffix(".pb.partial")
-    partial.write_bytes(graph_def.SerializeToString())
+    partial.write_bytes(graph_def.SerializeToString(deterministic=True))
     partial.replace(path)
     return FrozenGraph(path=path, spec=replace(spec, macs=macs), layers=layers, workdir=workdir)
 

@@ -256,7 +256,7 @@ def _restore_imagenet_scaling(model: Any) -> None:
 
     for layer in model.layers:
         if type(layer).__name__ == "Normalization" and getattr(layer, "adapt_variance", None) is not None:
-            variance = np.array(layer.adapt_variance)
+            variance = layer.adapt_variance.numpy()
             if variance.shape == (3,) and np.allclose(variance, [0.229, 0.224, 0.225], atol=1e-6):
                 layer.adapt_variance.assign(variance**2)
                 layer.finalize_state()

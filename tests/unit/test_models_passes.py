@@ -125,5 +125,5 @@ def test_depthwise_channels_are_scaled_in_their_order() -> None:
 def test_squeeze_keeps_its_dimensions() -> None:
     graph = chain(ir.GlobalPool("mean", keepdims=False), ir.Reshape((1, 1, 6)), pointwise(6, 2))
     simplify(graph)
-    assert [node.op for node in graph.nodes][0] == ir.GlobalPool("mean", keepdims=True)
+    assert graph.nodes[0].op == ir.GlobalPool("mean", keepdims=True)
     assert [node.name for node in graph.nodes] == ["globalpool0", "conv2"]
