@@ -7,7 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from edgefx.errors import ModelError
 from edgefx.types import FrozenGraph, OutputKind
@@ -19,6 +21,8 @@ FORBIDDEN = re.compile(
     r"^(Shape|ShapeN|StridedSlice|Pack|Unpack|.*Random.*|Multinomial|If|StatelessIf|While|StatelessWhile"
     r"|(Stateful)?PartitionedCall|VarHandleOp|ReadVariableOp|.*Dataset.*|SelectV2|Merge|Switch)$"
 )
+
+SHARED = Path(__file__).parents[2].parent / "shared"
 
 
 def graph_def(graph: FrozenGraph) -> Any:
@@ -78,3 +82,40 @@ def test_an_exported_model_that_still_augments_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ModelError, match="random at inference") as caught:
         compiled("exported with augmentation", tmp_path)
     assert "augmentation" in caught.value.hint
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("model", "folder"),
+    [("efficientnet_b0_flowers5", "flowers/val"), ("efficientnetv2_b0_imagenet", "imagenet/val")],
+)
+def test_real_models_on_real_images(model: str, folder: str, tmp_path: Path) -> None:
+    from edgefx.models.canonical import canonicalize, max_abs_dp
+    from edgefx.models.load import load
+
+    path = SHARED / "models" / f"{model}.keras"
+    if not path.exists():
+        pytest.skip("the shared models are not beside this checkout")
+    files = [f for f in sorted((SHARED / "images" / folder).rglob("*")) if f.suffix in (".jpg", ".png")][::12]
+    bilinear = Image.Resampling.BILINEAR
+    pixels = [np.asarray(Image.open(f).convert("RGB").resize((224, 224), bilinear)) for f in files]
+    loaded = load(str(path))
+    graph = canonicalize(loaded, tmp_path)
+    assert max_abs_dp(loaded, graph, np.stack(pixels)) <= 1e-5
+    counts = op_counts(graph)
+    assert counts["Pad"] == 0
+    assert counts["Reshape"] == 0
+    assert set(counts) == {
+        *(
+            "Placeholder",
+            "Const",
+            "AddV2",
+            "Conv2D",
+            "DepthwiseConv2dNative",
+            "BiasAdd",
+            "Sigmoid",
+            "Mul",
+            "Mean",
+        ),
+        *("MatMul", "Softmax", "Identity"),
+    }
