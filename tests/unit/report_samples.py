@@ -204,7 +204,6 @@ def with_failure(base: RunReport) -> RunReport:
             stage=Stage.CONVERT,
             message="the converter refused the op 'Erf'",
             hint="use onnx-float32",
-            log="/somewhere/build/edgefx.log",
         ),
     )
     return replace(base, targets=(*base.targets, failed))
