@@ -37,11 +37,14 @@ _ONE_SIDED = 16.0
 
 
 class Consumer(StrEnum):
-    """What a tensor feeds, as far as it matters for the choice of its range."""
+    """What a tensor is or feeds, as far as it matters for the choice of its range."""
 
-    GENERIC = "generic"
+    GENERIC = "generic"  # nothing special; in EfficientNets the products of activations and gates
     SWISH = "swish"  # the tensor x feeds x * sigmoid(x) and nothing else
     SIGMOID = "sigmoid"  # the tensor feeds a sigmoid and nothing else (squeeze-and-excite gates)
+    # Bottleneck convolutions, residual sums, pooled means: no heavy tails, and what is cut off here is lost
+    # for all layers behind.
+    LINEAR = "linear"
     SCORES = "scores"  # the tensor holds the logits: their order is the answer, so they are never clipped
 
 
@@ -52,7 +55,9 @@ class RangeMethod(StrEnum):
     MEAN_MIN_MAX = "mean-min-max"  # mean over the images of each image's extremes
     PERCENTILE = "percentile"  # both tails cut at a percentile, every tensor
     MSE = "mse"  # least squared error of the tensor itself, every tensor
-    SWISH_MSE = "swish-mse"  # mean extremes; pre-swish low ends by the error behind the swish; exact scores
+    # By what the tensor is: the low end of pre-swish tensors by the error behind the swish, linear tensors and
+    # scores exact, everything else mean extremes.
+    SWISH_MSE = "swish-mse"
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ class RangeCollector:
                     clipping_weight=_ONE_SIDED,
                 )
             case RangeMethod.SWISH_MSE:
-                return seen.exact if consumer is Consumer.SCORES else seen.mean
+                return seen.exact if consumer in (Consumer.LINEAR, Consumer.SCORES) else seen.mean
 
 
 def after_swish(before: Range) -> Range:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -334,25 +333,16 @@ def _verify(content: bytes, graph: FrozenGraph, scheme: QuantScheme) -> None:
 
 def _write_atomically(content: bytes, path: Path) -> None:
     """Write through a temporary file in the same folder, so that `path` is complete or absent."""
-    temporary: Path | None = None
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _output_error(path, error) from error
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise _output_error(path, error) from error
+    finally:
+        # Ctrl-C and a full disk, too, leave nothing behind; after success there is nothing to remove.
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _output_error(path: Path, error: OSError) -> EdgefxError:

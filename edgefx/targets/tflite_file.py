@@ -7,6 +7,7 @@ asked for. The object API of the schema (``ModelT``) is the editor's data struct
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -365,6 +366,27 @@ def _conversion(model: ModelT, name: str, source: int, result: int) -> OperatorT
     model.operatorCodes.append(code)
     op.opcodeIndex = len(model.operatorCodes) - 1
     return op
+
+
+def tapped(model: ModelT, outputs: list[int]) -> Any:
+    """Return an allocated interpreter of the graph on all cores, its outputs replaced by `outputs`.
+
+    Args:
+        model: The model; it is not changed.
+        outputs: Indices of the tensors to deliver.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.interpreter import Interpreter
+
+    graph = model.subgraphs[0]
+    probe, body = schema.ModelT(), schema.SubGraphT()
+    probe.version, probe.operatorCodes, probe.buffers = model.version, model.operatorCodes, model.buffers
+    body.tensors, body.operators, body.inputs = graph.tensors, graph.operators, graph.inputs
+    body.outputs = outputs
+    probe.subgraphs = [body]
+    interpreter = Interpreter(model_content=write(probe), num_threads=os.cpu_count() or 1)
+    interpreter.allocate_tensors()
+    return interpreter
 
 
 def consumers(model: ModelT) -> dict[int, list[OperatorT]]:

@@ -8,7 +8,6 @@ operations on the pixels have exact ends because the pixels have.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
 
 _UNIT_RANGE_OPS = ("LOGISTIC", "SOFTMAX")
+_LINEAR_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MEAN", "AVERAGE_POOL_2D")
 _AFFINE = {"MUL": np.multiply, "ADD": np.add, "SUB": np.subtract, "DIV": np.divide}
 _PIXELS = (0.0, 255.0)
 
@@ -53,27 +53,32 @@ def analyse(model: ModelT) -> Activations:
     for op in graph.operators:
         if tflite_file.op_name(model, op) in _UNIT_RANGE_OPS:
             known[int(op.outputs[0])] = Range(0.0, 1.0)
-    produced = [int(index) for op in graph.operators for index in op.outputs]
-    scores = {int(op.inputs[0]) for op in graph.operators if tflite_file.op_name(model, op) == "SOFTMAX"}
-    scores.update(int(index) for index in graph.outputs)
-    swish = {index: output for index in produced if (output := _swish_output(model, index, readers))}
-    derived = {*known, *swish.values()}
+    producers = {int(index): op for op in graph.operators for index in op.outputs}
+    swish = {index: output for index in producers if (output := _swish_output(model, index, readers))}
+    measured = {}
+    for index, op in producers.items():
+        if index in known or index in swish.values():
+            continue
+        if tflite_file.dtype_name(graph.tensors[index]) == "float32":
+            reads = {tflite_file.op_name(model, reader) for reader in readers[index]}
+            measured[index] = (
+                Consumer.SWISH if index in swish else _consumer(tflite_file.op_name(model, op), reads)
+            )
     return Activations(
-        measured={
-            index: _consumer(index, swish, scores)
-            for index in produced
-            if index not in derived and tflite_file.dtype_name(graph.tensors[index]) == "float32"
-        },
+        measured=measured,
         swish=swish,
         known=known,
         names=tuple(tensor.name.decode() for tensor in graph.tensors),
     )
 
 
-def _consumer(index: int, swish: Mapping[int, int], scores: set[int]) -> Consumer:
-    if index in swish:
-        return Consumer.SWISH
-    return Consumer.SCORES if index in scores else Consumer.GENERIC
+def _consumer(producer: str, readers: set[str]) -> Consumer:
+    """Return what a tensor is, by the operations that make it and that read it."""
+    if not readers or "SOFTMAX" in readers:
+        return Consumer.SCORES
+    if readers == {"LOGISTIC"}:
+        return Consumer.SIGMOID
+    return Consumer.LINEAR if producer in _LINEAR_OPS else Consumer.GENERIC
 
 
 def collect(
@@ -82,7 +87,7 @@ def collect(
     """Run the float graph over the calibration images and gather what its activations produce.
 
     Args:
-        model: The float graph; its outputs are changed while this runs.
+        model: The float graph.
         calibration: Images of the graph's size.
         progress: Advanced once per image.
         methods: The methods that `complete` will be asked for.
@@ -92,7 +97,7 @@ def collect(
         {activations.names[index]: consumer for index, consumer in activations.measured.items()},
         methods=methods,
     )
-    interpreter = _tapped(model, list(activations.measured))
+    interpreter = tflite_file.tapped(model, list(activations.measured))
     feed = interpreter.tensor(interpreter.get_input_details()[0]["index"])
     taps = [
         (detail["name"], interpreter.tensor(detail["index"])) for detail in interpreter.get_output_details()
@@ -117,21 +122,6 @@ def complete(model: ModelT, collector: RangeCollector, method: RangeMethod) -> d
         ranges[activations.names[behind]] = after_swish(ranges[activations.names[before]])
     ranges.update({activations.names[index]: known for index, known in activations.known.items()})
     return ranges
-
-
-def _tapped(model: ModelT, indices: list[int]):  # type: ignore[no-untyped-def]  # LiteRT has no types
-    from ai_edge_litert.interpreter import Interpreter
-
-    graph = model.subgraphs[0]
-    outputs, signatures = graph.outputs, model.signatureDefs
-    graph.outputs, model.signatureDefs = indices, []
-    try:
-        content = tflite_file.write(model)
-    finally:
-        graph.outputs, model.signatureDefs = outputs, signatures
-    interpreter = Interpreter(model_content=content, num_threads=os.cpu_count() or 1)
-    interpreter.allocate_tensors()
-    return interpreter
 
 
 def _swish_output(model: ModelT, index: int, readers: Mapping[int, list[OperatorT]]) -> int | None:

@@ -104,9 +104,10 @@ def test_swish_mse_keeps_a_low_end_that_swish_does_not_flatten() -> None:
     assert (chosen.low, chosen.high) == pytest.approx((-0.8, 4), abs=0.05)
 
 
-def test_swish_mse_does_not_clip_scores() -> None:
+def test_swish_mse_does_not_clip_scores_and_linear_tensors() -> None:
     images = [floats(-1, 3), floats(-2, 5), floats(-9, 1)]
-    assert collect(*images, consumer=Consumer.SCORES, method=RangeMethod.SWISH_MSE) == Range(-9, 5)
+    for consumer in (Consumer.SCORES, Consumer.LINEAR):
+        assert collect(*images, consumer=consumer, method=RangeMethod.SWISH_MSE) == Range(-9, 5)
     for consumer in (Consumer.GENERIC, Consumer.SIGMOID):
         assert collect(*images, consumer=consumer, method=RangeMethod.SWISH_MSE) == Range(-4, 3)
 
