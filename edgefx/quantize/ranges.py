@@ -55,8 +55,8 @@ class RangeMethod(StrEnum):
     MEAN_MIN_MAX = "mean-min-max"  # mean over the images of each image's extremes
     PERCENTILE = "percentile"  # both tails cut at a percentile, every tensor
     MSE = "mse"  # least squared error of the tensor itself, every tensor
-    # By what the tensor is: the low end of pre-swish tensors by the error behind the swish, linear tensors and
-    # scores exact, everything else mean extremes.
+    # By what the tensor is: the low end of pre-swish tensors by the error behind the swish, linear tensors
+    # and scores exact, everything else mean extremes.
     SWISH_MSE = "swish-mse"
 
 

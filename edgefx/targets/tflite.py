@@ -54,9 +54,13 @@ _FORBIDDEN_IN_INT8 = ("SHAPE", "STRIDED_SLICE", "PACK")
 
 def check() -> None:
     """Raise `MissingDependencyError` when TensorFlow, LiteRT or ai-edge-quantizer is absent."""
-    for package, requirement in _REQUIREMENTS.items():
-        if find_spec(package) is None:
-            raise MissingDependencyError(package, needed_for="the tflite targets", requirement=requirement)
+    for package in _REQUIREMENTS:
+        _need(package, "the tflite targets")
+
+
+def _need(package: str, purpose: str) -> None:
+    if find_spec(package) is None:
+        raise MissingDependencyError(package, needed_for=purpose, requirement=_REQUIREMENTS[package])
 
 
 def convert(
@@ -117,6 +121,7 @@ def describe(path: Path) -> Artifact:
 
     from edgefx.targets import tflite_file
 
+    _need("ai_edge_litert", "reading .tflite files")
     contents = tflite_file.describe(tflite_file.read(path))
     data = path.read_bytes()
     notes = (f"computes in: {contents.precision}",)
@@ -161,12 +166,7 @@ class _LiteRtSession:
     def __init__(self, path: Path, threads: int) -> None:
         from edgefx.targets import tflite_file
 
-        if find_spec("ai_edge_litert") is None:
-            raise MissingDependencyError(
-                "ai_edge_litert",
-                needed_for="running .tflite files",
-                requirement=_REQUIREMENTS["ai_edge_litert"],
-            )
+        _need("ai_edge_litert", "running .tflite files")
         contents = tflite_file.describe(tflite_file.read(path))
         if len(contents.inputs) != 1 or len(contents.outputs) != 1:
             raise ArtifactError(
