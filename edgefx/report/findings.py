@@ -55,15 +55,14 @@ def data_line(data: DataInfo) -> str:
 def precision_notes(report: RunReport) -> Iterator[str]:
     """Say where the precision that ran is not the one asked for, and what artifacts say of themselves."""
     for result in report:
-        asked = result.target.partition("-")[2]
+        asked = _precision(result)
         ran = result.latency.precision_ran if result.latency else asked
-        if ran != asked:
-            yield f"{result.target} ran in {ran} here, not in {asked}"
-        if result.artifact is not None:
-            for note in result.artifact.notes:
-                if note == f"computes in: {asked}":  # nothing that the target's name does not say
-                    continue
-                yield f"{result.target}: {note}"
+        parts = [f"ran in {ran} here, not in {asked}"] if ran != asked else []
+        for note in result.artifact.notes if result.artifact else ():
+            if not (note.startswith("computes in: ") and (parts or note.endswith(asked))):  # said already
+                parts.append(note)
+        if parts:
+            yield f"{result.target}: {'; '.join(parts)}"
 
 
 def warnings(report: RunReport) -> Iterator[str]:
