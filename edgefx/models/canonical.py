@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgefx.errors import ModelError
 from edgefx.models.emit import emit
 from edgefx.models.flatten import flatten
 from edgefx.models.freeze import GraphRunner, count_macs, freeze
@@ -30,17 +31,10 @@ def canonicalize(loaded: LoadedModel, workdir: Path) -> FrozenGraph:
         ModelError: The graph is random at inference, or holds variables that cannot be frozen.
     """
     spec = loaded.spec
-    output = spec.output.value
-    layers: tuple[LayerInfo, ...] = ()
-    if loaded.layered:
-        graph = flatten(loaded.model)
-        simplify(graph)
-        emitted = emit(graph, height=spec.height, width=spec.width, output=output)
-        graph_def = freeze(emitted.function, output=output, inline=emitted.opaque)
-        used = {node.name.split("/", 1)[0] for node in graph_def.node}
-        layers = tuple(layer for layer in emitted.layers if layer.name in used)
-    else:
-        graph_def = freeze(loaded.trace(batch=1, output=output), output=output, inline=True)
+    try:
+        graph_def, layers = _graph_def(loaded)
+    except ModelError as error:
+        raise ModelError(f"{spec.source}: {error.message}", hint=error.hint) from error
     macs = sum(layer.macs for layer in layers) or count_macs(graph_def)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "graph.pb"
@@ -48,6 +42,20 @@ def canonicalize(loaded: LoadedModel, workdir: Path) -> FrozenGraph:
     partial.write_bytes(graph_def.SerializeToString(deterministic=True))
     partial.replace(path)
     return FrozenGraph(path=path, spec=replace(spec, macs=macs), layers=layers, workdir=workdir)
+
+
+def _graph_def(loaded: LoadedModel) -> tuple[Any, tuple[LayerInfo, ...]]:
+    """Layer by layer where the model has layers, else TensorFlow's own graph of it."""
+    spec = loaded.spec
+    output = spec.output.value
+    if not loaded.layered:
+        return freeze(loaded.trace(batch=1, output=output), output=output, inline=True), ()
+    graph = flatten(loaded.model)
+    simplify(graph)
+    emitted = emit(graph, height=spec.height, width=spec.width, output=output)
+    graph_def = freeze(emitted.function, output=output, inline=emitted.opaque)
+    used = {node.name.split("/", 1)[0] for node in graph_def.node}
+    return graph_def, tuple(layer for layer in emitted.layers if layer.name in used)
 
 
 def max_abs_dp(loaded: LoadedModel, graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) -> float:

@@ -195,7 +195,7 @@ def _from_keras(
 
     interface = keras_interface(model, source=source, input_size=input_size)
     check_classifier(interface, source=source, classes=classes)
-    notes = _to_float32(model)
+    notes = _to_float32(model) + _preprocessing_note(model)
 
     def scores(image: Any) -> Any:
         return tf.cast(model(tf.cast(image, interface.dtype), training=False), tf.float32)
@@ -288,6 +288,12 @@ def _to_float32(model: Any) -> tuple[str, ...]:
     if not mixed:
         return ()
     return (f"saved with {', '.join(sorted(mixed))}: the baseline computes in float32, on the same weights",)
+
+
+def _preprocessing_note(model: Any) -> tuple[str, ...]:
+    if {"Rescaling", "Normalization"} & {type(layer).__name__ for layer in _all_layers(model)}:
+        return ()
+    return ("no Rescaling or Normalization layer in the model: it is fed raw pixels in [0, 255] as they are",)
 
 
 def _renew_statistics(layer: Any) -> None:

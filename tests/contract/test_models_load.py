@@ -186,7 +186,9 @@ def test_models_that_are_no_image_classifiers(keras: Any, tmp_path: Path) -> Non
 def test_sizes_and_classes(keras: Any, tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
     simple(keras, outputs=lambda x: head(keras, x)).save(path)
-    assert load(str(path), classes=3, input_size=16).spec.output is OutputKind.PROBABILITIES
+    loaded = load(str(path), classes=3, input_size=16)
+    assert loaded.spec.output is OutputKind.PROBABILITIES
+    assert "raw pixels in [0, 255]" in loaded.notes[0]
     refused(path, "--classes 5: .* has 3 classes", classes=5)
     refused(path, "--input-size 32: .* takes 16 x 16 px", input_size=32)
     refused(path, "--weights goes with a model of the zoo", weights="imagenet")
@@ -244,6 +246,7 @@ def test_nothing_is_left_half_written(keras: Any, tmp_path: Path) -> None:
     settle(trunk(keras, top=True)).save(tmp_path / "m.keras")
     loaded = load(str(tmp_path / "m.keras"))
     assert loaded.spec.classes == CLASSES
+    assert loaded.notes == ()
     work = tmp_path / "work"
     graph = canonicalize(loaded, work)
     assert [file.name for file in work.iterdir()] == ["graph.pb"]
