@@ -152,6 +152,8 @@ class _Run:
 
         with self.clock.stage(Stage.LOAD), self.progress.task("load model"):
             loaded = self._load()
+        for note in loaded.notes:
+            self._warn(f"{loaded.spec.source}: {note}")
         with self._decoding(self.plan.calibration, loaded.spec, role="calibration") as loader:
             calibration = self._decoded(loader, loaded.spec, role="calibration")
         # The evaluation images are decoded in the background while the graph is made and the baseline runs.

@@ -14,20 +14,28 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ConversionError
-from edgefx.types import ImageSet, IoDtype, OutputKind, Progress
+from edgefx.types import ImageSet, IoDtype, OutputKind, Progress, Task
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_WIDER = 2.0
+_SMALLEST_RANGE = 1e-3  # of a channel that is dead on all calibration images
+_SWISH_MINIMUM = -0.27846455  # of x * sigmoid(x), at x = -1.2785
+
 
 def quantize(model: Any, calibration: ImageSet, progress: Progress) -> Any:
     """Quantize weights and activations of `model` (an ``openvino.Model``) to INT8.
 
+    Beyond NNCF's own (preset MIXED, fast bias correction), depthwise inputs get wider ranges
+    (`_widen_depthwise`), and the weights that NNCF leaves in float, those of squeeze-and-excitation, are
+    stored as INT8 too.
+
     Args:
         model: Float; its input is ``image``, float32 [1, H, W, 3]. It is not changed.
         calibration: Images for the activation ranges.
-        progress: Counts images; each is used for ranges and for bias correction.
+        progress: Counts images, once for the peaks and once for NNCF's ranges.
 
     Raises:
         ConversionError: NNCF refuses the model.
@@ -37,7 +45,8 @@ def quantize(model: Any, calibration: ImageSet, progress: Progress) -> Any:
 
         nncf.set_log_level(logging.ERROR)
         total = len(calibration)
-        with progress.task("quantizing for OpenVINO", total) as task:
+        with progress.task("quantizing for OpenVINO", 2 * total) as task:
+            peaks = _channel_extremes(model, calibration, task)
             seen: set[int] = set()
 
             def feed(index: int) -> NDArray[np.float32]:
@@ -47,18 +56,116 @@ def quantize(model: Any, calibration: ImageSet, progress: Progress) -> Any:
                 return calibration.pixels[index : index + 1].astype("float32")
 
             try:
-                return nncf.quantize(
+                quantized = nncf.quantize(
                     model,
                     nncf.Dataset(range(total), feed),
                     preset=nncf.QuantizationPreset.MIXED,
                     subset_size=total,
-                    fast_bias_correction=False,
                 )
             except Exception as error:
                 raise ConversionError(
                     f"NNCF could not quantize the model: {error}",
                     hint="the log file has NNCF's messages; openvino-float16 works without quantization",
                 ) from error
+        _widen_depthwise(quantized, peaks)
+        _store_weights_as_int8(quantized)
+        quantized.validate_nodes_and_infer_types()
+        return quantized
+
+
+def _channel_extremes(
+    model: Any, images: ImageSet, task: Task
+) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Smallest and largest value per channel of what each depthwise convolution reads, by its producer."""
+    import numpy as np
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    probe = model.clone()
+    sources = [
+        operation.input_value(0)
+        for operation in probe.get_ordered_ops()
+        if operation.get_type_name() == "GroupConvolution"
+    ]
+    extremes = []
+    for source in sources:
+        others = ops.constant(np.array([0, 2, 3], np.int64))
+        extremes += [
+            ops.reduce_min(source, others, False).output(0),
+            ops.reduce_max(source, others, False).output(0),
+        ]
+    if not extremes:
+        return {}
+    probe.add_outputs(extremes)
+    request = ov.Core().compile_model(probe, "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+    seen = []
+    for image in images.pixels:
+        request.infer([image[None].astype(np.float32)])
+        seen.append([request.get_output_tensor(1 + k).data.copy() for k in range(len(extremes))])
+        task.advance()
+    found = [np.stack(values) for values in zip(*seen, strict=True)]  # each [images, channels]
+    return {
+        source.get_node().get_friendly_name(): (found[2 * k].min(axis=0), found[2 * k + 1].max(axis=0))
+        for k, source in enumerate(sources)
+    }
+
+
+def _widen_depthwise(
+    model: Any, extremes: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+) -> None:
+    """Give each channel that a depthwise convolution reads twice the range seen in calibration.
+
+    NNCF quantizes these inputs per channel. Channels that answer to few classes are hardly seen among some
+    hundred calibration images and are clipped later; a doubled range costs one bit of their resolution.
+    Measured with 100 images, mean KL to the float model: V2-B0 on ImageNet 0.031 -> 0.015, B0 on five classes
+    0.0096 -> 0.0081; in float instead of INT8 they would be 0.011 and 0.0063, at 11 to 25 % more time.
+    """
+    import numpy as np
+    from openvino import opset13 as ops
+
+    for operation in model.get_ordered_ops():
+        if operation.get_type_name() != "GroupConvolution":
+            continue
+        quantizer = operation.input_value(0).get_node()
+        if quantizer.get_type_name() != "FakeQuantize":
+            continue
+        producer = quantizer.input_value(0).get_node()
+        shape = tuple(quantizer.input_value(1).get_shape())
+        if producer.get_friendly_name() not in extremes or len(shape) != 4 or shape[1] == 1:
+            continue
+        seen = extremes[producer.get_friendly_name()]
+        low = np.float32(_WIDER) * np.minimum(seen[0], 0)
+        high = np.float32(_WIDER) * np.maximum(seen[1], _SMALLEST_RANGE)
+        if producer.get_type_name() == "Swish":
+            low = np.maximum(low, np.float32(_SWISH_MINIMUM))
+        step = (high - low) / 255
+        zero_point = np.round(-low / step)  # zero must be a level: padding is zero
+        for side, bound in ((1, -zero_point * step), (2, (255 - zero_point) * step)):
+            constant = ops.constant(bound.astype(np.float32).reshape(shape)).output(0)
+            quantizer.input(side).replace_source_output(constant)
+            quantizer.input(side + 2).replace_source_output(constant)
+
+
+def _store_weights_as_int8(model: Any) -> None:
+    """Store float kernels as INT8 with a scale per output channel; opening the model unpacks them.
+
+    NNCF keeps squeeze-and-excitation in float: 0.2 % of B0's MACs, and without this a third of the file.
+    """
+    import numpy as np
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    for operation in model.get_ordered_ops():
+        if operation.get_type_name() != "Convolution":
+            continue
+        kernel = operation.input_value(1).get_node()
+        if kernel.get_type_name() != "Constant" or kernel.get_element_type() != ov.Type.f32:
+            continue
+        values = kernel.data
+        scale = np.maximum(np.abs(values).max(axis=(1, 2, 3), keepdims=True) / 127, np.finfo(np.float32).tiny)
+        stored = ops.constant(np.round(values / scale).astype(np.int8))
+        unpacked = ops.multiply(ops.convert(stored, ov.Type.f32), ops.constant(scale.astype(np.float32)))
+        operation.input(1).replace_source_output(unpacked.output(0))
 
 
 @contextlib.contextmanager
