@@ -19,10 +19,11 @@ from xml.etree import ElementTree as ET
 from edgefx.errors import ArtifactError, ConversionError, DiskFullError, EdgefxError, OutputError
 from edgefx.types import Artifact, ArtifactFile, OpCount, TensorInfo
 
-_COMPUTE = ("Convolution", "GroupConvolution", "MatMul")
-# Not computations of their own: constants' decompression and the graph's ends.
-_NOT_COUNTED = ("Constant", "Parameter", "Result")
-_MOVES_DATA = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "Pad")
+_WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
+# What OpenVINO computes in the kernel of the convolution before it.
+_FUSED = ("Swish", "Sigmoid", "Relu", "Clamp", "HSwish", "HSigmoid", "Tanh")
+_MOVES_DATA = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Pad", "StridedSlice", "Convert")
+_ENDS = ("Constant", "Parameter", "Result")
 _PRECISE = 'name="precise"'  # openvino::DisableFP16Compression, as an IR spells it
 _RT_INFO = "edgefx"  # our section of the model's rt_info
 
@@ -129,44 +130,47 @@ def output_info(model: Any) -> TensorInfo:
 def describe(path: Path) -> Artifact:
     """Read inputs, outputs and operations of an IR.
 
-    A convolution or matrix product counts as INT8 when FakeQuantize feeds both its sides: that is how an IR
-    says that the runtime may compute it in integers.
+    An operation counts as INT8 when FakeQuantize feeds it (its weights, too, if it has any): that is how an
+    IR says that the runtime may compute it in integers. Bias and activation count with the convolution before
+    them, in whose kernel they are computed.
 
     Raises:
         ArtifactError: See `read`.
     """
     model = read(path)
     ops: Counter[tuple[str, str]] = Counter()
-    macs: Counter[str] = Counter()
+    computing: Counter[bool] = Counter()
+    macs: Counter[bool] = Counter()
     left_float: Counter[str] = Counter()
+    integer: set[str] = set()  # names of the operations on integers
     for operation in model.get_ordered_ops():
         kind = operation.get_type_name()
-        if kind in _NOT_COUNTED or _is_constant(operation):
+        if kind in _ENDS or is_constant(operation):
             continue
-        dtype = _dtype(operation.output(0))
-        if kind in _COMPUTE:
-            if _is_quantized(operation):
-                dtype = "int8"
-            else:
-                left_float[kind] += 1
-            macs[dtype] += _macs(operation)
-        ops[kind, dtype] += 1
-    compute_int8 = sum(count for (kind, dtype), count in ops.items() if kind in _COMPUTE and dtype == "int8")
+        is_integer = _is_integer(operation, integer)
+        if is_integer:
+            integer.add(operation.get_friendly_name())
+        ops[kind, "int8" if is_integer else _dtype(operation.output(0))] += 1
+        if kind != "FakeQuantize" and kind not in _MOVES_DATA:
+            computing[is_integer] += 1
+        if kind in _WEIGHTED:
+            macs[is_integer] += _macs(operation)
+            left_float[kind] += not is_integer
     notes = []
-    if _PRECISE in path.read_text(encoding="utf-8") and not compute_int8:
+    if _PRECISE in path.read_text(encoding="utf-8") and not computing[True]:
         notes.append("asks the runtime for float32 in every operation; no bf16 on CPUs that have it")
-    if compute_int8 and left_float:
-        kept = ", ".join(f"{count} {kind}" for kind, count in sorted(left_float.items()))
-        notes.append(f"kept in float: {kept} ({1 - macs['int8'] / max(1, macs.total()):.1%} of the MACs)")
+    if macs[True] and left_float.total():
+        kept = ", ".join(f"{count} {kind}" for kind, count in sorted(left_float.items()) if count)
+        notes.append(f"kept in float: {kept} ({macs[False] / macs.total():.1%} of the MACs)")
     return Artifact(
         target="",
         files=tuple(_file(file) for file in (path, path.with_suffix(".bin"))),
         inputs=(input_info(model), *(_tensor(port) for port in model.inputs[1:])),
         outputs=(output_info(model), *(_tensor(port) for port in model.outputs[1:])),
         ops=tuple(OpCount(op=kind, dtype=dtype, count=count) for (kind, dtype), count in sorted(ops.items())),
-        compute_int8=compute_int8,
-        compute_float=sum(left_float.values()),
-        int8_macs_share=macs["int8"] / macs.total() if macs.total() else None,
+        compute_int8=computing[True],
+        compute_float=computing[False],
+        int8_macs_share=macs[True] / macs.total() if macs.total() else None,
         notes=tuple(notes),
     )
 
@@ -194,6 +198,9 @@ def _normalize(xml: Path, *, exact: bool) -> None:
                 marks = ET.Element("rt_info")
                 layer.insert(0 if layer.find("data") is None else 1, marks)
             ET.SubElement(marks, "attribute", name="precise", version="0")
+    ET.indent(
+        tree, space=""
+    )  # the indentation is a quarter of the file, and the file is part of the artifact
     tree.write(xml, encoding="utf-8", xml_declaration=True)
 
 
@@ -222,19 +229,32 @@ def _dtype(port: Any) -> str:
     return str(port.get_element_type().to_dtype().name)
 
 
-def _is_constant(operation: Any) -> bool:
-    """Whether an operation only unpacks stored weights; it is folded when the model is opened."""
+def is_constant(operation: Any) -> bool:
+    """Whether an operation only unpacks stored weights: it is folded when the model is opened."""
     if operation.get_type_name() == "Constant":
         return True
     sources = operation.input_values()
-    return bool(sources) and all(_is_constant(source.get_node()) for source in sources)
+    return bool(sources) and all(is_constant(source.get_node()) for source in sources)
 
 
-def _is_quantized(operation: Any) -> bool:
-    data, weights = (operation.input_value(side).get_node() for side in (0, 1))
-    while data.get_type_name() in _MOVES_DATA:
-        data = data.input_value(0).get_node()
-    return _is_8_bit_fake_quantize(data) and _holds_8_bit(weights)
+def _is_integer(operation: Any, integer: set[str]) -> bool:
+    """Whether an operation may be computed on integers, given the names of those before it that may."""
+    kind = operation.get_type_name()
+    if kind == "FakeQuantize" or kind in _MOVES_DATA:
+        return False
+    sources = [value.get_node() for value in operation.input_values()]
+    data = [source for source in sources if not is_constant(source)]
+    if kind in _FUSED or (kind == "Add" and len(data) == 1):
+        return data[0].get_friendly_name() in integer
+    if kind in _WEIGHTED and not _holds_8_bit(sources[1]):
+        return False
+    return bool(data) and all(_is_8_bit_fake_quantize(_past_moves(source)) for source in data)
+
+
+def _past_moves(operation: Any) -> Any:
+    while operation.get_type_name() in _MOVES_DATA:
+        operation = operation.input_value(0).get_node()
+    return operation
 
 
 def _holds_8_bit(weights: Any) -> bool:

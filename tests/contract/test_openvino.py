@@ -1,0 +1,220 @@
+"""OpenVINO: the common contract, and what an IR pair must hold on top."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgefx.errors import ArtifactError, UsageError
+from edgefx.targets import openvino, openvino_ir
+from edgefx.types import FrozenGraph, ImageSet, IoDtype, OutputKind, Precision, QuantScheme, Runtime
+
+from .conftest import RecordedProgress
+from .target_contract import TargetContract
+
+
+class TestOpenVino(TargetContract):
+    runtime = Runtime.OPENVINO
+
+
+def _make(
+    graph: FrozenGraph,
+    folder: Path,
+    precision: Precision,
+    calibration: ImageSet | None = None,
+    io_dtype: IoDtype = IoDtype.FLOAT32,
+) -> Path:
+    scheme = QuantScheme(precision=precision, io_dtype=io_dtype)
+    return openvino.convert(graph, scheme, calibration, folder / "digits.xml", RecordedProgress())[0]
+
+
+@pytest.fixture(scope="module")
+def float32(tiny_graph: FrozenGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _make(tiny_graph, tmp_path_factory.mktemp("float32"), Precision.FLOAT32)
+
+
+@pytest.fixture(scope="module")
+def int8(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return _make(tiny_graph, tmp_path_factory.mktemp("int8"), Precision.INT8, tiny_calibration)
+
+
+def test_float32_computes_in_float32_for_anyone_who_opens_it(float32: Path) -> None:
+    """CPUs with bf16 run a float32 IR in bf16 unless every operation asks for more."""
+    import openvino as ov
+
+    for config in ({}, {"PERFORMANCE_HINT": "LATENCY"}, {"INFERENCE_PRECISION_HINT": "bf16"}):
+        if config.get("INFERENCE_PRECISION_HINT") == "bf16" and "BF16" not in ov.Core().get_property(
+            "CPU", "OPTIMIZATION_CAPABILITIES"
+        ):
+            continue
+        compiled = ov.Core().compile_model(float32, "CPU", config)
+        ran = {
+            operation.get_rt_info()["runtimePrecision"].value
+            for operation in compiled.get_runtime_model().get_ops()
+            if operation.get_rt_info()["layerType"].value in ("Convolution", "FullyConnected", "MatMul")
+        }
+        assert ran == {"f32"}, config
+    with openvino.open(float32, 1) as session:
+        assert session.precision_ran == "float32"
+
+
+def test_int8_says_what_ran(int8: Path) -> None:
+    with openvino.open(int8, 1, Precision.INT8) as session:
+        assert session.precision_ran.split("+")[0] == "int8"
+
+
+def test_operations_have_the_canonical_names(float32: Path, int8: Path, tiny_graph: FrozenGraph) -> None:
+    layers = {layer.name for layer in tiny_graph.layers}
+    kinds = ("Convolution", "GroupConvolution", "MatMul", "Swish", "Multiply", "ReduceMean", "Softmax")
+    for path in (float32, int8):
+        named = [
+            operation.get_friendly_name().split("/")[0]
+            for operation in openvino_ir.read(path).get_ordered_ops()
+            if operation.get_type_name() in kinds and not openvino_ir.is_constant(operation)
+        ]
+        assert len(named) > 20
+        assert set(named) <= layers
+
+
+def test_the_graph_file_tells_nothing_of_this_machine(
+    float32: Path, int8: Path, tiny_graph: FrozenGraph
+) -> None:
+    for path in (float32, int8):
+        text = path.read_text(encoding="utf-8")
+        assert "conversion_parameters" not in text
+        assert str(tiny_graph.path.parent) not in text
+        assert str(Path.home()) not in text
+        assert not re.search(r"DIR/|/tmp/", text)
+
+
+def test_int8_is_smaller_and_integer(int8: Path, float32: Path) -> None:
+    small, large = openvino.describe(int8), openvino.describe(float32)
+    assert small.files[1].size_bytes < 0.35 * large.files[1].size_bytes
+    assert small.int8_macs_share is not None
+    assert small.int8_macs_share > 0.95
+    assert any("float" in note for note in small.notes)
+    # Depthwise convolutions stay in integers: in float they would cost up to a quarter of the time.
+    assert "int8" in {op.dtype for op in small.ops if op.op == "GroupConvolution"}
+    assert "float32" not in {op.dtype for op in small.ops if op.op == "GroupConvolution"}
+
+
+def test_nothing_is_printed_and_nobody_is_called(
+    tiny_graph: FrozenGraph,
+    tiny_calibration: ImageSet,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import socket
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    work = tmp_path / "work"
+    work.mkdir()
+    fresh = FrozenGraph(path=tiny_graph.path, spec=tiny_graph.spec, layers=tiny_graph.layers, workdir=work)
+    _make(fresh, tmp_path, Precision.INT8, tiny_calibration)
+    assert capfd.readouterr().out == ""
+
+
+def test_integer_ends_are_exact(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tiny_images: ImageSet, int8: Path, tmp_path: Path
+) -> None:
+    with openvino.open(int8, 1) as session:
+        wanted = session.infer(tiny_images.pixels)
+    for io_dtype, zero_point in ((IoDtype.UINT8, 0), (IoDtype.INT8, -128)):
+        path = _make(tiny_graph, tmp_path, Precision.INT8, tiny_calibration, io_dtype)
+        found = openvino.describe(path)
+        (image,), (scores,) = found.inputs, found.outputs
+        assert (image.scale, image.zero_point) == (1.0, zero_point)
+        assert scores.scale == pytest.approx(1 / 255)
+        assert scores.zero_point == zero_point
+        with openvino.open(path, 1) as session:
+            got = session.infer(tiny_images.pixels)
+        assert np.abs(got - wanted).max() <= 0.5 / 255 + 0.02  # rounding, and ends fused differently
+        assert np.abs(got - wanted).mean() <= 0.5 / 255
+
+
+def test_integer_logits_have_a_scale_of_their_own() -> None:
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    from edgefx.targets.openvino_quantize import set_io_dtype
+
+    image = ops.parameter([1, 2, 2, 3], ov.Type.f32, name="image")
+    logits = ops.subtract(ops.reduce_sum(image, np.array([1, 2])), np.array([100, 200, 300], np.float32))
+    logits.output(0).set_names({"logits"})
+    model = ov.Model([logits], [image], "sums")
+    scores = np.array([[-100.0, -50.0, 700.0]], np.float32)
+    scale, zero_point = set_io_dtype(model, IoDtype.INT8, output=OutputKind.LOGITS, scores=scores)
+    assert scale == pytest.approx(800 / 255)
+    compiled = ov.Core().compile_model(model, "CPU")
+    pixels = np.full((1, 2, 2, 3), 100, np.uint8)
+    stored = compiled([(pixels ^ np.uint8(0x80)).view(np.int8)])[0]
+    assert stored.dtype == np.int8
+    np.testing.assert_allclose((stored.astype(float) - zero_point) * scale, [[300, 200, 100]], atol=scale)
+    assert model.outputs[0].get_names() == {"logits"}
+
+
+def test_channels_first_and_free_batch_of_other_origin(tmp_path: Path, tiny_images: ImageSet) -> None:
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    from edgefx.benchmark.worker import serve
+
+    image = ops.parameter(ov.PartialShape([-1, 3, 32, 32]), ov.Type.f32, name="x")
+    means = ops.reduce_mean(image, np.array([2, 3]))
+    ov.save_model(ov.Model([means], [image], "means"), tmp_path / "means.xml")
+    pixels = tiny_images.pixels[:3]
+    with openvino.open(tmp_path / "means.xml", 1) as session:
+        np.testing.assert_allclose(session.infer(pixels), pixels.mean(axis=(1, 2)), rtol=0.01)
+        assert session.infer(pixels[:0]).shape == (0, 3)
+        with pytest.raises(ValueError, match="images"):
+            session.infer(pixels[:, :16])
+    assert openvino.describe(tmp_path / "means.xml").inputs[0].shape == (-1, 3, 32, 32)
+
+    import io
+
+    answers = list(serve(tmp_path / "means.xml", 1, None, io.StringIO("open\nrun 2\nstats\n")))
+    assert len(answers) == 4
+
+
+def test_half_a_pair_is_an_error(float32: Path, tmp_path: Path) -> None:
+    xml = tmp_path / "model.xml"
+    shutil.copy(float32, xml)
+    with pytest.raises(ArtifactError, match=r"model\.bin are missing"):
+        openvino.describe(xml)
+    weights = float32.with_suffix(".bin").read_bytes()
+    xml.with_suffix(".bin").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(ArtifactError, match=r"model\.xml"), openvino.open(xml, 1):
+        pass
+
+
+def test_not_a_classifier_is_an_error(tmp_path: Path) -> None:
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    image = ops.parameter([1, 7], ov.Type.f32, name="x")
+    ov.save_model(ov.Model([ops.relu(image)], [image], "vector"), tmp_path / "vector.xml")
+    with pytest.raises(ArtifactError, match="input shape"), openvino.open(tmp_path / "vector.xml", 1):
+        pass
+
+
+def test_a_failed_conversion_keeps_the_old_pair(
+    float32: Path, tiny_graph: FrozenGraph, tmp_path: Path
+) -> None:
+    for file in (float32, float32.with_suffix(".bin")):
+        shutil.copy(file, tmp_path / file.name)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UsageError):
+        _make(tiny_graph, tmp_path, Precision.INT8, None)
+    with pytest.raises(UsageError):
+        _make(tiny_graph, tmp_path, Precision.DYNAMIC)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
