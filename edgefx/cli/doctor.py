@@ -84,6 +84,8 @@ def command(app: App, deep: bool, as_json: bool) -> int:
 
 def imported(app: App, package: PackageState) -> PackageState:
     """Import a package; a broken installation shows only now."""
+    import edgefx.targets.openvino_offline  # noqa: F401 - some packages report usage when imported
+
     if package.problem:
         return package
     start = time.monotonic()

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError, ConversionError, MissingDependencyError, UsageError
-from edgefx.targets import openvino_ir
+from edgefx.targets import (
+    openvino_ir,
+    openvino_offline,  # noqa: F401 - before anything that imports OpenVINO
+)
 from edgefx.types import (
     Artifact,
     FrozenGraph,
@@ -261,11 +264,10 @@ def _float_model(graph: FrozenGraph, progress: Progress) -> Any:
     import openvino as ov
 
     from edgefx.targets import openvino_names
-    from edgefx.targets.openvino_quantize import quiet
 
     shared = graph.workdir / _SHARED_FLOAT
     if not shared.exists():
-        with progress.task("converting to OpenVINO"), quiet():
+        with progress.task("converting to OpenVINO"):
             image = [1, graph.spec.height, graph.spec.width, 3]
             try:
                 model = ov.convert_model(str(graph.path), input=image)

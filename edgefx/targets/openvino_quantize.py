@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ConversionError
@@ -40,7 +38,7 @@ def quantize(model: Any, calibration: ImageSet, progress: Progress) -> Any:
     Raises:
         ConversionError: NNCF refuses the model.
     """
-    with quiet():
+    with contextlib.redirect_stdout(io.StringIO()):  # NNCF draws progress bars there
         import nncf
 
         nncf.set_log_level(logging.ERROR)
@@ -166,25 +164,6 @@ def _store_weights_as_int8(model: Any) -> None:
         stored = ops.constant(np.round(values / scale).astype(np.int8))
         unpacked = ops.multiply(ops.convert(stored, ov.Type.f32), ops.constant(scale.astype(np.float32)))
         operation.input(1).replace_source_output(unpacked.output(0))
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep OpenVINO's tools from drawing bars on stdout, and from reporting usage over the network.
-
-    Both send telemetry unless they run in CI, and have no other switch in their interface.
-    """
-    before = {name: os.environ.get(name) for name in ("CI", "NNCF_CI")}
-    os.environ |= dict.fromkeys(before, "true")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def set_io_dtype(
