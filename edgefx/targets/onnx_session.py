@@ -12,6 +12,12 @@ from edgefx.types import TensorInfo
 if TYPE_CHECKING:
     from edgefx.types import Pixels, Scores
 
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+}
 _SILENT = 3  # log severity "error": whatever ONNX Runtime has to say of a refusal is in the exception too
 
 
@@ -19,8 +25,9 @@ class OrtSession:
     """An ONNX Runtime session whose ends are known: raw RGB in, float scores out."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        model = onnx_describe.load(path)
-        ends = onnx_describe.ends(model, path)
+        self._path = path
+        self._session = _opened(path, threads)
+        ends = _ends(self._session, path)
         if len(ends.inputs) != 1 or len(ends.outputs) != 1:
             raise ArtifactError(
                 f"{path}: {len(ends.inputs)} inputs and {len(ends.outputs)} outputs",
@@ -34,8 +41,6 @@ class OrtSession:
                 hint="edgefx runs image classifiers on RGB images",
             )
         self._channels_first = shape[3] != 3
-        self._precision = onnx_describe.precision(model, path)
-        self._session = open_session(path, threads)
 
     @property
     def input_spec(self) -> TensorInfo:
@@ -45,7 +50,7 @@ class OrtSession:
     @property
     def precision_ran(self) -> str:
         """The numeric format that the CPU provider computes in, e.g. "int8+float32"."""
-        return self._precision
+        return onnx_describe.precision(onnx_describe.load(self._path), self._path)
 
     def infer(self, batch: Pixels) -> Scores:
         """Run raw RGB uint8 [N, H, W, 3]; returns float32 [N, classes], dequantized.
@@ -97,6 +102,33 @@ class OrtSession:
     def close(self) -> None:
         """Free the session and its memory."""
         del self._session
+
+
+def _opened(path: Path, threads: int) -> Any:
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file", hint="give the path of an .onnx file")
+    try:
+        return open_session(path, threads)
+    except ArtifactError:
+        onnx_describe.load(path)  # says more exactly what is wrong with a damaged file
+        raise
+
+
+def _ends(session: Any, path: Path) -> onnx_describe.Ends:
+    """Return inputs and outputs.
+
+    ONNX Runtime tells names, types and shapes. The file is read only for the scales of integer ends: it takes
+    time and memory that a latency worker would count as the runtime's.
+    """
+
+    def tensor(node: Any) -> TensorInfo:
+        shape = tuple(size if isinstance(size, int) else 1 for size in node.shape)
+        return TensorInfo(name=node.name, shape=shape, dtype=_DTYPES.get(node.type, node.type))
+
+    inputs, outputs = (tuple(map(tensor, nodes)) for nodes in (session.get_inputs(), session.get_outputs()))
+    if {end.dtype for end in (*inputs, *outputs)} <= {"float32", "float16"}:
+        return onnx_describe.Ends(inputs=inputs, outputs=outputs)
+    return onnx_describe.ends(onnx_describe.load(path), path)
 
 
 def open_session(source: Path | bytes, threads: int) -> Any:
