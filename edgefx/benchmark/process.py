@@ -162,8 +162,9 @@ class Worker:
             self._process.kill()
             self._process.wait()
         self._reader.join(timeout=1.0)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        if not self._reader.is_alive():  # closing a pipe that is being read would wait for the reader
+            assert self._process.stdout is not None
+            self._process.stdout.close()
 
 
 def environment(threads: int) -> dict[str, str]:

@@ -69,10 +69,11 @@ def serve(
     """
     row = row_for_artifact(path)
     target = load(row)
-    try:
-        import_module(row.engine)
-    except ImportError as error:
-        raise MissingDependencyError(row.engine.partition(".")[0], needed_for=str(path)) from error
+    for module in row.engine:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise MissingDependencyError(module.partition(".")[0], needed_for=str(path)) from error
     yield {"ready": True}
 
     with ExitStack() as stack:

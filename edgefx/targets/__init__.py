@@ -26,7 +26,7 @@ class TargetRow:
     module: str
     suffix: str
     packages: tuple[str, ...]
-    engine: str  # the module that runs an artifact; importing it is not part of a cold start
+    engine: tuple[str, ...]  # what running an artifact imports; importing is not part of a cold start
     summary: str
     io_dtypes: tuple[IoDtype, ...] = (IoDtype.FLOAT32,)  # allowed; the first is the default
 
@@ -51,11 +51,11 @@ def _row(
     suffix, engine, packages = {
         Runtime.TFLITE: (
             ".tflite",
-            "ai_edge_litert.interpreter",
+            ("ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated"),
             ("tensorflow", "ai_edge_litert", "ai_edge_quantizer"),
         ),
-        Runtime.ONNX: (".onnx", "onnxruntime", ("tensorflow", "tf2onnx", "onnx", "onnxruntime")),
-        Runtime.OPENVINO: (".xml", "openvino", ("tensorflow", "openvino", "nncf")),
+        Runtime.ONNX: (".onnx", ("onnxruntime", "onnx"), ("tensorflow", "tf2onnx", "onnx", "onnxruntime")),
+        Runtime.OPENVINO: (".xml", ("openvino",), ("tensorflow", "openvino", "nncf")),
     }[runtime]
     return TargetRow(
         runtime=runtime,

@@ -1,0 +1,54 @@
+"""How the latency measurement shares its time, and the numbers it reports."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from edgefx.benchmark.latency import MIN_ROUNDS, allot, percentile, spread
+
+
+def test_everyone_gets_all_rounds_when_time_allows() -> None:
+    assert allot([2.0, 5.0, 3.0], rounds=100, budget_s=10) == [100, 100, 100]
+
+
+def test_the_slow_get_what_the_fast_leave() -> None:
+    fast, slow = allot([2.0, 259.0], rounds=200, budget_s=10)
+    assert fast == 200
+    assert slow == int((10_000 - 400) / 259)
+
+
+def test_the_budget_holds_for_many_slow_ones() -> None:
+    estimates = [10.0, 100.0, 100.0, 100.0]
+    shares = allot(estimates, rounds=1000, budget_s=4)
+    assert sum(share * ms for share, ms in zip(shares, estimates, strict=True)) <= 4000
+    assert shares[0] == 100
+    assert shares[1:] == [10, 10, 10]
+
+
+def test_nobody_goes_without() -> None:
+    assert allot([10_000.0, 20_000.0], rounds=50, budget_s=1) == [MIN_ROUNDS, MIN_ROUNDS]
+    assert allot([10_000.0], rounds=2, budget_s=1) == [2]
+    assert allot([], rounds=2, budget_s=1) == []
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 7, 20, 99, 100, 101])
+def test_rounds_are_spread_evenly(rounds: int) -> None:
+    parts = spread(rounds, 20)
+    assert len(parts) == 20
+    assert sum(parts) == rounds
+    assert max(parts) - min(parts) <= 1
+
+
+def test_few_rounds_are_spread_over_the_whole_run() -> None:
+    taken = [number for number, part in enumerate(spread(5, 20)) if part]
+    assert max(b - a for a, b in itertools.pairwise(taken)) == 4
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.95, 1.0])
+@pytest.mark.parametrize("count", [1, 2, 19, 100])
+def test_percentiles_are_numpys(share: float, count: int) -> None:
+    values = np.random.default_rng(count).exponential(size=count).tolist()
+    assert percentile(values, share) == pytest.approx(float(np.quantile(values, share)))
