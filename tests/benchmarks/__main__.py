@@ -1,0 +1,30 @@
+"""`make bench` or `python -m tests.benchmarks [NAME] [OPTIONS]`: measurements, printed as ratios, not tests.
+
+Without a name all of them run with their defaults (embedded model and images).
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+BENCHMARKS = {
+    "startup": "edgefx --help against importing click and rich",
+    "throughput": "evaluation against a bare loop over images in memory, per runtime",
+    "byhand": "three INT8 targets in one run against the three scripts one would write by hand",
+}
+
+
+def main() -> None:
+    """Run one benchmark, or all."""
+    name, *options = sys.argv[1:] or [""]
+    if name and name not in BENCHMARKS:
+        listing = "\n".join(f"  {known:12} {what}" for known, what in BENCHMARKS.items())
+        sys.exit(f"usage: python -m tests.benchmarks [NAME] [OPTIONS]\n{listing}")
+    for chosen in (name,) if name else BENCHMARKS:
+        print(f"\n{chosen}: {BENCHMARKS[chosen]}", flush=True)
+        import_module(f"tests.benchmarks.{chosen}").main(options)
+
+
+if __name__ == "__main__":
+    main()

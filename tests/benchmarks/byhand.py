@@ -1,0 +1,160 @@
+"""What edgefx costs and gives against the three scripts that one would write by hand for INT8.
+
+The scripts below are the usual recipes: the TFLite converter's full-integer mode, tf2onnx with ONNX
+Runtime's `quantize_static`, `openvino.convert_model` with `nncf.quantize`, each with its defaults, 100
+calibration images and a process of its own. edgefx makes the same three targets in one run, without
+evaluation and benchmark. Both sides are run in turn. Aims: time <= 0.8 times the sum of the three, peak
+memory <= 2.5 GB. With --eval, `edgefx evaluate` then measures all artifacts against the Keras model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from .common import Ran, run, show
+
+_PRELUDE = """
+import sys, numpy as np
+from pathlib import Path
+from PIL import Image
+import keras
+model = keras.models.load_model({model!r}, compile=False)
+height, width = model.input_shape[1:3]
+files = sorted(p for p in Path({calib!r}).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+files = files[:: max(1, len(files) // 100)][:100]
+images = [np.asarray(Image.open(f).convert("RGB").resize((width, height)), np.float32)[None] for f in files]
+"""
+
+SCRIPTS = {
+    "tflite": """
+import tensorflow as tf, tempfile
+saved = tempfile.mkdtemp()
+model.export(saved, format="tf_saved_model", verbose=False,
+             input_signature=[tf.TensorSpec((1, height, width, 3), tf.float32)])
+converter = tf.lite.TFLiteConverter.from_saved_model(saved)
+converter.optimizations = [tf.lite.Optimize.DEFAULT]
+converter.representative_dataset = lambda: ([image] for image in images)
+converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+converter.inference_input_type = converter.inference_output_type = tf.uint8
+Path({out!r}, "byhand.tflite").write_bytes(converter.convert())
+""",
+    "onnx": """
+import tensorflow as tf, tf2onnx, tempfile
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
+function = tf.function(lambda image: model(image, training=False))
+spec = tf.TensorSpec((1, height, width, 3), tf.float32, name="image")
+frozen = convert_variables_to_constants_v2(function.get_concrete_function(spec))
+float_path = Path(tempfile.mkdtemp(), "float.onnx")
+tf2onnx.convert.from_graph_def(frozen.graph.as_graph_def(), input_names=[frozen.inputs[0].name],
+                               output_names=[frozen.outputs[0].name], opset=17, output_path=str(float_path))
+class Reader(CalibrationDataReader):
+    def __init__(self): self.rest = iter(images)
+    def get_next(self):
+        image = next(self.rest, None)
+        return None if image is None else {{frozen.inputs[0].name: image}}
+quantize_static(str(float_path), {out!r} + "/byhand.onnx", Reader())
+""",
+    "openvino": """
+import tensorflow as tf, openvino as ov, nncf, tempfile
+saved = tempfile.mkdtemp()
+model.export(saved, format="tf_saved_model", verbose=False)
+converted = ov.convert_model(saved, input=[1, height, width, 3])
+quantized = nncf.quantize(converted, nncf.Dataset(images))
+ov.save_model(quantized, {out!r} + "/byhand.xml")
+""",
+}
+
+
+def main(options: list[str]) -> None:
+    """Time both sides in turn, and evaluate what they made."""
+    parser = argparse.ArgumentParser(prog="byhand", description=__doc__)
+    parser.add_argument("--model", default="digits", help="a .keras file")
+    parser.add_argument("--calib", help="calibration images (digits brings its own)")
+    parser.add_argument("--eval", help="labelled images to measure accuracy on")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args(options)
+    with tempfile.TemporaryDirectory() as folder:
+        model, calib = _inputs(args, Path(folder))
+        ours: list[Ran] = []
+        theirs: dict[str, list[Ran]] = {name: [] for name in SCRIPTS}
+        for _ in range(args.rounds):
+            for name, script in SCRIPTS.items():
+                file = Path(folder) / f"{name}.py"
+                file.write_text((_PRELUDE + script).format(model=model, calib=calib, out=folder))
+                theirs[name].append(run([sys.executable, str(file)]))
+            command = [
+                sys.executable,
+                "-m",
+                "edgefx",
+                "compile",
+                model,
+                "--calib",
+                calib,
+                "-o",
+                f"{folder}/ours",
+            ]
+            command += ["--target", "tflite-int8,onnx-int8,openvino-int8", "--no-eval", "--no-benchmark"]
+            ours.append(run(command))
+        rows: dict[str, object] = {f"by hand: {name}": _median(runs) for name, runs in theirs.items()}
+        rows["edgefx: all three in one run"] = _median(ours)
+        ratios = [
+            own.seconds / sum(runs[k].seconds for runs in theirs.values()) for k, own in enumerate(ours)
+        ]
+        rows["edgefx over the sum (aim <= 0.8)"] = round(statistics.median(ratios), 3)
+        if args.eval:
+            rows |= _accuracies(model, args.eval, Path(folder))
+        show(rows, as_json=args.json)
+
+
+def _inputs(args: argparse.Namespace, folder: Path) -> tuple[str, str]:
+    if args.model != "digits":
+        if not args.calib:
+            sys.exit("--calib is needed for a model of your own")
+        return str(Path(args.model).resolve()), str(Path(args.calib).resolve())
+    from edgefx.data import digits
+
+    code = "from edgefx.models.load import load; import sys; load('digits').model.save(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", code, str(folder / "digits.keras")], check=True, capture_output=True
+    )
+    return str(folder / "digits.keras"), args.calib or str(digits.calibration_folder())
+
+
+def _median(runs: list[Ran]) -> Ran:
+    return Ran(
+        seconds=statistics.median(run.seconds for run in runs),
+        peak_memory_mb=max(run.peak_memory_mb for run in runs),
+    )
+
+
+def _accuracies(model: str, images: str, folder: Path) -> dict[str, object]:
+    """Return drop and agreement of every artifact, measured by `edgefx evaluate`."""
+    rows: dict[str, object] = {}
+    for path in sorted((*folder.glob("byhand.*"), *folder.glob("ours/*-int8.*"))):
+        if path.suffix in (".tflite", ".onnx", ".xml"):
+            command = [
+                sys.executable,
+                "-m",
+                "edgefx",
+                "evaluate",
+                str(path),
+                images,
+                "--baseline",
+                model,
+                "--json",
+            ]
+            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            accuracy = found["accuracy"]
+            who = "by hand" if path.parent == folder else "edgefx"
+            rows[f"{who} {path.suffix}: drop, agreement"] = (
+                f"{accuracy['drop_pp']:+.2f} pp, {100 * accuracy['agreement']:.1f} %"
+            )
+    return rows
