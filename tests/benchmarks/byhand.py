@@ -87,7 +87,7 @@ def main(options: list[str]) -> None:
         theirs: dict[str, list[Ran]] = {name: [] for name in SCRIPTS}
         for _ in range(args.rounds):
             for name, script in SCRIPTS.items():
-                file = Path(folder) / f"{name}.py"
+                file = Path(folder) / f"byhand_{name}.py"  # "onnx.py" would be imported as onnx
                 file.write_text((_PRELUDE + script).format(model=model, calib=calib, out=folder))
                 theirs[name].append(run([sys.executable, str(file)]))
             command = [
@@ -152,7 +152,7 @@ def _accuracies(model: str, images: str, folder: Path) -> dict[str, object]:
                 "--json",
             ]
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            accuracy = found["accuracy"]
+            accuracy = found["comparison"]
             who = "by hand" if path.parent == folder else "edgefx"
             rows[f"{who} {path.suffix}: drop, agreement"] = (
                 f"{accuracy['drop_pp']:+.2f} pp, {100 * accuracy['agreement']:.1f} %"
