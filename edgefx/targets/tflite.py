@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -164,25 +164,23 @@ class _LiteRtSession:
     """An interpreter with its input and output tensors looked up once."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        from edgefx.targets import tflite_file
-
         _need("ai_edge_litert", "running .tflite files")
-        contents = tflite_file.describe(tflite_file.read(path))
-        if len(contents.inputs) != 1 or len(contents.outputs) != 1:
+        self._path = path
+        self._interpreter = _interpreter(path, threads)
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
             raise ArtifactError(
-                f"{path}: {len(contents.inputs)} inputs and {len(contents.outputs)} outputs",
+                f"{path}: {len(inputs)} inputs and {len(outputs)} outputs",
                 hint="edgefx runs image classifiers: one image in, one score vector out",
             )
-        self._input, self._output = contents.inputs[0], contents.outputs[0]
+        self._input, self._output = _tensor_info(inputs[0]), _tensor_info(outputs[0])
         if len(self._input.shape) != 4 or self._input.shape[3] != 3:
             raise ArtifactError(
                 f"{path}: input shape {list(self._input.shape)} is not [N, height, width, 3]",
                 hint="edgefx runs image classifiers on RGB images, channels last",
             )
-        self._precision = contents.precision
-        self._interpreter = _interpreter(path, threads)
-        self._feed = self._interpreter.tensor(self._interpreter.get_input_details()[0]["index"])
-        self._fetch = self._interpreter.tensor(self._interpreter.get_output_details()[0]["index"])
+        self._feed = self._interpreter.tensor(inputs[0]["index"])
+        self._fetch = self._interpreter.tensor(outputs[0]["index"])
 
     @property
     def input_spec(self) -> TensorInfo:
@@ -192,7 +190,10 @@ class _LiteRtSession:
     @property
     def precision_ran(self) -> str:
         """The numeric format that the file makes the interpreter compute in."""
-        return self._precision
+        # Read when asked: a latency worker would count it as the runtime's time and memory.
+        from edgefx.targets import tflite_file
+
+        return tflite_file.describe(tflite_file.read(self._path)).precision
 
     def infer(self, batch: Pixels) -> Scores:
         """Run raw RGB uint8 [N, H, W, 3]; returns float32 [N, classes], dequantized.
@@ -230,10 +231,27 @@ def _interpreter(path: Path, threads: int) -> Any:
         interpreter = Interpreter(str(path), num_threads=threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
+        from edgefx.targets import tflite_file
+
+        tflite_file.describe(tflite_file.read(path))  # says more exactly what is wrong with a damaged file
         raise ArtifactError(
             f"{path}: LiteRT refuses the file: {error}", hint="convert it again, or run: edgefx inspect"
         ) from error
     return interpreter
+
+
+def _tensor_info(details: Mapping[str, Any]) -> TensorInfo:
+    """Return a tensor as the interpreter describes it."""
+    import numpy as np
+
+    scale, zero_point = details["quantization"]
+    return TensorInfo(
+        name=details["name"],
+        shape=tuple(int(size) for size in details["shape"]),
+        dtype=np.dtype(details["dtype"]).name,
+        scale=float(scale) or None,
+        zero_point=int(zero_point) if scale else None,
+    )
 
 
 def _stored(batch: Pixels, spec: TensorInfo) -> np.ndarray[Any, Any]:
