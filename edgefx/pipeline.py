@@ -20,25 +20,20 @@ from edgefx import targets
 from edgefx.errors import EdgefxError, ModelError
 from edgefx.output import OutputFolder, disk_errors, is_disk_full, opened
 from edgefx.plan import Plan
+from edgefx.results import Accuracy, Failure, Latency, RunReport, StageTiming, TargetResult
 from edgefx.targets import TargetRow
 from edgefx.types import (
-    Accuracy,
     Artifact,
     DataInfo,
     Dataset,
-    Failure,
     FrozenGraph,
     ImageSet,
     IoDtype,
-    Latency,
     ModelSpec,
     Precision,
     Progress,
     QuantScheme,
-    RunReport,
     Stage,
-    StageTiming,
-    TargetResult,
 )
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from statistics import median
 
 from edgefx.benchmark.process import Worker
 from edgefx.errors import BenchmarkError
-from edgefx.types import Latency, Precision, Progress, Task
+from edgefx.results import Latency
+from edgefx.types import Precision, Progress, Task
 
 PASSES = 20  # how many times the measurement goes around all artifacts
 MIN_ROUNDS = 5  # measured of each artifact, whatever the budget

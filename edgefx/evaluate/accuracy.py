@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, DataError, EdgefxError, ModelError
 from edgefx.evaluate.statistics import paired_drop_ci
-from edgefx.types import Accuracy, OutputKind, Session, Task
+from edgefx.results import Accuracy
+from edgefx.types import OutputKind, Session, Task
 
 if TYPE_CHECKING:
     from edgefx.types import Pixels, Scores

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable
 
-from edgefx.types import Accuracy, Artifact, Gate, GateResult, Latency, Metric, Verdict
+from edgefx.results import Accuracy, Gate, GateResult, Latency, Metric, Verdict
+from edgefx.types import Artifact
 
 
 def judge(

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
 from edgefx.evaluate.units import parse_drop, parse_ms, parse_size
-from edgefx.types import Gate, IoDtype, Metric, Resize
+from edgefx.results import Gate, Metric
+from edgefx.types import IoDtype, Resize
 
 
 class _Section(BaseModel):

@@ -12,7 +12,8 @@ from rich.text import Text
 from edgefx.report.findings import data_line
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import interval, ms, percent, ratio, signed
-from edgefx.types import Accuracy, DataInfo, Environment, Latency
+from edgefx.results import Accuracy, Environment, Latency
+from edgefx.types import DataInfo
 
 
 @dataclass(frozen=True, kw_only=True)

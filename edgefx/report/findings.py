@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgefx.report.text import percent, ratio
-from edgefx.types import DataInfo, Precision, RunReport, TargetResult
+from edgefx.results import RunReport, TargetResult
+from edgefx.types import DataInfo, Precision
 
 # Below this, a difference between two interleaved medians on one machine is noise.
 _SLOWER_FROM = 1.02

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
 
-from edgefx.types import RunReport
+from edgefx.results import RunReport
 
 REPORT_NAME = "report.json"
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None

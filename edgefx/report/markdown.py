@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgefx.report import findings
 from edgefx.report.terminal import result_tables
 from edgefx.report.text import count
-from edgefx.types import RunReport, Verdict
+from edgefx.results import RunReport, Verdict
 
 
 def dumps(report: RunReport) -> str:

@@ -17,7 +17,8 @@ from rich.text import Text
 
 from edgefx.report import findings
 from edgefx.report.text import count, interval, ms, percent, ratio, seconds, signed, size
-from edgefx.types import RunReport, Stage, TargetResult, Verdict
+from edgefx.results import RunReport, TargetResult, Verdict
+from edgefx.types import Stage
 
 _UNLIMITED = 10_000  # columns; wider than any table
 VERDICT_STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}

@@ -16,15 +16,7 @@ import pytest
 from edgefx import targets
 from edgefx.errors import ArtifactError, EdgefxError, UsageError
 from edgefx.targets import TARGETS, TargetRow
-from edgefx.types import (
-    FrozenGraph,
-    ImageSet,
-    IoDtype,
-    Precision,
-    QuantScheme,
-    Runtime,
-    Target,
-)
+from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme, Runtime, Target
 
 from .conftest import RecordedProgress
 

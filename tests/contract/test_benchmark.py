@@ -18,8 +18,9 @@ from edgefx.benchmark import process
 from edgefx.benchmark.latency import Subject, measure
 from edgefx.benchmark.process import Worker
 from edgefx.errors import BenchmarkError
+from edgefx.results import Latency
 from edgefx.targets import TARGETS, load
-from edgefx.types import FrozenGraph, IoDtype, Latency, Precision, QuantScheme
+from edgefx.types import FrozenGraph, IoDtype, Precision, QuantScheme
 
 from .conftest import RecordedProgress, RecordedTask
 

@@ -5,27 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from edgefx.types import (
+from edgefx.results import (
     Accuracy,
-    Artifact,
-    ArtifactFile,
-    DataInfo,
     Environment,
     Failure,
     Gate,
     GateResult,
     Latency,
     Metric,
+    RunReport,
+    StageTiming,
+    TargetResult,
+    Verdict,
+)
+from edgefx.types import (
+    Artifact,
+    ArtifactFile,
+    DataInfo,
     ModelSpec,
     OpCount,
     OutputKind,
     Resize,
-    RunReport,
     Stage,
-    StageTiming,
-    TargetResult,
     TensorInfo,
-    Verdict,
 )
 
 OUT = Path("/somewhere/build")

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, DataError, ModelError
 from edgefx.evaluate.accuracy import KL_FLOOR, compare, run
-from edgefx.types import Accuracy, OutputKind, TensorInfo
+from edgefx.results import Accuracy
+from edgefx.types import OutputKind, TensorInfo
 
 if TYPE_CHECKING:
     from edgefx.types import Pixels, Scores

@@ -9,7 +9,8 @@ import pytest
 from edgefx.errors import UsageError
 from edgefx.evaluate.gates import judge
 from edgefx.evaluate.units import parse_drop, parse_ms, parse_size
-from edgefx.types import Accuracy, Artifact, ArtifactFile, Gate, GateResult, Latency, Metric, Verdict
+from edgefx.results import Accuracy, Gate, GateResult, Latency, Metric, Verdict
+from edgefx.types import Artifact, ArtifactFile
 
 
 def artifact(size: int) -> Artifact:

@@ -8,7 +8,8 @@ import pytest
 
 from edgefx.errors import UnknownNameError, UsageError
 from edgefx.recipe.load import find, load, parse, shipped
-from edgefx.types import IoDtype, Metric, Resize
+from edgefx.results import Metric
+from edgefx.types import IoDtype, Resize
 
 MINIMAL = {"model": {"source": "digits"}, "targets": ["tflite-int8"]}
 

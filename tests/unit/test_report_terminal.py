@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from edgefx.report import FORMATS, markdown, terminal
-from edgefx.types import Metric, RunReport, Verdict
+from edgefx.results import Metric, RunReport, Verdict
 from tests.unit.report_samples import accuracy, gate, report, with_failure
 
 

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import edgefx
-from edgefx.types import Environment
+from edgefx.results import Environment
 
 # Distributions whose version can change a result.
 PACKAGES = (
