@@ -87,20 +87,21 @@ def _with_data(plan: Plan) -> Plan:
         chosen, rest = calibration.split(listed, samples=count, seed=recipe.seed)
         twins = [twin for _, twin in calibration.content_overlap(chosen, rest)]
         rest = calibration.without(rest, twins)
-        note = f"the {len(rest.items)} images of {source} that calibration left"
+        note = f"the {len(rest.items)} images of {_shown(source)} that calibration left"
         note += f", less {len(twins)} copies of calibration images" if twins else ""
         plan = replace(plan, evaluation=rest, evaluation_note=note)
         if needing:
             plan = replace(
                 plan,
                 calibration=chosen,
-                calibration_note=f"{count} of {len(listed.items)} images of {source}, seed {recipe.seed}",
+                calibration_note=f"{count} of {len(listed.items)} images of {_shown(source)}, "
+                f"seed {recipe.seed}",
                 warnings=calibration.warnings(chosen),
             )
     if held_out is not None:
         listed = folders.scan(held_out)
         plan = replace(
-            plan, evaluation=listed, evaluation_note=f"all {len(listed.items)} images of {held_out}"
+            plan, evaluation=listed, evaluation_note=f"all {len(listed.items)} images of {_shown(held_out)}"
         )
     return _with_evaluation(plan)
 
@@ -137,6 +138,12 @@ def _with_evaluation(plan: Plan) -> Plan:
         note = f"{limit} sampled of {plan.evaluation_note}, seed {recipe.seed}"
         plan = replace(plan, evaluation_note=note)
     return replace(plan, evaluation=evaluation)
+
+
+def _shown(folder: Path) -> Path:
+    """Return the folder as a reader would name it: relative where it lies below the working folder."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _sample_count(listed: Dataset, samples: int | None, *, shared: bool) -> int:
