@@ -13,6 +13,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -22,6 +23,20 @@ from rich.text import Text
 
 SHOWN_AFTER_S = 1.0  # shorter work is not worth a line
 HEARTBEAT_S = 10.0  # a CI log shows at least this often that work goes on
+
+
+class _Count(MofNCompleteColumn):
+    """Steps done of the total; nothing where the total is unknown."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
+
+
+class _Remaining(TimeRemainingColumn):
+    """Time left, named as such; nothing where the total is unknown."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else Text("ETA ") + super().render(task)
 
 
 class _Bars(Progress):
@@ -98,10 +113,9 @@ class ConsoleProgress:
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=30),
-                MofNCompleteColumn(),
+                _Count(),
                 TimeElapsedColumn(),
-                TextColumn("ETA"),
-                TimeRemainingColumn(compact=True),
+                _Remaining(compact=True),
             )
             # Native output is redirected by edgefx.cli.nativelog; Rich must not do it a second time.
             self._bars = _Bars(
