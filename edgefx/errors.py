@@ -69,7 +69,7 @@ class MissingDependencyError(EdgefxError):
 
     def __init__(self, package: str, *, needed_for: str, requirement: str | None = None) -> None:
         super().__init__(
-            f"{needed_for} needs the package '{package}', which cannot be imported",
+            f"the package '{package}', needed for {needed_for}, cannot be imported",
             hint=f"run: pip install '{requirement or package}'",
         )
         self.package = package
