@@ -14,8 +14,8 @@ import click
 
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import json_option
-from edgefx.cli.packages import PackageState, module_of, satisfies, states
 from edgefx.errors import ExitCode
+from edgefx.packages import PackageState, module_of, satisfies, states
 from edgefx.results import Environment
 
 _LOW_DISK_MB = 2_000  # a run of B0 keeps about 1 GB of intermediates

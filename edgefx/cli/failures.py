@@ -103,7 +103,7 @@ def _as_edgefx_error(error: BaseException) -> EdgefxError | None:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         if package != "edgefx":
-            from edgefx.cli.packages import requirement_of
+            from edgefx.packages import requirement_of
 
             return MissingDependencyError(
                 package, needed_for="this command", requirement=requirement_of(package)

@@ -62,7 +62,7 @@ def command(app: App, as_json: bool) -> None:
 
 
 def _listing(row: TargetRow) -> TargetListing:
-    from edgefx.cli.packages import is_installed
+    from edgefx.packages import is_installed
 
     missing = tuple(package for package in row.packages if not is_installed(package))
     return TargetListing(

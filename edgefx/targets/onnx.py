@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.errors import (
     ConversionError,
-    MissingDependencyError,
     UsageError,
 )
+from edgefx.packages import require
+from edgefx.targets import TARGETS
 from edgefx.types import (
     Artifact,
     FrozenGraph,
@@ -33,19 +33,9 @@ if TYPE_CHECKING:
     import onnx
 
 
-_REQUIREMENTS = {
-    "tensorflow": "tensorflow>=2.20,<2.22",
-    "tf2onnx": "tf2onnx>=1.16.1",
-    "onnx": "onnx>=1.19",
-    "onnxruntime": "onnxruntime>=1.23",
-}
-
-
 def check() -> None:
     """Raise `MissingDependencyError` when TensorFlow, tf2onnx, onnx or ONNX Runtime is absent."""
-    for package, requirement in _REQUIREMENTS.items():
-        if find_spec(package) is None:
-            raise MissingDependencyError(package, needed_for="the onnx targets", requirement=requirement)
+    require(*TARGETS["onnx-int8"].packages, purpose="the onnx targets")
 
 
 def convert(
@@ -109,7 +99,7 @@ def describe(path: Path) -> Artifact:
     """
     from edgefx.targets import onnx_describe
 
-    _need("onnx", "reading .onnx files")
+    require("onnx", purpose="reading .onnx files")
     return onnx_describe.describe(path)
 
 
@@ -130,8 +120,7 @@ def open(  # noqa: A001 - the Target protocol's word
         ArtifactError: The file is missing, damaged, not an image classifier, or ONNX Runtime refuses it.
     """
     del precision
-    for package in ("onnx", "onnxruntime"):
-        _need(package, "running .onnx files")
+    require("onnx", "onnxruntime", purpose="running .onnx files")
     from edgefx.targets.onnx_session import OrtSession
 
     session = OrtSession(path, threads)
@@ -139,11 +128,6 @@ def open(  # noqa: A001 - the Target protocol's word
         yield session
     finally:
         session.close()
-
-
-def _need(package: str, purpose: str) -> None:
-    if find_spec(package) is None:
-        raise MissingDependencyError(package, needed_for=purpose, requirement=_REQUIREMENTS[package])
 
 
 # -------------------------------------------------------------------------------------------------- int8

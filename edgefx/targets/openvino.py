@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefx.errors import ArtifactError, ConversionError, MissingDependencyError, UsageError
+from edgefx.errors import ArtifactError, ConversionError, UsageError
+from edgefx.packages import require
 from edgefx.targets import (
+    TARGETS,
     openvino_ir,
     openvino_offline,  # noqa: F401 - before anything that imports OpenVINO
 )
@@ -38,20 +39,13 @@ if TYPE_CHECKING:
 
     from edgefx.types import Pixels, Scores
 
-_REQUIREMENTS = {
-    "tensorflow": "tensorflow>=2.20,<2.22",
-    "openvino": "openvino>=2025.3",
-    "nncf": "nncf>=2.18",
-}
 _SHARED_FLOAT = "openvino-float32.xml"
 _PRECISION_NAMES = {"f32": "float32", "f16": "float16", "i8": "int8", "u8": "int8"}
 
 
 def check() -> None:
     """Raise `MissingDependencyError` when TensorFlow, OpenVINO or NNCF is absent."""
-    for package, requirement in _REQUIREMENTS.items():
-        if find_spec(package) is None:
-            raise MissingDependencyError(package, needed_for="the openvino targets", requirement=requirement)
+    require(*TARGETS["openvino-int8"].packages, purpose="the openvino targets")
 
 
 def convert(
@@ -110,7 +104,7 @@ def describe(path: Path) -> Artifact:
     Raises:
         ArtifactError: A file of the pair is missing, damaged, or no OpenVINO IR.
     """
-    _check_runtime()
+    require("openvino", purpose="OpenVINO .xml files")
     return openvino_ir.describe(path)
 
 
@@ -129,7 +123,7 @@ def open(  # noqa: A001 - the Target protocol's word
     Raises:
         ArtifactError: A file is missing, damaged, not an image classifier, or OpenVINO refuses it.
     """
-    _check_runtime()
+    require("openvino", purpose="OpenVINO .xml files")
     yield _OpenVinoSession(path, threads, precision)
 
 
@@ -247,13 +241,6 @@ def _precision_ran(compiled: Any) -> str:
             kind = str(info["runtimePrecision"].value)
             counts[_PRECISION_NAMES.get(kind, kind)] += 1
     return "+".join(name for name, _ in counts.most_common()) or "unknown"
-
-
-def _check_runtime() -> None:
-    if find_spec("openvino") is None:
-        raise MissingDependencyError(
-            "openvino", needed_for="OpenVINO .xml files", requirement=_REQUIREMENTS["openvino"]
-        )
 
 
 # --------------------------------------------------------------------------------------------- conversion

@@ -11,7 +11,6 @@ import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,11 @@ from edgefx.errors import (
     ConversionError,
     DiskFullError,
     EdgefxError,
-    MissingDependencyError,
     OutputError,
     UsageError,
 )
+from edgefx.packages import require
+from edgefx.targets import TARGETS
 from edgefx.types import (
     Artifact,
     ArtifactFile,
@@ -42,11 +42,6 @@ if TYPE_CHECKING:
 
     from edgefx.types import Pixels, Scores
 
-_REQUIREMENTS = {
-    "tensorflow": "tensorflow>=2.20,<2.22",
-    "ai_edge_litert": "ai-edge-litert>=2.1",
-    "ai_edge_quantizer": "ai-edge-quantizer>=0.6",
-}
 _SHARED_FLOAT = "float32.tflite"
 # With a fixed batch none of these is left; NPU compilers reject them.
 _FORBIDDEN_IN_INT8 = ("SHAPE", "STRIDED_SLICE", "PACK")
@@ -54,13 +49,7 @@ _FORBIDDEN_IN_INT8 = ("SHAPE", "STRIDED_SLICE", "PACK")
 
 def check() -> None:
     """Raise `MissingDependencyError` when TensorFlow, LiteRT or ai-edge-quantizer is absent."""
-    for package in _REQUIREMENTS:
-        _need(package, "the tflite targets")
-
-
-def _need(package: str, purpose: str) -> None:
-    if find_spec(package) is None:
-        raise MissingDependencyError(package, needed_for=purpose, requirement=_REQUIREMENTS[package])
+    require(*TARGETS["tflite-int8"].packages, purpose="the tflite targets")
 
 
 def convert(
@@ -121,7 +110,7 @@ def describe(path: Path) -> Artifact:
 
     from edgefx.targets import tflite_file
 
-    _need("ai_edge_litert", "reading .tflite files")
+    require("ai_edge_litert", purpose="reading .tflite files")
     contents = tflite_file.describe(tflite_file.read(path))
     data = path.read_bytes()
     notes = (f"computes in: {contents.precision}",)
@@ -164,7 +153,7 @@ class _LiteRtSession:
     """An interpreter with its input and output tensors looked up once."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        _need("ai_edge_litert", "running .tflite files")
+        require("ai_edge_litert", purpose="running .tflite files")
         self._path = path
         self._interpreter = _interpreter(path, threads)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()

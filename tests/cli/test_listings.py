@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgefx.cli import doctor, packages, run
+from edgefx import packages
+from edgefx.cli import doctor, run
 from edgefx.cli.context import App
 from edgefx.targets import TARGETS
 from tests.cli.conftest import Edgefx

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from importlib import metadata, util
 
+from edgefx.errors import MissingDependencyError
+
 # Distribution -> import name, where they differ.
 _MODULES = {
     "pillow": "PIL",
@@ -59,6 +61,21 @@ def is_installed(module: str) -> bool:
         return util.find_spec(module) is not None
     except (ImportError, ValueError):  # a module that replaced itself in sys.modules has no spec
         return False
+
+
+def require(*modules: str, purpose: str) -> None:
+    """Make sure that packages can be imported.
+
+    Args:
+        modules: Import names.
+        purpose: What needs them, for the message ("the onnx targets").
+
+    Raises:
+        MissingDependencyError: Names the first one that is absent, and the command that installs it.
+    """
+    for module in modules:
+        if not is_installed(module):
+            raise MissingDependencyError(module, needed_for=purpose, requirement=requirement_of(module))
 
 
 def states() -> tuple[PackageState, ...]:
