@@ -20,6 +20,8 @@ from edgefx.cli.context import App
 from edgefx.cli.group import LazyGroup, global_options
 from edgefx.errors import ExitCode
 
+_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "compile": (
         "edgefx.cli.compile:command",
@@ -84,7 +86,7 @@ def run(argv: Sequence[str]) -> int:
     _plug_standard_streams()
     app = App(argv=argv)
     try:
-        with _terminated_as_interrupted():
+        with _interruptible(app):
             # Not cli.main(): it maps broken pipes and interruptions to exit code 1.
             completion = os.environ.get("_EDGEFX_COMPLETE")
             if completion:
@@ -98,24 +100,32 @@ def run(argv: Sequence[str]) -> int:
     except click.exceptions.Exit as leave:
         return failures.guard(app, app.flush) or leave.exit_code
     except BaseException as error:  # noqa: BLE001 - the outermost handler: every outcome gets its exit code
-        return failures.report(app, error)
+        return failures.report(app, KeyboardInterrupt() if app.interrupted else error)
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM (a cancelled CI job) unwind as Ctrl-C does, so that temporary files are removed."""
+def _interruptible(app: App) -> Iterator[None]:
+    """Let SIGTERM (a cancelled CI job) unwind as Ctrl-C does, and remember that either came.
+
+    Remembering matters: an interruption inside a library's callback may be swallowed there, or come out
+    as some other exception.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(_number: int, _frame: object) -> None:
+        app.interrupted = True
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    # A background job of a shell without job control ignores Ctrl-C, and shall go on doing so.
+    heeded = [number for number in _INTERRUPTIONS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _plug_standard_streams() -> None:

@@ -42,6 +42,7 @@ class App:
         self.debug = False
         self.color = "auto"
         self.log_path: Path | None = None
+        self.interrupted = False
         self.keep_log = False
         self._out: Console | None = None
         self._err: Console | None = None
@@ -123,7 +124,13 @@ class App:
         return self._progress
 
     def task(self, label: str, total: int | None = None) -> AbstractContextManager[Task]:
-        """Show `label` while the block runs; see `types.Progress`."""
+        """Show `label` while the block runs; see `types.Progress`.
+
+        Raises:
+            KeyboardInterrupt: The user interrupted earlier work, and a library swallowed it.
+        """
+        if self.interrupted:
+            raise KeyboardInterrupt
         return self.progress.task(label, total)
 
     def note(self, message: str) -> None:

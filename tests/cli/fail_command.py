@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -57,6 +58,23 @@ def _print_then_fail_gate() -> object:
     return 1
 
 
+def _interrupted_in_a_callback() -> object:
+    """As in a destructor or a native callback, where an exception is printed and forgotten."""
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    with App.of(click.get_current_context()).task("the next piece of work"):
+        raise AssertionError("work went on")
+
+
+def _interruption_disguised() -> object:
+    """As TensorFlow does when it is interrupted while it captures a function's arguments."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ValueError("Signature specifies 141 arguments, got: 140") from None
+    return None
+
+
 ENDINGS: dict[str, Callable[[], object]] = {
     "ok": lambda: None,
     "gate": lambda: 1,
@@ -78,6 +96,8 @@ ENDINGS: dict[str, Callable[[], object]] = {
     "interrupt": _raise(KeyboardInterrupt()),
     "abort": _raise(click.Abort()),
     "term": lambda: signal.raise_signal(signal.SIGTERM),
+    "swallowed": _interrupted_in_a_callback,
+    "disguised": _interruption_disguised,
     "wait": _wait,
 }
 

@@ -41,6 +41,8 @@ _ROOT = Path(__file__).parents[2]
         ("interrupt", 130, ["interrupted\n"]),
         ("abort", 130, ["interrupted\n"]),
         ("term", 130, ["interrupted\n"]),
+        ("swallowed", 130, ["interrupted\n"]),
+        ("disguised", 130, ["interrupted\n"]),
     ],
 )
 def test_every_ending_has_its_code_and_message(
