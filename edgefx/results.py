@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from edgefx.errors import ExitCode
 from edgefx.types import Artifact, DataInfo, ModelSpec, Stage
 
 
@@ -185,13 +186,13 @@ class RunReport:
     warnings: tuple[str, ...] = field(default=())
 
     @property
-    def exit_code(self) -> int:
-        """0 success, 1 a gate failed or could not be judged, 4 a target failed (see `errors.ExitCode`)."""
+    def exit_code(self) -> ExitCode:
+        """Success, a gate failed or could not be judged, or a target failed, which outranks the gates."""
         if any(result.failure for result in self.targets):
-            return 4
+            return ExitCode.STAGE_FAILED
         if any(result.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) for result in self.targets):
-            return 1
-        return 0
+            return ExitCode.GATE_FAILED
+        return ExitCode.OK
 
     def __iter__(self) -> Iterator[TargetResult]:
         """Iterate over the targets' results."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-MINUS = "-"  # ASCII: survives every terminal, log viewer and spreadsheet
-
 
 def percent(share: float | None, digits: int = 2) -> str:
     """Write a fraction as a percentage: 0.9321 -> "93.21%"."""
