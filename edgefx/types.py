@@ -42,6 +42,18 @@ class Precision(StrEnum):
     INT16X8 = "int16x8"  # INT8 weights, INT16 activations
 
 
+class Effort(StrEnum):
+    """How much work a conversion may spend on accuracy, against the runtime's own converter (EfficientNet-B0).
+
+    ``FAST`` takes about its time: ranges only. ``BALANCED`` up to 3 x: whatever measures better on calibration
+    images. ``HIGH`` up to 15 x: weights are optimized too.
+    """
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    HIGH = "high"
+
+
 class IoDtype(StrEnum):
     """Element type of the artifact's input and output tensors."""
 
@@ -303,11 +315,21 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantScheme:
-    """What is asked of a conversion."""
+    """What is asked of a conversion.
+
+    Attributes:
+        precision: The number format.
+        io_dtype: Element type of the ends.
+        seed: Of everything that is sampled.
+        effort: How much time accuracy is worth; only INT8 has a choice.
+        keep_float: Canonical layers that an INT8 conversion leaves in floating point.
+    """
 
     precision: Precision
     io_dtype: IoDtype
     seed: int = 0
+    effort: Effort = Effort.BALANCED
+    keep_float: frozenset[str] = frozenset()
 
 
 class Session(Protocol):
