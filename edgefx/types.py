@@ -43,10 +43,10 @@ class Precision(StrEnum):
 
 
 class Effort(StrEnum):
-    """How much work a conversion may spend on accuracy, against the runtime's own converter (EfficientNet-B0).
+    """How much time a conversion may spend on accuracy, as a multiple of the runtime's own converter's.
 
-    ``FAST`` takes about its time: ranges only. ``BALANCED`` up to 3 x: whatever measures better on calibration
-    images. ``HIGH`` up to 15 x: weights are optimized too.
+    ``FAST``, 1 x: ranges only. ``BALANCED``, 3 x: what measures better on the calibration images. ``HIGH``,
+    15 x: the weights are optimized too.
     """
 
     FAST = "fast"
