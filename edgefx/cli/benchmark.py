@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgefx.cli.context import App, pass_app
-from edgefx.cli.options import available_cores, existing, json_option, threads_option
+from edgefx.cli.options import available_cores, existing, json_option, rounds_option, threads_option
 from edgefx.errors import BenchmarkError, ExitCode, UsageError
 from edgefx.types import Precision
 
@@ -24,14 +24,7 @@ Examples:
 """
 )
 @click.argument("artifacts", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="Timed inferences per artifact.",
-)
+@rounds_option
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),

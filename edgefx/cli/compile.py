@@ -8,6 +8,16 @@ from typing import Any
 import click
 
 from edgefx.cli.context import App, pass_app
+from edgefx.cli.options import (
+    calib_option,
+    json_option,
+    resize_option,
+    rounds_option,
+    samples_option,
+    seed_option,
+    skip_bad_option,
+    threads_option,
+)
 
 
 @click.command(
@@ -29,18 +39,8 @@ Examples:
     metavar="NAME",
     help="What to make; repeat it, or give a comma list or a glob. See: edgefx targets.",
 )
-@click.option(
-    "--calib",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Typical images that set the INT8 ranges; labels are not needed.",
-)
-@click.option(
-    "--samples",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Calibrate on this many images.  [default: 100, or half of a small folder]",
-)
+@calib_option
+@samples_option
 @click.option(
     "--eval",
     "evaluation",
@@ -74,30 +74,15 @@ Examples:
     type=click.Choice(["uint8", "int8", "float32"]),
     help="Input and output type of INT8 artifacts.  [default: uint8 for TFLite, else float32]",
 )
-@click.option(
-    "--resize",
-    type=click.Choice(["stretch", "crop", "pad"]),
-    default="stretch",
-    show_default=True,
-    help="How an image of any shape becomes the input.",
-)
-@click.option("--skip-bad-images", is_flag=True, help="Leave corrupt images out, and say how many.")
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Runtime threads.  [default: all cores]"
-)
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="Timed inferences per artifact.",
-)
+@resize_option
+@skip_bad_option
+@threads_option
+@rounds_option
 @click.option("--max-drop", metavar="1pp", help="Gate: top-1 lost against the float Keras model.")
 @click.option("--max-p95-ms", metavar="20", help="Gate: 95th percentile of host latency, in ms.")
 @click.option("--max-size", metavar="6MB", help="Gate: size of the artifact's files.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of every sample.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
+@seed_option
+@json_option
 @pass_app
 def command(app: App, model: str, as_json: bool, **flags: Any) -> int:
     """Compile MODEL for edge runtimes, and report what it lost and how fast it runs.

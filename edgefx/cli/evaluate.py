@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from edgefx.cli.context import App, pass_app
-from edgefx.cli.options import available_cores, existing, json_option, threads_option
+from edgefx.cli.options import (
+    available_cores,
+    existing,
+    json_option,
+    resize_option,
+    seed_option,
+    skip_bad_option,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from edgefx.models.load import LoadedModel
@@ -33,16 +41,10 @@ Examples:
     "--baseline", metavar="MODEL", help="Compare image by image with this Keras model (path or zoo name)."
 )
 @click.option("--weights", metavar="imagenet|random|PATH", help="Weights of a zoo baseline.")
-@click.option(
-    "--resize",
-    type=click.Choice(["stretch", "crop", "pad"]),
-    default="stretch",
-    show_default=True,
-    help="How an image of any shape becomes the input.",
-)
+@resize_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure on N sampled images only.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of that sample.")
-@click.option("--skip-bad-images", is_flag=True, help="Leave corrupt images out, and say how many.")
+@seed_option
+@skip_bad_option
 @threads_option
 @json_option
 @pass_app

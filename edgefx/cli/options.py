@@ -8,9 +8,58 @@ from pathlib import Path
 import click
 
 from edgefx.errors import UsageError
+from edgefx.types import Effort, Resize
 
+calib_option = click.option(
+    "--calib",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Typical images that set the INT8 ranges; labels are not needed.",
+)
+samples_option = click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Calibrate on this many images.  [default: 100, or half of a small folder]",
+)
+effort_option = click.option(
+    "--effort",
+    type=click.Choice([effort.value for effort in Effort]),
+    default=Effort.BALANCED.value,
+    show_default=True,
+    help="Time spent on INT8 accuracy: at most 1, 3 or 15 times the runtime's own converter.",
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout instead of a table."
+)
+report_option = click.option(
+    "--report",
+    "report_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Also write the report to FILE, by its suffix .md, .json or .txt; may be repeated.",
+)
+resize_option = click.option(
+    "--resize",
+    type=click.Choice([resize.value for resize in Resize]),
+    default=Resize.STRETCH.value,
+    show_default=True,
+    help="How an image of any shape becomes the input.",
+)
+rounds_option = click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Timed inferences per artifact.",
+)
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of every sample."
+)
+skip_bad_option = click.option(
+    "--skip-bad-images", is_flag=True, help="Leave corrupt images out, and say how many."
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="Runtime threads.  [default: all cores]"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgefx.cli.context import App, pass_app
+from edgefx.cli.options import json_option
 
 if TYPE_CHECKING:
     from edgefx.recipe.schema import Recipe
@@ -27,7 +28,7 @@ Examples:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Instead of the recipe's folder."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
+@json_option
 @pass_app
 def command(app: App, recipe: str, targets: tuple[str, ...], output: Path | None, as_json: bool) -> int:
     """Run RECIPE: a .yaml file, or the name of a recipe that comes with edgefx."""
