@@ -11,19 +11,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx import targets
+from edgefx.candidates import Evaluation, Made, Workshop, as_edgefx_errors
 from edgefx.errors import EdgefxError, ModelError
-from edgefx.output import OutputFolder, disk_errors, is_disk_full, opened
+from edgefx.output import OutputFolder, disk_errors, opened
 from edgefx.plan import Plan
 from edgefx.results import Accuracy, Failure, Latency, RunReport, StageTiming, TargetResult
 from edgefx.targets import TargetRow
 from edgefx.types import (
-    Artifact,
     DataInfo,
     Dataset,
     FrozenGraph,
@@ -99,7 +98,7 @@ class _Run:
         self.clock = _Clock()
         self.warnings = list(plan.warnings)
         self.failures: dict[str, Failure] = {}
-        self.artifacts: dict[str, Artifact] = {}
+        self.made: dict[str, Made] = {}
         self.accuracies: dict[str, Accuracy] = {}
         self.latencies: dict[str, Latency] = {}
         self.data: list[DataInfo] = []
@@ -112,13 +111,27 @@ class _Run:
         for warning in self.warnings:
             self.progress.warn(warning)
         graph, calibration, evaluation, baseline, canonical_dp = self._prepare()
-        for row in self.plan.rows:
-            self._convert(row, graph, calibration)
-        gc.collect()
+        scored = None
         if evaluation is not None and baseline is not None:
-            for name in self.artifacts:
-                self._evaluate(name, evaluation, baseline, graph.spec)
-        if self.recipe.benchmark is not None and self.artifacts:
+            scored = Evaluation(images=evaluation, baseline=baseline)
+        workshop = Workshop(
+            graph=graph,
+            calibration=calibration,
+            evaluation=scored,
+            out=self.out,
+            threads=self.threads,
+            integer_only=self.recipe.integer_only,
+            seed=self.recipe.seed,
+            progress=self.progress,
+            stage=self.clock.stage,
+        )
+        for row in self.plan.rows:
+            self._make(row, workshop)
+        gc.collect()
+        if scored is not None:
+            for name in [name for name in self.made if name not in self.accuracies]:
+                self._evaluate(name, workshop)
+        if self.recipe.benchmark is not None and self.made:
             self._benchmark(graph)
         first = next(iter(self.accuracies.values()), None)
         report = RunReport(
@@ -135,6 +148,8 @@ class _Run:
             targets=tuple(self._result(row, graph.spec) for row in self.plan.rows),
             timings=tuple(self.clock.timings),
             warnings=tuple(self.warnings),
+            effort=self.recipe.effort,
+            integer_only=self.recipe.integer_only,
         )
         write(report, self.out.path)
         return report
@@ -242,34 +257,22 @@ class _Run:
 
     # ---------------------------------------- per target
 
-    def _convert(self, row: TargetRow, graph: FrozenGraph, calibration: ImageSet | None) -> None:
-        target = targets.load(row)
-        scheme = QuantScheme(precision=row.precision, io_dtype=self.plan.io_dtype(row), seed=self.recipe.seed)
-        with (
-            self._failing_alone(row.name, Stage.CONVERT),
-            self.clock.stage(Stage.CONVERT, row.name),
-            self.progress.task(f"convert {row.name}"),
-        ):
-            staged = self.out.staging / f"{graph.spec.name}-{row.precision}{row.suffix}"
-            images = calibration if row.needs_calibration else None
-            files = target.convert(graph, scheme, images, staged, self.progress)
-            published = self.out.publish(files)
-            self.artifacts[row.name] = replace(target.describe(published[0]), target=row.name)
-
-    def _evaluate(self, name: str, evaluation: ImageSet, baseline: Scores, spec: ModelSpec) -> None:
-        from edgefx.evaluate import accuracy
-
-        row = targets.TARGETS[name]
-        with (
-            self._failing_alone(name, Stage.EVALUATE),
-            self.clock.stage(Stage.EVALUATE, name),
-            self.progress.task(f"evaluate {name}", len(evaluation)) as task,
-            targets.load(row).open(self.artifacts[name].path, self.threads, row.precision) as session,
-        ):
-            scores, images_per_s = accuracy.run(session, evaluation.pixels, task=task)
-            self.accuracies[name] = accuracy.compare(
-                baseline, scores, evaluation.labels, output=spec.output, images_per_s=images_per_s
+    def _make(self, row: TargetRow, workshop: Workshop) -> None:
+        with self._failing_alone(row.name, Stage.CONVERT):
+            made = workshop.make(
+                row,
+                io_dtype=self.plan.io_dtype(row),
+                effort=self.recipe.effort,
+                limit=self.recipe.gates.max_drop,
             )
+            self.made[row.name] = made
+            if made.accuracy is not None:
+                self.accuracies[row.name] = made.accuracy
+
+    def _evaluate(self, name: str, workshop: Workshop) -> None:
+        with self._failing_alone(name, Stage.EVALUATE):
+            path = self.made[name].artifact.path
+            self.accuracies[name] = workshop.measure(targets.TARGETS[name], path, name)
 
     def _benchmark(self, graph: FrozenGraph) -> None:
         from edgefx.benchmark.latency import Subject, measure
@@ -278,17 +281,17 @@ class _Run:
         assert settings is not None
         subjects: list[Subject] = []
         with self.clock.stage(Stage.BENCHMARK):
-            for name, artifact in self.artifacts.items():
+            for name, made in self.made.items():
                 if name in self.failures:
                     continue
                 row = targets.TARGETS[name]
                 float_name = f"{row.runtime}-{Precision.FLOAT32}"
-                if float_name not in self.artifacts and float_name not in {s.key for s in subjects}:
+                if float_name not in self.made and float_name not in {s.key for s in subjects}:
                     path = self._float_reference(float_name, graph)
                     if path is not None:
                         subjects.append(Subject(key=float_name, path=path, precision=Precision.FLOAT32))
                 subjects.append(
-                    Subject(key=name, path=artifact.path, precision=row.precision, float_key=float_name)
+                    Subject(key=name, path=made.artifact.path, precision=row.precision, float_key=float_name)
                 )
             measured = measure(
                 subjects,
@@ -299,7 +302,7 @@ class _Run:
                 progress=self.progress,
                 on_failure=lambda subject, error: self._fail(subject.key, Stage.BENCHMARK, error),
             )
-        self.latencies = {name: measured[name] for name in self.artifacts if name in measured}
+        self.latencies = {name: measured[name] for name in self.made if name in measured}
 
     def _float_reference(self, name: str, graph: FrozenGraph) -> Path | None:
         """Make the float32 artifact that latency is compared with; it is not an output of the run."""
@@ -318,19 +321,10 @@ class _Run:
     def _failing_alone(self, name: str, stage: Stage) -> Iterator[None]:
         """Let a target fail without taking the others down; the reason goes into the report."""
         try:
-            yield
+            with as_edgefx_errors(f"{name} in stage {stage}"):
+                yield
         except EdgefxError as error:
             self._fail(name, stage, error)
-        except MemoryError:
-            self._fail(name, stage, EdgefxError("out of memory", hint="compile fewer targets in one run"))
-        except Exception as error:
-            if is_disk_full(error):
-                raise  # the other targets share the disk
-            import logging
-
-            logging.getLogger("edgefx").exception("%s failed in stage %s", name, stage)
-            summary = f"{type(error).__name__}: {error}"
-            self._fail(name, stage, EdgefxError(summary, hint="the log has the traceback"))
 
     def _fail(self, name: str, stage: Stage, error: EdgefxError) -> None:
         """Record that `name` failed; a float reference that is no output of the run is only warned of."""
@@ -345,11 +339,8 @@ class _Run:
         from edgefx.evaluate.gates import judge
 
         name = row.name
-        artifact, accuracy, latency = (
-            self.artifacts.get(name),
-            self.accuracies.get(name),
-            self.latencies.get(name),
-        )
+        made, accuracy, latency = self.made.get(name), self.accuracies.get(name), self.latencies.get(name)
+        artifact = made.artifact if made else None
         gates = judge(
             self.recipe.gates.gates(), target=name, artifact=artifact, accuracy=accuracy, latency=latency
         )
@@ -361,6 +352,9 @@ class _Run:
             size_ratio_to_float=artifact.size_bytes / (4 * spec.parameters) if artifact else None,
             gates=gates,
             failure=self.failures.get(name),
+            effort=made.effort if made else None,
+            convert_s=made.convert_s if made else None,
+            search=made.search if made else None,
         )
 
     # ---------------------------------------- small help

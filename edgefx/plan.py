@@ -12,6 +12,8 @@ from edgefx.targets import TargetRow
 from edgefx.types import Dataset, IoDtype
 
 DEFAULT_SAMPLES = 100
+# ONNX and OpenVINO keep the image's conversion and the scores in float, whatever the layers in between.
+_INTEGER_ONLY = ("tflite-int8", "tflite-int16x8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,8 @@ def plan(recipe: Recipe) -> Plan:
     """Resolve targets and data, and check what can be checked without loading the model.
 
     Raises:
-        UsageError: Unknown target, an I/O type a target cannot have, INT8 without calibration images.
+        UsageError: Unknown target, an I/O type a target cannot have, a target that cannot be integer-only,
+            INT8 without calibration images.
         MissingDependencyError: A package that a target needs is absent.
         DataError: A folder is missing, empty or wrongly labelled.
     """
@@ -53,6 +56,8 @@ def plan(recipe: Recipe) -> Plan:
     if not rows:
         raise UsageError("no target given", hint="name one with --target, e.g. --target tflite-int8")
     _check_io_dtype(rows, recipe.io_dtype)
+    if recipe.integer_only:
+        _check_integer_only(rows)
     for row in rows:
         targets.load(row).check()
     return _with_data(Plan(recipe=recipe, rows=rows, calibration=None, evaluation=None))
@@ -64,6 +69,15 @@ def _check_io_dtype(rows: tuple[TargetRow, ...], io_dtype: IoDtype | None) -> No
         raise UsageError(
             f"--io-dtype {io_dtype} is not possible for {', '.join(refusing)}",
             hint="integer input and output exist for the int8 targets; compile the others in a run apart",
+        )
+
+
+def _check_integer_only(rows: tuple[TargetRow, ...]) -> None:
+    refusing = [row.name for row in rows if row.name not in _INTEGER_ONLY]
+    if refusing:
+        raise UsageError(
+            f"--integer-only is not possible for {', '.join(refusing)}: they always hold float operations",
+            hint=f"fully integer artifacts: {', '.join(_INTEGER_ONLY)}",
         )
 
 

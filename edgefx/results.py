@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from edgefx.errors import ExitCode
-from edgefx.types import Artifact, DataInfo, ModelSpec, Stage
+from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,21 @@ class Latency:
     ratio_to_float: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class LayerSensitivity:
+    """What quantizing one layer alone, all others in float, does to the scores.
+
+    Attributes:
+        layer: The canonical layer.
+        mean_kl: Mean KL(float || quantized) in nats over the images.
+        top1_changed: Fraction of the images whose best class changed.
+    """
+
+    layer: str
+    mean_kl: float
+    top1_changed: float
+
+
 class Verdict(StrEnum):
     """A gate's result. INCONCLUSIVE means that the metric could not be measured; it does not pass."""
 
@@ -85,6 +100,7 @@ class Metric(StrEnum):
     """What a gate may limit."""
 
     DROP_PP = "drop_pp"
+    DROP_PERCENT = "drop_percent"  # of the baseline's top-1
     P95_MS = "p95_ms"
     SIZE_BYTES = "size_bytes"
 
@@ -98,6 +114,37 @@ class Gate:
     targets: tuple[str, ...] = ("*",)
 
 
+class DropUnit(StrEnum):
+    """What a drop of top-1 is counted in."""
+
+    PP = "pp"  # percentage points: 93 % to 92 % is 1 pp
+    PERCENT = "%"  # percent of the baseline's top-1: 93 % to 92 % is 1.08 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxDrop:
+    """The most top-1 that an artifact may lose: a gate for all targets, and a budget for the INT8 ones."""
+
+    value: float
+    unit: DropUnit
+
+    def __str__(self) -> str:
+        """As a user writes it: ``0.5pp`` or ``0.5%``."""
+        return f"{self.value:.15g}{self.unit}"
+
+    @property
+    def metric(self) -> Metric:
+        """What the limit is a limit of."""
+        return Metric.DROP_PP if self.unit is DropUnit.PP else Metric.DROP_PERCENT
+
+    def measured(self, accuracy: Accuracy) -> float | None:
+        """The drop in the limit's unit; None without labels, or where the baseline is never right."""
+        if accuracy.drop_pp is None or self.unit is DropUnit.PP:
+            return accuracy.drop_pp
+        # Rounded to what counts: a drop of exactly the limit must not miss it by the error of a division.
+        return round(accuracy.drop_pp / accuracy.baseline_top1, 9) if accuracy.baseline_top1 else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
     """One gate judged on one target."""
@@ -106,6 +153,70 @@ class GateResult:
     measured: float | None
     verdict: Verdict
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One candidate of a search: converted for real, and measured on the evaluation images.
+
+    Attributes:
+        effort: Of the conversion.
+        keep_float: Canonical layers left in float, the most sensitive first.
+        accuracy: None when the conversion failed.
+        integer_share: Share of the multiply-accumulates that run in INT8, else of the operations.
+        size_bytes: Of the artifact; 0 when the conversion failed.
+        convert_s: Wall time of the conversion.
+        meets: Whether the drop is within the limit.
+        error: Why there is no artifact.
+    """
+
+    effort: Effort
+    keep_float: tuple[str, ...] = ()
+    accuracy: Accuracy | None = None
+    integer_share: float = 0.0
+    size_bytes: int = 0
+    convert_s: float = 0.0
+    meets: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What was tried to keep an INT8 artifact within the accuracy budget.
+
+    Attributes:
+        limit: The budget.
+        trials: In the order tried.
+        chosen: Index of the trial that became the artifact.
+        gap: How far the artifact is over the limit, in the limit's unit; 0 when it meets it.
+        chosen_on_evaluation: Whether more than one candidate was looked at on the evaluation images, which
+            makes the chosen one's drop a little too good.
+        ended: Why no more was tried.
+    """
+
+    limit: MaxDrop
+    trials: tuple[Trial, ...]
+    chosen: int
+    gap: float
+    chosen_on_evaluation: bool
+    ended: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One check of the calibration images; what fails outright is an error instead.
+
+    Attributes:
+        name: What was looked at.
+        passed: Whether nothing is wrong.
+        measured: What was seen.
+        advice: Why it matters and what to do; empty when passed.
+    """
+
+    name: str
+    passed: bool
+    measured: str
+    advice: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +239,11 @@ class StageTiming:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetResult:
-    """Everything known of one target after a run."""
+    """Everything known of one target after a run.
+
+    `convert_s` is the wall time of the artifact's own conversion, without the candidates that a search threw
+    away; `effort` and `search` belong to INT8 targets.
+    """
 
     target: str
     artifact: Artifact | None
@@ -138,6 +253,9 @@ class TargetResult:
     gates: tuple[GateResult, ...] = ()
     failure: Failure | None = None
     warnings: tuple[str, ...] = ()
+    effort: Effort | None = None
+    convert_s: float | None = None
+    search: SearchResult | None = None
 
     @property
     def verdict(self) -> Verdict | None:
@@ -184,6 +302,9 @@ class RunReport:
     targets: tuple[TargetResult, ...]
     timings: tuple[StageTiming, ...]
     warnings: tuple[str, ...] = field(default=())
+    effort: Effort = Effort.BALANCED  # asked for; a search may have gone further
+    integer_only: bool = False
+    checks: tuple[Check, ...] = ()  # of the calibration images
 
     @property
     def exit_code(self) -> ExitCode:

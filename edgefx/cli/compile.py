@@ -10,7 +10,9 @@ import click
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
     calib_option,
+    effort_option,
     json_option,
+    report_option,
     resize_option,
     rounds_option,
     samples_option,
@@ -24,7 +26,8 @@ from edgefx.cli.options import (
     epilog="""\b
 Examples:
   edgefx compile digits --target tflite-int8
-  edgefx compile model.keras --target tflite-int8 --calib photos/ --max-drop 1pp
+  edgefx compile model.keras --target tflite-int8 --calib photos/ --max-drop 0.5pp --report report.md
+  edgefx compile model.keras --target tflite-int8 --calib photos/ --effort high --integer-only
   edgefx compile model.keras --target 'openvino-*,onnx-int8' --calib photos/ --eval test/ -o build/
   edgefx compile b0 --weights imagenet --target tflite-float16 --no-benchmark
 """
@@ -74,17 +77,27 @@ Examples:
     type=click.Choice(["uint8", "int8", "float32"]),
     help="Input and output type of INT8 artifacts.  [default: uint8 for TFLite, else float32]",
 )
+@effort_option
+@click.option(
+    "--integer-only", is_flag=True, help="No float operation in the artifact (NPU, MCU): TFLite INT8 only."
+)
 @resize_option
 @skip_bad_option
 @threads_option
 @rounds_option
-@click.option("--max-drop", metavar="1pp", help="Gate: top-1 lost against the float Keras model.")
+@click.option(
+    "--max-drop",
+    metavar="1pp|1%",
+    help="Gate on the top-1 lost against the float Keras model, in percentage points or in percent of the "
+    "model's top-1. INT8 targets are searched for it: more effort, then sensitive layers in float.",
+)
 @click.option("--max-p95-ms", metavar="20", help="Gate: 95th percentile of host latency, in ms.")
 @click.option("--max-size", metavar="6MB", help="Gate: size of the artifact's files.")
 @seed_option
+@report_option
 @json_option
 @pass_app
-def command(app: App, model: str, as_json: bool, **flags: Any) -> int:
+def command(app: App, model: str, as_json: bool, report_files: tuple[Path, ...], **flags: Any) -> int:
     """Compile MODEL for edge runtimes, and report what it lost and how fast it runs.
 
     MODEL is a zoo name (see: edgefx models) or the path of a .keras file, an .h5 file or a SavedModel
@@ -93,7 +106,12 @@ def command(app: App, model: str, as_json: bool, **flags: Any) -> int:
     from edgefx.cli.run import execute
     from edgefx.recipe.load import parse
 
-    return execute(app, parse(_document(model, **flags), where="command line"), as_json=as_json)
+    return execute(
+        app,
+        parse(_document(model, **flags), where="command line"),
+        as_json=as_json,
+        report_files=report_files,
+    )
 
 
 def _document(

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgefx.cli.context import App, pass_app
-from edgefx.cli.options import json_option
+from edgefx.cli.options import json_option, report_option
+from edgefx.types import Effort
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgefx.recipe.schema import Recipe
 
 
@@ -28,9 +31,24 @@ Examples:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Instead of the recipe's folder."
 )
+@click.option(
+    "--effort",
+    type=click.Choice([effort.value for effort in Effort]),
+    help="Instead of the recipe's effort for INT8 accuracy.",
+)
+@report_option
 @json_option
 @pass_app
-def command(app: App, recipe: str, targets: tuple[str, ...], output: Path | None, as_json: bool) -> int:
+def command(
+    app: App,
+    *,
+    recipe: str,
+    targets: tuple[str, ...],
+    output: Path | None,
+    effort: str | None,
+    report_files: tuple[Path, ...],
+    as_json: bool,
+) -> int:
     """Run RECIPE: a .yaml file, or the name of a recipe that comes with edgefx."""
     from edgefx.recipe.load import find, load
 
@@ -39,22 +57,35 @@ def command(app: App, recipe: str, targets: tuple[str, ...], output: Path | None
         overrides["targets"] = targets
     if output:
         overrides["output"] = output
-    return execute(app, load(find(recipe), overrides), as_json=as_json)
+    if effort:
+        overrides["effort"] = effort
+    return execute(app, load(find(recipe), overrides), as_json=as_json, report_files=report_files)
 
 
-def execute(app: App, recipe: Recipe, *, as_json: bool) -> int:
-    """Plan and run `recipe`, print its report, and return the exit code."""
-    from edgefx import pipeline
+def execute(app: App, recipe: Recipe, *, as_json: bool, report_files: Sequence[Path] = ()) -> int:
+    """Plan and run `recipe`, print its report, and return the exit code.
+
+    Args:
+        app: Where results and progress go.
+        recipe: What to do.
+        as_json: Print JSON instead of tables.
+        report_files: Further files for the report, each in the format of its suffix.
+    """
+    from edgefx import pipeline, report
     from edgefx.plan import plan
     from edgefx.report import json, terminal
 
+    for path in report_files:
+        report.check(path)
     planned = plan(recipe)
     with app.native_log(keep_as=recipe.output / "edgefx.log"):
-        report = pipeline.run(planned, app, command=app.command_line)
+        result = pipeline.run(planned, app, command=app.command_line)
+    for path in report_files:
+        report.write(result, path)
     if as_json:
-        app.write(json.dumps(report))
+        app.write(json.dumps(result))
     else:
-        terminal.render(report, app.stdout)
-    if any(result.failure for result in report) and app.log_path:
+        terminal.render(result, app.stdout)
+    if any(target.failure for target in result) and app.log_path:
         app.note(f"log: {app.log_path}")
-    return report.exit_code
+    return result.exit_code

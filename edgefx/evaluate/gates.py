@@ -5,8 +5,15 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable
 
-from edgefx.results import Accuracy, Gate, GateResult, Latency, Metric, Verdict
+from edgefx.results import Accuracy, DropUnit, Gate, GateResult, Latency, MaxDrop, Metric, Verdict
 from edgefx.types import Artifact
+
+_NAMES = {
+    Metric.DROP_PP: "top-1 drop",
+    Metric.DROP_PERCENT: "top-1 drop relative to the baseline",
+    Metric.P95_MS: "p95 latency",
+    Metric.SIZE_BYTES: "size",
+}
 
 
 def judge(
@@ -39,6 +46,8 @@ def describe(metric: Metric, value: float) -> str:
     """Write a metric's value with its unit, precise enough to tell it from a limit it just missed."""
     if metric is Metric.DROP_PP:
         return f"{value:.4g} pp"
+    if metric is Metric.DROP_PERCENT:
+        return f"{value:.4g} %"
     if metric is Metric.P95_MS:
         return f"{value:.4g} ms"
     return f"{value / 1e6:.6g} MB"
@@ -47,13 +56,11 @@ def describe(metric: Metric, value: float) -> str:
 def _judge_one(
     gate: Gate, artifact: Artifact | None, accuracy: Accuracy | None, latency: Latency | None
 ) -> GateResult:
-    measured, why_not = _measure(gate.metric, artifact, accuracy, latency)
+    measured, why_not = _measure(gate, artifact, accuracy, latency)
     if measured is None:
         return GateResult(gate=gate, measured=None, verdict=Verdict.INCONCLUSIVE, reason=why_not)
     passed = measured <= gate.limit
-    name = {Metric.DROP_PP: "top-1 drop", Metric.P95_MS: "p95 latency", Metric.SIZE_BYTES: "size"}[
-        gate.metric
-    ]
+    name = _NAMES[gate.metric]
     is_at, at_most = describe(gate.metric, measured), describe(gate.metric, gate.limit)
     if not passed and is_at == at_most:  # rounding must not make a failure look like a pass
         is_at, at_most = f"{measured!r}", f"{gate.limit!r}"
@@ -65,17 +72,19 @@ def _judge_one(
 
 
 def _measure(
-    metric: Metric, artifact: Artifact | None, accuracy: Accuracy | None, latency: Latency | None
+    gate: Gate, artifact: Artifact | None, accuracy: Accuracy | None, latency: Latency | None
 ) -> tuple[float | None, str]:
     """Return the metric's value, or None and the reason why there is none."""
     if artifact is None:
         return None, "there is no artifact"
-    if metric is Metric.SIZE_BYTES:
+    if gate.metric is Metric.SIZE_BYTES:
         return float(artifact.size_bytes), ""
-    if metric is Metric.P95_MS:
+    if gate.metric is Metric.P95_MS:
         return (latency.p95_ms, "") if latency else (None, "latency was not measured")
     if accuracy is None:
         return None, "accuracy was not measured: no evaluation images"
     if accuracy.drop_pp is None:
         return None, "the evaluation images have no labels, so there is no top-1"
-    return accuracy.drop_pp, ""
+    unit = DropUnit.PP if gate.metric is Metric.DROP_PP else DropUnit.PERCENT
+    measured = MaxDrop(value=gate.limit, unit=unit).measured(accuracy)
+    return measured, "" if measured is not None else "the baseline is never right: nothing is relative to it"

@@ -1,10 +1,11 @@
-"""Parse limits that carry a unit: ``1pp``, ``6MB``, ``20ms``. Standard library only."""
+"""Parse limits that carry a unit: ``1pp``, ``0.5%``, ``6MB``, ``20ms``. Standard library only."""
 
 from __future__ import annotations
 
 import re
 
 from edgefx.errors import UsageError
+from edgefx.results import DropUnit, MaxDrop
 
 _QUANTITY = re.compile(r"\s*(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[A-Za-z%]*)\s*", re.ASCII)
 _BYTES = {
@@ -18,24 +19,23 @@ _BYTES = {
 }
 
 
-def parse_drop(text: str, *, option: str = "--max-drop") -> float:
-    """Parse an accuracy drop in percentage points, such as "1pp" or "0.5 pp".
+def parse_drop(text: str, *, option: str = "--max-drop") -> MaxDrop:
+    """Parse an accuracy drop: "1pp", "0.5 pp" (percentage points) or "0.5%" (of the baseline's top-1).
 
-    The unit is required because "1" could as well mean 1 %, of the baseline or of the images.
+    The unit is required because "1" could mean either.
 
     Raises:
         UsageError: No number, or another unit.
     """
     number, unit = _quantity(text, option=option, example="1pp")
-    if unit == "pp":
-        return number
-    if unit == "%":
-        raise UsageError(
-            f"{option} {text}: a relative drop is not supported",
-            hint=f"give percentage points of top-1: {option} {_plain(number)}pp",
-        )
+    if unit in set(DropUnit):
+        return MaxDrop(value=number, unit=DropUnit(unit))
+    plain = _plain(number)
     raise _unit_error(
-        text, unit, option=option, hint=f"write {option} {_plain(number)}pp (percentage points)"
+        text,
+        unit,
+        option=option,
+        hint=f"write {option} {plain}pp (percentage points) or {plain}% (of the baseline's top-1)",
     )
 
 

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
 from edgefx.evaluate.units import parse_drop, parse_ms, parse_size
-from edgefx.results import Gate, Metric
-from edgefx.types import IoDtype, Resize
+from edgefx.results import Gate, MaxDrop, Metric
+from edgefx.types import Effort, IoDtype, Resize
 
 
 class _Section(BaseModel):
@@ -66,8 +66,8 @@ class BenchmarkSection(_Section):
 class GatesSection(_Section):
     """Limits that make the run fail with exit code 1; units are required where they change the meaning."""
 
-    max_drop: Annotated[float, BeforeValidator(lambda text: parse_drop(str(text)))] | None = Field(
-        None, description="top-1 lost against the float Keras baseline, e.g. 1pp"
+    max_drop: Annotated[MaxDrop, BeforeValidator(lambda text: parse_drop(str(text)))] | None = Field(
+        None, description="top-1 lost against the float Keras baseline, e.g. 1pp or 0.5%; INT8 works for it"
     )
     max_p95_ms: Annotated[float, BeforeValidator(lambda text: parse_ms(str(text)))] | None = Field(
         None, description="95th percentile of host latency, milliseconds"
@@ -78,8 +78,9 @@ class GatesSection(_Section):
 
     def gates(self) -> tuple[Gate, ...]:
         """Return the limits that are set."""
+        drop = self.max_drop
         limits = (
-            (Metric.DROP_PP, self.max_drop),
+            (drop.metric if drop else Metric.DROP_PP, drop.value if drop else None),
             (Metric.P95_MS, self.max_p95_ms),
             (Metric.SIZE_BYTES, self.max_size),
         )
@@ -93,6 +94,8 @@ class Recipe(_Section):
     model: ModelSection
     targets: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
     io_dtype: IoDtype | None = Field(None, description="default: uint8 for INT8 TFLite, else float32")
+    effort: Effort = Field(Effort.BALANCED, description="time that INT8 accuracy is worth")
+    integer_only: bool = Field(default=False, description="no float operation at all, for NPUs and MCUs")
     calibration: CalibrationSection | None = None
     evaluate: EvaluateSection | None = EvaluateSection(images=None, limit=None)
     data: DataSection = DataSection()

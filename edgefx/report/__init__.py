@@ -1,11 +1,21 @@
 """One typed result, many renderers.
 
-To add a format: one row here and one module with `dumps(report, ...) -> str`. Listing imports nothing.
+To add a format: one row here and one module with `dumps(report) -> str`. Listing imports nothing.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefx.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from edgefx.results import RunReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +40,58 @@ FORMATS: dict[str, FormatRow] = {
         module="edgefx.report.markdown", suffix=".md", summary="the table, for CI summaries and pull requests"
     ),
 }
+
+
+def check(path: Path) -> FormatRow:
+    """Return the format that a report file's suffix asks for, before any work is done for it.
+
+    Raises:
+        UsageError: No format has this suffix.
+    """
+    row = next((row for row in FORMATS.values() if row.suffix == path.suffix.lower()), None)
+    if row is None:
+        known = ", ".join(row.suffix for row in FORMATS.values())
+        raise UsageError(
+            f"--report {path}: the suffix must name a format: {known}", hint="for example --report report.md"
+        )
+    return row
+
+
+def write(report: RunReport, path: Path) -> None:
+    """Write `report` as `path`, in the format of its suffix; missing folders are made.
+
+    Raises:
+        UsageError: As `check` says.
+        OutputError: The file cannot be written.
+    """
+    text = str(import_module(check(path).module).dumps(report))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    except OSError as error:
+        raise OutputError(
+            f"--report {path}: cannot be written: {error.strerror}", hint="choose another file"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file completely or not at all.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=".edgefx-", suffix=path.suffix, dir=path.parent)
+    try:
+        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:  # noqa: PTH123 - a descriptor
+            stream.write(text)
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgefx.report.text import percent, ratio
-from edgefx.results import RunReport, TargetResult
+from edgefx.report.text import percent, ratio, seconds
+from edgefx.results import RunReport, SearchResult, TargetResult
 from edgefx.types import DataInfo, Precision
 
 # Below this, a difference between two interleaved medians on one machine is noise.
 _SLOWER_FROM = 1.02
+_LAYERS_SHOWN = 6
 _QUANTIZED = (Precision.DYNAMIC, Precision.INT8, Precision.INT16X8)
 
 
@@ -45,6 +46,41 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
         yield "latency", f"{where}; {how}; x float: p50 / float32 of the same runtime"
 
 
+def conversions(report: RunReport) -> Iterator[tuple[str, str]]:
+    """Say how long each conversion took, with which effort, and what a search for the budget came to."""
+    parts = []
+    for result in report:
+        if result.convert_s is not None:
+            effort = f" (effort {result.effort})" if result.effort else ""
+            parts.append(f"{result.target} in {seconds(result.convert_s)}{effort}")
+    if parts:
+        yield "converted", ", ".join(parts)
+    for result in report:
+        if result.search is not None:
+            yield "budget", f"{result.target}: {search_line(result.search)}"
+
+
+def search_line(search: SearchResult) -> str:
+    """Say which candidate of a search was chosen, how, and what is missing to the limit."""
+    chosen = search.trials[search.chosen]
+    if search.gap > 0:
+        text = f"--max-drop {search.limit} missed by {search.gap:.3g} {search.limit.unit}"
+        text += f" ({search.ended}); kept the best candidate, effort {chosen.effort}"
+    else:
+        text = f"--max-drop {search.limit} met with effort {chosen.effort}"
+    if chosen.keep_float:
+        shown = ", ".join(chosen.keep_float[:_LAYERS_SHOWN])
+        more = len(chosen.keep_float) - _LAYERS_SHOWN
+        text += f" and {len(chosen.keep_float)} layer{'s' if len(chosen.keep_float) != 1 else ''} in float"
+        text += f" ({shown}{f', + {more} more' if more > 0 else ''})"
+    if search.chosen_on_evaluation:
+        text += (
+            f"; chosen of {len(search.trials)} candidates by the evaluation images, which flatters its drop:"
+            " confirm it on others"
+        )
+    return text
+
+
 def data_line(data: DataInfo) -> str:
     """Say which images, and how they became the model's size."""
     text = f"{data.note or f'{data.images} images of {data.root}'}; resize {data.resize}"
@@ -64,6 +100,12 @@ def precision_notes(report: RunReport) -> Iterator[str]:
                 parts.append(note)
         if parts:
             yield f"{result.target}: {'; '.join(parts)}"
+
+
+def checks_line(report: RunReport) -> str:
+    """Say which checks of the calibration images found nothing; the others are warnings."""
+    passed = [f"{check.name} ({check.measured})" for check in report.checks if check.passed]
+    return f"{len(passed)} of {len(report.checks)} passed: {', '.join(passed)}" if report.checks else ""
 
 
 def warnings(report: RunReport) -> Iterator[str]:

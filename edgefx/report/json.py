@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
 
+from edgefx.report import write_text
 from edgefx.results import RunReport
 
 REPORT_NAME = "report.json"
@@ -38,15 +37,7 @@ def write(report: RunReport, out: Path) -> Path:
         OSError: The folder cannot be written.
     """
     path = out / REPORT_NAME
-    descriptor, name = tempfile.mkstemp(prefix=".edgefx-", suffix=".json", dir=out)
-    try:
-        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:  # noqa: PTH123 - a descriptor
-            stream.write(dumps(report, root=out))
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_text(path, dumps(report, root=out))
     return path
 
 
@@ -87,9 +78,3 @@ def _path(path: Path, root: Path | None) -> str:
     if root is not None and path.resolve().is_relative_to(root):
         return path.resolve().relative_to(root).as_posix()
     return str(path)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgefx.report import findings
-from edgefx.report.terminal import result_tables
+from edgefx.report.terminal import result_tables, trial_rows
 from edgefx.report.text import count
 from edgefx.results import RunReport, Verdict
 
@@ -21,7 +21,16 @@ def dumps(report: RunReport) -> str:
             *_table([column.title for column in columns], [column.left for column in columns], rows),
             "",
         ]
+    for result in report:
+        if result.search is not None and len(result.search.trials) > 1:
+            titles, trials = trial_rows(result.search)
+            cells = [[_escape(cell) for cell in row] for row in trials]
+            left = [number in (0, len(titles) - 1) for number in range(len(titles))]
+            lines += [f"Candidates for {result.target}:", "", *_table(titles, left, cells), ""]
     lines += [f"- **{label}**: {_escape(text)}" for label, text in findings.measured_on(report)]
+    if report.checks:
+        lines.append(f"- **checks**: {_escape(findings.checks_line(report))}")
+    lines += [f"- **{label}**: {_escape(text)}" for label, text in findings.conversions(report)]
     lines += [f"- **note**: {_escape(text)}" for text in findings.precision_notes(report)]
     for result in report:
         lines += [

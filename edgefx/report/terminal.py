@@ -5,6 +5,7 @@ Readable at 80 columns (the table is divided), without colours, and through a pi
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from rich.text import Text
 
 from edgefx.report import findings
 from edgefx.report.text import count, interval, ms, percent, ratio, seconds, signed, size
-from edgefx.results import RunReport, TargetResult, Verdict
+from edgefx.results import RunReport, SearchResult, TargetResult, Verdict
 from edgefx.types import Stage
 
+_TEXT_COLUMNS = 160  # of a report in a file
 _UNLIMITED = 10_000  # columns; wider than any table
 VERDICT_STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
 
@@ -40,6 +42,13 @@ def render(report: RunReport, console: Console) -> None:
     """Print `report` on `console`."""
     for part in _parts(report, console):
         console.print(part, highlight=False)
+
+
+def dumps(report: RunReport) -> str:
+    """Return `report` as text without colours, wide enough for one table."""
+    stream = io.StringIO()
+    render(report, Console(file=stream, width=_TEXT_COLUMNS, color_system=None))
+    return stream.getvalue()
 
 
 def table(*titles: str, left: Sequence[str] = (), gap: int = 2) -> Table:
@@ -193,6 +202,10 @@ def _parts(report: RunReport, console: Console) -> Iterator[Table | Text | Facts
     for result in _tables(report, console):
         yield result
         yield Text()
+    for row in report:
+        if row.search is not None and len(row.search.trials) > 1:
+            yield _trials(row.target, row.search)
+            yield Text()
     yield Facts(_facts(report))
     problems = [*_gate_lines(report), *_failure_lines(report), *_warning_lines(report)]
     if problems:
@@ -211,6 +224,9 @@ def _title(report: RunReport) -> Text:
 
 def _facts(report: RunReport) -> list[tuple[str, Cell]]:
     rows: list[tuple[str, Cell]] = [(label, text) for label, text in findings.measured_on(report)]
+    if report.checks:
+        rows.append(("checks", findings.checks_line(report)))
+    rows += findings.conversions(report)
     rows += [("note", line) for line in findings.precision_notes(report)]
     folder = output_folder(report)
     if folder is not None:
@@ -222,6 +238,37 @@ def _facts(report: RunReport) -> list[tuple[str, Cell]]:
         )
     rows.append(("time", _timing_line(report)))
     return rows
+
+
+def trial_rows(search: SearchResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the headings and the rows of the table of candidates; the last cell says what became of each."""
+    titles = ("effort", "in float", f"drop {search.limit.unit}", "agree", "int8", "size", "convert s", "")
+    rows: list[tuple[str, ...]] = []
+    for number, trial in enumerate(search.trials):
+        verdict = "within" if trial.meets else "over"
+        verdict += ", chosen" if number == search.chosen else ""
+        drop = search.limit.measured(trial.accuracy) if trial.accuracy else None
+        rows.append(
+            (
+                trial.effort.value,
+                str(len(trial.keep_float)),
+                signed(drop) or "-",
+                percent(trial.accuracy.agreement, 1) if trial.accuracy else "-",
+                percent(trial.integer_share, 1) if trial.accuracy else "-",
+                size(trial.size_bytes) if trial.accuracy else "-",
+                f"{trial.convert_s:.1f}" if trial.accuracy else "-",
+                f"failed: {trial.error}" if trial.error else verdict,
+            )
+        )
+    return titles, rows
+
+
+def _trials(target: str, search: SearchResult) -> Table:
+    titles, rows = trial_rows(search)
+    result = table(f"candidates for {target}", *titles[1:], left=("",))
+    for row in rows:
+        result.add_row(*(Text(cell) for cell in row))
+    return result
 
 
 def output_folder(report: RunReport) -> Path | None:

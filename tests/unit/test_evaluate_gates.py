@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from edgefx.errors import UsageError
 from edgefx.evaluate.gates import judge
 from edgefx.evaluate.units import parse_drop, parse_ms, parse_size
-from edgefx.results import Accuracy, Gate, GateResult, Latency, Metric, Verdict
+from edgefx.results import Accuracy, DropUnit, Gate, GateResult, Latency, Metric, Verdict
 from edgefx.types import Artifact, ArtifactFile
 
 
@@ -111,9 +112,33 @@ def test_only_matching_targets_are_judged() -> None:
         assert len(results) == count
 
 
-@pytest.mark.parametrize(("text", "pp"), [("1pp", 1.0), (" 0.5 PP ", 0.5), (".25pp", 0.25), ("0pp", 0.0)])
-def test_parse_drop(text: str, pp: float) -> None:
-    assert parse_drop(text) == pp
+@pytest.mark.parametrize(
+    ("text", "value", "unit", "written"),
+    [
+        ("1pp", 1.0, DropUnit.PP, "1pp"),
+        (" 0.5 PP ", 0.5, DropUnit.PP, "0.5pp"),
+        (".25pp", 0.25, DropUnit.PP, "0.25pp"),
+        ("0pp", 0.0, DropUnit.PP, "0pp"),
+        ("0.5%", 0.5, DropUnit.PERCENT, "0.5%"),
+        ("1 %", 1.0, DropUnit.PERCENT, "1%"),
+    ],
+)
+def test_parse_drop(text: str, value: float, unit: DropUnit, written: str) -> None:
+    limit = parse_drop(text)
+    assert (limit.value, limit.unit, str(limit)) == (value, unit, written)
+
+
+def test_a_relative_drop_is_a_share_of_the_baseline() -> None:
+    gate = Gate(metric=Metric.DROP_PERCENT, limit=1.0)
+    result = judged(gate, drop=1.0)  # 0.9 to 0.89
+    assert result.verdict is Verdict.FAIL
+    assert result.measured == pytest.approx(100 / 90)
+    assert result.reason == "top-1 drop relative to the baseline 1.111 %, limit 1 %: 0.1111 % over"
+    assert judged(gate, drop=0.9).verdict is Verdict.PASS  # exactly the limit
+    never_right = replace(accuracy(0.0), baseline_top1=0.0, top1=0.0)
+    (undefined,) = judge([gate], target="x", artifact=artifact(1), accuracy=never_right, latency=None)
+    assert undefined.verdict is Verdict.INCONCLUSIVE
+    assert "never right" in undefined.reason
 
 
 @pytest.mark.parametrize(
@@ -133,7 +158,8 @@ def test_parse_ms(text: str, ms: float) -> None:
     ("text", "message", "hint"),
     [
         ("1", "the unit is missing", "--max-drop 1pp"),
-        ("0.5%", "a relative drop is not supported", "--max-drop 0.5pp"),
+        ("1", "the unit is missing", "1% (of the baseline's top-1)"),
+        ("0.5%%", "unknown unit '%%'", "0.5pp"),
         ("2 points", "unknown unit 'points'", "--max-drop 2pp"),
         ("-1pp", "not a number with a unit", "--max-drop 1pp"),
         ("", "not a number with a unit", "--max-drop 1pp"),

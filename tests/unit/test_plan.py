@@ -113,6 +113,13 @@ def test_integer_io_is_refused_where_impossible() -> None:
         planned(targets=["tflite-int8", "tflite-float32"], io_dtype="uint8")
 
 
+def test_integer_only_is_refused_where_float_remains() -> None:
+    assert planned(targets=["tflite-int8", "tflite-int16x8"], integer_only=True).recipe.integer_only
+    with pytest.raises(UsageError, match="not possible for tflite-dynamic, onnx-int8") as caught:
+        planned(targets=["tflite-int8", "onnx-int8", "tflite-dynamic"], integer_only=True)
+    assert "tflite-int8" in caught.value.hint
+
+
 def test_unknown_target_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError) as caught:
         planned(targets=["tflite-int9"])

@@ -9,7 +9,7 @@ import pytest
 from edgefx.errors import UnknownNameError, UsageError
 from edgefx.recipe.load import find, load, parse, shipped
 from edgefx.results import Metric
-from edgefx.types import IoDtype, Resize
+from edgefx.types import Effort, IoDtype, Resize
 
 MINIMAL = {"model": {"source": "digits"}, "targets": ["tflite-int8"]}
 
@@ -34,6 +34,20 @@ def test_gates_carry_their_units() -> None:
     )
     limits = {gate.metric: gate.limit for gate in recipe.gates.gates()}
     assert limits == {Metric.DROP_PP: 1.5, Metric.P95_MS: 20.0, Metric.SIZE_BYTES: 6_000_000}
+
+
+def test_a_relative_drop() -> None:
+    recipe = parse({**MINIMAL, "gates": {"max_drop": "0.5%"}}, where="here")
+    assert [(gate.metric, gate.limit) for gate in recipe.gates.gates()] == [(Metric.DROP_PERCENT, 0.5)]
+
+
+def test_effort_and_integer_only() -> None:
+    assert parse(MINIMAL, where="here").effort is Effort.BALANCED
+    recipe = parse({**MINIMAL, "effort": "high", "integer_only": True}, where="here")
+    assert (recipe.effort, recipe.integer_only) == (Effort.HIGH, True)
+    with pytest.raises(UsageError) as caught:
+        parse({**MINIMAL, "effort": "extreme"}, where="here")
+    assert "'fast', 'balanced' or 'high'" in caught.value.details[0]
 
 
 def test_every_wrong_key_is_named_at_once() -> None:

@@ -1,0 +1,299 @@
+"""From a target to its artifact: one conversion or, for INT8 with an accuracy budget, the best of several.
+
+Candidates are converted in folders of their own inside the output's staging folder; only the chosen one is
+published. A search that ends early, by an error or by Ctrl-C, publishes the best candidate so far.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefx import budget, targets
+from edgefx.errors import ConversionError, EdgefxError
+from edgefx.output import OutputFolder, is_disk_full
+from edgefx.results import Accuracy, MaxDrop, SearchResult, Trial
+from edgefx.targets import TargetRow
+from edgefx.types import (
+    Artifact,
+    Effort,
+    FrozenGraph,
+    ImageSet,
+    IoDtype,
+    Precision,
+    Progress,
+    QuantScheme,
+    Stage,
+)
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from edgefx.types import Scores
+
+_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")  # of types: no computation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What artifacts are measured on: the images, and the float model's scores for them."""
+
+    images: ImageSet
+    baseline: Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A published artifact.
+
+    Attributes:
+        artifact: Described, with its final paths.
+        convert_s: Wall time of its conversion.
+        effort: Of an INT8 artifact.
+        accuracy: Where it was measured already, to choose it.
+        search: What was tried, where there was a budget.
+    """
+
+    artifact: Artifact
+    convert_s: float
+    effort: Effort | None = None
+    accuracy: Accuracy | None = None
+    search: SearchResult | None = None
+
+
+class Workshop:
+    """Makes artifacts of one graph and measures them.
+
+    Args:
+        graph: The canonical graph.
+        calibration: Images for the ranges, where a target needs them.
+        evaluation: What accuracy is measured on, if it is.
+        out: Where artifacts are published.
+        threads: Intra-op threads for evaluation.
+        integer_only: Refuse artifacts that compute in float.
+        seed: Of all that is sampled.
+        progress: Told of long work.
+        stage: Times a stage of a target.
+    """
+
+    def __init__(
+        self,
+        *,
+        graph: FrozenGraph,
+        calibration: ImageSet | None,
+        evaluation: Evaluation | None,
+        out: OutputFolder,
+        threads: int,
+        integer_only: bool,
+        seed: int,
+        progress: Progress,
+        stage: Callable[[Stage, str], AbstractContextManager[None]],
+    ) -> None:
+        self._graph = graph
+        self._calibration = calibration
+        self._evaluation = evaluation
+        self._out = out
+        self._threads = threads
+        self._integer_only = integer_only
+        self._seed = seed
+        self._progress = progress
+        self._stage = stage
+
+    def make(
+        self, row: TargetRow, *, io_dtype: IoDtype, effort: Effort, limit: MaxDrop | None = None
+    ) -> Made:
+        """Make and publish the artifact of a target.
+
+        Args:
+            row: The target.
+            io_dtype: Element type of its ends.
+            effort: How much time its accuracy is worth.
+            limit: The accuracy budget; INT8 artifacts are searched for one that meets it.
+
+        Raises:
+            EdgefxError: There is no artifact. Other exceptions leave the best candidate published.
+        """
+        scheme = QuantScheme(precision=row.precision, io_dtype=io_dtype, seed=self._seed, effort=effort)
+        has_choice = row.precision is Precision.INT8
+        if has_choice and limit is not None and self._evaluation is not None:
+            return self._search(row, scheme, limit)
+        begun = time.perf_counter()
+        files, artifact = self._convert(row, scheme, f"convert {row.name}", self._folder(row, 0))
+        seconds = time.perf_counter() - begun
+        return Made(
+            artifact=self._publish(files, artifact), convert_s=seconds, effort=effort if has_choice else None
+        )
+
+    def measure(self, row: TargetRow, path: Path, label: str) -> Accuracy:
+        """Measure an artifact on the evaluation images."""
+        from edgefx.evaluate import accuracy
+
+        assert self._evaluation is not None
+        images, baseline = self._evaluation.images, self._evaluation.baseline
+        with (
+            self._stage(Stage.EVALUATE, row.name),
+            self._progress.task(f"evaluate {label}", len(images)) as task,
+            targets.load(row).open(path, self._threads, row.precision) as session,
+        ):
+            scores, images_per_s = accuracy.run(session, images.pixels, task=task)
+            return accuracy.compare(
+                baseline,
+                scores,
+                images.labels,
+                output=self._graph.spec.output,
+                images_per_s=images_per_s,
+            )
+
+    # ---------------------------------------- the search
+
+    def _search(self, row: TargetRow, scheme: QuantScheme, limit: MaxDrop) -> Made:
+        made: dict[int, tuple[tuple[Path, ...], Artifact]] = {}
+
+        def attempt(number: int, effort: Effort, layers: tuple[str, ...]) -> Trial:
+            for other in [other for other in made if other != search.best]:  # only the best is of use
+                del made[other]
+                shutil.rmtree(self._folder(row, other), ignore_errors=True)
+            what = _described(effort, len(layers))
+            wanted = replace(scheme, effort=effort, keep_float=frozenset(layers))
+            with as_edgefx_errors(f"{row.name}, {what}"):
+                begun = time.perf_counter()
+                files, artifact = self._convert(
+                    row, wanted, f"convert {row.name}, {what}", self._folder(row, number)
+                )
+                seconds = time.perf_counter() - begun
+                accuracy = self.measure(row, files[0], f"{row.name}, {what}")
+            made[number] = files, artifact
+            trial = Trial(
+                effort=effort,
+                keep_float=layers,
+                accuracy=accuracy,
+                integer_share=budget.integer_share(artifact),
+                size_bytes=artifact.size_bytes,
+                convert_s=seconds,
+                meets=budget.meets(limit, accuracy),
+            )
+            verdict = "within" if trial.meets else "over"
+            self._progress.note(
+                f"{row.name}, {what}: drop {_drop(limit, accuracy)},"
+                f" agreement {accuracy.agreement:.1%}: {verdict} --max-drop {limit}"
+            )
+            return trial
+
+        def rank(number: int) -> tuple[str, ...]:
+            with as_edgefx_errors(f"{row.name}: sensitivity of the layers"):
+                return self._ranked(row, made[number][0][0])
+
+        search = budget.Search(
+            limit=limit, effort=scheme.effort, attempt=attempt, rank=None if self._integer_only else rank
+        )
+        try:
+            search.run()
+        except BaseException:
+            if search.best is not None:
+                path = self._publish(*made[search.best]).path
+                self._progress.warn(f"{row.name}: the search was cut short; {path} is the best so far")
+            raise
+        result = search.result
+        trial = result.trials[result.chosen]
+        return Made(
+            artifact=self._publish(*made[result.chosen]),
+            convert_s=trial.convert_s,
+            effort=trial.effort,
+            accuracy=trial.accuracy,
+            search=result,
+        )
+
+    def _ranked(self, row: TargetRow, path: Path) -> tuple[str, ...]:
+        """The layers whose quantization changes the scores, worst first; measured on calibration images."""
+        from edgefx.quantize.sensitivity import rank
+
+        assert self._calibration is not None, "an INT8 artifact has been made"
+        with self._stage(Stage.QUANTIZE, row.name):
+            ranked = rank(self._graph, row, path, self._calibration, self._progress)
+        return tuple(item.layer for item in ranked if item.mean_kl > 0)
+
+    # ---------------------------------------- one artifact
+
+    def _convert(
+        self, row: TargetRow, scheme: QuantScheme, label: str, folder: Path
+    ) -> tuple[tuple[Path, ...], Artifact]:
+        """Convert into `folder`; return the files, the main one first, and their description."""
+        folder.mkdir(parents=True)
+        target = targets.load(row)
+        with self._stage(Stage.CONVERT, row.name), self._progress.task(label):
+            files = target.convert(
+                self._graph,
+                scheme,
+                self._calibration if row.needs_calibration else None,
+                folder / f"{self._graph.spec.name}-{row.precision}{row.suffix}",
+                self._progress,
+            )
+            artifact = replace(target.describe(files[0]), target=row.name)
+        if self._integer_only:
+            _require_integer(artifact)
+        return files, artifact
+
+    def _publish(self, files: tuple[Path, ...], artifact: Artifact) -> Artifact:
+        published = self._out.publish(files)
+        at = {path.name: path for path in published}
+        return replace(
+            artifact, files=tuple(replace(file, path=at[file.path.name]) for file in artifact.files)
+        )
+
+    def _folder(self, row: TargetRow, number: int) -> Path:
+        return self._out.staging / f"{row.name}-{number}"
+
+
+@contextmanager
+def as_edgefx_errors(what: str) -> Iterator[None]:
+    """Turn what one target or candidate dies of into an `EdgefxError`, so that the others live.
+
+    A full disk is not turned: everything shares it.
+    """
+    try:
+        yield
+    except EdgefxError:
+        raise
+    except MemoryError as error:
+        raise EdgefxError("out of memory", hint="compile fewer targets in one run") from error
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        logging.getLogger("edgefx").exception("%s failed", what)
+        raise EdgefxError(f"{type(error).__name__}: {error}", hint="the log has the traceback") from error
+
+
+def _described(effort: Effort, layers: int) -> str:
+    kept = f", {layers} layer{'s' if layers != 1 else ''} in float" if layers else ""
+    return f"effort {effort}{kept}"
+
+
+def _drop(limit: MaxDrop, accuracy: Accuracy) -> str:
+    drop = limit.measured(accuracy)
+    return "unknown" if drop is None else f"{drop:.4g} {limit.unit}"
+
+
+def _require_integer(artifact: Artifact) -> None:
+    """Refuse an artifact that computes in float.
+
+    Raises:
+        ConversionError: Names the operations.
+    """
+    if not artifact.compute_float:
+        return
+    names = [
+        f"{entry.op} x {entry.count}"
+        for entry in artifact.ops
+        if entry.dtype.startswith(("float", "bfloat")) and entry.op.upper() not in _CONVERSIONS
+    ]
+    raise ConversionError(
+        f"--integer-only, but {artifact.compute_float} operations of the artifact compute in float:"
+        f" {', '.join(names)}",
+        hint="leave --integer-only out, or change these layers of the model",
+    )
