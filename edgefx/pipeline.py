@@ -20,7 +20,7 @@ from edgefx.candidates import Evaluation, Made, Workshop, as_edgefx_errors
 from edgefx.errors import EdgefxError, ModelError
 from edgefx.output import OutputFolder, disk_errors, opened
 from edgefx.plan import Plan
-from edgefx.results import Accuracy, Failure, Latency, RunReport, StageTiming, TargetResult
+from edgefx.results import Accuracy, Check, Failure, Latency, RunReport, StageTiming, TargetResult
 from edgefx.targets import TargetRow
 from edgefx.types import (
     DataInfo,
@@ -96,7 +96,8 @@ class _Run:
         self.out = out
         self.workdir = workdir
         self.clock = _Clock()
-        self.warnings = list(plan.warnings)
+        self.warnings: list[str] = []
+        self.checks: list[Check] = []
         self.failures: dict[str, Failure] = {}
         self.made: dict[str, Made] = {}
         self.accuracies: dict[str, Accuracy] = {}
@@ -108,8 +109,7 @@ class _Run:
         from edgefx.benchmark.devices.host import environment
         from edgefx.report.json import write
 
-        for warning in self.warnings:
-            self.progress.warn(warning)
+        self._check(*self.plan.checks)
         graph, calibration, evaluation, baseline, canonical_dp = self._prepare()
         scored = None
         if evaluation is not None and baseline is not None:
@@ -150,6 +150,7 @@ class _Run:
             warnings=tuple(self.warnings),
             effort=self.recipe.effort,
             integer_only=self.recipe.integer_only,
+            checks=tuple(self.checks),
         )
         write(report, self.out.path)
         return report
@@ -182,6 +183,8 @@ class _Run:
                 f" max |Δp| = {difference:.2g}, allowed is {CANONICAL_TOLERANCE:g}",
                 hint="this model uses a construct that edgefx does not preserve; please report it",
             )
+        if calibration is not None:
+            self._check_calibration(graph, calibration, evaluation)
         return graph, calibration, evaluation, baseline, difference
 
     def _load(self) -> LoadedModel:
@@ -254,6 +257,27 @@ class _Run:
             )
         )
         return images
+
+    def _check_calibration(
+        self, graph: FrozenGraph, calibration: ImageSet, evaluation: ImageSet | None
+    ) -> None:
+        """Say what is poor about the calibration images."""
+        from edgefx.data import checks, stability
+
+        low, high = graph.spec.pixel_range
+        seen = (
+            f"{calibration.pixels.min()} to {calibration.pixels.max()}, the model takes {low:g} to {high:g}"
+        )
+        self._check(Check(name="pixel range", passed=True, measured=seen))  # else `check_range` had refused
+        self._check(*checks.pixel_checks(calibration, evaluation))
+        if evaluation is not None:  # else the plan had refused, or left the copies out
+            self._check(Check(name="overlap with the evaluation images", passed=True, measured="none"))
+        sample = checks.spread(calibration.pixels)
+        with (
+            self.clock.stage(Stage.QUANTIZE),
+            self.progress.task("check the calibration images", len(sample)) as task,
+        ):
+            self._check(checks.stability_check(stability.extremes(graph, sample, task=task)))
 
     # ---------------------------------------- per target
 
@@ -368,6 +392,12 @@ class _Run:
         return asked or len(
             os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         )
+
+    def _check(self, *checks: Check) -> None:
+        self.checks += checks
+        for check in checks:
+            if not check.passed:
+                self._warn(f"calibration images, {check.name}: {check.measured}; {check.advice}")
 
     def _warn(self, message: str) -> None:
         self.warnings.append(message)

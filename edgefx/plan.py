@@ -8,6 +8,7 @@ from pathlib import Path
 from edgefx import targets
 from edgefx.errors import UsageError
 from edgefx.recipe.schema import Recipe
+from edgefx.results import Check
 from edgefx.targets import TargetRow
 from edgefx.types import Dataset, IoDtype
 
@@ -27,7 +28,7 @@ class Plan:
         evaluation: Images that accuracy is measured on; None when accuracy is not measured.
         calibration_note: How the calibration images were chosen.
         evaluation_note: How the evaluation images were chosen.
-        warnings: What the user should know before the work starts.
+        checks: Of the calibration images, as far as their listing tells.
     """
 
     recipe: Recipe
@@ -36,7 +37,7 @@ class Plan:
     evaluation: Dataset | None
     calibration_note: str = ""
     evaluation_note: str = ""
-    warnings: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
 
     def io_dtype(self, row: TargetRow) -> IoDtype:
         """The element type of a target's input and output."""
@@ -110,7 +111,7 @@ def _with_data(plan: Plan) -> Plan:
                 calibration=chosen,
                 calibration_note=f"{count} of {len(listed.items)} images of {_shown(source)}, "
                 f"seed {recipe.seed}",
-                warnings=calibration.warnings(chosen),
+                checks=calibration.listing_checks(chosen),
             )
     if held_out is not None:
         listed = folders.scan(held_out)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgefx.data.folders import digest, first_names
 from edgefx.errors import DataError, UsageError
+from edgefx.results import Check
 from edgefx.types import Dataset, ImageItem
 
 FEW = 32  # below this, ranges move by several percent between samples
@@ -99,37 +100,55 @@ def require_disjoint(calibration: Dataset, evaluation: Dataset) -> None:
         )
 
 
-def warnings(calibration: Dataset, *, classes: int | None = None) -> tuple[str, ...]:
-    """Say what is poor about a calibration set: too few images, or classes that are badly represented.
+def listing_checks(calibration: Dataset, *, classes: int | None = None) -> tuple[Check, ...]:
+    """Check what can be seen without decoding: how many images there are, and of which classes.
 
     Args:
         calibration: What `split` drew, or a whole folder.
         classes: The model's number of classes, if known; then missing classes are counted too.
     """
     count = len(calibration.items)
-    messages = []
-    if count < FEW:
-        messages.append(
-            f"only {count} calibration image{'s' if count != 1 else ''}: "
-            f"fewer than {FEW} give unsteady INT8 ranges"
+    plural = "s" if count != 1 else ""
+    checks = [
+        verdict(
+            "size",
+            f"{count} image{plural}",
+            f"fewer than {FEW} give unsteady INT8 ranges: add typical images (100 or more is usual)"
+            if count < FEW
+            else "",
         )
+    ]
     if not calibration.labelled:
-        return tuple(messages)
+        return tuple(checks)
     members = Counter(item.label for item in calibration.items)
     most, least = max(members.values()), min(members.values())
-    if most >= _IMBALANCE * least and most > 1 and count >= _IMBALANCE * len(members):
-        messages.append(
-            f"unbalanced calibration classes: {least} to {most} images a class "
-            f"(fewest: {_name(calibration, min(members, key=lambda label: (members[label], label or 0)))})"
+    fewest = _name(calibration, min(members, key=lambda label: (members[label], label or 0)))
+    unbalanced = most >= _IMBALANCE * least and most > 1 and count >= _IMBALANCE * len(members)
+    checks.append(
+        verdict(
+            "class balance",
+            f"{least} to {most} images a class" + (f" (fewest: {fewest})" if unbalanced else ""),
+            "the ranges follow the frequent classes: add images of the others" if unbalanced else "",
         )
-    missing = (classes or len(calibration.class_names)) - len(members)
+    )
+    known = classes or len(calibration.class_names) or len(members)
+    missing = max(0, known - len(members))
     # With fewer images than classes (100 images for ImageNet) absent classes are the normal case.
-    if missing > 0 and count >= 2 * (missing + len(members)):
-        messages.append(
-            f"{missing} of {missing + len(members)} classes have no calibration image: "
-            "their activations may be clipped"
+    checks.append(
+        verdict(
+            "classes present",
+            f"{len(members)} of {known}",
+            "the activations of the others may be clipped: add images of every class"
+            if missing and count >= 2 * known
+            else "",
         )
-    return tuple(messages)
+    )
+    return tuple(checks)
+
+
+def verdict(name: str, measured: str, advice: str) -> Check:
+    """Return a check, which passes when there is no advice to give."""
+    return Check(name=name, passed=not advice, measured=measured, advice=advice)
 
 
 def _name(dataset: Dataset, label: int | None) -> str:

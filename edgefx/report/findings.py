@@ -104,8 +104,8 @@ def precision_notes(report: RunReport) -> Iterator[str]:
 
 def checks_line(report: RunReport) -> str:
     """Say which checks of the calibration images found nothing; the others are warnings."""
-    passed = [f"{check.name} ({check.measured})" for check in report.checks if check.passed]
-    return f"{len(passed)} of {len(report.checks)} passed: {', '.join(passed)}" if report.checks else ""
+    passed = [check.name for check in report.checks if check.passed]
+    return f"calibration images passed {len(passed)} of {len(report.checks)}: {', '.join(passed)}"
 
 
 def warnings(report: RunReport) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgefx.data.calibration import content_overlap, require_disjoint, split, warnings, without
+from edgefx.data.calibration import content_overlap, listing_checks, require_disjoint, split, without
 from edgefx.data.digits import calibration_folder, evaluation_folder
 from edgefx.data.folders import scan
 from edgefx.errors import DataError, UsageError
@@ -100,20 +100,28 @@ def test_the_embedded_folders_are_disjoint() -> None:
     require_disjoint(scan(calibration_folder()), scan(evaluation_folder()))
 
 
-def test_no_warning_for_a_good_set() -> None:
-    assert warnings(dataset(20, 20, 20, 18), classes=4) == ()
-    assert warnings(dataset(100, labelled=False)) == ()
-    assert warnings(dataset(*[1] * 100), classes=1000) == ()
+def poor(data: Dataset, *, classes: int | None = None) -> list[tuple[str, str]]:
+    return [
+        (check.name, check.measured) for check in listing_checks(data, classes=classes) if not check.passed
+    ]
 
 
-def test_warnings_say_what_is_poor() -> None:
-    assert warnings(dataset(8, labelled=False)) == (
-        "only 8 calibration images: fewer than 32 give unsteady INT8 ranges",
-    )
-    (message,) = warnings(dataset(60, 3, 30))
-    assert message == "unbalanced calibration classes: 3 to 60 images a class (fewest: 1)"
-    (message,) = warnings(dataset(40, 0, 40))
-    assert message.startswith("1 of 3 classes have no calibration image")
+def test_a_good_set_passes() -> None:
+    assert poor(dataset(20, 20, 20, 18), classes=4) == []
+    assert poor(dataset(100, labelled=False)) == []
+    assert poor(dataset(*[1] * 100), classes=1000) == []
+    assert [check.name for check in listing_checks(dataset(20, 20))] == [
+        "size",
+        "class balance",
+        "classes present",
+    ]
+
+
+def test_checks_say_what_is_poor_and_what_to_do() -> None:
+    assert poor(dataset(8, labelled=False)) == [("size", "8 images")]
+    assert poor(dataset(60, 3, 30)) == [("class balance", "3 to 60 images a class (fewest: 1)")]
+    assert poor(dataset(40, 0, 40)) == [("classes present", "2 of 3")]
     bare = dataclasses.replace(dataset(20, 20), class_names=())
-    (message,) = warnings(bare, classes=5)
-    assert message.startswith("3 of 5 classes")
+    assert poor(bare, classes=5) == [("classes present", "2 of 5")]
+    for check in (*listing_checks(dataset(8, labelled=False)), *listing_checks(dataset(60, 3, 30))):
+        assert check.passed or "add" in check.advice
