@@ -14,13 +14,13 @@ import math
 from collections.abc import Callable, Sequence
 
 from edgefx.errors import EdgefxError
-from edgefx.results import Accuracy, MaxDrop, SearchResult, Trial
+from edgefx.results import Accuracy, LayerSensitivity, MaxDrop, SearchResult, Trial
 from edgefx.types import Artifact, Effort
 
 # Converts and evaluates candidate number n with an effort and some layers in float. Raises `EdgefxError`.
 Attempt = Callable[[int, Effort, tuple[str, ...]], Trial]
-# The layers to leave in float, the most sensitive first, measured on trial number n.
-Rank = Callable[[int], Sequence[str]]
+# What quantizing each layer alone does, the worst first, measured on the artifact of trial number n.
+Rank = Callable[[int], Sequence[LayerSensitivity]]
 
 
 class Search:
@@ -42,6 +42,7 @@ class Search:
         self._effort = effort
         self._attempt = attempt
         self._rank = rank
+        self._ranked: tuple[LayerSensitivity, ...] = ()
         self._ended = "interrupted"
 
     def run(self) -> None:
@@ -64,10 +65,11 @@ class Search:
         best = self.best
         assert best is not None, "the first trial raised otherwise"
         try:
-            layers = tuple(self._rank(best))
+            self._ranked = tuple(self._rank(best))
         except EdgefxError as error:
             self._ended = f"the layers could not be ranked by sensitivity: {error.message}"
             return
+        layers = tuple(layer.layer for layer in self._ranked if layer.mean_kl > 0)
         if layers:
             self._keep_float(self.trials[best].effort, layers)
         else:
@@ -97,6 +99,7 @@ class Search:
             gap=max(0.0, drop - self._limit.value),
             chosen_on_evaluation=measured > 1,
             ended=self._ended,
+            ranked=self._ranked,
         )
 
     def _keep_float(self, effort: Effort, layers: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from edgefx import budget, targets
 from edgefx.errors import ConversionError, EdgefxError
 from edgefx.output import OutputFolder, is_disk_full
-from edgefx.results import Accuracy, MaxDrop, SearchResult, Trial
+from edgefx.results import Accuracy, LayerSensitivity, MaxDrop, SearchResult, Trial
 from edgefx.targets import TargetRow
 from edgefx.types import (
     Artifact,
@@ -185,9 +185,9 @@ class Workshop:
             )
             return trial
 
-        def rank(number: int) -> tuple[str, ...]:
+        def rank(number: int) -> tuple[LayerSensitivity, ...]:
             with as_edgefx_errors(f"{row.name}: sensitivity of the layers"):
-                return self._ranked(row, made[number][0][0])
+                return self._rank(row, made[number][0][0])
 
         search = budget.Search(
             limit=limit, effort=scheme.effort, attempt=attempt, rank=None if self._integer_only else rank
@@ -209,14 +209,13 @@ class Workshop:
             search=result,
         )
 
-    def _ranked(self, row: TargetRow, path: Path) -> tuple[str, ...]:
-        """The layers whose quantization changes the scores, worst first; measured on calibration images."""
+    def _rank(self, row: TargetRow, path: Path) -> tuple[LayerSensitivity, ...]:
+        """Measure each layer on the calibration images; the evaluation images have a say in enough already."""
         from edgefx.quantize.sensitivity import rank
 
         assert self._calibration is not None, "an INT8 artifact has been made"
         with self._stage(Stage.QUANTIZE, row.name):
-            ranked = rank(self._graph, row, path, self._calibration, self._progress)
-        return tuple(item.layer for item in ranked if item.mean_kl > 0)
+            return rank(self._graph, row, path, self._calibration, self._progress)
 
     # ---------------------------------------- one artifact
 

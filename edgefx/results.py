@@ -192,6 +192,7 @@ class SearchResult:
         chosen_on_evaluation: Whether more than one candidate was looked at on the evaluation images, which
             makes the chosen one's drop a little too good.
         ended: Why no more was tried.
+        ranked: What each layer's quantization alone does, the worst first; empty where that was not needed.
     """
 
     limit: MaxDrop
@@ -200,6 +201,7 @@ class SearchResult:
     gap: float
     chosen_on_evaluation: bool
     ended: str
+    ranked: tuple[LayerSensitivity, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

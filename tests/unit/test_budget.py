@@ -9,7 +9,7 @@ import pytest
 from edgefx.budget import Search, integer_share, meets
 from edgefx.errors import ConversionError
 from edgefx.evaluate.units import parse_drop
-from edgefx.results import Accuracy, Trial
+from edgefx.results import Accuracy, LayerSensitivity, Trial
 from edgefx.types import Effort
 from tests.unit.report_samples import artifact
 
@@ -31,6 +31,13 @@ def accuracy(drop: float | None, *, agreement: float = 0.98, kl: float = 0.01) -
         mean_kl=kl,
         max_abs_dp=0.0,
         images_per_s=1.0,
+    )
+
+
+def sensitivities(layers: Sequence[str]) -> tuple[LayerSensitivity, ...]:
+    return tuple(
+        LayerSensitivity(layer=layer, mean_kl=1 / (place + 1), top1_changed=0.0)
+        for place, layer in enumerate(layers)
     )
 
 
@@ -62,9 +69,10 @@ class Bench:
                 meets=meets(budget, measured),
             )
 
-        def rank(number: int) -> tuple[str, ...]:
+        def rank(number: int) -> tuple[LayerSensitivity, ...]:
             self.ranked.append(number)
-            return layers or ()
+            harmless = LayerSensitivity(layer="harmless", mean_kl=0.0, top1_changed=0.0)
+            return *sensitivities(layers or ()), harmless
 
         return Search(limit=budget, effort=effort, attempt=attempt, rank=rank if layers is not None else None)
 
@@ -116,6 +124,7 @@ def test_layers_are_ranked_on_the_best_candidate_and_kept_at_its_effort() -> Non
     search.run()
     assert bench.ranked == [1]
     assert bench.asked[3:] == [(Effort.BALANCED, 1)]
+    assert [layer.layer for layer in search.result.ranked] == [*LAYERS, "harmless"]
 
 
 def test_without_float_layers_the_smallest_drop_is_kept_and_the_gap_stated() -> None:
@@ -196,7 +205,7 @@ def test_layers_that_cannot_be_ranked_do_not_lose_the_artifact() -> None:
     def attempt(_number: int, effort: Effort, kept: tuple[str, ...]) -> Trial:
         return Trial(effort=effort, keep_float=kept, accuracy=accuracy(EFFORTS[effort]))
 
-    def rank(_number: int) -> tuple[str, ...]:
+    def rank(_number: int) -> tuple[LayerSensitivity, ...]:
         raise ConversionError("no such layer")
 
     search = Search(limit=parse_drop("1pp"), effort=Effort.FAST, attempt=attempt, rank=rank)
