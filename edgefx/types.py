@@ -332,6 +332,56 @@ class QuantScheme:
     keep_float: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ActivationGrid:
+    """The grid that an artifact rounds an activation to.
+
+    Attributes:
+        tensor: The operation of the canonical graph whose output is rounded, e.g. ``stem_conv/BiasAdd``.
+        low: Real value of the lowest level: float32 [1], or [channels] with a grid per channel.
+        high: Real value of the highest level, likewise.
+        levels: Number of evenly spaced levels, 256 for 8 bits.
+        readers: The canonical layers that read the rounded values; None when all do.
+    """
+
+    tensor: str
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    levels: int
+    readers: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredWeights:
+    """What an artifact stores of a layer's weights, dequantized, in the canonical graph's layout.
+
+    Attributes:
+        layer: The canonical layer.
+        kernel: float32: [height, width, in / groups, out], depthwise [height, width, in, multiplier], dense
+            [in, out].
+        bias: float32 [out], or None where the artifact has none.
+    """
+
+    layer: str
+    kernel: NDArray[np.float32]
+    bias: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Quantization:
+    """What an artifact quantizes, in terms of the canonical graph.
+
+    Attributes:
+        grids: The activations that are rounded.
+        weights: The layers whose weights are stored in fewer bits.
+        unmatched: Quantized tensors of the artifact that have no counterpart in the canonical graph.
+    """
+
+    grids: tuple[ActivationGrid, ...]
+    weights: tuple[StoredWeights, ...]
+    unmatched: tuple[str, ...] = ()
+
+
 class Session(Protocol):
     """An artifact opened in its runtime. Nothing runtime-specific leaks past it."""
 

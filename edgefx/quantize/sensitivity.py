@@ -1,0 +1,71 @@
+"""Which layers quantization hurts most: each is quantized alone, all others stay in float."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefx.evaluate.accuracy import compare
+from edgefx.quantize.simulate import Simulation
+from edgefx.results import LayerSensitivity
+from edgefx.types import FrozenGraph, ImageSet, Progress
+
+if TYPE_CHECKING:
+    from edgefx.targets import TargetRow
+
+
+def rank(
+    graph: FrozenGraph, row: TargetRow, artifact_path: Path, images: ImageSet, progress: Progress
+) -> tuple[LayerSensitivity, ...]:
+    """Rank the layers that an artifact stores in INT8, and that could be kept in float, the worst first.
+
+    An activation (swish) that reads such a layer and nothing else counts as part of it: its grids are there
+    because the layer is quantized. The softmax at the end does not: it is the output's own grid.
+
+    Args:
+        graph: The canonical graph.
+        row: The target that the artifact was made for.
+        artifact_path: Its main file; its grids and weights are read back from it.
+        images: Images to measure on, as for calibration; labels are not used.
+        progress: Counts images, once per layer.
+
+    Raises:
+        UsageError: The model has no layers that edgefx can follow.
+        ArtifactError: The file cannot be read.
+    """
+    from edgefx.targets.grids import load
+
+    simulation = Simulation(graph, load(row).quantization(artifact_path, graph))
+    groups = {layer: _with_activation(simulation, layer) for layer in simulation.weighted_layers}
+    return measure(simulation, groups, images, progress)
+
+
+def measure(
+    simulation: Simulation, groups: Mapping[str, Collection[str]], images: ImageSet, progress: Progress
+) -> tuple[LayerSensitivity, ...]:
+    """Measure what quantizing each group of layers alone does to the scores, the worst first.
+
+    Args:
+        simulation: Of an artifact.
+        groups: The layers to quantize together, by the name to report.
+        images: Images to measure on.
+        progress: Counts images, once per group.
+    """
+    with progress.task("quantizing each layer alone", len(groups) * len(images)) as task:
+        base, alone = simulation.alone(images.pixels, groups, advance=task.advance)
+    output = simulation.graph.spec.output
+    found = []
+    for layer, scores in alone.items():
+        compared = compare(base, scores, None, output=output, images_per_s=0.0)
+        found.append(
+            LayerSensitivity(layer=layer, mean_kl=compared.mean_kl, top1_changed=1 - compared.agreement)
+        )
+    return tuple(sorted(found, key=lambda one: (-one.mean_kl, -one.top1_changed)))
+
+
+def _with_activation(simulation: Simulation, layer: str) -> tuple[str, ...]:
+    follower = simulation.activation_of(layer)
+    if follower is None or follower == simulation.output_layer:
+        return (layer,)
+    return (layer, follower)

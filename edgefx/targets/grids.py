@@ -1,0 +1,141 @@
+"""What an artifact quantizes, in terms of the canonical graph; each runtime has a module that reads it back.
+
+To add a runtime: a module ``edgefx.targets.<runtime>_grids`` with the functions of `Grids`. All of them find
+a tensor's counterpart by its name: every runtime keeps ``<layer>/<operation>`` in some form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from edgefx.types import FrozenGraph, Quantization
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgefx.targets import TargetRow
+    from edgefx.types import Pixels, Scores
+
+
+class Tapped(Protocol):
+    """An artifact opened so that it also delivers what its layers put out."""
+
+    def infer(self, image: Pixels) -> tuple[Scores, Mapping[str, NDArray[np.float32]]]:
+        """Run one image, uint8 [1, H, W, 3].
+
+        Returns:
+            The scores, float32 [1, classes], and outputs by canonical layer, dequantized, [H, W, C] or [C].
+        """
+
+
+class Grids(Protocol):
+    """The functions of a runtime's ``_grids`` module."""
+
+    def quantization(self, path: Path, graph: FrozenGraph) -> Quantization:
+        """Read back what the artifact quantizes.
+
+        Raises:
+            ArtifactError: The file is missing or damaged.
+        """
+
+    def tapped(self, path: Path, graph: FrozenGraph, threads: int) -> AbstractContextManager[Tapped]:
+        """Open the artifact with the outputs of its layers as further outputs.
+
+        Raises:
+            ArtifactError: The file is missing or damaged.
+        """
+
+
+def load(row: TargetRow) -> Grids:
+    """Import the module of a row's runtime."""
+    return cast("Grids", import_module(f"{row.module}_grids"))
+
+
+class Canonical:
+    """The names and shapes of the canonical graph, and the search for a tensor's counterpart in it."""
+
+    def __init__(self, graph: FrozenGraph) -> None:
+        import tensorflow as tf
+
+        definition = tf.compat.v1.GraphDef()
+        definition.ParseFromString(graph.path.read_bytes())
+        with tf.Graph().as_default() as imported:
+            tf.graph_util.import_graph_def(definition, name="")
+        self.layers = frozenset(layer.name for layer in graph.layers)
+        self.image = graph.input_name
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of operations in topological order
+        self._kernels: dict[str, tuple[int, ...]] = {}  # by layer
+        self._last: dict[str, str] = {}  # by layer
+        self.depthwise: set[str] = set()  # layers
+        for op in imported.get_operations():
+            if op.type == "Const" or not op.outputs:
+                continue
+            self._shapes[op.name] = _shape(op.outputs[0])
+            layer = self.layer_of(op.name)
+            if layer:
+                self._last[layer] = op.name
+            if layer and op.type in ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2"):
+                self._kernels[layer] = _shape(op.inputs[1])
+                if op.type == "DepthwiseConv2dNative":
+                    self.depthwise.add(layer)
+        self.order = {name: number for number, name in enumerate(self._shapes)}
+        output = imported.get_operation_by_name(graph.output_name)
+        self.output = output.inputs[0].op.name if output.type == "Identity" else output.name
+        self._same = {graph.output_name: self.output}
+
+    def layer_of(self, name: str) -> str | None:
+        """Return the canonical layer that a name begins with, or None."""
+        layer = name.split("/", 1)[0]
+        return layer if layer in self.layers else None
+
+    def weighted(self, names: Iterable[str]) -> str | None:
+        """Return the first layer with a kernel that one of `names` begins with, or None."""
+        layers = (self.layer_of(name) for name in names)
+        return next((layer for layer in layers if layer in self._kernels), None)
+
+    def kernel_shape(self, layer: str) -> tuple[int, ...]:
+        """Return the shape of a weighted layer's kernel."""
+        return self._kernels[layer]
+
+    def operation(self, names: Iterable[str], shape: tuple[int, ...], *, nchw: bool = False) -> str | None:
+        """Return the operation whose output a tensor is, or None when it has no counterpart.
+
+        Args:
+            names: What the tensor is called, or made of when the runtime fused operations.
+            shape: Its shape.
+            nchw: Whether a tensor of four axes lies NCHW.
+        """
+        names = [self._same.get(name, name) for name in names]
+        exact = [name for name in names if name in self._shapes]
+        # A runtime may have merged several operations into one: the output is that of the last.
+        found = max(exact, key=lambda name: self.order[name], default=None)
+        if found is None:
+            layers = [layer for name in names if (layer := self.layer_of(name)) in self._last]
+            found = self._last[layers[0]] if layers else None
+        if found is None or not _same_shape(self._shapes[found], shape, nchw=nchw):
+            return None
+        return found
+
+    def outputs(self) -> dict[str, str]:
+        """Return the operation that computes each layer's output, by that operation."""
+        return {name: layer for layer, name in self._last.items()}
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return tuple(-1 if size is None else int(size) for size in tensor.shape)
+
+
+def _same_shape(canonical: tuple[int, ...], found: tuple[int, ...], *, nchw: bool) -> bool:
+    if nchw and len(found) == 4:
+        found = (found[0], *found[2:], found[1])
+    # A pooled vector may or may not keep its spatial axes.
+    return canonical == found or _squeezed(canonical) == _squeezed(found)
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:1], *(size for size in shape[1:] if size != 1))

@@ -1,0 +1,180 @@
+"""What a ``.tflite`` quantizes, and what its layers put out; see `edgefx.targets.grids`.
+
+Every tensor of a fully quantized file is on a grid. Where a file computes in part in float, a tensor is
+rounded only for those readers that have a QUANTIZE in front of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefx.packages import require
+from edgefx.targets import tflite_file
+from edgefx.targets.grids import Canonical
+from edgefx.types import ActivationGrid, FrozenGraph, Quantization, StoredWeights
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT, OperatorT, TensorT
+
+
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_INTEGERS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+
+
+def quantization(path: Path, graph: FrozenGraph) -> Quantization:
+    """Read back which activations and weights the file quantizes.
+
+    Raises:
+        ArtifactError: The file is missing, damaged or no TFLite file.
+    """
+    require("ai_edge_litert", purpose="reading .tflite files")
+    return _Reader(tflite_file.read(path), Canonical(graph)).quantization()
+
+
+class _Reader:
+    """Walks a file once and finds the counterpart of each of its tensors."""
+
+    def __init__(self, model: ModelT, canonical: Canonical) -> None:
+        self.model = model
+        self.canonical = canonical
+        self.tensors = model.subgraphs[0].tensors
+        self.operators = model.subgraphs[0].operators
+        self.unmatched: list[str] = []
+        # The operation of the canonical graph behind each activation, by tensor index.
+        self.counterparts: dict[int, str | None] = {int(model.subgraphs[0].inputs[0]): canonical.image}
+        for op in self.operators:
+            for index in op.outputs:
+                self.counterparts[int(index)] = self._counterpart(op, int(index))
+
+    def _counterpart(self, op: OperatorT, index: int) -> str | None:
+        tensor = self.tensors[index]
+        found = self.canonical.operation(_names(tensor), tflite_file.shape_of(tensor))
+        if self._name(op) in _CONVERSIONS:
+            return self.counterparts.get(int(op.inputs[0])) or found
+        return self.canonical.output if index in self._ends() else found
+
+    def _ends(self) -> set[int]:
+        """The graph's output, and the tensor that a last conversion makes it from."""
+        ends = {int(self.model.subgraphs[0].outputs[0])}
+        return ends | {
+            int(op.inputs[0])
+            for op in self.operators
+            if self._name(op) in _CONVERSIONS and int(op.outputs[0]) in ends
+        }
+
+    def _name(self, op: OperatorT) -> str:
+        return tflite_file.op_name(self.model, op)
+
+    def quantization(self) -> Quantization:
+        grids, weights = [], []
+        for op in self.operators:
+            if self._name(op) in _WEIGHTED and (stored := self._stored(op)) is not None:
+                weights.append(stored)
+            grids += [grid for index in op.outputs if (grid := self._grid(op, int(index))) is not None]
+        return Quantization(grids=tuple(grids), weights=tuple(weights), unmatched=tuple(self.unmatched))
+
+    def _grid(self, op: OperatorT, index: int) -> ActivationGrid | None:
+        tensor = self.tensors[index]
+        grid, conversion = tflite_file.quantization_of(tensor), self._name(op) in _CONVERSIONS
+        limits = _INTEGERS.get(tflite_file.dtype_name(tensor))
+        if grid is None or limits is None or (conversion and self._same_grid(op, index)):
+            return None
+        counterpart = self.counterparts[index]
+        if counterpart is None:
+            self.unmatched.append(tensor.name.decode())
+            return None
+        scale, zero_point = grid
+        return ActivationGrid(
+            tensor=counterpart,
+            low=np.array([(limits[0] - zero_point) * scale], np.float32),
+            high=np.array([(limits[1] - zero_point) * scale], np.float32),
+            levels=limits[1] - limits[0] + 1,
+            readers=self._readers(index) if conversion else None,
+        )
+
+    def _same_grid(self, op: OperatorT, index: int) -> bool:
+        """Whether a conversion between integer types changes no value, as at the ends of the graph."""
+        source, result = self.tensors[int(op.inputs[0])], self.tensors[index]
+        before, after = tflite_file.quantization_of(source), tflite_file.quantization_of(result)
+        kinds = [tflite_file.dtype_name(tensor) for tensor in (source, result)]
+        if before is None or after is None or not all(kind in ("int8", "uint8") for kind in kinds):
+            return False
+        ends = [zero - _INTEGERS[kind][0] for (_, zero), kind in zip((before, after), kinds, strict=True)]
+        return before[0] == after[0] and ends[0] == ends[1]
+
+    def _readers(self, index: int) -> frozenset[str] | None:
+        """The canonical layers that read a tensor; None when the graph's output is made of it."""
+        layers: set[str] = set()
+        if index in self._ends():
+            return None
+        for op in self.operators:
+            if index not in op.inputs:
+                continue
+            result = int(op.outputs[0])
+            if self._name(op) in _CONVERSIONS:
+                behind = self._readers(result)
+                if behind is None:
+                    return None
+                layers |= behind
+                continue
+            names = _names(self.tensors[op.inputs[1]]) if self._name(op) in _WEIGHTED else []
+            layer = self.canonical.weighted(names) or self.canonical.layer_of(self.counterparts[result] or "")
+            if layer is not None:
+                layers.add(layer)
+        return frozenset(layers)
+
+    def _stored(self, op: OperatorT) -> StoredWeights | None:
+        tensor = self.tensors[op.inputs[1]]
+        if tflite_file.dtype_name(tensor) != "int8" or not tflite_file.is_constant(self.model, tensor):
+            return None
+        biased = len(op.inputs) > 2 and op.inputs[2] >= 0
+        layer = self.canonical.weighted([*_names(tensor), *_names(self.tensors[op.outputs[0]])])
+        if layer is None:
+            self.unmatched.append(tensor.name.decode())
+            return None
+        kernel = _dequantized(self.model, tensor)
+        shape = self.canonical.kernel_shape(layer)
+        if self._name(op) == "CONV_2D":
+            kernel = kernel.transpose(1, 2, 3, 0)
+        elif self._name(op) == "FULLY_CONNECTED":
+            kernel = kernel.T
+        if kernel.size != np.prod(shape):
+            self.unmatched.append(tensor.name.decode())
+            return None
+        return StoredWeights(
+            layer=layer,
+            kernel=np.ascontiguousarray(kernel).reshape(shape),
+            bias=_dequantized(self.model, self.tensors[op.inputs[2]]) if biased else None,
+        )
+
+
+def _names(tensor: TensorT) -> list[str]:
+    """Return what a tensor is called; fused operations are joined by semicolons."""
+    name: str = tensor.name.decode()
+    return name.split(";")
+
+
+def _dequantized(model: ModelT, tensor: TensorT) -> NDArray[np.float32]:
+    """Return a constant's real values in its shape."""
+    data = np.ascontiguousarray(model.buffers[tensor.buffer].data)
+    values = (
+        data.view(tflite_file.dtype_name(tensor)).astype(np.float64).reshape(tflite_file.shape_of(tensor))
+    )
+    grid = tensor.quantization
+    if grid is not None and grid.scale is not None and len(grid.scale):
+        shape = [1] * values.ndim
+        if len(grid.scale) > 1:
+            shape[grid.quantizedDimension] = len(grid.scale)
+        zero = (
+            0
+            if grid.zeroPoint is None
+            else np.reshape(grid.zeroPoint, shape if len(grid.zeroPoint) > 1 else 1)
+        )
+        values = (values - zero) * np.reshape(np.asarray(grid.scale, np.float64), shape)
+    result: NDArray[np.float32] = values.astype(np.float32)
+    return result

@@ -1,0 +1,137 @@
+"""The simulation of an artifact's quantization on the canonical graph, and what is read back for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from edgefx import targets
+from edgefx.errors import UsageError
+from edgefx.quantize import sensitivity
+from edgefx.quantize.simulate import Simulation
+from edgefx.targets import TARGETS, TargetRow, tflite_file
+from edgefx.targets.grids import load
+from edgefx.types import FrozenGraph, ImageSet, Quantization, QuantScheme
+
+from .conftest import RecordedProgress
+
+if TYPE_CHECKING:
+    from edgefx.types import Scores
+
+ROWS = [TARGETS["tflite-int8"]]
+
+
+@pytest.fixture(scope="module", params=ROWS, ids=lambda row: row.name)
+def row(request: pytest.FixtureRequest) -> TargetRow:
+    found: TargetRow = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def artifact(
+    row: TargetRow,
+    tiny_graph: FrozenGraph,
+    tiny_calibration: ImageSet,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    out = tmp_path_factory.mktemp(row.name) / f"digits{row.suffix}"
+    scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
+    return targets.load(row).convert(tiny_graph, scheme, tiny_calibration, out, RecordedProgress())[0]
+
+
+@pytest.fixture(scope="module")
+def simulation(row: TargetRow, artifact: Path, tiny_graph: FrozenGraph) -> Simulation:
+    return Simulation(tiny_graph, load(row).quantization(artifact, tiny_graph))
+
+
+def snr_db(reference: Scores, observed: Scores) -> float:
+    return float(10 * np.log10(np.square(reference).sum() / np.square(reference - observed).sum()))
+
+
+def test_everything_quantized_has_its_place_in_the_graph(
+    simulation: Simulation, tiny_graph: FrozenGraph
+) -> None:
+    assert simulation.quantization.unmatched == ()
+    weighted = [layer.name for layer in tiny_graph.layers if layer.macs > 1000]
+    assert set(weighted) <= set(simulation.weighted_layers)
+    for layer in simulation.weighted_layers:
+        stored = simulation.stored(layer)
+        assert stored is not None
+        kernel = simulation.kernel(layer)
+        assert stored.kernel.shape == kernel.shape
+        # Per channel, INT8: half a step of at most 1/127 of the channel's largest weight.
+        assert np.abs(stored.kernel - kernel).max() <= np.abs(kernel).max() / 127
+
+
+def test_all_off_is_the_float_graph(
+    simulation: Simulation, tiny_images: ImageSet, tiny_scores: Scores
+) -> None:
+    np.testing.assert_allclose(simulation.scores(tiny_images.pixels, quantized=False), tiny_scores, atol=1e-5)
+
+
+def test_all_on_is_the_artifact(
+    simulation: Simulation, row: TargetRow, artifact: Path, tiny_images: ImageSet, tiny_scores: Scores
+) -> None:
+    simulated = simulation.scores(tiny_images.pixels, quantized=True)
+    with targets.load(row).open(artifact, 2, row.precision) as session:
+        measured = session.infer(tiny_images.pixels)
+    assert (simulated.argmax(1) == measured.argmax(1)).mean() >= 0.97
+    assert snr_db(measured, simulated) > max(25.0, snr_db(tiny_scores, measured))
+
+
+def test_a_layer_alone_differs_less_than_all_together(
+    simulation: Simulation, tiny_images: ImageSet, tiny_scores: Scores
+) -> None:
+    pixels = tiny_images.pixels[:13]  # no multiple of the batch
+    groups = {layer: (layer,) for layer in simulation.layers}
+    base, alone = simulation.alone(pixels, {**groups, "all": simulation.layers})
+    np.testing.assert_allclose(base, tiny_scores[:13], atol=1e-5)
+    np.testing.assert_allclose(alone["all"], simulation.scores(pixels, quantized=True), atol=1e-5)
+    together = np.square(alone.pop("all") - base).sum()
+    errors = [float(np.square(scores - base).sum()) for scores in alone.values()]
+    assert 0 < max(errors) < 2 * together
+    assert np.median(errors) < together / 4
+
+
+def test_ranks_the_layers_with_weights_the_worst_first(
+    row: TargetRow, artifact: Path, tiny_graph: FrozenGraph, tiny_calibration: ImageSet
+) -> None:
+    progress = RecordedProgress()
+    ranked = sensitivity.rank(tiny_graph, row, artifact, tiny_calibration, progress)
+    weighted = {layer.name for layer in tiny_graph.layers if layer.macs > 1000}
+    assert weighted <= {one.layer for one in ranked}
+    assert [one.mean_kl for one in ranked] == sorted((one.mean_kl for one in ranked), reverse=True)
+    assert all(0 <= one.top1_changed <= 1 for one in ranked)
+    assert ranked[0].mean_kl > 0
+    assert sum(progress.steps.values()) == len(ranked) * len(tiny_calibration)
+
+
+def test_a_layer_with_a_grid_too_narrow_ranks_first(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
+) -> None:
+    row = TARGETS["tflite-int8"]
+    path = tmp_path / "digits.tflite"
+    scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
+    targets.load(row).convert(tiny_graph, scheme, tiny_calibration, path, RecordedProgress())
+    model = tflite_file.read(path)
+    victim = next(
+        t
+        for t in model.subgraphs[0].tensors
+        if t.name.startswith(b"block2a_project_conv/BiasAdd") and len(t.shape) == 4
+    )
+    victim.quantization.scale = [victim.quantization.scale[0] / 30]
+    path.write_bytes(tflite_file.write(model))
+
+    ranked = sensitivity.rank(tiny_graph, row, path, tiny_calibration, RecordedProgress())
+    assert ranked[0].layer == "block2a_project_conv"
+    assert ranked[0].mean_kl > 5 * ranked[1].mean_kl
+
+
+def test_a_model_without_layers_is_an_error(tiny_graph: FrozenGraph) -> None:
+    bare = FrozenGraph(path=tiny_graph.path, spec=tiny_graph.spec, layers=(), workdir=tiny_graph.workdir)
+    with pytest.raises(UsageError, match="no layers") as caught:
+        Simulation(bare, Quantization(grids=(), weights=()))
+    assert caught.value.hint
