@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from edgefx.types import Scores
 
+_RANKED_ON = 32  # calibration images that rank the layers
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")  # of types: no computation
 
 
@@ -154,6 +155,7 @@ class Workshop:
 
     def _search(self, row: TargetRow, scheme: QuantScheme, limit: MaxDrop) -> Made:
         made: dict[int, tuple[tuple[Path, ...], Artifact]] = {}
+        measured: dict[tuple[str, ...], Accuracy] = {}  # more effort may change nothing
 
         def attempt(number: int, effort: Effort, layers: tuple[str, ...]) -> Trial:
             for other in [other for other in made if other != search.best]:  # only the best is of use
@@ -167,7 +169,10 @@ class Workshop:
                     row, wanted, f"convert {row.name}, {what}", self._folder(row, number)
                 )
                 seconds = time.perf_counter() - begun
-                accuracy = self.measure(row, files[0], f"{row.name}, {what}")
+                content = tuple(file.sha256 for file in artifact.files)
+                if content not in measured:
+                    measured[content] = self.measure(row, files[0], f"{row.name}, {what}")
+                accuracy = measured[content]
             made[number] = files, artifact
             trial = Trial(
                 effort=effort,
@@ -210,12 +215,20 @@ class Workshop:
         )
 
     def _rank(self, row: TargetRow, path: Path) -> tuple[LayerSensitivity, ...]:
-        """Measure each layer on the calibration images; the evaluation images have a say in enough already."""
+        """Measure each layer alone, on the calibration images: they are not what is reported on."""
         from edgefx.quantize.sensitivity import rank
 
         assert self._calibration is not None, "an INT8 artifact has been made"
+        images = self._calibration
+        every = max(1, len(images) // _RANKED_ON)
+        images = replace(
+            images,
+            pixels=images.pixels[::every],
+            labels=None if images.labels is None else images.labels[::every],
+            paths=images.paths[::every],
+        )
         with self._stage(Stage.QUANTIZE, row.name):
-            return rank(self._graph, row, path, self._calibration, self._progress)
+            return rank(self._graph, row, path, images, self._progress)
 
     # ---------------------------------------- one artifact
 

@@ -7,21 +7,26 @@ from pathlib import Path
 
 from edgefx.results import (
     Accuracy,
+    Check,
     Environment,
     Failure,
     Gate,
     GateResult,
     Latency,
+    MaxDrop,
     Metric,
     RunReport,
+    SearchResult,
     StageTiming,
     TargetResult,
+    Trial,
     Verdict,
 )
 from edgefx.types import (
     Artifact,
     ArtifactFile,
     DataInfo,
+    Effort,
     ModelSpec,
     OpCount,
     OutputKind,
@@ -192,6 +197,36 @@ def report(*, labelled: bool = True) -> RunReport:
         ),
         warnings=("evaluation: skipped photos/rose/7.jpg: truncated",),
     )
+
+
+def with_search(base: RunReport, *, limit: MaxDrop, gap: float = 0.0) -> RunReport:
+    """Give the first target a search of three candidates, of which the last was chosen and one failed."""
+    found = base.targets[0].accuracy
+    assert found is not None
+    trials = (
+        Trial(
+            effort=Effort.BALANCED, accuracy=replace(found, drop_pp=2.5), integer_share=1.0, convert_s=34.2
+        ),
+        Trial(effort=Effort.HIGH, error="the converter refused"),
+        Trial(
+            effort=Effort.BALANCED,
+            keep_float=tuple(f"block{number}" for number in range(8)),
+            accuracy=found,
+            integer_share=0.91,
+            size_bytes=5_000_000,
+            convert_s=36.0,
+            meets=gap == 0,
+        ),
+    )
+    search = SearchResult(
+        limit=limit, trials=trials, chosen=2, gap=gap, chosen_on_evaluation=True, ended="the end"
+    )
+    first = replace(base.targets[0], effort=Effort.BALANCED, convert_s=36.0, search=search)
+    checks = (
+        Check(name="duplicates", passed=True, measured="none"),
+        Check(name="size", passed=False, measured="8 images", advice="add images"),
+    )
+    return replace(base, targets=(first, *base.targets[1:]), checks=checks)
 
 
 def with_failure(base: RunReport) -> RunReport:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from edgefx.report import FORMATS, markdown, terminal
-from edgefx.results import Metric, RunReport, Verdict
-from tests.unit.report_samples import accuracy, gate, report, with_failure
+from edgefx.errors import OutputError, UsageError
+from edgefx.report import FORMATS, check, markdown, terminal, write
+from edgefx.results import DropUnit, MaxDrop, Metric, RunReport, Verdict
+from tests.unit.report_samples import accuracy, gate, report, with_failure, with_search
 
 
 def _text(shown: RunReport, width: int = 120) -> str:
@@ -133,9 +135,56 @@ def test_a_negative_drop_is_a_gain() -> None:
     assert "-0.41" in _text(replace(report(), targets=(better,)))
 
 
-def test_every_format_has_its_module() -> None:
-    from importlib import import_module
+RELATIVE = MaxDrop(value=2.0, unit=DropUnit.PERCENT)
 
-    for row in FORMATS.values():
-        module = import_module(row.module)
-        assert hasattr(module, "dumps") or hasattr(module, "render")
+
+def test_candidates_are_listed_and_the_choice_explained() -> None:
+    text = _text(with_search(report(), limit=RELATIVE), 160)
+    rows = [line.split() for line in text.splitlines() if line.startswith(("balanced", "high"))]
+    assert rows == [
+        ["balanced", "0", "+2.68", "97.6%", "100.0%", "0", "B", "34.2", "over"],
+        ["high", "0", "-", "-", "-", "-", "-", "failed:", "the", "converter", "refused"],
+        ["balanced", "8", "+1.17", "97.6%", "91.0%", "5.00", "MB", "36.0", "within,", "chosen"],
+    ]
+    words = " ".join(text.split())
+    assert "--max-drop 2% met with effort balanced and 8 layers in float (block0, block1," in words
+    assert "+ 2 more)" in words
+    assert "chosen of 3 candidates by the evaluation images, which flatters its drop" in words
+    assert "converted tflite-int8 in 36.0 s (effort balanced)" in words
+    assert "calibration images passed 1 of 2: duplicates" in words
+
+
+def test_a_missed_budget_states_its_gap() -> None:
+    words = _unwrapped(with_search(report(), limit=MaxDrop(value=1.0, unit=DropUnit.PP), gap=0.09))
+    assert "--max-drop 1pp missed by 0.09 pp (the end); kept the best candidate, effort balanced" in words
+
+
+def test_markdown_has_the_candidates() -> None:
+    text = markdown.dumps(with_search(report(), limit=RELATIVE))
+    assert "| effort | in float | drop % | agree |" in text
+    assert "| balanced | 8 | +1.17 | 97.6% | 91.0% | 5.00 MB | 36.0 | within, chosen |" in text
+    assert "- **budget**: tflite-int8: --max-drop 2% met" in text
+    assert "- **checks**: calibration images passed 1 of 2" in text
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_report_file_has_the_format_of_its_suffix(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "new" / f"report{FORMATS[name].suffix}"
+    write(report(), path)
+    text = path.read_text(encoding="utf-8")
+    assert "tflite-int8" in text
+    assert text.startswith({"json": "{", "markdown": "### b0", "terminal": "b0"}[name])
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["report", "report.html", "report.yaml"])
+def test_other_suffixes_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"\.md") as caught:
+        check(Path(name))
+    assert "report.md" in caught.value.hint
+
+
+def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write(report(), tmp_path / "file" / "report.md")
