@@ -29,19 +29,29 @@ class Search:
     Args:
         limit: The budget.
         effort: Where to begin.
-        attempt: Makes a trial; the search only adds whether it meets the limit.
+        attempt: Makes a trial.
+        tell: Called with each trial once it is safely among `trials`.
         rank: Orders the layers; None forbids float layers.
 
     Attributes:
         trials: What was tried, in order.
     """
 
-    def __init__(self, *, limit: MaxDrop, effort: Effort, attempt: Attempt, rank: Rank | None) -> None:
+    def __init__(
+        self,
+        *,
+        limit: MaxDrop,
+        effort: Effort,
+        attempt: Attempt,
+        rank: Rank | None,
+        tell: Callable[[Trial], None],
+    ) -> None:
         self.trials: list[Trial] = []
         self._limit = limit
         self._effort = effort
         self._attempt = attempt
         self._rank = rank
+        self._tell = tell
         self._ranked: tuple[LayerSensitivity, ...] = ()
         self._ended = "interrupted"
 
@@ -129,9 +139,9 @@ class Search:
         except EdgefxError as error:
             if self.best is None:
                 raise
-            self.trials.append(Trial(effort=effort, keep_float=layers, error=error.message))
-            return False
+            trial = Trial(effort=effort, keep_float=layers, error=error.message)
         self.trials.append(trial)
+        self._tell(trial)
         return trial.meets
 
     def _drop(self, accuracy: Accuracy | None) -> float:

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
     from edgefx.types import Scores
 
-_RANKED_ON = 32  # calibration images that rank the layers
+# Calibration images that rank the layers. On B0, 32 of 100 images name 7 or 8 of the same 8 worst layers, in
+# a third of the time.
+_RANKED_ON = 32
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")  # of types: no computation
 
 
@@ -174,7 +176,7 @@ class Workshop:
                     measured[content] = self.measure(row, files[0], f"{row.name}, {what}")
                 accuracy = measured[content]
             made[number] = files, artifact
-            trial = Trial(
+            return Trial(
                 effort=effort,
                 keep_float=layers,
                 accuracy=accuracy,
@@ -183,19 +185,27 @@ class Workshop:
                 convert_s=seconds,
                 meets=budget.meets(limit, accuracy),
             )
-            verdict = "within" if trial.meets else "over"
+
+        def tell(trial: Trial) -> None:
+            what = f"{row.name}, {_described(trial.effort, len(trial.keep_float))}"
+            if trial.accuracy is None:
+                self._progress.warn(f"{what}: {trial.error}")
+                return
             self._progress.note(
-                f"{row.name}, {what}: drop {_drop(limit, accuracy)},"
-                f" agreement {accuracy.agreement:.1%}: {verdict} --max-drop {limit}"
+                f"{what}: drop {_drop(limit, trial.accuracy)}, agreement {trial.accuracy.agreement:.1%}:"
+                f" {'within' if trial.meets else 'over'} --max-drop {limit}"
             )
-            return trial
 
         def rank(number: int) -> tuple[LayerSensitivity, ...]:
             with as_edgefx_errors(f"{row.name}: sensitivity of the layers"):
                 return self._rank(row, made[number][0][0])
 
         search = budget.Search(
-            limit=limit, effort=scheme.effort, attempt=attempt, rank=None if self._integer_only else rank
+            limit=limit,
+            effort=scheme.effort,
+            attempt=attempt,
+            tell=tell,
+            rank=None if self._integer_only else rank,
         )
         try:
             search.run()

@@ -49,6 +49,7 @@ class Bench:
         self.failing = failing
         self.asked: list[tuple[Effort, int]] = []
         self.ranked: list[int] = []
+        self.told: list[Trial] = []
 
     def search(
         self, limit: str = "1pp", *, effort: Effort = Effort.FAST, layers: tuple[str, ...] | None = LAYERS
@@ -74,7 +75,17 @@ class Bench:
             harmless = LayerSensitivity(layer="harmless", mean_kl=0.0, top1_changed=0.0)
             return *sensitivities(layers or ()), harmless
 
-        return Search(limit=budget, effort=effort, attempt=attempt, rank=rank if layers is not None else None)
+        return Search(
+            limit=budget,
+            effort=effort,
+            attempt=attempt,
+            rank=rank if layers is not None else None,
+            tell=self.told.append,
+        )
+
+
+def unheard(_trial: Trial) -> None:
+    """Nobody listens to this search."""
 
 
 def needing(count: int) -> Drop:
@@ -171,7 +182,7 @@ def test_ties_are_broken_by_agreement_then_divergence() -> None:
     def attempt(_number: int, effort: Effort, kept: tuple[str, ...]) -> Trial:
         return Trial(effort=effort, keep_float=kept, accuracy=next(outcomes))
 
-    search = Search(limit=parse_drop("1pp"), effort=Effort.FAST, attempt=attempt, rank=None)
+    search = Search(limit=parse_drop("1pp"), effort=Effort.FAST, attempt=attempt, rank=None, tell=unheard)
     search.run()
     assert search.best == 1
 
@@ -192,13 +203,15 @@ def test_a_first_candidate_that_fails_is_the_targets_failure() -> None:
 
 
 def test_a_later_failure_is_recorded_and_the_best_kept() -> None:
-    search = Bench(lambda effort, kept: EFFORTS[effort] - len(kept) / 10, failing=[2, 3]).search()
+    bench = Bench(lambda effort, kept: EFFORTS[effort] - len(kept) / 10, failing=[2, 3])
+    search = bench.search()
     search.run()
     result = search.result
     assert result.trials[2].error == "candidate 2 refused"
     assert result.trials[2].accuracy is None
     assert result.trials[result.chosen].meets
     assert result.trials[result.chosen].effort is Effort.BALANCED
+    assert bench.told == list(result.trials)
 
 
 def test_layers_that_cannot_be_ranked_do_not_lose_the_artifact() -> None:
@@ -208,7 +221,7 @@ def test_layers_that_cannot_be_ranked_do_not_lose_the_artifact() -> None:
     def rank(_number: int) -> tuple[LayerSensitivity, ...]:
         raise ConversionError("no such layer")
 
-    search = Search(limit=parse_drop("1pp"), effort=Effort.FAST, attempt=attempt, rank=rank)
+    search = Search(limit=parse_drop("1pp"), effort=Effort.FAST, attempt=attempt, rank=rank, tell=unheard)
     search.run()
     assert search.result.trials[search.result.chosen].effort is Effort.HIGH
     assert "could not be ranked by sensitivity: no such layer" in search.result.ended
@@ -220,7 +233,7 @@ def test_an_interruption_leaves_the_best_known() -> None:
             raise KeyboardInterrupt
         return Trial(effort=effort, keep_float=kept, accuracy=accuracy(2.0 - number))
 
-    search = Search(limit=parse_drop("0pp"), effort=Effort.FAST, attempt=attempt, rank=None)
+    search = Search(limit=parse_drop("0pp"), effort=Effort.FAST, attempt=attempt, rank=None, tell=unheard)
     with pytest.raises(KeyboardInterrupt):
         search.run()
     assert search.best == 1
@@ -230,7 +243,7 @@ def test_a_drop_that_cannot_be_measured_is_not_searched_for() -> None:
     def attempt(_number: int, effort: Effort, kept: tuple[str, ...]) -> Trial:
         return Trial(effort=effort, keep_float=kept, accuracy=accuracy(None))
 
-    search = Search(limit=parse_drop("1pp"), effort=Effort.FAST, attempt=attempt, rank=None)
+    search = Search(limit=parse_drop("1pp"), effort=Effort.FAST, attempt=attempt, rank=None, tell=unheard)
     search.run()
     assert len(search.trials) == 1
 
