@@ -6,30 +6,32 @@ a tensor's counterpart by its name: every runtime keeps ``<layer>/<operation>`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgefx.types import FrozenGraph, Quantization
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from edgefx.targets import TargetRow
-    from edgefx.types import Pixels, Scores
+    from edgefx.types import Pixels
 
 
 class Tapped(Protocol):
-    """An artifact opened so that it also delivers what its layers put out."""
+    """An artifact opened so that it delivers what its layers put out."""
 
-    def infer(self, image: Pixels) -> tuple[Scores, Mapping[str, NDArray[np.float32]]]:
-        """Run one image, uint8 [1, H, W, 3].
+    def infer(self, image: Pixels) -> dict[str, NDArray[np.float32]]:
+        """Run one image, uint8 [H, W, 3].
 
         Returns:
-            The scores, float32 [1, classes], and outputs by canonical layer, dequantized, [H, W, C] or [C].
+            Outputs by canonical layer, dequantized, [H, W, C] or [C]; layers whose output the runtime never
+            has in memory, because it merged them with others, are absent.
         """
 
 
@@ -44,7 +46,7 @@ class Grids(Protocol):
         """
 
     def tapped(self, path: Path, graph: FrozenGraph, threads: int) -> AbstractContextManager[Tapped]:
-        """Open the artifact with the outputs of its layers as further outputs.
+        """Open the artifact with the outputs of its layers as its outputs.
 
         Raises:
             ArtifactError: The file is missing or damaged.
@@ -70,8 +72,9 @@ class Canonical:
         self.image = graph.input_name
         self._shapes: dict[str, tuple[int, ...]] = {}  # of operations in topological order
         self._kernels: dict[str, tuple[int, ...]] = {}  # by layer
+        self._read: dict[str, str] = {}  # what a weighted layer multiplies with its kernel, by layer
         self._last: dict[str, str] = {}  # by layer
-        self.depthwise: set[str] = set()  # layers
+        self._depthwise: set[str] = set()  # layers
         for op in imported.get_operations():
             if op.type == "Const" or not op.outputs:
                 continue
@@ -81,8 +84,9 @@ class Canonical:
                 self._last[layer] = op.name
             if layer and op.type in ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2"):
                 self._kernels[layer] = _shape(op.inputs[1])
+                self._read[layer] = op.inputs[0].op.name
                 if op.type == "DepthwiseConv2dNative":
-                    self.depthwise.add(layer)
+                    self._depthwise.add(layer)
         self.order = {name: number for number, name in enumerate(self._shapes)}
         output = imported.get_operation_by_name(graph.output_name)
         self.output = output.inputs[0].op.name if output.type == "Identity" else output.name
@@ -101,6 +105,29 @@ class Canonical:
     def kernel_shape(self, layer: str) -> tuple[int, ...]:
         """Return the shape of a weighted layer's kernel."""
         return self._kernels[layer]
+
+    def kernel(self, layer: str, stored: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return a kernel as the canonical graph has it, or None when it is another one's.
+
+        Args:
+            layer: A weighted layer.
+            stored: [out, in / groups, height, width], with a leading axis of groups too, or [out, in].
+        """
+        shape = self._kernels[layer]
+        if stored.size != math.prod(shape):
+            return None
+        if len(shape) == 2:
+            kernel = stored.reshape(shape[1], shape[0]).T
+        elif layer in self._depthwise:
+            kernel = stored.reshape(-1, *shape[:2]).transpose(1, 2, 0)
+        else:
+            kernel = stored.reshape(shape[3], shape[2], *shape[:2]).transpose(2, 3, 1, 0)
+        return np.ascontiguousarray(kernel).reshape(shape).astype(np.float32)
+
+    def read_by(self, layer: str, shape: tuple[int, ...], *, nchw: bool = False) -> str | None:
+        """Return the operation whose output a weighted layer reads, if that has the shape given."""
+        found = self._read[layer]
+        return found if _same_shape(self._shapes[found], shape, nchw=nchw) else None
 
     def operation(self, names: Iterable[str], shape: tuple[int, ...], *, nchw: bool = False) -> str | None:
         """Return the operation whose output a tensor is, or None when it has no counterpart.
@@ -121,9 +148,10 @@ class Canonical:
             return None
         return found
 
-    def outputs(self) -> dict[str, str]:
-        """Return the operation that computes each layer's output, by that operation."""
-        return {name: layer for layer, name in self._last.items()}
+    def layer_behind(self, operation: str | None) -> str | None:
+        """Return the layer whose output an operation computes, or None."""
+        layer = self.layer_of(operation or "")
+        return layer if layer is not None and self._last[layer] == operation else None
 
 
 def _shape(tensor: Any) -> tuple[int, ...]:
@@ -139,3 +167,17 @@ def _same_shape(canonical: tuple[int, ...], found: tuple[int, ...], *, nchw: boo
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:1], *(size for size in shape[1:] if size != 1))
+
+
+def as_stored(image: Pixels, dtype: str) -> NDArray[Any]:
+    """Return a batch of one image as an artifact's input stores it: raw pixels, or pixel - 128 for int8."""
+    batch = image[None]
+    return (batch ^ np.uint8(0x80)).view(np.int8) if dtype == "int8" else batch.astype(dtype)
+
+
+def as_output(value: NDArray[Any], *, nchw: bool) -> NDArray[np.float32]:
+    """Return a layer's output of one image without the batch axis, channels last."""
+    if nchw and value.ndim == 4:
+        value = value.transpose(0, 2, 3, 1)
+    result: NDArray[np.float32] = value[0].astype(np.float32)
+    return result

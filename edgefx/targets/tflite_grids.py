@@ -6,6 +6,8 @@ rounded only for those readers that have a QUANTIZE in front of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +16,13 @@ from numpy.typing import NDArray
 
 from edgefx.packages import require
 from edgefx.targets import tflite_file
-from edgefx.targets.grids import Canonical
+from edgefx.targets.grids import Canonical, Tapped, as_output, as_stored
 from edgefx.types import ActivationGrid, FrozenGraph, Quantization, StoredWeights
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT, TensorT
+
+    from edgefx.types import Pixels
 
 
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -36,6 +40,53 @@ def quantization(path: Path, graph: FrozenGraph) -> Quantization:
     return _Reader(tflite_file.read(path), Canonical(graph)).quantization()
 
 
+@contextmanager
+def tapped(path: Path, graph: FrozenGraph, threads: int) -> Iterator[Tapped]:
+    """Open the file with the outputs of its layers as its outputs; it runs on all cores.
+
+    Raises:
+        ArtifactError: The file is missing, damaged or no TFLite file.
+    """
+    del threads
+    require("ai_edge_litert", purpose="running .tflite files")
+    yield _Taps(tflite_file.read(path), Canonical(graph))
+
+
+class _Taps:
+    """An interpreter whose outputs are those of the canonical layers."""
+
+    def __init__(self, model: ModelT, canonical: Canonical) -> None:
+        reader = _Reader(model, canonical)
+        outputs: dict[str, int] = {}
+        for op in reader.operators:
+            for index in op.outputs:
+                layer = canonical.layer_behind(reader.counterparts[int(index)])
+                # A conversion behind a layer is not its output, but what some readers make of it.
+                if layer is not None and layer not in outputs:
+                    outputs[layer] = int(index)
+        self._interpreter = tflite_file.tapped(model, list(outputs.values()))
+        image = self._interpreter.get_input_details()[0]
+        self._dtype = np.dtype(image["dtype"]).name
+        self._feed = self._interpreter.tensor(image["index"])
+        indices = [detail["index"] for detail in self._interpreter.get_output_details()]
+        self._taps = {
+            layer: (self._interpreter.tensor(index), tflite_file.quantization_of(reader.tensors[original]))
+            for (layer, original), index in zip(outputs.items(), indices, strict=True)
+        }
+
+    def infer(self, image: Pixels) -> dict[str, NDArray[np.float32]]:
+        """Run one image; see `Tapped`."""
+        self._feed()[:] = as_stored(image, self._dtype)
+        self._interpreter.invoke()
+        values = {}
+        for layer, (view, grid) in self._taps.items():
+            value = as_output(view(), nchw=False)
+            if grid is not None:
+                value = (value - np.float32(grid[1])) * np.float32(grid[0])
+            values[layer] = value
+        return values
+
+
 class _Reader:
     """Walks a file once and finds the counterpart of each of its tensors."""
 
@@ -45,6 +96,8 @@ class _Reader:
         self.tensors = model.subgraphs[0].tensors
         self.operators = model.subgraphs[0].operators
         self.unmatched: list[str] = []
+        self._names = {id(op): tflite_file.op_name(model, op) for op in self.operators}
+        self._ends = self._find_ends()
         # The operation of the canonical graph behind each activation, by tensor index.
         self.counterparts: dict[int, str | None] = {int(model.subgraphs[0].inputs[0]): canonical.image}
         for op in self.operators:
@@ -56,9 +109,9 @@ class _Reader:
         found = self.canonical.operation(_names(tensor), tflite_file.shape_of(tensor))
         if self._name(op) in _CONVERSIONS:
             return self.counterparts.get(int(op.inputs[0])) or found
-        return self.canonical.output if index in self._ends() else found
+        return self.canonical.output if index in self._ends else found
 
-    def _ends(self) -> set[int]:
+    def _find_ends(self) -> set[int]:
         """The graph's output, and the tensor that a last conversion makes it from."""
         ends = {int(self.model.subgraphs[0].outputs[0])}
         return ends | {
@@ -68,7 +121,7 @@ class _Reader:
         }
 
     def _name(self, op: OperatorT) -> str:
-        return tflite_file.op_name(self.model, op)
+        return self._names[id(op)]
 
     def quantization(self) -> Quantization:
         grids, weights = [], []
@@ -110,7 +163,7 @@ class _Reader:
     def _readers(self, index: int) -> frozenset[str] | None:
         """The canonical layers that read a tensor; None when the graph's output is made of it."""
         layers: set[str] = set()
-        if index in self._ends():
+        if index in self._ends:
             return None
         for op in self.operators:
             if index not in op.inputs:

@@ -14,14 +14,14 @@ from edgefx.quantize import sensitivity
 from edgefx.quantize.simulate import Simulation
 from edgefx.targets import TARGETS, TargetRow, tflite_file
 from edgefx.targets.grids import load
-from edgefx.types import FrozenGraph, ImageSet, Quantization, QuantScheme
+from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, Quantization, QuantScheme
 
 from .conftest import RecordedProgress
 
 if TYPE_CHECKING:
     from edgefx.types import Scores
 
-ROWS = [TARGETS["tflite-int8"]]
+ROWS = [row for row in TARGETS.values() if row.precision is Precision.INT8]
 
 
 @pytest.fixture(scope="module", params=ROWS, ids=lambda row: row.name)
@@ -48,14 +48,17 @@ def simulation(row: TargetRow, artifact: Path, tiny_graph: FrozenGraph) -> Simul
 
 
 def snr_db(reference: Scores, observed: Scores) -> float:
-    return float(10 * np.log10(np.square(reference).sum() / np.square(reference - observed).sum()))
+    noise = max(float(np.square(reference - observed).sum()), 1e-12)
+    return float(10 * np.log10(np.square(reference).sum() / noise))
 
 
 def test_everything_quantized_has_its_place_in_the_graph(
     simulation: Simulation, tiny_graph: FrozenGraph
 ) -> None:
     assert simulation.quantization.unmatched == ()
-    weighted = [layer.name for layer in tiny_graph.layers if layer.macs > 1000]
+    # ONNX files keep kernels of less than 1024 weights in float.
+    weighted = [layer.name for layer in tiny_graph.layers if layer.macs and layer.parameters > 1200]
+    assert weighted
     assert set(weighted) <= set(simulation.weighted_layers)
     for layer in simulation.weighted_layers:
         stored = simulation.stored(layer)
@@ -82,6 +85,35 @@ def test_all_on_is_the_artifact(
     assert snr_db(measured, simulated) > max(25.0, snr_db(tiny_scores, measured))
 
 
+def test_taps_deliver_what_the_layers_put_out(
+    simulation: Simulation, row: TargetRow, artifact: Path, tiny_graph: FrozenGraph, tiny_images: ImageSet
+) -> None:
+    pixels = tiny_images.pixels[:2]
+    float_row = TARGETS[f"{row.runtime}-float32"]
+    path = artifact.parent / f"float{row.suffix}"
+    scheme = QuantScheme(precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
+    targets.load(float_row).convert(tiny_graph, scheme, None, path, RecordedProgress())
+    layers = {layer.name for layer in tiny_graph.layers}
+    with (
+        load(row).tapped(artifact, tiny_graph, 2) as integer,
+        load(row).tapped(path, tiny_graph, 2) as unquantized,
+    ):
+        for (number, true), (_, simulated) in zip(
+            simulation.values(pixels), simulation.values(pixels, quantized=True), strict=True
+        ):
+            exact, found = unquantized.infer(pixels[number]), integer.infer(pixels[number])
+            # A runtime drops what does nothing, such as the mean of a map of one pixel.
+            assert layers - set(found) <= {"block6a_se_squeeze", "block7a_se_squeeze"}
+            layers &= set(found)
+            for layer in layers:
+                assert found[layer].size == true[layer].size
+                np.testing.assert_allclose(exact[layer].ravel(), true[layer].ravel(), rtol=1e-2, atol=1e-3)
+            noise = [snr_db(true[layer].ravel(), found[layer].ravel()) for layer in layers]
+            expected = [snr_db(true[layer].ravel(), simulated[layer].ravel()) for layer in layers]
+            assert np.median(noise) > 15
+            assert np.median(np.abs(np.clip(noise, 0, 60) - np.clip(expected, 0, 60))) < 2
+
+
 def test_a_layer_alone_differs_less_than_all_together(
     simulation: Simulation, tiny_images: ImageSet, tiny_scores: Scores
 ) -> None:
@@ -89,7 +121,8 @@ def test_a_layer_alone_differs_less_than_all_together(
     groups = {layer: (layer,) for layer in simulation.layers}
     base, alone = simulation.alone(pixels, {**groups, "all": simulation.layers})
     np.testing.assert_allclose(base, tiny_scores[:13], atol=1e-5)
-    np.testing.assert_allclose(alone["all"], simulation.scores(pixels, quantized=True), atol=1e-5)
+    # Rounding twice differs in the last bit, which may move a value to the next level further on.
+    np.testing.assert_allclose(alone["all"], simulation.scores(pixels, quantized=True), atol=0.01)
     together = np.square(alone.pop("all") - base).sum()
     errors = [float(np.square(scores - base).sum()) for scores in alone.values()]
     assert 0 < max(errors) < 2 * together
@@ -101,7 +134,7 @@ def test_ranks_the_layers_with_weights_the_worst_first(
 ) -> None:
     progress = RecordedProgress()
     ranked = sensitivity.rank(tiny_graph, row, artifact, tiny_calibration, progress)
-    weighted = {layer.name for layer in tiny_graph.layers if layer.macs > 1000}
+    weighted = {layer.name for layer in tiny_graph.layers if layer.macs and layer.parameters > 1200}
     assert weighted <= {one.layer for one in ranked}
     assert [one.mean_kl for one in ranked] == sorted((one.mean_kl for one in ranked), reverse=True)
     assert all(0 <= one.top1_changed <= 1 for one in ranked)
