@@ -64,6 +64,8 @@ def stability_check(values: Extremes) -> Check:
     name = "range stability"
     if len(values) < 2:
         return verdict(name, "one image has no halves", "nothing says how far the ranges are off: add images")
+    if not values.shape[1]:
+        return verdict(name, "not measured: the model has no layers that edgefx knows", "")
     share = unsteady(*halves(values), tolerance=_TOLERANCE)
     return verdict(
         name,

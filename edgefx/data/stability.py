@@ -50,15 +50,17 @@ def extremes(graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) ->
         tensors = tf.graph_util.import_graph_def(
             graph_def, input_map={f"{graph.input_name}:0": image}, return_elements=names
         )
-        return tf.stack([tf.stack([tf.reduce_min(value), tf.reduce_max(value)]) for value in tensors])
+        floats = [tf.cast(value, tf.float32) for value in tensors if value.dtype.is_floating]
+        ends = [tf.stack([tf.reduce_min(value), tf.reduce_max(value)]) for value in floats]
+        return tf.stack(ends) if ends else tf.zeros((0, 2))
 
     run = tf.function(taps, input_signature=[tf.TensorSpec((1, *pixels.shape[1:]), tf.float32)])
-    result = np.empty((len(pixels), len(names), 2), np.float32)
-    for number, image in enumerate(pixels):
-        result[number] = run(tf.constant(image[None].astype(np.float32))).numpy()
+    rows = []
+    for image in pixels:
+        rows.append(run(tf.constant(image[None].astype(np.float32))).numpy())
         if task is not None:
             task.advance()
-    return result
+    return np.stack(rows)
 
 
 def halves(values: Extremes) -> tuple[dict[str, Span], dict[str, Span]]:
