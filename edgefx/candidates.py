@@ -172,6 +172,8 @@ class Workshop:
                 )
                 seconds = time.perf_counter() - begun
                 content = tuple(file.sha256 for file in artifact.files)
+                if layers and content in measured:
+                    raise ConversionError("left in float, these layers change nothing in the artifact")
                 if content not in measured:
                     measured[content] = self.measure(row, files[0], f"{row.name}, {what}")
                 accuracy = measured[content]
