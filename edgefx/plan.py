@@ -77,7 +77,7 @@ def _check_integer_only(rows: tuple[TargetRow, ...]) -> None:
     refusing = [row.name for row in rows if row.name not in _INTEGER_ONLY]
     if refusing:
         raise UsageError(
-            f"--integer-only is not possible for {', '.join(refusing)}: they always hold float operations",
+            f"--integer-only is not possible for {', '.join(refusing)}: these always hold float operations",
             hint=f"fully integer artifacts: {', '.join(_INTEGER_ONLY)}",
         )
 

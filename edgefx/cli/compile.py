@@ -79,7 +79,9 @@ Examples:
 )
 @effort_option
 @click.option(
-    "--integer-only", is_flag=True, help="No float operation in the artifact (NPU, MCU): TFLite INT8 only."
+    "--integer-only",
+    is_flag=True,
+    help="No float operation in the artifact, for NPUs and MCUs: tflite-int8 and tflite-int16x8 only.",
 )
 @resize_option
 @skip_bad_option
