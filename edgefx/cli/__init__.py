@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("edgefx.cli.run:command", "Compile as a recipe (YAML) says."),
     "evaluate": ("edgefx.cli.evaluate:command", "Measure an artifact's accuracy on a folder of images."),
     "benchmark": ("edgefx.cli.benchmark:command", "Measure the latency of artifacts on this machine."),
+    "debug": ("edgefx.cli.debug:command", "Find the stage and the layers that cost accuracy."),
     "inspect": ("edgefx.cli.inspect:command", "Show what a model or an artifact is made of."),
     "targets": ("edgefx.cli.targets:command", "List the targets that can be compiled for."),
     "models": ("edgefx.cli.models:command", "List the models that are known by name."),

@@ -164,6 +164,17 @@ class Simulation:
         switched = self._switched(self.layers, every=True) if quantized else _Switched()
         return np.concatenate([self._run(chunk, switched) for chunk in self._chunks(pixels)])
 
+    def scores_without(self, pixels: Pixels, layers: Collection[str]) -> Scores:
+        """Run images with all quantizers on but those that `layers` own; float32 [N, classes]."""
+        kept = [layer for layer in self.layers if layer not in layers]
+        switched = self._switched(kept, every=True)
+        for grid in (grid for layer in layers for grid in self.grids_of(layer)):
+            name = f"{grid.tensor}:0"
+            switched.rounded.pop(name, None)
+            for key in [key for key in switched.read if key[0] == name]:
+                del switched.read[key]
+        return np.concatenate([self._run(chunk, switched) for chunk in self._chunks(pixels)])
+
     def values(
         self, pixels: Pixels, *, quantized: bool = False
     ) -> Iterator[tuple[int, dict[str, NDArray[np.float32]]]]:

@@ -1,0 +1,168 @@
+"""`edgefx debug`: which stage and which layer lose accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgefx.cli.context import App, pass_app
+from edgefx.cli.options import (
+    available_cores,
+    calib_option,
+    effort_option,
+    json_option,
+    resize_option,
+    samples_option,
+    seed_option,
+    skip_bad_option,
+    threads_option,
+)
+
+_ORDERS = ("effect", "sqnr", "saturated", "graph")
+
+
+@click.command(
+    epilog="""\b
+The layers' columns:
+  KL alone     mean KL to the float scores with this layer alone quantized
+  top-1 chg    share of the images whose class that changes
+  SQNR dB      signal to noise ratio of its output in the artifact
+  weights dB   the same of its stored weights
+  grid, seen   the range it is rounded to, and the range of its float values
+  saturated    share of the float values outside the grid
+  levels used  share of the grid's levels that occur
+
+\b
+Examples:
+  edgefx debug b0.keras --target tflite-int8 --calib photos/
+  edgefx debug b0.keras --target '*-int8' --calib photos/ --plot layers.html
+  edgefx debug b0.keras --target onnx-int8 --calib photos/ --artifact old.onnx --sort sqnr
+  edgefx debug digits --target tflite-int8 --json
+"""
+)
+@click.argument("model")
+@click.option(
+    "-t",
+    "--target",
+    "patterns",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="What to examine; may be repeated, a comma list or a glob ('*-int8'). See: edgefx targets.",
+)
+@calib_option
+@samples_option
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="How many of them to measure on.",
+)
+@click.option(
+    "--artifact",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Examine this file instead of converting the model; with one --target.",
+)
+@effort_option
+@click.option("--weights", metavar="imagenet|random|PATH", help="Weights of a zoo model.")
+@click.option("--classes", type=click.IntRange(min=2), metavar="N", help="Zoo models: number of classes.")
+@click.option("--input-size", type=click.IntRange(min=8), metavar="PX", help="Input height and width.")
+@click.option(
+    "--sort",
+    "order",
+    type=click.Choice(_ORDERS),
+    default="effect",
+    show_default=True,
+    help="What the layers are sorted by, the worst first; graph: as computed.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Layers in the table; 0 shows all.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Also draw every layer into a self-contained HTML page.",
+)
+@resize_option
+@skip_bad_option
+@threads_option
+@seed_option
+@json_option
+@pass_app
+def command(
+    app: App,
+    *,
+    model: str,
+    patterns: tuple[str, ...],
+    calib: Path | None,
+    samples: int | None,
+    images: int,
+    artifact: Path | None,
+    effort: str,
+    weights: str | None,
+    classes: int | None,
+    input_size: int | None,
+    order: str,
+    limit: int,
+    plot: Path | None,
+    resize: str,
+    skip_bad_images: bool,
+    threads: int | None,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """Find the stage and the layers that cost MODEL accuracy.
+
+    The model is converted, and the loaded model, its deployable graph, the float artifact, a simulation of
+    the quantization and the artifact itself are compared on the same images, each with the one before.
+    Then every layer is examined, under the same name for every runtime.
+
+    The exit code is 0 whatever is found, and 4 when a target cannot be examined.
+    """
+    from edgefx import debug, targets
+    from edgefx.report import debug_plot
+    from edgefx.types import Effort, Resize
+
+    settings = debug.Settings(
+        model=model,
+        rows=targets.select(patterns),
+        calib=calib,
+        samples=samples,
+        images=images,
+        artifact=artifact,
+        effort=Effort(effort),
+        resize=Resize(resize),
+        skip_bad_images=skip_bad_images,
+        seed=seed,
+        threads=threads or available_cores(),
+        weights=weights,
+        classes=classes,
+        input_size=input_size,
+    )
+    if plot is not None:
+        debug_plot.check(plot)
+    with app.native_log():
+        report = debug.run(settings, app, command=app.command_line)
+        if report.failures:
+            app.keep_log = True
+    if plot is not None:
+        debug_plot.write(report, plot)
+    if as_json:
+        from edgefx.report.json import dumps
+
+        app.write(dumps(report))
+    else:
+        from edgefx.report.debug import Order, render
+
+        render(report, app.stdout, limit=limit, order=Order(order))
+    return int(report.exit_code)
