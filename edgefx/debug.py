@@ -296,12 +296,20 @@ class _Run:
         alone = measure(simulation, groups, images, self.progress) if groups else ()
         with module.tapped(path, graph, self.settings.threads) as tapped:
             layers = layer_figures(simulation, tapped, pixels[:_TAPPED], alone, self.progress)
-        cure = self._cure(simulation, scores, pixels, alone, steps)
+        # The output's own grid cannot be left out of an artifact with an integer output.
+        blamable = tuple(one for one in alone if one.layer != simulation.output_layer and one.mean_kl > 0)
+        cure = self._cure(simulation, scores, pixels, blamable, steps)
         first_bad = None
         if was_changed_by_conversion(steps):
             with module.tapped(float_path, graph, self.settings.threads) as tapped:
                 first_bad = first_changed(simulation, tapped, pixels[:1])
-        broken, verdict = judge(steps, precision=row.precision, cure=cure, first_bad=first_bad)
+        broken, verdict = judge(
+            steps,
+            precision=row.precision,
+            cure=cure,
+            worst=[one.layer for one in blamable],
+            first_bad=first_bad,
+        )
         return Diagnosis(
             target=row.name,
             artifact=replace(targets.load(row).describe(path), target=row.name),

@@ -199,14 +199,20 @@ class DebugReport:
 
 
 def judge(
-    steps: Sequence[StepFigures], *, precision: Precision, cure: Cure | None, first_bad: str | None = None
+    steps: Sequence[StepFigures],
+    *,
+    precision: Precision,
+    cure: Cure | None,
+    worst: Sequence[str] = (),
+    first_bad: str | None = None,
 ) -> tuple[Broken, str]:
     """Say what broke a model, looking at the stages in order.
 
     Args:
         steps: The stages that were measured, in order.
         precision: Of the target.
-        cure: The layers that quantization does most damage in.
+        cure: The layers to blame, where quantization did harm.
+        worst: The layers that alone do most damage, if any does.
         first_bad: The first layer whose float output the converter changed, where that was looked for.
 
     Returns:
@@ -231,9 +237,10 @@ def judge(
         return Broken.QUANTIZATION, f"quantization broke it, {_blame(cure)}"
     if last.total.harmful or (precision is Precision.FLOAT32 and last.change.max_abs_dp > _HALF_DP):
         return Broken.EXECUTION, _execution(precision, last, simulated=simulated is not None)
+    most = f" Most is lost in {', '.join(worst[:_LAYERS_NAMED])}." if worst else ""
     return Broken.NOTHING, (
         f"nothing is broken: {last.total.agreement:.1%} of the images keep their class,"
-        f" mean KL {last.total.mean_kl:.2g}."
+        f" mean KL {last.total.mean_kl:.2g}.{most}"
     )
 
 

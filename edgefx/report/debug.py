@@ -140,7 +140,7 @@ def _render_target(diagnosis: Diagnosis, console: Console, *, limit: int, order:
     verdict = Text.assemble((diagnosis.target, "bold"), ": ", (diagnosis.verdict, style))
     console.print(verdict, highlight=False)
     console.print()
-    console.print(_steps(diagnosis), highlight=False)
+    console.print(_steps(diagnosis, console), highlight=False)
     console.print()
     rows = ordered(diagnosis.layers, order, graph=diagnosis.graph)
     shown = rows[:limit] if limit else rows
@@ -154,15 +154,20 @@ def _render_target(diagnosis: Diagnosis, console: Console, *, limit: int, order:
     console.print(Facts(facts), highlight=False)
 
 
-def _steps(diagnosis: Diagnosis) -> Table:
+def _steps(diagnosis: Diagnosis, console: Console) -> Table:
+    """Each stage against the one before it, and, where there is room, against the model as loaded."""
     last = "integer artifact" if diagnosis.target.endswith("-int8") else Step.ARTIFACT.value
-    shown = table("stage", "max |dp|", "mean KL", "agree", "KL in all", "agree in all")
-    shown.add_row(Step.LOADED.value, *("-" for _ in range(5)))
-    for figures in diagnosis.steps:
-        name = last if figures.step is Step.ARTIFACT else figures.step.value
-        shown.add_row(name, *_difference(figures.change), *_difference(figures.total)[1:])
-    for column in shown.columns:
-        column.no_wrap = True
+    for in_all in (("KL in all", "agree in all"), ()):
+        shown = table("stage", "max |dp|", "mean KL", "agree", *in_all)
+        for column in shown.columns:
+            column.no_wrap = True
+        shown.add_row(Step.LOADED.value, *("-" for _ in shown.columns[1:]))
+        for figures in diagnosis.steps:
+            name = last if figures.step is Step.ARTIFACT else figures.step.value
+            total = _difference(figures.total)[1:] if in_all else ()
+            shown.add_row(name, *_difference(figures.change), *total)
+        if _fits(shown, console):
+            break
     return shown
 
 

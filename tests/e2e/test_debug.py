@@ -1,0 +1,33 @@
+"""`edgefx debug` as users run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .conftest import edgefx
+
+
+def test_debug_prints_one_json_document_and_writes_the_plot(tmp_path: Path) -> None:
+    plot = tmp_path / "layers.html"
+    run = edgefx(
+        "debug", "digits", "--target", "tflite-int8", "--images", "20", "--plot", plot, "--json", cwd=tmp_path
+    )
+    assert run.code == 0, run.stderr
+    report = run.json
+    assert report["model"]["name"] == "digits"
+    assert report["images"] == 20
+    (found,) = report["targets"]
+    assert found["target"] == "tflite-int8"
+    assert found["broken"] == "nothing"
+    assert found["verdict"].startswith("nothing is broken")
+    assert [step["step"] for step in found["steps"]] == [
+        "canonical graph", "converted float", "quantized simulation", "artifact",
+    ]  # fmt: skip
+    assert found["steps"][-1]["total"]["agreement"] >= 0.95
+    stem = next(row for row in found["layers"] if row["layer"] == "stem_conv")
+    assert stem["quantized"] == "weights+output"
+    assert stem["sqnr_db"] > 10
+    assert stem["low"] < 0 < stem["high"]
+    assert stem["alone_mean_kl"] >= 0
+    assert "<svg" in plot.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["layers.html"]
