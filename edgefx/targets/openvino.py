@@ -76,6 +76,12 @@ def convert(
     check()
     if scheme.precision not in (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8):
         raise UsageError(f"there is no target openvino-{scheme.precision}")
+    unknown = scheme.keep_float - {layer.name for layer in graph.layers} if graph.layers else frozenset()
+    if unknown:
+        raise UsageError(
+            f"no such layer to keep in float: {', '.join(sorted(unknown))}",
+            hint="give names as `edgefx inspect --layers` lists them",
+        )
     if scheme.precision is not Precision.INT8 and scheme.io_dtype is not IoDtype.FLOAT32:
         raise UsageError(
             f"openvino-{scheme.precision} has float32 input and output, {scheme.io_dtype} was asked for",
@@ -272,10 +278,10 @@ def _float_model(graph: FrozenGraph, progress: Progress) -> Any:
 def _quantized(
     model: Any, graph: FrozenGraph, scheme: QuantScheme, calibration: ImageSet, progress: Progress
 ) -> Any:
-    """Quantize with NNCF and give the model the ends that were asked for."""
+    """Quantize and give the model the ends that were asked for."""
     from edgefx.targets import openvino_quantize
 
-    model = openvino_quantize.quantize(model, calibration, progress)
+    model = openvino_quantize.quantize(model, calibration, progress, keep_float=scheme.keep_float)
     if scheme.io_dtype is not IoDtype.FLOAT32:
         scores = None
         if graph.spec.output is OutputKind.LOGITS:

@@ -11,7 +11,16 @@ import pytest
 
 from edgefx.errors import ArtifactError, UsageError
 from edgefx.targets import openvino, openvino_ir
-from edgefx.types import FrozenGraph, ImageSet, IoDtype, OutputKind, Precision, QuantScheme, Runtime
+from edgefx.types import (
+    Effort,
+    FrozenGraph,
+    ImageSet,
+    IoDtype,
+    OutputKind,
+    Precision,
+    QuantScheme,
+    Runtime,
+)
 
 from .conftest import RecordedProgress
 from .target_contract import TargetContract
@@ -218,3 +227,72 @@ def test_a_failed_conversion_keeps_the_old_pair(
     with pytest.raises(UsageError):
         _make(tiny_graph, tmp_path, Precision.DYNAMIC)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_layers_kept_in_float_are(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, int8: Path, tmp_path: Path
+) -> None:
+    kept = frozenset({"block3a_expand_conv", "block2a_dwconv", "block4a_se_reduce"})
+    scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, keep_float=kept)
+    out = tmp_path / "digits.xml"
+    openvino.convert(tiny_graph, scheme, tiny_calibration, out, RecordedProgress())
+
+    def stored_in_float(path: Path) -> set[str]:
+        return {
+            operation.get_friendly_name().split("/")[0]
+            for operation in openvino_ir.read(path).get_ordered_ops()
+            if operation.get_type_name() in ("Convolution", "GroupConvolution", "MatMul")
+            and operation.input_value(0).get_node().get_type_name() != "FakeQuantize"
+            and operation.input_value(1).get_node().get_type_name() == "Constant"
+        }
+
+    assert stored_in_float(out) == kept
+    assert stored_in_float(int8) == set()
+    before, after = openvino.describe(int8).int8_macs_share, openvino.describe(out).int8_macs_share
+    assert before is not None
+    assert after is not None
+    assert after < before
+
+
+def test_a_layer_that_does_not_exist_cannot_be_kept(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
+) -> None:
+    scheme = QuantScheme(
+        precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, keep_float=frozenset({"block9z_conv"})
+    )
+    with pytest.raises(UsageError, match="block9z_conv"):
+        openvino.convert(tiny_graph, scheme, tiny_calibration, tmp_path / "a.xml", RecordedProgress())
+
+
+@pytest.mark.parametrize("effort", list(Effort))
+def test_the_same_inputs_give_the_same_bytes(
+    effort: Effort, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
+) -> None:
+    scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=effort)
+    made = []
+    for name in ("a", "b"):
+        work = tmp_path / name
+        work.mkdir()
+        fresh = FrozenGraph(
+            path=tiny_graph.path, spec=tiny_graph.spec, layers=tiny_graph.layers, workdir=work
+        )
+        files = openvino.convert(fresh, scheme, tiny_calibration, work / "digits.xml", RecordedProgress())
+        made.append([file.read_bytes() for file in files])
+    assert made[0] == made[1]
+
+
+def test_pooled_values_are_not_quantized_and_residual_sums_are(tiny_graph: FrozenGraph, int8: Path) -> None:
+    model = openvino_ir.read(int8)
+    read_quantized = {
+        reader.get_node().get_friendly_name().split("/")[0]
+        for operation in model.get_ordered_ops()
+        if operation.get_type_name() == "FakeQuantize"
+        for reader in operation.output(0).get_target_inputs()
+    }
+    kinds = {layer.name: layer.kind for layer in tiny_graph.layers}
+    wanted = {
+        name
+        for name, kind in kinds.items()
+        if (kind in ("Conv2D", "DepthwiseConv2D") and "_se_" not in name) or kind == "Add"
+    }
+    assert read_quantized == wanted

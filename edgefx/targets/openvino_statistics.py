@@ -1,0 +1,138 @@
+"""What the calibration images produce inside an OpenVINO model, channel by channel.
+
+The reductions are part of the model that runs, so that only a few numbers per channel leave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefx.errors import ConversionError
+from edgefx.types import ImageSet, Task
+
+if TYPE_CHECKING:
+    from edgefx.targets.openvino_placement import Site
+
+FloatArray = NDArray[np.float64]
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The 256 levels of an activation; one for all channels, or one each.
+
+    Attributes:
+        low: Value of the lowest level, [1] or [channels].
+        high: Value of the highest level, likewise. Zero is always a level: padding is zero.
+    """
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    @classmethod
+    def spanning(cls, low: FloatArray, high: FloatArray) -> Grid:
+        """Return the grid nearest to [low <= 0, high > 0] that has zero among its levels."""
+        step = (high - low) / 255
+        zero_point = np.round(-low / step)
+        return cls((-zero_point * step).astype(np.float32), ((255 - zero_point) * step).astype(np.float32))
+
+    def quantize(self, value: Any) -> Any:
+        """Return a FakeQuantize operation on `value`, an output of rank 2 or more, channels second."""
+        from openvino import opset13 as ops
+
+        shape = [1] * len(value.get_shape())
+        shape[1] = self.low.size
+        low, high = (ops.constant(end.reshape(shape)) for end in (self.low, self.high))
+        return ops.fake_quantize(value, low, high, low, high, 256)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Values of one tensor over the calibration images.
+
+    Attributes:
+        low: Smallest value of each image and channel, [images, channels].
+        high: Largest value, likewise.
+        mean: Mean of each channel, [channels].
+    """
+
+    low: FloatArray
+    high: FloatArray
+    mean: FloatArray
+
+
+def observe(model: Any, sources: Sequence[str], images: ImageSet, task: Task) -> dict[str, Seen]:
+    """Run the float model over the images; returns what the operations named in `sources` computed.
+
+    Raises:
+        ConversionError: A value is not finite.
+    """
+    from openvino import opset13 as ops
+
+    def outputs(value: Any) -> list[Any]:
+        kinds = (ops.reduce_min, ops.reduce_max, ops.reduce_mean)
+        return [reduce(value, _others(value), False) for reduce in kinds]
+
+    found = _run(model, {name: (name, outputs) for name in sources}, images, task)
+    seen = {}
+    for name, (low, high, mean) in found.items():
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise ConversionError(
+                f"the values of '{name}' are not finite for a calibration image",
+                hint="the float model itself overflows; check its weights and preprocessing",
+            )
+        seen[name] = Seen(low=low, high=high, mean=mean.mean(axis=0))
+    return seen
+
+
+def quantized_means(
+    model: Any, grids: Mapping[Site, Grid], images: ImageSet, task: Task
+) -> dict[Site, FloatArray]:
+    """Return the mean of each channel [channels] after quantization, in the float model."""
+    from openvino import opset13 as ops
+
+    def outputs(grid: Grid) -> Callable[[Any], list[Any]]:
+        return lambda value: [ops.reduce_mean(grid.quantize(value), _others(value), False)]
+
+    wanted = {site: (site.source, outputs(grid)) for site, grid in grids.items()}
+    return {site: mean.mean(axis=0) for site, (mean,) in _run(model, wanted, images, task).items()}
+
+
+def _others(value: Any) -> Any:
+    """All axes but the channels'."""
+    from openvino import opset13 as ops
+
+    return ops.constant(np.array([k for k in range(len(value.get_shape())) if k != 1], np.int64))
+
+
+def _run(
+    model: Any, wanted: Mapping[_Key, tuple[str, Callable[[Any], list[Any]]]], images: ImageSet, task: Task
+) -> dict[_Key, list[FloatArray]]:
+    """Run `model` with further outputs: what to make of named operations; [images, ...] each."""
+    import openvino as ov
+
+    probe = model.clone()
+    named = {operation.get_friendly_name(): operation for operation in probe.get_ordered_ops()}
+    slots: dict[_Key, range] = {}
+    extra: list[Any] = []
+    for key, (name, make) in wanted.items():
+        made = make(named[name].output(0))
+        slots[key] = range(1 + len(extra), 1 + len(extra) + len(made))
+        extra += [operation.output(0) for operation in made]
+    if not extra:
+        return {}
+    probe.add_outputs(extra)
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    request = ov.Core().compile_model(probe, "CPU", config).create_infer_request()
+    rows: dict[_Key, list[list[FloatArray]]] = {key: [] for key in wanted}
+    for image in images.pixels:
+        request.infer([image[None].astype(np.float32)])
+        for key, places in slots.items():
+            rows[key].append([request.get_output_tensor(k).data.astype(np.float64) for k in places])
+        task.advance()
+    return {key: [np.stack(part) for part in zip(*row, strict=True)] for key, row in rows.items()}
