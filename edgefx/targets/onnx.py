@@ -6,19 +6,21 @@ reading back in `onnx_describe`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.errors import (
     ConversionError,
+    UnknownNameError,
     UsageError,
 )
 from edgefx.packages import require
 from edgefx.targets import TARGETS
 from edgefx.types import (
     Artifact,
+    Effort,
     FrozenGraph,
     ImageSet,
     IoDtype,
@@ -140,17 +142,39 @@ def _int8(
     calibration: ImageSet | None,
     progress: Progress,
 ) -> onnx.ModelProto:
-    from edgefx.targets import onnx_calibrate, onnx_quantize
+    """Quantize: `Effort.FAST` chooses ranges, the others also equalize channels and optimize the weights."""
+    from edgefx.targets import onnx_calibrate, onnx_gates, onnx_quantize, onnx_rounding
 
     if calibration is None or not len(calibration):
         raise UsageError("onnx-int8 needs calibration images", hint="give a folder with --calib")
-    plan = onnx_quantize.plan(model)
+    _check_layers(scheme.keep_float, graph)
+    thorough = scheme.effort is not Effort.FAST
+    plan = onnx_quantize.plan(model, keep_float=scheme.keep_float)
+    if thorough:
+        model = onnx_gates.equalize(model, plan, calibration, seed=scheme.seed, progress=progress)
+    model = onnx_gates.split_biases(model, plan.dynamic)
+    plan = onnx_quantize.plan(model, keep_float=scheme.keep_float)
     extra: tuple[str, ...] = ()
     if scheme.io_dtype is not IoDtype.FLOAT32 and graph.spec.output is OutputKind.LOGITS:
         extra = (graph.output_name,)
     ranges = onnx_calibrate.ranges(model, plan, extra, calibration, progress)
+    codes = (
+        onnx_rounding.optimize(model, plan, calibration, seed=scheme.seed, progress=progress)
+        if thorough
+        else {}
+    )
     with progress.task("quantizing to int8"):
-        return onnx_quantize.static(model, plan, ranges, io_dtype=scheme.io_dtype, output=graph.spec.output)
+        return onnx_quantize.static(
+            model, plan, ranges, io_dtype=scheme.io_dtype, output=graph.spec.output, codes=codes
+        )
+
+
+def _check_layers(names: Collection[str], graph: FrozenGraph) -> None:
+    """Raise `UnknownNameError` when a layer to be kept in float does not exist."""
+    known = [layer.name for layer in graph.layers]
+    for name in sorted(names):
+        if name not in known:
+            raise UnknownNameError("layer", name, known)
 
 
 def _verify(path: Path, graph: FrozenGraph, scheme: QuantScheme) -> None:

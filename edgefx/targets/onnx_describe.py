@@ -25,6 +25,7 @@ _MOVES = _VIEWS | {
 }
 _INTEGER_COMPUTE = frozenset({"ConvInteger", "MatMulInteger", "QGemm"})
 _INT8 = frozenset({"int8", "uint8"})
+KEPT_FLOAT = "edgefx.keep_float"  # metadata: layers that were kept in float because someone asked for it
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -106,6 +107,13 @@ def describe(path: Path) -> Artifact:
             f"{convolutions[True]} of {sum(convolutions.values())} convolutions run in INT8, "
             "the rest in float32, where that is faster"
         )
+    if kept := _kept(model):
+        notes.append(f"kept in float as asked: {', '.join(kept)}")
+    dynamic = sum(
+        node.op_type == "QLinearConv" and node.input[1] not in facts.constants for node in model.graph.node
+    )
+    if dynamic:
+        notes.append(f"{dynamic} INT8 convolutions take the range of their input from each image")
     if facts.compressed:
         notes.append(f"weights stored as {facts.compressed} are restored to float32 when the file is loaded")
     if any(node.domain == "com.microsoft" for node in model.graph.node):
@@ -122,6 +130,13 @@ def describe(path: Path) -> Artifact:
         opset=onnx_graph.opset_of(model),
         notes=tuple(notes),
     )
+
+
+def _kept(model: onnx.ModelProto) -> list[str]:
+    """Return the layers that the file says were kept in float, those of them that it has."""
+    stated = next((entry.value for entry in model.metadata_props if entry.key == KEPT_FLOAT), "")
+    layers = {onnx_graph.layer_of(node.name) for node in model.graph.node}
+    return [name for name in stated.split(",") if name in layers]
 
 
 def precision(model: onnx.ModelProto, path: Path) -> str:
@@ -259,7 +274,7 @@ class _Facts:
                         dim.dim_value if dim.HasField("dim_value") else int(position == 0)
                         for position, dim in enumerate(kind.shape.dim)
                     )
-        self._constants = {tensor.name for tensor in model.graph.initializer}
+        self.constants = {tensor.name for tensor in model.graph.initializer}
         self._writers: Mapping[str, onnx.NodeProto] = {
             name: node for node in model.graph.node for name in node.output
         }
@@ -268,15 +283,15 @@ class _Facts:
         }
         compressed = Counter[str]()
         for node in model.graph.node:
-            if node.op_type == "Cast" and node.input[0] in self._constants:
+            if node.op_type == "Cast" and node.input[0] in self.constants:
                 compressed[self._types.get(node.input[0], "unknown")] += 1
-            if all(name in self._constants for name in node.input if name):
-                self._constants.update(node.output)
+            if all(name in self.constants for name in node.input if name):
+                self.constants.update(node.output)
         self.compressed = compressed.most_common(1)[0][0] if compressed else None
 
     def is_constant(self, node: onnx.NodeProto) -> bool:
         """Whether a node only prepares constants; a runtime does it once, when it loads the file."""
-        return all(name in self._constants for name in node.output)
+        return all(name in self.constants for name in node.output)
 
     def computes_in(self, node: onnx.NodeProto) -> str:
         """Return the type a node computes in: int8 between DequantizeLinear and QuantizeLinear."""
@@ -286,7 +301,7 @@ class _Facts:
             return self._types.get(node.output[0], "unknown")
         if node.domain == "com.microsoft":  # ONNX Runtime has no integer kernel to fuse these to
             return self._types.get(node.output[0], "unknown")
-        data = [name for name in node.input if name and name not in self._constants]
+        data = [name for name in node.input if name and name not in self.constants]
         sources = [self._writers.get(name) for name in data]
         dequantized = [source is not None and source.op_type == "DequantizeLinear" for source in sources]
         if data and all(dequantized) and all(name in self._quantized for name in node.output):

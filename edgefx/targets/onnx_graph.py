@@ -400,7 +400,7 @@ def _fuse_dense(graph: Graph) -> None:
 _NOISE = re.compile(r"(__\d+)+$")
 
 
-def _layer_of(name: str) -> str:
+def layer_of(name: str) -> str:
     """Return the layer that a TensorFlow operation name belongs to: all but its last part."""
     return name.rpartition("/")[0]
 
@@ -446,7 +446,7 @@ def _layer_name(graph: Graph, node: onnx.NodeProto) -> str:
     """Find the layer of a node from its name, else from its weights' (tf2onnx makes up names: Conv__237)."""
     candidates = [node.name, *node.output, *(name for name in node.input if name in graph.constants)]
     for candidate in candidates:
-        layer = _layer_of(_NOISE.sub("", candidate.removesuffix(":0")))
+        layer = layer_of(_NOISE.sub("", candidate.removesuffix(":0")))
         if layer:
             return layer
     return ""

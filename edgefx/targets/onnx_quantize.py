@@ -8,6 +8,7 @@ than the ranges do. Measured on an x86-64 CPU with VNNI, one thread, against the
 - A DequantizeLinear in front of a float convolution's weights is *not* folded when a session loads, because
   ONNX Runtime keeps it for its Q/DQ fusions: 2.3 x. Cast and Mul on the same weights are folded: 1.0 x.
 - Only convolutions that do much arithmetic per value moved (`_INTENSITY`), rest in float: 0.85 x / 0.70 x.
+- The products of squeeze-and-excite with a range of their own for each image: see `onnx_gates`.
 - Swish behind them as one ``com.microsoft.QuickGelu`` (ONNX Runtime would fuse Sigmoid and Mul to it by
   itself, but not behind a DequantizeLinear with two readers): 0.78-0.82 x / 0.59-0.69 x. This is written.
 
@@ -18,19 +19,22 @@ the accuracy may be lower than measured on a CPU that has it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgefx.errors import ConversionError
 from edgefx.quantize.ranges import Consumer, Range
-from edgefx.targets import onnx_graph
+from edgefx.targets import onnx_gates, onnx_graph
+from edgefx.targets.onnx_describe import KEPT_FLOAT
 from edgefx.targets.onnx_graph import Graph
 from edgefx.targets.onnx_writer import Writer
 from edgefx.types import IoDtype, OutputKind
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
+    from numpy.typing import NDArray
 
 # Multiply-accumulates per value read or written, from which INT8 pays for its conversions: below, the maps
 # are large, the channels few, and quantizing, transposing and dequantizing cost more than is saved.
@@ -38,6 +42,7 @@ _INTENSITY = 30.0
 # A small network may have no such convolution; an artifact called INT8 computes at least this share of the
 # dense convolutions' work in INT8.
 _LEAST_SHARE = 0.6
+_LINEAR = ("Conv", "Add", "GlobalAveragePool")
 _SMALL = 1024  # weights with fewer values are not worth compressing
 
 
@@ -48,19 +53,28 @@ class Plan:
     Attributes:
         convolutions: Names of the convolutions computed on integers.
         tensors: The activations that are quantized for them, each with what it feeds.
-        products: Those of the tensors that are outputs of a Mul: swish, or a map times its gate.
+        products: Those of the tensors that are outputs of a Mul, such as swish.
+        dynamic: Those of the convolutions whose input takes its range from the image at hand; only their
+            output is among the tensors.
+        exact: Nodes whose weights are not to be rounded to INT8 either.
     """
 
     convolutions: frozenset[str]
     tensors: Mapping[str, Consumer]
     products: frozenset[str]
+    dynamic: frozenset[str] = frozenset()
+    exact: frozenset[str] = frozenset()
 
 
-def plan(model: onnx.ModelProto) -> Plan:
+def plan(model: onnx.ModelProto, *, keep_float: Collection[str] = ()) -> Plan:
     """Choose the convolutions that gain from INT8 and list the tensors whose ranges they need.
 
+    Args:
+        model: The tidy float32 model; biases of gated convolutions may be split off.
+        keep_float: Layers that stay as they are. Others do not take their place.
+
     Raises:
-        ConversionError: The model has no convolution with constant weights at all.
+        ConversionError: The model has no convolution with constant weights at all, or none is left.
     """
     graph = Graph(model)
     shapes, readers, producers = graph.shapes(), graph.consumers(), graph.producers()
@@ -81,16 +95,26 @@ def plan(model: onnx.ModelProto) -> Plan:
             break
         chosen.append(node)
         needed -= macs
+    exact = frozenset(node.name for node in graph.nodes if onnx_graph.layer_of(node.name) in keep_float)
+    chosen = [node for node in chosen if node.name not in exact]
+    if not chosen:
+        raise ConversionError(
+            "all convolutions that could run in INT8 are to be kept in float",
+            hint="use onnx-float32, or keep fewer layers in float",
+        )
+    dynamic = frozenset(entry.convolution for entry in onnx_gates.find(graph, [node.name for node in chosen]))
     tensors: dict[str, Consumer] = {}
     for node in chosen:
-        for name in (node.input[0], node.output[0]):
-            tensors[name] = _consumer(name, readers) if name in producers else Consumer.GENERIC
+        for name in (*([] if node.name in dynamic else [node.input[0]]), node.output[0]):
+            tensors[name] = _consumer(name, readers, producers)
     return Plan(
         convolutions=frozenset(node.name for node in chosen),
         tensors=tensors,
         products=frozenset(
             name for name in tensors if name in producers and producers[name].op_type == "Mul"
         ),
+        dynamic=dynamic,
+        exact=exact,
     )
 
 
@@ -112,15 +136,19 @@ def _work(
     return math.prod(result) * math.prod(weight[1:]), math.prod(source) + math.prod(result)
 
 
-def _consumer(tensor: str, readers: Mapping[str, list[onnx.NodeProto]]) -> Consumer:
-    """Tell what a tensor feeds, for the choice of its range."""
+def _consumer(
+    tensor: str, readers: Mapping[str, list[onnx.NodeProto]], producers: Mapping[str, onnx.NodeProto]
+) -> Consumer:
+    """Tell what a tensor is and feeds, for the choice of its range."""
     by_type = {node.op_type: node for node in readers.get(tensor, ())}
     count = len(readers.get(tensor, ()))
     if count == 1 and "Sigmoid" in by_type:
         return Consumer.SIGMOID
     if count == 2 and set(by_type) == {"Sigmoid", "Mul"} and _is_swish(by_type["Sigmoid"], by_type["Mul"]):
         return Consumer.SWISH
-    return Consumer.GENERIC
+    return (
+        Consumer.LINEAR if tensor in producers and producers[tensor].op_type in _LINEAR else Consumer.GENERIC
+    )
 
 
 def _swish_of(node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]]) -> onnx.NodeProto | None:
@@ -180,16 +208,19 @@ def static(
     *,
     io_dtype: IoDtype = IoDtype.FLOAT32,
     output: OutputKind = OutputKind.PROBABILITIES,
+    codes: Mapping[str, NDArray[np.int8]] | None = None,
 ) -> onnx.ModelProto:
     """Quantize the planned convolutions with Q/DQ pairs; store all other weights as INT8 per channel.
 
     Args:
-        model: The tidy float32 model.
+        model: The tidy float32 model, the biases of the plan's dynamic convolutions split off.
         plan: From `plan`.
         ranges: Real range per tensor of the plan; with integer ends on logits also the output's.
         io_dtype: Element type of the graph's input and output.
         output: What the output means; probabilities span [0, 1].
+        codes: Weights of convolutions where they are not just rounded, from `onnx_rounding`.
     """
+    codes = codes or {}
     graph = Graph(model)
     shapes, readers = graph.shapes(), graph.consumers()
     writer = Writer(graph)
@@ -199,10 +230,13 @@ def static(
     for node in graph.nodes:
         if node.output[0] in fused:
             continue
+        if node.name in plan.dynamic:
+            writer.dynamic_convolution(node, ranges[node.output[0]], codes.get(node.name))
+            continue
         if node.name in plan.convolutions:
             source = node.input[0]
             scale = writer.activation(source, ranges[source])
-            writer.store_convolution(node, scale)
+            writer.store_convolution(node, scale, codes.get(node.name))
             node.input[0] = f"{source}/dequantized"
             writer.nodes.append(node)
             writer.activation(node.output[0], ranges[node.output[0]])
@@ -217,8 +251,13 @@ def static(
             fused.add(mul.output[0])
             continue
         for index in _weights(node, graph):
-            writer.store_int8(node, index)
+            if node.name in plan.exact:
+                writer.store_float16(node, index, large_as_float32=True)
+            else:
+                writer.store_int8(node, index)
         writer.nodes.append(node)
+    if plan.exact:
+        writer.note(KEPT_FLOAT, ",".join(sorted({onnx_graph.layer_of(name) for name in plan.exact})))
     if io_dtype is not IoDtype.FLOAT32:
         limits = Range(0.0, 1.0) if output is OutputKind.PROBABILITIES else ranges[output_name]
         writer.integer_ends(io_dtype, limits)

@@ -64,6 +64,7 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self._scales: dict[str, np.float32] = {}
         self._infos: list[onnx.ValueInfoProto] = []
+        self._notes: dict[str, str] = {}
         self._microsoft = False
 
     def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> None:
@@ -71,6 +72,10 @@ class Writer:
         from onnx import helper
 
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+
+    def note(self, key: str, value: str) -> None:
+        """Write an entry into the file's metadata."""
+        self._notes[key] = value
 
     def constant(self, name: str, value: object) -> str:
         """Add an initializer."""
@@ -92,16 +97,28 @@ class Writer:
             self._scales[tensor] = scale
         return self._scales[tensor]
 
-    def store_convolution(self, node: onnx.NodeProto, input_scale: np.float32) -> None:
-        """Give a convolution INT8 weights and an INT32 bias, with the DQ that Q/DQ fusion looks for."""
+    def store_convolution(
+        self, node: onnx.NodeProto, input_scale: np.float32, codes: NDArray[np.int8] | None = None
+    ) -> None:
+        """Give a convolution INT8 weights and an INT32 bias, with the DQ that Q/DQ fusion looks for.
+
+        Args:
+            node: The convolution.
+            input_scale: Of what it reads.
+            codes: The weights where they are not just rounded, in the steps of `weight_parameters`.
+        """
         import numpy as np
 
         weight = self.graph.constants[node.input[1]]
         bias = self.graph.constants[node.input[2]].astype(np.float64) if len(node.input) > 2 else None
         least = None if bias is None else np.abs(bias) / float(input_scale) / 2.0**30
-        codes, scale = weight_parameters(weight.astype(np.float32), 0, least=least)
+        nearest, scale = weight_parameters(weight.astype(np.float32), 0, least=least)
+        if codes is not None:
+            # Where the bias needs a larger step, the codes are for another one.
+            same = (scale == weight_parameters(weight.astype(np.float32), 0)[1]).reshape(-1, 1, 1, 1)
+            nearest = np.where(same, codes, nearest)
         stored = [
-            self.constant(f"{node.input[1]}/int8", codes),
+            self.constant(f"{node.input[1]}/int8", nearest),
             self.constant(f"{node.input[1]}/scale", scale),
             self.constant(f"{node.input[1]}/zero_point", np.zeros(len(scale), np.int8)),
         ]
@@ -117,6 +134,46 @@ class Writer:
             self.add("DequantizeLinear", stored, f"{node.input[2]}/dequantized", axis=0)
             node.input[2] = f"{node.input[2]}/dequantized"
 
+    def dynamic_convolution(
+        self, node: onnx.NodeProto, limits: Range, codes: NDArray[np.int8] | None = None
+    ) -> None:
+        """Write a convolution without bias whose input takes its range from the image at hand.
+
+        Q/DQ cannot say this; QLinearConv can, as its scales are ordinary inputs.
+
+        Args:
+            node: The convolution.
+            limits: The range of its output.
+            codes: The weights where they are not just rounded, in the steps of `weight_parameters`.
+        """
+        import numpy as np
+        from onnx import helper
+
+        name, result = node.input[1], node.output[0]
+        nearest, scale = weight_parameters(self.graph.constants[name].astype(np.float32), 0)
+        parts = [f"{node.input[0]}/{part}" for part in ("quantized", "scale", "zero_point")]
+        self.nodes.append(
+            helper.make_node(
+                "DynamicQuantizeLinear", [node.input[0]], parts, name=f"{node.name}/DynamicQuantizeLinear"
+            )
+        )
+        stored = [
+            self.constant(f"{name}/int8", nearest if codes is None else codes),
+            self.constant(f"{name}/scale", scale),
+            self.constant(f"{name}/zero_point", np.zeros(len(scale), np.int8)),
+        ]
+        out_scale, zero_point = activation_parameters(limits)
+        ends = [
+            self.constant(f"{result}/scale", out_scale),
+            self.constant(f"{result}/zero_point", zero_point),
+        ]
+        convolution = helper.make_node(
+            "QLinearConv", [*parts, *stored, *ends], [f"{result}/quantized"], name=node.name
+        )
+        convolution.attribute.extend(node.attribute)
+        self.nodes.append(convolution)
+        self.add("DequantizeLinear", [f"{result}/quantized", *ends], result)
+
     def store_int8(self, node: onnx.NodeProto, index: int) -> None:
         """Store float weights as INT8; Cast and Mul restore them, once, when a session loads."""
         from onnx import TensorProto
@@ -130,8 +187,13 @@ class Writer:
         self.add("Mul", [f"{name}/cast", factor], f"{name}/restored")
         node.input[index] = f"{name}/restored"
 
-    def store_float16(self, node: onnx.NodeProto, index: int) -> None:
+    def store_float16(self, node: onnx.NodeProto, index: int, *, large_as_float32: bool = False) -> None:
         """Store float weights as float16; a Cast restores them when a session loads.
+
+        Args:
+            node: Whose weights.
+            index: Which of its inputs they are.
+            large_as_float32: Leave weights alone that are too large for float16.
 
         Raises:
             ConversionError: A weight is too large for float16.
@@ -143,6 +205,8 @@ class Writer:
         with np.errstate(over="ignore"):
             half = self.graph.constants[name].astype(np.float16)
         if not np.isfinite(half).all():
+            if large_as_float32:
+                return
             raise ConversionError(
                 f"weights of '{node.name}' exceed the range of float16 (65504)", hint="use onnx-float32"
             )
@@ -224,6 +288,8 @@ class Writer:
         model.graph.value_info.extend(self._infos)
         if self._microsoft:
             model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+        if self._notes:
+            helper.set_model_props(model, self._notes)
         onnx.checker.check_model(model, full_check=True)
         return model
 

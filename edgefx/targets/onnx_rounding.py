@@ -1,0 +1,159 @@
+"""Round the weights of INT8 convolutions so that the errors cancel in what the convolution makes.
+
+Frantar et al., "GPTQ: accurate post-training quantization for generative pre-trained transformers" (2023):
+columns of the weights are rounded one after the other, and the columns still to come are corrected for the
+error made, by the second moments of what the convolution reads.
+
+Measured on images that did not calibrate, logits' SQNR and mean KL: V2-B0 21.5 dB / 0.0068 -> 23.5 / 0.0027
+and 21.5 / 0.0050 -> 23.4 / 0.0032 (either half of the calibration images), B0 25.9 / 0.0006 -> 26.9 / 0.0003.
+Narrower steps that clip the largest weights (least squared error per channel) won nothing beside it. Fitting
+the weights to the quantized input by least squares first made the error on other images up to 6 dB larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefx.targets import onnx_graph
+from edgefx.targets.onnx_graph import Graph
+from edgefx.targets.onnx_writer import weight_parameters
+from edgefx.types import ImageSet, Progress
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgefx.targets.onnx_quantize import Plan
+
+FloatArray = NDArray[np.float64]
+
+_POSITIONS = 100  # per image; neighbours say much the same
+_DAMPING = 0.01  # share of the mean second moment that is added to all; GPTQ's
+_BLOCK = 64  # columns between corrections of all the rest
+
+
+def optimize(
+    model: onnx.ModelProto, plan: Plan, calibration: ImageSet, *, seed: int, progress: Progress
+) -> dict[str, NDArray[np.int8]]:
+    """Return the codes of the planned convolutions' weights, shaped like these, by node name.
+
+    The steps are those of `weight_parameters`. Memory: one matrix [K, K] per convolution, K = its input
+    channels times its kernel's area; it does not grow with the images.
+
+    Args:
+        model: The float32 model that is going to be quantized.
+        plan: Says which convolutions.
+        calibration: Images of the model's size.
+        seed: Of the positions that are looked at.
+        progress: Told of each image and each convolution.
+    """
+    graph = Graph(model)
+    nodes = [node for node in graph.nodes if node.name in plan.convolutions]
+    moments = _moments(model, nodes, calibration, seed=seed, progress=progress)
+    codes = {}
+    with progress.task("rounding onnx-int8 weights", len(nodes)) as task:
+        for node in nodes:
+            weight = graph.constants[node.input[1]]
+            flat = weight.reshape(len(weight), -1)
+            _, steps = weight_parameters(flat, 0)
+            codes[node.name] = rounded(flat, steps, moments[node.name]).reshape(weight.shape)
+            task.advance()
+    return codes
+
+
+def rounded(weight: NDArray[np.float32], steps: NDArray[np.float32], moments: FloatArray) -> NDArray[np.int8]:
+    """Round weights to multiples of their row's step, with the least error of ``weight @ x`` in mind.
+
+    Args:
+        weight: [rows, K].
+        steps: [rows].
+        moments: E[x xT], [K, K].
+
+    Returns:
+        Codes in [-127, 127], [rows, K].
+    """
+    size = len(moments)
+    mean = float(np.trace(moments)) / size
+    damped = moments + np.eye(size) * (_DAMPING * mean if mean > 0 else 1.0)
+    # The columns that matter most go first, while all others can still make good what they lose.
+    order = np.argsort(-np.diag(damped), kind="stable")
+    upper = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
+    rest, step = weight[:, order].astype(np.float64), steps.astype(np.float64)
+    codes = np.empty(weight.shape, np.int8)
+    for start in range(0, size, _BLOCK):
+        end = min(start + _BLOCK, size)
+        errors = np.empty((len(weight), end - start))
+        for column in range(start, end):
+            code = np.clip(np.round(rest[:, column] / step), -127, 127)
+            codes[:, order[column]] = code
+            error = (rest[:, column] - code * step) / upper[column, column]
+            rest[:, column:end] -= np.outer(error, upper[column, column:end])
+            errors[:, column - start] = error
+        rest[:, end:] -= errors @ upper[start:end, end:]
+    return codes
+
+
+def _moments(
+    model: onnx.ModelProto,
+    nodes: list[onnx.NodeProto],
+    calibration: ImageSet,
+    *,
+    seed: int,
+    progress: Progress,
+) -> Mapping[str, FloatArray]:
+    """Return E[x xT] of the columns x that each convolution multiplies its weights with."""
+    from edgefx.targets.onnx_calibrate import activations
+
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        readers.setdefault(node.input[0], []).append(node)
+    sums: dict[str, FloatArray] = {}
+    generator = np.random.default_rng(seed)
+    for found in activations(model, list(readers), calibration, progress, label="correlating onnx-int8"):
+        for name, value in found.items():
+            for node in readers[name]:
+                x = columns(value, node, generator)
+                moment = (x @ x.T) / np.float32(x.shape[1] * len(calibration))
+                sums[node.name] = sums.get(node.name, 0) + moment.astype(np.float64)
+    return sums
+
+
+def columns(
+    value: NDArray[np.float32], node: onnx.NodeProto, generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return some of the columns that a convolution multiplies its weights [out, K] with, [K, n].
+
+    Args:
+        value: What it reads, [1, C, H, W].
+        node: The convolution, ungrouped and undilated.
+        generator: Chooses the positions.
+    """
+    kernel = onnx_graph.integers(node, "kernel_shape", (1, 1))
+    strides = onnx_graph.integers(node, "strides", (1, 1))
+    top, left, bottom, right = _pads(node, value.shape[2:], kernel, strides)
+    padded = np.pad(value[0], ((0, 0), (top, bottom), (left, right)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
+    windows = windows[:, :: strides[0], :: strides[1]]
+    height, width = windows.shape[1:3]
+    chosen = generator.permutation(height * width)[:_POSITIONS]
+    picked = windows[:, chosen // width, chosen % width]  # [C, n, kh, kw]
+    return np.ascontiguousarray(picked.transpose(0, 2, 3, 1)).reshape(-1, len(chosen))
+
+
+def _pads(
+    node: onnx.NodeProto, size: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...]
+) -> tuple[int, int, int, int]:
+    automatic = onnx_graph.attribute(node, "auto_pad", b"NOTSET")
+    if automatic not in (b"SAME_UPPER", b"SAME_LOWER"):
+        top, left, bottom, right = onnx_graph.integers(node, "pads", (0, 0, 0, 0))
+        return top, left, bottom, right
+    missing = [
+        max((-(-length // stride) - 1) * stride + reach - length, 0)
+        for length, reach, stride in zip(size, kernel, strides, strict=True)
+    ]
+    less, more = [amount // 2 for amount in missing], [amount - amount // 2 for amount in missing]
+    first, second = (less, more) if automatic == b"SAME_UPPER" else (more, less)
+    return first[0], first[1], second[0], second[1]
