@@ -34,6 +34,7 @@ from edgefx.output import disk_errors, is_disk_full
 from edgefx.results import Failure, LayerSensitivity
 from edgefx.targets import TARGETS, TargetRow
 from edgefx.types import (
+    Artifact,
     DataInfo,
     Dataset,
     Effort,
@@ -290,15 +291,17 @@ class _Run:
             if simulation.layers:
                 scores[Step.SIMULATED] = simulation.scores(pixels, quantized=True)
             scores[Step.ARTIFACT] = self._inferred(row, path, pixels)
-        steps = _steps(scores, graph.spec)
+        artifact = replace(targets.load(row).describe(path), target=row.name)
+        floor = _floor(artifact)
+        steps = _steps(scores, graph.spec, floor)
         groups = {layer: (layer,) for layer in simulation.layers}
         images = replace(shared.calibration, pixels=pixels, paths=shared.calibration.paths[: len(pixels)])
-        alone = measure(simulation, groups, images, self.progress) if groups else ()
+        alone = measure(simulation, groups, images, self.progress, floor=floor) if groups else ()
         with module.tapped(path, graph, self.settings.threads) as tapped:
             layers = layer_figures(simulation, tapped, pixels[:_TAPPED], alone, self.progress)
         # The output's own grid cannot be left out of an artifact with an integer output.
         blamable = tuple(one for one in alone if one.layer != simulation.output_layer and one.mean_kl > 0)
-        cure = self._cure(simulation, scores, pixels, blamable, steps)
+        cure = self._cure(simulation, scores, pixels, blamable, floor=floor)
         first_bad = None
         if was_changed_by_conversion(steps):
             with module.tapped(float_path, graph, self.settings.threads) as tapped:
@@ -312,7 +315,7 @@ class _Run:
         )
         return Diagnosis(
             target=row.name,
-            artifact=replace(targets.load(row).describe(path), target=row.name),
+            artifact=artifact,
             steps=steps,
             layers=layers,
             cure=cure,
@@ -355,20 +358,23 @@ class _Run:
         scores: dict[Step, Scores],
         pixels: Pixels,
         alone: tuple[LayerSensitivity, ...],
-        steps: tuple[StepFigures, ...],
+        *,
+        floor: float,
     ) -> Cure | None:
         """Find the fewest of the worst layers that explain the damage; None where there is none."""
-        before = next((figures.change for figures in steps if figures.step is Step.SIMULATED), None)
-        if before is None or not before.harmful:
+        if Step.SIMULATED not in scores:
+            return None
+        spec, reference = simulation.graph.spec, scores[Step.CANONICAL]
+        before = _difference(reference, scores[Step.SIMULATED], spec, floor)
+        if not before.harmful:
             return None
         cure = None
         count = 1
         with self.progress.task("looking for the layers to blame"):
             while count <= min(_MOST_BLAMED, len(alone)):
                 layers = tuple(one.layer for one in alone[:count])
-                after = _difference(
-                    scores[Step.CANONICAL], simulation.scores_without(pixels, layers), simulation.graph.spec
-                )
+                without = simulation.scores_without(pixels, layers)
+                after = _difference(reference, without, spec, floor)
                 if cure is None or after.mean_kl < cure.after.mean_kl:
                     cure = Cure(layers=layers, before=before, after=after)
                 if after.mean_kl <= _CURED * before.mean_kl:
@@ -395,30 +401,38 @@ class _Run:
         self.progress.warn(message)
 
 
-def _steps(scores: dict[Step, Scores], spec: ModelSpec) -> tuple[StepFigures, ...]:
+def _steps(scores: dict[Step, Scores], spec: ModelSpec, floor: float) -> tuple[StepFigures, ...]:
     """Compare each stage with the one before it and with the first."""
     order = [step for step in Step if step in scores]
     return tuple(
         StepFigures(
             step=step,
-            change=_difference(scores[before], scores[step], spec),
-            total=_difference(scores[Step.LOADED], scores[step], spec),
+            change=_difference(scores[before], scores[step], spec, floor),
+            total=_difference(scores[Step.LOADED], scores[step], spec, floor),
         )
         for before, step in pairwise(order)
     )
 
 
-def _difference(earlier: Scores, later: Scores, spec: ModelSpec) -> Difference:
-    from edgefx.evaluate.accuracy import compare
+def _difference(earlier: Scores, later: Scores, spec: ModelSpec, floor: float) -> Difference:
+    from edgefx.quantize.sensitivity import difference
 
-    found = compare(earlier, later, None, output=spec.output, images_per_s=0.0)
+    found = difference(earlier, later, spec.output, floor=floor)
     return Difference(max_abs_dp=found.max_abs_dp, mean_kl=found.mean_kl, agreement=found.agreement)
+
+
+def _floor(artifact: Artifact) -> float:
+    """Half a step of an integer output."""
+    scale = artifact.outputs[0].scale
+    return scale / 2 if scale is not None else 0.0
 
 
 def _notes(row: TargetRow, simulation: Simulation) -> tuple[str, ...]:
     notes = []
     if row.precision is Precision.DYNAMIC:
         notes.append("activations are quantized while the artifact runs; the simulation has its weights only")
+    if any(grid.dynamic for grid in simulation.quantization.grids):
+        notes.append("some grids span each image's own values: these have no fixed range")
     unmatched = simulation.quantization.unmatched
     if unmatched:
         notes.append(

@@ -50,7 +50,8 @@ class Difference:
 
     Attributes:
         max_abs_dp: Largest absolute difference of a probability.
-        mean_kl: Mean KL(earlier || later) in nats.
+        mean_kl: Mean KL(earlier || later) in nats; probabilities below half a step of an artifact's integer
+            output count as that.
         agreement: Fraction of the images with the same best class.
     """
 

@@ -38,7 +38,11 @@ def layer_figures(
     grids = {layer: _shown_grid(simulation, layer) for layer in simulation.layers}
     image = simulation.graph.input_name
     sources = {image: image, **{operation: layer for layer, operation in simulation.outputs.items()}}
-    uses = {layer: GridUse(grid) for layer, grid in grids.items() if grid and grid.tensor in sources}
+    uses = {
+        layer: GridUse(grid)
+        for layer, grid in grids.items()
+        if grid is not None and grid.tensor in sources and not grid.dynamic
+    }
     noises: dict[str, Noise] = {}
     with progress.task("looking at each layer's values", len(pixels)) as task:
         for number, true in simulation.values(pixels):
@@ -91,8 +95,8 @@ def _figures(
         quantized="+".join(owned),
         sqnr_db=None if noise is None else noise.db,
         weights_sqnr_db=None if stored is None else snr_db(simulation.kernel(layer), stored.kernel),
-        low=None if grid is None else float(grid.low.min()),
-        high=None if grid is None else float(grid.high.max()),
+        low=None if grid is None or grid.dynamic else float(grid.low.min()),
+        high=None if grid is None or grid.dynamic else float(grid.high.max()),
         seen_low=None if use is None else use.seen[0],
         seen_high=None if use is None else use.seen[1],
         saturated=None if use is None else use.saturated,

@@ -342,6 +342,9 @@ class ActivationGrid:
         high: Real value of the highest level, likewise.
         levels: Number of evenly spaced levels, 256 for 8 bits.
         readers: The canonical layers that read the rounded values; None when all do.
+        dynamic: Whether the ends are those of each image, widened to hold zero; `low` and `high` are empty.
+        factor: What a dynamic grid's artifact multiplies the channels by before it rounds, float32
+            [channels] or [1]; in the ends of other grids this is accounted for.
     """
 
     tensor: str
@@ -349,6 +352,8 @@ class ActivationGrid:
     high: NDArray[np.float32]
     levels: int
     readers: frozenset[str] | None = None
+    dynamic: bool = False
+    factor: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgefx.evaluate.accuracy import compare
 from edgefx.quantize.simulate import Simulation
-from edgefx.results import LayerSensitivity
-from edgefx.types import FrozenGraph, ImageSet, Progress
+from edgefx.results import Accuracy, LayerSensitivity
+from edgefx.types import FrozenGraph, ImageSet, OutputKind, Progress
 
 if TYPE_CHECKING:
     from edgefx.targets import TargetRow
+    from edgefx.types import Scores
 
 
 def rank(
@@ -42,7 +46,12 @@ def rank(
 
 
 def measure(
-    simulation: Simulation, groups: Mapping[str, Collection[str]], images: ImageSet, progress: Progress
+    simulation: Simulation,
+    groups: Mapping[str, Collection[str]],
+    images: ImageSet,
+    progress: Progress,
+    *,
+    floor: float = 0.0,
 ) -> tuple[LayerSensitivity, ...]:
     """Measure what quantizing each group of layers alone does to the scores, the worst first.
 
@@ -51,17 +60,36 @@ def measure(
         groups: The layers to quantize together, by the name to report.
         images: Images to measure on.
         progress: Counts images, once per group.
+        floor: See `difference`.
     """
     with progress.task("quantizing each layer alone", len(groups) * len(images)) as task:
         base, alone = simulation.alone(images.pixels, groups, advance=task.advance)
     output = simulation.graph.spec.output
     found = []
     for layer, scores in alone.items():
-        compared = compare(base, scores, None, output=output, images_per_s=0.0)
-        found.append(
-            LayerSensitivity(layer=layer, mean_kl=compared.mean_kl, top1_changed=1 - compared.agreement)
-        )
+        change = difference(base, scores, output, floor=floor)
+        found.append(LayerSensitivity(layer=layer, mean_kl=change.mean_kl, top1_changed=1 - change.agreement))
     return tuple(sorted(found, key=lambda one: (-one.mean_kl, -one.top1_changed)))
+
+
+def difference(earlier: Scores, later: Scores, output: OutputKind, *, floor: float = 0.0) -> Accuracy:
+    """Compare two sets of scores of the same images, labels aside.
+
+    Args:
+        earlier: float32 [N, classes].
+        later: float32 [N, classes].
+        output: Whether they are probabilities or logits.
+        floor: Probabilities below it count as equal to it in `mean_kl`. Half a step of an integer output:
+            what that rounds to zero would outweigh everything else, though nobody sees it.
+    """
+    found = compare(earlier, later, None, output=output, images_per_s=0.0)
+    if floor and output is OutputKind.PROBABILITIES:
+        least = np.float32(floor)
+        clipped = compare(
+            np.maximum(earlier, least), np.maximum(later, least), None, output=output, images_per_s=0.0
+        )
+        found = replace(found, mean_kl=clipped.mean_kl)
+    return found
 
 
 def _with_activation(simulation: Simulation, layer: str) -> tuple[str, ...]:

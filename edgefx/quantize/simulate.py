@@ -13,7 +13,7 @@ but no grid of its own (OpenVINO and ONNX Runtime quantize what a convolution re
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -117,13 +117,7 @@ class Simulation:
             return tuple(own)
         main = self._main(layer)
         return tuple(
-            ActivationGrid(
-                tensor=grid.tensor,
-                low=grid.low,
-                high=grid.high,
-                levels=grid.levels,
-                readers=frozenset({layer}),
-            )
+            replace(grid, readers=frozenset({layer}))
             for grid in self.quantization.grids
             if f"{grid.tensor}:0" == main.inputs[0] and (grid.readers is None or layer in grid.readers)
         )
@@ -273,9 +267,23 @@ class Simulation:
 
     def _round(self, value: Any, grid: ActivationGrid) -> Any:
         tf = self._tf
+        if grid.dynamic:
+            return self._round_by_image(value, grid)
         step = np.maximum((grid.high - grid.low) / np.float32(grid.levels - 1), np.finfo(np.float32).tiny)
         clipped = tf.clip_by_value(value, grid.low, grid.high)
         return tf.round((clipped - grid.low) / step) * step + grid.low
+
+    def _round_by_image(self, value: Any, grid: ActivationGrid) -> Any:
+        """Round to a grid that spans each image's own values and zero, which is a level."""
+        tf = self._tf
+        factor = np.float32(1) if grid.factor is None else grid.factor
+        scaled, axes = value * factor, list(range(1, len(value.shape)))
+        low = tf.minimum(tf.reduce_min(scaled, axes, keepdims=True), 0.0)
+        high = tf.maximum(tf.reduce_max(scaled, axes, keepdims=True), 0.0)
+        step = tf.maximum((high - low) / (grid.levels - 1), np.finfo(np.float32).tiny)
+        zero = tf.round(-low / step)
+        codes = tf.clip_by_value(tf.round(scaled / step) + zero, 0.0, float(grid.levels - 1))
+        return (codes - zero) * step / factor
 
     # -------------------------------------------------------------------------------------------- switches
 

@@ -74,6 +74,7 @@ class Canonical:
         self._kernels: dict[str, tuple[int, ...]] = {}  # by layer
         self._read: dict[str, str] = {}  # what a weighted layer multiplies with its kernel, by layer
         self._last: dict[str, str] = {}  # by layer
+        self._main: dict[str, str] = {}  # by weighted layer
         self._depthwise: set[str] = set()  # layers
         for op in imported.get_operations():
             if op.type == "Const" or not op.outputs:
@@ -84,6 +85,7 @@ class Canonical:
                 self._last[layer] = op.name
             if layer and op.type in ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2"):
                 self._kernels[layer] = _shape(op.inputs[1])
+                self._main[layer] = op.name
                 self._read[layer] = op.inputs[0].op.name
                 if op.type == "DepthwiseConv2dNative":
                     self._depthwise.add(layer)
@@ -106,12 +108,15 @@ class Canonical:
         """Return the shape of a weighted layer's kernel."""
         return self._kernels[layer]
 
-    def kernel(self, layer: str, stored: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    def kernel(
+        self, layer: str, stored: NDArray[np.float32], factor: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32] | None:
         """Return a kernel as the canonical graph has it, or None when it is another one's.
 
         Args:
             layer: A weighted layer.
             stored: [out, in / groups, height, width], with a leading axis of groups too, or [out, in].
+            factor: What the channels of the input are multiplied by; the graph's kernel has it instead.
         """
         shape = self._kernels[layer]
         if stored.size != math.prod(shape):
@@ -122,7 +127,24 @@ class Canonical:
             kernel = stored.reshape(-1, *shape[:2]).transpose(1, 2, 0)
         else:
             kernel = stored.reshape(shape[3], shape[2], *shape[:2]).transpose(2, 3, 1, 0)
-        return np.ascontiguousarray(kernel).reshape(shape).astype(np.float32)
+        kernel = np.ascontiguousarray(kernel).reshape(shape).astype(np.float32)
+        if factor is None:
+            return kernel
+        axis = 0 if len(shape) == 2 else 2
+        if factor.size not in (1, shape[axis]):
+            return None
+        spread = [1] * len(shape)
+        spread[axis] = factor.size
+        result: NDArray[np.float32] = kernel * factor.reshape(spread)
+        return result
+
+    def product_of(self, layer: str) -> str:
+        """Return the operation of a weighted layer that multiplies with its kernel, before a bias."""
+        return self._main[layer]
+
+    def is_operation(self, name: str) -> bool:
+        """Whether the graph has an operation of this name."""
+        return name in self._shapes
 
     def read_by(self, layer: str, shape: tuple[int, ...], *, nchw: bool = False) -> str | None:
         """Return the operation whose output a weighted layer reads, if that has the shape given."""

@@ -1,11 +1,13 @@
 """What an ONNX file quantizes, and what its layers put out; see `edgefx.targets.grids`.
 
-Q/DQ pairs around some convolutions; the other readers of a tensor may read it in float.
+Q/DQ pairs around some convolutions; the other readers of a tensor may read it in float. Where a factor per
+channel was put in front of a product and taken out of the weights behind it, both are undone here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 
     from edgefx.types import Pixels
 
-_WEIGHTED = ("Conv", "Gemm", "MatMul", "MatMulInteger")
-_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "Cast")
+_WEIGHTED = {"Conv": 1, "Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "QLinearConv": 3}  # input of weights
+_QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear")
+_CONVERSIONS = (*_QUANTIZERS, "DequantizeLinear", "Cast")
 _VIEWS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 _RESTORING = ("DequantizeLinear", "Cast", "Mul")  # what stands between stored weights and a convolution
 _INTEGERS = {"uint8": (0, 255), "int8": (-128, 127)}
@@ -71,20 +74,45 @@ class _Reader:
             for node in self.graph.nodes
             if node.op_type == "QuantizeLinear" and ends & set(node.output)
         }
+        # What the artifact multiplied the channels of an activation by, float32 [channels], by tensor.
+        self.factors: dict[str, NDArray[np.float32]] = {}
         for node in self.graph.nodes:
             if not any(name in self.counterparts for name in node.input):
                 continue  # weights
             for name in node.output:
                 self.counterparts[name] = canonical.output if name in ends else self._counterpart(node, name)
+            factor = self._factor(node)
+            if factor is not None:
+                self.factors.update(dict.fromkeys(node.output, factor))
 
     def _counterpart(self, node: onnx.NodeProto, name: str) -> str | None:
         source = self.counterparts.get(node.input[0]) if node.input else None
-        if node.op_type in _CONVERSIONS:
+        if node.op_type in _CONVERSIONS or self.is_scaling(node):
             return source
+        layer = self._weighted(node)
+        if layer is not None and self._added_behind(node) is not None:
+            return self.canonical.product_of(layer)
         found = self.canonical.operation([name], self.shapes.get(name, ()), nchw=True)
         if found is None and node.op_type in _VIEWS:
             return source
         return found or self._as_read(name)
+
+    def is_scaling(self, node: onnx.NodeProto) -> bool:
+        """Whether a Mul by a constant vector is not the model's own, but evens out channels."""
+        if node.op_type != "Mul" or self.canonical.is_operation(node.output[0]):
+            return False
+        if node.input[1] not in self.graph.constants:
+            return False
+        found = self.canonical.operation([node.output[0]], self.shapes.get(node.output[0], ()), nchw=True)
+        return found is None or found == self.counterparts.get(node.input[0])
+
+    def _factor(self, node: onnx.NodeProto) -> NDArray[np.float32] | None:
+        known = [self.factors[name] for name in node.input if name in self.factors]
+        if self.is_scaling(node):
+            known.append(self.graph.constants[node.input[1]].astype(np.float32).reshape(-1))
+        elif node.op_type not in (*_CONVERSIONS, *_VIEWS, "Mul"):
+            return None
+        return math.prod(known[1:], start=known[0]) if known else None
 
     def _as_read(self, name: str) -> str | None:
         """Find the counterpart of a tensor without a name by the convolution that reads it."""
@@ -101,44 +129,57 @@ class _Reader:
     def _weighted(self, node: onnx.NodeProto) -> str | None:
         if node.op_type not in _WEIGHTED:
             return None
-        return self.canonical.weighted([node.output[0], node.name, node.input[1]])
+        return self.canonical.weighted([node.output[0], node.name, node.input[_WEIGHTED[node.op_type]]])
 
     def quantization(self) -> Quantization:
         grids, weights = [], []
         for node in self.graph.nodes:
             if (stored := self._stored(node)) is not None:
                 weights.append(stored)
-            if (grid := self.grid(node)) is not None:
-                counterpart = self.counterparts[node.input[0]]
-                if counterpart is None:
-                    self.unmatched.append(node.input[0])
-                    continue
-                low, high = grid
+            if node.op_type in _QUANTIZERS and node.input[0] in self.counterparts:
                 alone = len(self.readers[node.input[0]]) == 1 and node.input[0] not in self.graph.output_names
-                grids.append(
-                    ActivationGrid(
-                        tensor=counterpart,
-                        low=low,
-                        high=high,
-                        levels=256,
-                        readers=None if alone else self._layers_reading(node.output[0]),
-                    )
-                )
-        return Quantization(grids=tuple(grids), weights=tuple(weights), unmatched=tuple(self.unmatched))
-
-    def grid(self, node: onnx.NodeProto) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Return the ends of the grid that a QuantizeLinear rounds to; None for any other node."""
-        if node.op_type != "QuantizeLinear" or node.input[0] not in self.counterparts:
-            return None
-        scale = np.atleast_1d(self.graph.constants[node.input[1]]).astype(np.float64)
-        zero = (
-            np.atleast_1d(self.graph.constants[node.input[2]])
-            if len(node.input) > 2
-            else np.zeros(1, np.uint8)
+                readers = None if alone else self._layers_reading(node.output[0])
+                grids.append(self._grid(node, node.input[0], node.input[1:3], readers))
+            elif node.op_type == "QLinearConv":
+                grids.append(self._grid(node, node.output[0], node.input[6:8], None))
+        return Quantization(
+            grids=tuple(grid for grid in grids if grid is not None),
+            weights=tuple(weights),
+            unmatched=tuple(self.unmatched),
         )
-        low, high = _INTEGERS[zero.dtype.name]
-        ends = [((end - zero.astype(np.float64)) * scale).astype(np.float32) for end in (low, high)]
-        return ends[0], ends[1]
+
+    def _grid(
+        self, node: onnx.NodeProto, tensor: str, ends: Sequence[str], readers: frozenset[str] | None
+    ) -> ActivationGrid | None:
+        """Return the grid that `tensor` is rounded to, given the names of its scale and zero point."""
+        counterpart, factor = self.counterparts[tensor], self.factors.get(tensor)
+        if counterpart is None:
+            self.unmatched.append(tensor)
+            return None
+        if node.op_type == "DynamicQuantizeLinear":
+            nothing = np.zeros(0, np.float32)
+            return ActivationGrid(
+                tensor=counterpart,
+                low=nothing,
+                high=nothing,
+                levels=256,
+                readers=readers,
+                dynamic=True,
+                factor=factor,
+            )
+        scale = np.atleast_1d(self.graph.constants[ends[0]]).astype(np.float64)
+        zero = np.atleast_1d(self.graph.constants[ends[1]] if len(ends) > 1 else np.uint8(0))
+        low, high = (
+            (end - zero.astype(np.float64)) * scale / (1.0 if factor is None else factor)
+            for end in _INTEGERS[zero.dtype.name]
+        )
+        return ActivationGrid(
+            tensor=counterpart,
+            low=low.astype(np.float32),
+            high=high.astype(np.float32),
+            levels=256,
+            readers=readers,
+        )
 
     def _layers_reading(self, name: str) -> frozenset[str] | None:
         if name in self.graph.output_names:
@@ -159,38 +200,54 @@ class _Reader:
     # -------------------------------------------------------------------------------------------- weights
 
     def _stored(self, node: onnx.NodeProto) -> StoredWeights | None:
-        if node.op_type not in _WEIGHTED or len(node.input) < 2 or not self._is_int8(node.input[1]):
+        place = _WEIGHTED.get(node.op_type)
+        if place is None or len(node.input) <= place or not self._is_int8(node.input[place]):
             return None
-        values, layer = self._value(node.input[1]), self._weighted(node)
-        if node.op_type == "MatMulInteger":  # computes on the codes; a factor behind it has the scales
-            values = self._scaled_behind(node, values)
-        if values is None or layer is None:
-            self.unmatched.append(node.input[1])
+        values, layer = self._weights(node, place), self._weighted(node)
+        kernel = None
+        if values is not None and layer is not None:
+            transposed = node.op_type == "Gemm" and bool(attribute(node, "transB", 0))
+            by_output = node.op_type in ("Conv", "QLinearConv") or transposed
+            factor = self.factors.get(node.input[0])
+            kernel = self.canonical.kernel(layer, values if by_output else values.T, factor)
+        if kernel is None or layer is None:
+            self.unmatched.append(node.input[place])
             return None
-        transposed = node.op_type == "Gemm" and bool(attribute(node, "transB", 0))
-        oihw = values if node.op_type == "Conv" or transposed else values.T
-        kernel = self.canonical.kernel(layer, oihw)
-        if kernel is None:
-            self.unmatched.append(node.input[1])
-            return None
-        bias = (
-            self._value(node.input[2]) if node.op_type in ("Conv", "Gemm") and len(node.input) > 2 else None
-        )
+        bias = self._added_behind(node)
+        if bias is None and node.op_type in ("Conv", "Gemm") and len(node.input) > 2:
+            bias = self._value(node.input[2])
         return StoredWeights(layer=layer, kernel=kernel, bias=bias)
+
+    def _weights(self, node: onnx.NodeProto, place: int) -> NDArray[np.float32] | None:
+        """Return a node's real weights; where it computes on codes, the scales are elsewhere."""
+        values = self._value(node.input[place])
+        scale = None
+        if node.op_type == "QLinearConv":
+            scale = self._value(node.input[place + 1])
+            scale = None if scale is None else scale.reshape(-1, 1, 1, 1)
+        elif node.op_type == "MatMulInteger":
+            scale = self._value(f"{node.input[place].removesuffix('/int8')}/scale")
+        elif values is not None:
+            return values
+        return None if values is None or scale is None else values * scale
+
+    def _added_behind(self, node: onnx.NodeProto) -> NDArray[np.float32] | None:
+        """Return the bias that an Add behind a convolution without one adds, past a DequantizeLinear."""
+        if node.op_type not in ("Conv", "QLinearConv") or len(node.input) > {"Conv": 2}.get(node.op_type, 8):
+            return None
+        readers = self.readers.get(node.output[0], [])
+        while len(readers) == 1 and readers[0].op_type in _CONVERSIONS:
+            readers = self.readers.get(readers[0].output[0], [])
+        if len(readers) != 1 or readers[0].op_type != "Add":
+            return None
+        added = next((name for name in readers[0].input if name in self.graph.constants), None)
+        return None if added is None else self.graph.constants[added].astype(np.float32).reshape(-1)
 
     def _is_int8(self, name: str) -> bool:
         if name in self.graph.constants:
             return self.graph.constants[name].dtype.name in _INTEGERS
         node = self.producers.get(name)
         return node is not None and node.op_type in _RESTORING and self._is_int8(node.input[0])
-
-    def _scaled_behind(
-        self, node: onnx.NodeProto, codes: NDArray[np.float32] | None
-    ) -> NDArray[np.float32] | None:
-        name = f"{node.input[1].removesuffix('/int8')}/scale"
-        return (
-            None if codes is None or name not in self.graph.constants else codes * self.graph.constants[name]
-        )
 
     def _value(self, name: str) -> NDArray[np.float32] | None:
         """Compute a tensor that depends on constants only; None when it does not."""
@@ -229,14 +286,15 @@ class _Taps:
         self._input, self._dtype = _input(model)
         self._tensors: dict[str, str] = {}  # by canonical layer
         self._grids: dict[str, tuple[float, float]] = {}  # scale and zero point of tensors tapped as integers
+        self._factors = reader.factors
         for name, operation in reader.counterparts.items():
             layer, node = canonical.layer_behind(operation), reader.producers.get(name)
-            if layer is None or node is None or node.op_type in (*_CONVERSIONS, *_VIEWS):
+            if layer is None or node is None or not _computes(node, reader):
                 continue
             self._tensors[layer] = name
             readers = reader.readers.get(name, [])
             quantizers = [other for other in readers if other.op_type == "QuantizeLinear"]
-            if len(quantizers) == len(readers) == 1:
+            if len(quantizers) == len(readers) == 1 and name not in reader.factors:
                 scale, zero = (reader.graph.constants[end] for end in quantizers[0].input[1:3])
                 self._tensors[layer] = quantizers[0].output[0]
                 self._grids[quantizers[0].output[0]] = float(scale), float(zero)
@@ -253,7 +311,19 @@ class _Taps:
         values = dict(zip(self._wanted, found, strict=True))
         for name, (scale, zero) in self._grids.items():
             values[name] = (values[name].astype(np.float32) - np.float32(zero)) * np.float32(scale)
-        return {layer: as_output(values[name], nchw=True) for layer, name in self._tensors.items()}
+        outputs = {}
+        for layer, name in self._tensors.items():
+            output = as_output(values[name], nchw=True)
+            outputs[layer] = output / self._factors[name] if name in self._factors else output
+        return outputs
+
+
+def _computes(node: onnx.NodeProto, reader: _Reader) -> bool:
+    """Whether a node makes real values: none that only moves or converts them."""
+    if node.op_type == "DequantizeLinear":
+        source = reader.producers.get(node.input[0])
+        return source is not None and source.op_type == "QLinearConv"
+    return node.op_type not in (*_CONVERSIONS, *_VIEWS, "QLinearConv") and not reader.is_scaling(node)
 
 
 def _input(model: onnx.ModelProto) -> tuple[str, str]:

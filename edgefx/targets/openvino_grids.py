@@ -1,10 +1,13 @@
 """What an OpenVINO IR quantizes, and what its layers put out; see `edgefx.targets.grids`.
 
 FakeQuantize operations stand in front of what is computed in integers, one for all channels or one for each.
+Where a factor per channel was put in front of a product and taken out of the weights behind it, both are
+undone here.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,22 +67,45 @@ class _Reader:
         last = model.get_results()[0].input_value(0)
         # Integer scores are made of the layer's output by further operations.
         end = _name(last) if last.get_element_type().is_real() else ""
+        # What the artifact multiplied the channels of an activation by, float32 [channels], by operation.
+        self.factors: dict[str, NDArray[np.float32]] = {}
         for operation in self.operations:
             name = operation.get_friendly_name()
             if operation.get_type_name() != "Result" and self._depends_on_image(operation):
                 self.counterparts[name] = canonical.output if name == end else self._counterpart(operation)
+                factor = self._factor(operation)
+                if factor is not None:
+                    self.factors[name] = factor
 
     def _depends_on_image(self, operation: Any) -> bool:
         return any(_name(value) in self.counterparts for value in operation.input_values())
 
     def _counterpart(self, operation: Any) -> str | None:
         kind, source = operation.get_type_name(), self.counterparts.get(_name(operation.input_value(0)))
-        if kind == "FakeQuantize":
+        if kind == "FakeQuantize" or self.is_scaling(operation):
             return source
         found = self.canonical.operation([operation.get_friendly_name()], _shape(operation), nchw=True)
         if found is None and kind in _VIEWS:
             return source
         return found or self._as_read(operation)
+
+    def is_scaling(self, operation: Any) -> bool:
+        """Whether a Multiply by a constant vector is not the model's own, but evens out channels."""
+        if (
+            operation.get_type_name() != "Multiply"
+            or operation.input_value(1).get_node().get_type_name() != "Constant"
+        ):
+            return False
+        found = self.canonical.operation([operation.get_friendly_name()], _shape(operation), nchw=True)
+        return found is None
+
+    def _factor(self, operation: Any) -> NDArray[np.float32] | None:
+        known = [self.factors[_name(v)] for v in operation.input_values() if _name(v) in self.factors]
+        if self.is_scaling(operation):
+            known.append(operation.input_value(1).get_node().data.astype(np.float32).reshape(-1))
+        elif operation.get_type_name() not in (*_VIEWS, "FakeQuantize", "Multiply"):
+            return None
+        return math.prod(known[1:], start=known[0]) if known else None
 
     def _as_read(self, operation: Any) -> str | None:
         """Find the counterpart of an operation without a name by the convolution that reads it."""
@@ -122,10 +148,11 @@ class _Reader:
         assert high is not None
         source = operation.input_value(0)
         alone = len(source.get_target_inputs()) == 1
+        factor = self.factors.get(operation.get_friendly_name(), np.ones(1, np.float32))
         return ActivationGrid(
             tensor=self.counterparts[operation.get_friendly_name()] or "",
-            low=low.reshape(-1),
-            high=high.reshape(-1),
+            low=low.reshape(-1) / factor,
+            high=high.reshape(-1) / factor,
             levels=int(operation.get_attributes()["levels"]),
             readers=None if alone else self._layers_reading(operation),
         )
@@ -153,7 +180,7 @@ class _Reader:
             return None
         if operation.get_type_name() == "MatMul" and not operation.get_attributes()["transpose_b"]:
             values = values.T
-        kernel = self.canonical.kernel(layer, values)
+        kernel = self.canonical.kernel(layer, values, self.factors.get(_name(operation.input_value(0))))
         return (
             None
             if kernel is None
@@ -187,7 +214,7 @@ class _Taps:
         for operation in reader.operations:
             name = operation.get_friendly_name()
             layer = canonical.layer_behind(reader.counterparts.get(name))
-            if layer is None or operation.get_type_name() in _VIEWS:
+            if layer is None or operation.get_type_name() in _VIEWS or reader.is_scaling(operation):
                 continue
             # Where all readers read the rounded values, those are the layer's output.
             if (
@@ -196,6 +223,11 @@ class _Taps:
             ):
                 outputs[layer] = operation.output(0)
         self._dtype = openvino_ir.input_info(model).dtype
+        self._factors = {
+            layer: reader.factors[port.get_node().get_friendly_name()]
+            for layer, port in outputs.items()
+            if port.get_node().get_friendly_name() in reader.factors
+        }
         results = [result.input_value(0).get_node().get_friendly_name() for result in model.get_results()]
         added = [port for port in outputs.values() if port.get_node().get_friendly_name() not in results]
         model.add_outputs(added)
@@ -211,9 +243,13 @@ class _Taps:
     def infer(self, image: Pixels) -> dict[str, NDArray[np.float32]]:
         """Run one image; see `Tapped`."""
         self._request.infer([as_stored(image, self._dtype)])
-        return {
+        values = {
             layer: as_output(self._request.get_output_tensor(place).data, nchw=True)
             for layer, place in self._places.items()
+        }
+        return {
+            layer: value / self._factors[layer] if layer in self._factors else value
+            for layer, value in values.items()
         }
 
 

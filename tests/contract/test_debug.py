@@ -38,7 +38,11 @@ def spoil_onnx(path: Path) -> None:
     from onnx import numpy_helper
 
     model = onnx.load(path)
-    (codes,) = (tensor for tensor in model.graph.initializer if tensor.name == f"{VICTIM}/weight/int8")
+    (codes,) = (
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.name.startswith(f"{VICTIM}/weight") and tensor.name.endswith("/int8")
+    )
     codes.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(codes), 1, axis=0), codes.name))
     onnx.save(model, path)
 

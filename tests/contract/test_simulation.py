@@ -65,8 +65,9 @@ def test_everything_quantized_has_its_place_in_the_graph(
         assert stored is not None
         kernel = simulation.kernel(layer)
         assert stored.kernel.shape == kernel.shape
-        # Per channel, INT8: half a step of at most 1/127 of the channel's largest weight.
-        assert np.abs(stored.kernel - kernel).max() <= np.abs(kernel).max() / 127
+        # INT8 per channel, though not always rounded to the nearest level.
+        assert np.abs(stored.kernel - kernel).max() <= 4 * np.abs(kernel).max() / 127
+        assert snr_db(kernel, stored.kernel) > 30
 
 
 def test_all_off_is_the_float_graph(
