@@ -7,7 +7,7 @@ every CPU, also on those where OpenVINO would otherwise use bf16 (`edgefx.target
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +161,7 @@ class _OpenVinoSession:
             image = [3, here.height, here.width] if here.nchw else [here.height, here.width, 3]
             model.reshape([here.batch, *image])
         self._output = openvino_ir.output_info(model)
+        work = openvino_ir.macs_by_name(model)
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
         if precision is Precision.FLOAT32:
             config["INFERENCE_PRECISION_HINT"] = "f32"
@@ -176,7 +177,7 @@ class _OpenVinoSession:
                 hint="convert it again, or run: edgefx inspect",
             ) from error
         self._buffer: NDArray[Any] = buffer.transpose(0, 2, 3, 1) if self._layout.nchw else buffer
-        self._precision = _precision_ran(compiled)
+        self._precision = _precision_ran(compiled, work)
         self._compiled = compiled
 
     @property
@@ -238,15 +239,16 @@ def _layout(path: Path, model: Any) -> _Layout:
     )
 
 
-def _precision_ran(compiled: Any) -> str:
-    """Ask the compiled model what its convolutions and matrix products run in, most frequent first."""
-    counts: Counter[str] = Counter()
+def _precision_ran(compiled: Any, macs: Mapping[str, int]) -> str:
+    """Ask the compiled model what its convolutions and matrix products run in, the most MACs first."""
+    work: Counter[str] = Counter()
     for operation in compiled.get_runtime_model().get_ops():
         info = operation.get_rt_info()
         if info["layerType"].value in ("Convolution", "FullyConnected", "MatMul", "GroupConvolution"):
             kind = str(info["runtimePrecision"].value)
-            counts[_PRECISION_NAMES.get(kind, kind)] += 1
-    return "+".join(name for name, _ in counts.most_common()) or "unknown"
+            # A name that the runtime made up still counts, so that no precision goes unmentioned.
+            work[_PRECISION_NAMES.get(kind, kind)] += max(1, macs.get(operation.get_friendly_name(), 0))
+    return "+".join(name for name, _ in work.most_common()) or "unknown"
 
 
 # --------------------------------------------------------------------------------------------- conversion

@@ -175,6 +175,15 @@ def describe(path: Path) -> Artifact:
     )
 
 
+def macs_by_name(model: Any) -> dict[str, int]:
+    """Return the multiply-accumulates of each convolution and matrix product, by its name."""
+    return {
+        operation.get_friendly_name(): _macs(operation)
+        for operation in model.get_ordered_ops()
+        if operation.get_type_name() in _WEIGHTED
+    }
+
+
 def output_error(path: Path, error: OSError) -> EdgefxError:
     """Translate an error of the file system."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

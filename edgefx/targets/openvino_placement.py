@@ -1,9 +1,12 @@
 """Where an OpenVINO model is quantized.
 
-The CPU plugin fuses bias, swish, residual sum and FakeQuantize into the convolution before them. So inputs of
-convolutions and of residual sums are quantized, which costs nothing, and what follows a depthwise convolution
-is not: its output goes through squeeze-and-excitation in floating point and is quantized once, as the product
-with the gate. Quantizing it there too, as NNCF does, is no faster.
+The CPU plugin fuses bias, swish, residual sum and FakeQuantize into the convolution before them, so that
+quantizing the inputs of convolutions and of residual sums costs nothing. Between the expansion of a block and
+its projection nothing is quantized: depthwise convolution and squeeze-and-excitation compute in floating
+point (bf16 where the CPU has it), and the product with the gate is quantized once. That loses half as much as
+integers there (mean KL to the float model, V2-B0: 0.0068 -> 0.0040; B0: 0.0105 -> 0.0064) and is 3 to 6 %
+faster. It is slower, by 10 to 25 %, only where the values behind the depthwise convolution are quantized all
+the same, as NNCF does it.
 """
 
 from __future__ import annotations
@@ -24,12 +27,10 @@ class Site:
 
     Attributes:
         source: Name of the operation that computes it.
-        per_channel: A range for each channel; only depthwise convolutions can compute with that.
         consumers: Operations that read it quantized, with the number of their input.
     """
 
     source: str
-    per_channel: bool
     consumers: tuple[tuple[str, int], ...]
 
 
@@ -66,23 +67,20 @@ def find(model: Any, *, keep_float: Collection[str]) -> tuple[Site, ...]:
         model: Float.
         keep_float: Canonical layers that read their inputs in floating point.
     """
-    consumers: dict[tuple[str, bool], list[tuple[str, int]]] = {}
+    consumers: dict[str, list[tuple[str, int]]] = {}
     computing = {operation.get_friendly_name(): operation for operation in weighted(model)}
     for operation in model.get_ordered_ops():
         if layer_of(operation) in keep_float:
             continue
         if operation.get_friendly_name() in computing:
-            inputs: tuple[int, ...] = () if _reads_pooled(operation) else (0,)
+            exempt = is_depthwise(operation) or _reads_pooled(operation)
+            inputs: tuple[int, ...] = () if exempt else (0,)
         else:
             inputs = (0, 1) if _is_residual_sum(operation) else ()
         for index in inputs:
             source = operation.input_value(index).get_node().get_friendly_name()
-            key = source, is_depthwise(operation)
-            consumers.setdefault(key, []).append((operation.get_friendly_name(), index))
-    return tuple(
-        Site(source=source, per_channel=per_channel, consumers=tuple(readers))
-        for (source, per_channel), readers in consumers.items()
-    )
+            consumers.setdefault(source, []).append((operation.get_friendly_name(), index))
+    return tuple(Site(source=source, consumers=tuple(readers)) for source, readers in consumers.items())
 
 
 def _reads_pooled(operation: Any) -> bool:

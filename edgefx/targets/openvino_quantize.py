@@ -18,15 +18,9 @@ from edgefx.types import ImageSet, IoDtype, OutputKind, Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgefx.targets.openvino_placement import Site
-
-# A range common to all channels spans the mean over the images of each image's extremes, and this share of
+# A tensor's range spans the mean over the images of each image's extremes, and this share of
 # the way from there to the extremes of all images: single values of single images would coarsen all others.
 _TOWARDS_EXTREMES = 0.25
-# A channel's own range reaches beyond its extreme by this many times what separates that from the mean over
-# the images. Channels that answer to few classes are hardly seen among some hundred images, and are clipped
-# later: where one image alone excites a channel, its range is thus tripled.
-_BEYOND_EXTREMES = 2.0
 _SMALLEST_RANGE = 1e-3  # of what is zero on all calibration images
 _SWISH_MINIMUM = -0.27846455  # of x * sigmoid(x), at x = -1.2785
 
@@ -58,7 +52,7 @@ def quantize(
         sources = list(dict.fromkeys([*(site.source for site in sites), *read]))
         seen = openvino_statistics.observe(model, sources, calibration, task)
         grids = {
-            site: _grid(site, seen[site.source], swish=named[site.source].get_type_name() == "Swish")
+            site: _grid(seen[site.source], swish=named[site.source].get_type_name() == "Swish")
             for site in sites
         }
         means = openvino_statistics.quantized_means(model, grids, calibration, task)
@@ -68,7 +62,7 @@ def quantize(
         _quantize_weights(operation, before, after.get((operation.get_friendly_name(), 0), before))
     for site, grid in grids.items():
         fake = grid.quantize(named[site.source].output(0))
-        fake.set_friendly_name(f"{site.source}/fq" + ("_per_channel" if site.per_channel else ""))
+        fake.set_friendly_name(f"{site.source}/fake_quantize")
         for consumer, index in site.consumers:
             named[consumer].input(index).replace_source_output(fake.output(0))
     quantized.validate_nodes_and_infer_types()
@@ -79,20 +73,15 @@ def _source(operation: Any) -> str:
     return str(operation.input_value(0).get_node().get_friendly_name())
 
 
-def _grid(site: Site, seen: Seen, *, swish: bool) -> Grid:
+def _grid(seen: Seen, *, swish: bool) -> Grid:
     """Choose the levels of a tensor."""
-    if site.per_channel:
-        low, high = seen.low.min(axis=0), seen.high.max(axis=0)
-        low = low + _BEYOND_EXTREMES * (low - seen.low.mean(axis=0))
-        high = high + _BEYOND_EXTREMES * (high - seen.high.mean(axis=0))
-    else:
-        lows, highs = seen.low.min(axis=1, keepdims=True), seen.high.max(axis=1, keepdims=True)
-        low = lows.mean(axis=0) + _TOWARDS_EXTREMES * (lows.min(axis=0) - lows.mean(axis=0))
-        high = highs.mean(axis=0) + _TOWARDS_EXTREMES * (highs.max(axis=0) - highs.mean(axis=0))
-    low = np.minimum(low, 0.0)
+    lows, highs = seen.low.min(axis=1), seen.high.max(axis=1)  # [images]
+    low = float(lows.mean() + _TOWARDS_EXTREMES * (lows.min() - lows.mean()))
+    high = float(highs.mean() + _TOWARDS_EXTREMES * (highs.max() - highs.mean()))
+    low = min(low, 0.0)
     if swish:
-        low = np.maximum(low, _SWISH_MINIMUM)
-    return Grid.spanning(low, np.maximum(high, _SMALLEST_RANGE))
+        low = max(low, _SWISH_MINIMUM)
+    return Grid.spanning(low, max(high, _SMALLEST_RANGE))
 
 
 def _quantize_weights(operation: Any, mean: NDArray[np.float64], quantized_mean: NDArray[np.float64]) -> None:

@@ -24,30 +24,29 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True)
 class Grid:
-    """The 256 levels of an activation; one for all channels, or one each.
+    """The 256 levels of an activation.
 
     Attributes:
-        low: Value of the lowest level, [1] or [channels].
-        high: Value of the highest level, likewise. Zero is always a level: padding is zero.
+        low: Value of the lowest level.
+        high: Value of the highest level. Zero is always a level: padding is zero.
     """
 
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
+    low: float
+    high: float
 
     @classmethod
-    def spanning(cls, low: FloatArray, high: FloatArray) -> Grid:
+    def spanning(cls, low: float, high: float) -> Grid:
         """Return the grid nearest to [low <= 0, high > 0] that has zero among its levels."""
         step = (high - low) / 255
-        zero_point = np.round(-low / step)
-        return cls((-zero_point * step).astype(np.float32), ((255 - zero_point) * step).astype(np.float32))
+        zero_point = round(-low / step)
+        return cls(-zero_point * step, (255 - zero_point) * step)
 
     def quantize(self, value: Any) -> Any:
-        """Return a FakeQuantize operation on `value`, an output of rank 2 or more, channels second."""
+        """Return a FakeQuantize operation on `value`, an output."""
         from openvino import opset13 as ops
 
         shape = [1] * len(value.get_shape())
-        shape[1] = self.low.size
-        low, high = (ops.constant(end.reshape(shape)) for end in (self.low, self.high))
+        low, high = (ops.constant(np.full(shape, end, np.float32)) for end in (self.low, self.high))
         return ops.fake_quantize(value, low, high, low, high, 256)
 
 
