@@ -7,8 +7,9 @@ command may import it. Units are part of the names: ``_ms`` milliseconds, ``_mb`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -139,6 +140,19 @@ class LayerInfo:
     macs: int
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Spread:
+    """How a layer's outputs were spread over the training images: what its batch normalization was taught.
+
+    Attributes:
+        mean: Per channel, float64 [channels].
+        deviation: Standard deviation per channel, likewise.
+    """
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrozenGraph:
     """The canonical graph on disk: what every conversion starts from.
@@ -150,12 +164,14 @@ class FrozenGraph:
         spec: The model it came from.
         layers: The canonical layers in topological order; empty for a SavedModel without Keras layers.
         workdir: A temporary folder that lives as long as the run; runtimes keep shared intermediates there.
+        spreads: For the layers that batch normalization was folded into, before the activation.
     """
 
     path: Path
     spec: ModelSpec
     layers: tuple[LayerInfo, ...]
     workdir: Path
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
 
     @property
     def input_name(self) -> str:

@@ -16,8 +16,9 @@ from edgefx.errors import ModelError
 from edgefx.models.emit import emit
 from edgefx.models.flatten import flatten
 from edgefx.models.freeze import GraphRunner, count_macs, freeze
+from edgefx.models.ir import Conv, Dense, DepthwiseConv
 from edgefx.models.passes import simplify
-from edgefx.types import FrozenGraph, LayerInfo, OutputKind
+from edgefx.types import FrozenGraph, LayerInfo, OutputKind, Spread
 
 if TYPE_CHECKING:
     from edgefx.models.load import LoadedModel
@@ -32,7 +33,7 @@ def canonicalize(loaded: LoadedModel, workdir: Path) -> FrozenGraph:
     """
     spec = loaded.spec
     try:
-        graph_def, layers = _graph_def(loaded)
+        graph_def, layers, spreads = _graph_def(loaded)
     except ModelError as error:
         raise ModelError(f"{spec.source}: {error.message}", hint=error.hint) from error
     macs = sum(layer.macs for layer in layers) or count_macs(graph_def)
@@ -41,21 +42,28 @@ def canonicalize(loaded: LoadedModel, workdir: Path) -> FrozenGraph:
     partial = path.with_suffix(".pb.partial")
     partial.write_bytes(graph_def.SerializeToString(deterministic=True))
     partial.replace(path)
-    return FrozenGraph(path=path, spec=replace(spec, macs=macs), layers=layers, workdir=workdir)
+    return FrozenGraph(
+        path=path, spec=replace(spec, macs=macs), layers=layers, workdir=workdir, spreads=spreads
+    )
 
 
-def _graph_def(loaded: LoadedModel) -> tuple[Any, tuple[LayerInfo, ...]]:
+def _graph_def(loaded: LoadedModel) -> tuple[Any, tuple[LayerInfo, ...], dict[str, Spread]]:
     """Layer by layer where the model has layers, else TensorFlow's own graph of it."""
     spec = loaded.spec
     output = spec.output.value
     if not loaded.layered:
-        return freeze(loaded.trace(batch=1, output=output), output=output, inline=True), ()
+        return freeze(loaded.trace(batch=1, output=output), output=output, inline=True), (), {}
     graph = flatten(loaded.model)
     simplify(graph)
     emitted = emit(graph, height=spec.height, width=spec.width, output=output)
     graph_def = freeze(emitted.function, output=output, inline=emitted.opaque)
     used = {node.name.split("/", 1)[0] for node in graph_def.node}
-    return graph_def, tuple(layer for layer in emitted.layers if layer.name in used)
+    spreads = {
+        node.name: node.op.spread
+        for node in graph.nodes
+        if isinstance(node.op, Conv | DepthwiseConv | Dense) and node.op.spread is not None
+    }
+    return graph_def, tuple(layer for layer in emitted.layers if layer.name in used), spreads
 
 
 def max_abs_dp(loaded: LoadedModel, graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) -> float:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefx.types import Spread
+
 Array = NDArray[np.floating[Any]]
 
 IMAGE = "image"  # the name of the graph's one input, which is no node
@@ -40,6 +42,7 @@ class Conv:
     strides: tuple[int, int]
     dilation: tuple[int, int]
     padding: str  # "SAME" or "VALID"
+    spread: Spread | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,7 @@ class DepthwiseConv:
     strides: tuple[int, int]
     dilation: tuple[int, int]
     padding: str
+    spread: Spread | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +63,7 @@ class Dense:
 
     kernel: Array
     bias: Array | None
+    spread: Spread | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +72,7 @@ class Affine:
 
     scale: NDArray[np.float64]  # [channels] or [1]
     offset: NDArray[np.float64]  # likewise
+    spread: Spread | None = None  # of a batch normalisation
 
 
 @dataclass(frozen=True)

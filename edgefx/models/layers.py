@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.models import ir
+from edgefx.types import Spread
 
 # Layers that pass their input through at inference (`training=False`), in Keras 3 and Keras 2. RandomCrop is
 # not here (it crops or resizes at inference too), nor AutoContrast and CLAHE (always active).
@@ -147,7 +148,7 @@ def _batch_normalization(layer: Any) -> ir.Op | None:
     gamma = _float64(layer.gamma) if layer.scale else np.ones_like(mean)
     beta = _float64(layer.beta) if layer.center else np.zeros_like(mean)
     scale = gamma / np.sqrt(variance + layer.epsilon)
-    return ir.Affine(scale, beta - mean * scale)
+    return ir.Affine(scale, beta - mean * scale, spread=Spread(mean=beta, deviation=np.abs(gamma)))
 
 
 def _rescaling(layer: Any) -> ir.Op | None:

@@ -98,7 +98,8 @@ def _affine_into_producer(producer: Node, consumer: Node) -> Op | None:
         outputs = kernel.shape[-1]
         kernel = kernel * affine.scale
     bias = np.zeros(outputs) if op.bias is None else op.bias.astype(np.float64)
-    return replace(op, kernel=_f32(kernel), bias=_f32(bias * affine.scale + affine.offset))
+    bias = bias * affine.scale + affine.offset
+    return replace(op, kernel=_f32(kernel), bias=_f32(bias), spread=affine.spread)
 
 
 def _affine_into_consumer(producer: Node, consumer: Node) -> Op | None:
