@@ -24,8 +24,7 @@ def rank(
 ) -> tuple[LayerSensitivity, ...]:
     """Rank the layers that an artifact stores in INT8, and that could be kept in float, the worst first.
 
-    An activation (swish) that reads such a layer and nothing else counts as part of it: its grids are there
-    because the layer is quantized. The softmax at the end does not: it is the output's own grid.
+    What is rounded only because such a layer computes in integers counts as part of it, see `units`.
 
     Args:
         graph: The canonical graph.
@@ -41,8 +40,29 @@ def rank(
     from edgefx.targets.grids import load
 
     simulation = Simulation(graph, load(row).quantization(artifact_path, graph))
-    groups = {layer: _with_activation(simulation, layer) for layer in simulation.weighted_layers}
-    return measure(simulation, groups, images, progress)
+    return measure(simulation, units(simulation), images, progress)
+
+
+def units(simulation: Simulation) -> dict[str, tuple[str, ...]]:
+    """Return the layers with stored weights, each with the layers that are rounded for its sake only.
+
+    These are the activation (swish) behind a layer whose own output is rounded, as in TFLite, and what the
+    layer alone reads, such as the product with a squeeze-and-excite gate. The softmax at the end is not: it
+    has the output's own grid.
+    """
+    behind = {
+        layer: follower
+        for layer in simulation.weighted_layers
+        if simulation.is_rounded(layer)
+        and (follower := simulation.activation_of(layer)) is not None
+        and follower != simulation.output_layer
+    }
+    groups = {}
+    for layer in simulation.weighted_layers:
+        feeder = simulation.feeder_of(layer)
+        others = (behind.get(layer), None if feeder in behind.values() else feeder)
+        groups[layer] = (layer, *(other for other in others if other is not None))
+    return groups
 
 
 def measure(
@@ -90,10 +110,3 @@ def difference(earlier: Scores, later: Scores, output: OutputKind, *, floor: flo
         )
         found = replace(found, mean_kl=clipped.mean_kl)
     return found
-
-
-def _with_activation(simulation: Simulation, layer: str) -> tuple[str, ...]:
-    follower = simulation.activation_of(layer)
-    if follower is None or follower == simulation.output_layer:
-        return (layer,)
-    return (layer, follower)

@@ -122,6 +122,18 @@ class Simulation:
             if f"{grid.tensor}:0" == main.inputs[0] and (grid.readers is None or layer in grid.readers)
         )
 
+    def is_rounded(self, layer: str) -> bool:
+        """Whether one of a layer's own tensors is rounded."""
+        return layer in self._grids
+
+    def feeder_of(self, layer: str) -> str | None:
+        """Return the layer without stored weights whose output a weighted layer alone reads, or None."""
+        name = self._main(layer).inputs[0]
+        feeder = self._ops[self._index[name]].layer
+        outputs = {other for op in self._ops if op.layer == feeder for other in op.outputs}
+        readers = {op.layer for op in self._ops if op.layer != feeder and outputs & set(op.inputs)}
+        return feeder if feeder and feeder not in self._weights and readers == {layer} else None
+
     def activation_of(self, layer: str) -> str | None:
         """Return the layer of kind "Activation" that alone reads `layer` and nothing else, or None."""
         names = {name for op in self._ops if op.layer == layer for name in op.outputs}

@@ -14,7 +14,7 @@ from edgefx.quantize import sensitivity
 from edgefx.quantize.simulate import Simulation
 from edgefx.targets import TARGETS, TargetRow, tflite_file
 from edgefx.targets.grids import load
-from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, Quantization, QuantScheme
+from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, Quantization, QuantScheme, Runtime
 
 from .conftest import RecordedProgress
 
@@ -129,6 +129,18 @@ def test_a_layer_alone_differs_less_than_all_together(
     errors = [float(np.square(scores - base).sum()) for scores in alone.values()]
     assert 0 < max(errors) < 2 * together
     assert np.median(errors) < together / 4
+
+
+def test_a_layer_counts_with_what_is_rounded_for_its_sake(simulation: Simulation, row: TargetRow) -> None:
+    units = sensitivity.units(simulation)
+    assert set(units) == set(simulation.weighted_layers)
+    assert "block5a_se_excite" in units["block5a_project_conv"]  # read by nothing else
+    assert all(simulation.output_layer not in unit for unit in units.values())
+    members = [layer for unit in units.values() for layer in unit]
+    assert len(members) == len(set(members))
+    if row.runtime is Runtime.TFLITE:
+        assert units["stem_conv"] == ("stem_conv", "stem_activation")
+        assert units["predictions"] == ("predictions", "avg_pool")
 
 
 def test_ranks_the_layers_with_weights_the_worst_first(
