@@ -48,13 +48,22 @@ class Consumer(StrEnum):
     SCORES = "scores"  # the tensor holds the logits: their order is the answer, so they are never clipped
 
 
+# The same for errors that are weighted by what the next layer makes of them, of 1, 4 and 16. On 400 images that
+# set no ranges the logits of EfficientNet-B0 gained 0.4 dB against 4 for all and 1.4 dB against 16.
+_CLIPPING = {Consumer.GENERIC: 1.0, Consumer.SWISH: 4.0, Consumer.SIGMOID: 4.0}
+
+
 class RangeMethod(StrEnum):
     """How ranges are chosen from what the calibration images produced."""
 
     MIN_MAX = "min-max"  # exact extremes over all images
     MEAN_MIN_MAX = "mean-min-max"  # mean over the images of each image's extremes
     PERCENTILE = "percentile"  # both tails cut at a percentile, every tensor
+    ENTROPY = "entropy"  # least information lost by cutting a tail, every tensor
     MSE = "mse"  # least squared error of the tensor itself, every tensor
+    # Least squared error where it counts: behind the function that reads the tensor and, per channel, as much
+    # as the next layer's weights make of it. Linear tensors and scores stay exact.
+    ACTIVATION_MSE = "activation-mse"
     # By what the tensor is: the low end of pre-swish tensors by the error behind the swish, linear tensors
     # and scores exact, everything else mean extremes.
     SWISH_MSE = "swish-mse"
@@ -103,6 +112,9 @@ class RangeCollector:
         consumers: The tensors to collect, each with what it feeds.
         methods: The methods that `ranges` will be asked for; a histogram is kept only for the tensors that
             one of them needs, all others cost a minimum and a maximum.
+        weights: How much an error of a tensor matters, per channel: an array that broadcasts to the tensor;
+            all values count alike where none is given. Of the layer behind it, the squared norm of the
+            weights that read the channel: what an error of it becomes there.
     """
 
     def __init__(
@@ -110,8 +122,10 @@ class RangeCollector:
         consumers: Mapping[str, Consumer],
         *,
         methods: Collection[RangeMethod] = (RangeMethod.SWISH_MSE,),
+        weights: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> None:
         self._consumers = dict(consumers)
+        self._weights = dict(weights or {})
         self._methods = frozenset(methods)
         self._extremes: dict[str, _Extremes] = {}
         self._histograms = {
@@ -142,7 +156,8 @@ class RangeCollector:
                 seen = self._extremes[name].merged(seen)
             self._extremes[name] = seen
             if name in self._histograms:
-                self._histograms[name].add(_sample(tensor, self._updates), seen.low, seen.high)
+                values, weights = _sample(tensor, self._weights.get(name), self._updates)
+                self._histograms[name].add(values, seen.low, seen.high, weights)
         self._updates += 1
 
     def ranges(self, method: RangeMethod, *, percentile: float = 99.99) -> dict[str, Range]:
@@ -171,8 +186,20 @@ class RangeCollector:
                 return seen.mean
             case RangeMethod.PERCENTILE:
                 return self._histograms[name].central(percentile / 100, seen.exact)
+            case RangeMethod.ENTROPY:
+                return _least_divergence(self._histograms[name], seen.exact)
             case RangeMethod.MSE:
                 return _least_error(self._histograms[name], seen.exact, Consumer.GENERIC)
+            case RangeMethod.ACTIVATION_MSE if consumer in (Consumer.LINEAR, Consumer.SCORES):
+                return seen.exact
+            case RangeMethod.ACTIVATION_MSE:
+                return _least_error(
+                    self._histograms[name],
+                    seen.exact,
+                    consumer,
+                    clipping_weight=_CLIPPING[consumer],
+                    requantized=True,
+                )
             case RangeMethod.SWISH_MSE if consumer is Consumer.SWISH:
                 return _least_error(
                     self._histograms[name],
@@ -195,16 +222,21 @@ def after_swish(before: Range) -> Range:
 def _needs_histogram(method: RangeMethod, consumer: Consumer) -> bool:
     if method is RangeMethod.SWISH_MSE:
         return consumer is Consumer.SWISH
-    return method in (RangeMethod.PERCENTILE, RangeMethod.MSE)
+    if method is RangeMethod.ACTIVATION_MSE:
+        return consumer not in (Consumer.LINEAR, Consumer.SCORES)
+    return method in (RangeMethod.PERCENTILE, RangeMethod.ENTROPY, RangeMethod.MSE)
 
 
-def _sample(tensor: NDArray[np.float32], turn: int) -> NDArray[np.float32]:
-    """Return about `_SAMPLES_PER_UPDATE` values spread evenly over all positions and channels."""
-    flat = tensor.reshape(-1)
-    stride = max(1, flat.size // _SAMPLES_PER_UPDATE)
-    while math.gcd(stride, flat.size) != 1:  # a stride that divides the channels would see only some of them
+def _sample(
+    tensor: NDArray[np.float32], weights: NDArray[np.float32] | None, turn: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Return about `_SAMPLES_PER_UPDATE` values spread evenly over all positions and channels, and weights."""
+    stride = max(1, tensor.size // _SAMPLES_PER_UPDATE)
+    while math.gcd(stride, tensor.size) != 1:  # one that divides the channels would see only some of them
         stride += 1
-    return flat[turn % stride :: stride]
+    chosen = slice(turn % stride, None, stride)
+    spread = None if weights is None else np.broadcast_to(weights, tensor.shape).reshape(-1)[chosen]
+    return tensor.reshape(-1)[chosen], spread
 
 
 class _Histogram:
@@ -213,26 +245,32 @@ class _Histogram:
     def __init__(self) -> None:
         self._exponent: int | None = None
         self._first = 0  # grid index of the first bin
-        self._counts: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._counts: FloatArray = np.zeros(0)
 
-    def add(self, values: NDArray[np.float32], low: float, high: float) -> None:
-        """Count `values`; [low, high] are the exact extremes of everything added so far, now included."""
+    def add(
+        self,
+        values: NDArray[np.float32],
+        low: float,
+        high: float,
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Count `values`, each by its weight; [low, high] are the exact extremes of all added so far."""
         exponent = _exponent(low, high)
         if self._exponent is not None:
             exponent = max(exponent, self._exponent)
         first, last = (math.floor(math.ldexp(end, -exponent)) for end in (low, high))
-        counts = np.zeros(last - first + 1, np.int64)
+        counts = np.zeros(last - first + 1)
         if self._exponent is not None:
             index = (np.arange(len(self._counts)) + self._first) >> (exponent - self._exponent)
             np.add.at(counts, index - first, self._counts)
         scaled = np.floor(values * np.float32(math.ldexp(1.0, -exponent))).astype(np.int64)
-        counts += np.bincount(scaled - first, minlength=len(counts))
+        counts += np.bincount(scaled - first, weights=weights, minlength=len(counts))
         self._exponent, self._first, self._counts = exponent, first, counts
 
     @property
     def counts(self) -> FloatArray:
-        """Values per bin, [bins]."""
-        return self._counts.astype(np.float64)
+        """Values per bin, weighted, [bins]."""
+        return self._counts
 
     @property
     def edges(self) -> FloatArray:
@@ -267,7 +305,8 @@ def _swish(x: FloatArray) -> FloatArray:
     return x * _sigmoid(x)
 
 
-_SWISH_ARGMIN = -1.2784645427610738  # where swish has its minimum, -0.2784645
+_SWISH_ARGMIN = -1.2784645427610738  # where swish has its minimum
+_SWISH_MINIMUM = -0.2784645427610738
 
 
 def _function(consumer: Consumer, x: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -287,6 +326,7 @@ def _least_error(
     *,
     high: float | None = None,
     clipping_weight: float = 1.0,
+    requantized: bool = False,
 ) -> Range:
     """Search the range [low <= 0, high >= 0] with the least squared error behind `consumer`.
 
@@ -296,6 +336,7 @@ def _least_error(
         consumer: What stands behind the tensor.
         high: The high end where it is given, so that only the low end is searched.
         clipping_weight: How much more a clipping error counts than a rounding error of the same size.
+        requantized: The swish's output gets a grid of its own that spans what swish makes of the range.
     """
     counts, edges = histogram.counts, histogram.edges
     # Zero must be a code of the grid, so it is a candidate even where all values have one sign.
@@ -303,7 +344,7 @@ def _least_error(
         edges, counts = np.concatenate([[0.0], edges]), np.concatenate([[0.0], counts])
     if edges[-1] < 0:
         edges, counts = np.concatenate([edges, [0.0]]), np.concatenate([counts, [0.0]])
-    error = _ErrorModel(counts, edges, consumer, clipping_weight)
+    error = _ErrorModel(counts, edges, consumer, clipping_weight, requantized=requantized)
     zero, last = int(np.searchsorted(edges, 0.0)), len(edges) - 1
     lows, highs = _spread(0, zero), _spread(zero, last)
     if high is not None:
@@ -322,6 +363,44 @@ def _least_error(
     return Range(best_low, best_high)
 
 
+def _least_divergence(histogram: _Histogram, extremes: Range) -> Range:
+    """Cut both tails so that the rounded distribution diverges least from the true one.
+
+    Migacz, "8-bit inference with TensorRT", 2017: the values outside are counted in the outermost bin of what is
+    kept, the rest is merged into 256 levels and spread out again over the bins that held something, and the
+    Kullback-Leibler divergence of the two is compared. One end is searched at a time, the other one exact.
+    """
+    counts, edges = histogram.counts, histogram.edges
+    ends = []
+    for side in (1, -1):  # the high end, then the low end mirrored
+        values, bounds = counts[::side], edges[::side] * side
+        zero = int(np.searchsorted(bounds, 0.0))
+        first = max(zero, min(len(values), _LEVELS + 1))
+        candidates = _spread(first, len(values)) if first < len(values) else np.array([len(values)])
+        best = min(candidates, key=lambda end: (_divergence(values, int(end)), -int(end)))
+        ends.append(float(bounds[best]) * side)
+    high, low = ends
+    return Range(min(max(low, extremes.low), 0.0), max(min(high, extremes.high), 0.0))
+
+
+def _divergence(counts: FloatArray, end: int) -> float:
+    """KL divergence of keeping the first `end` bins from the distribution with the rest in the last of them."""
+    kept = counts[:end]
+    true = kept.copy()
+    true[-1] += counts[end:].sum()
+    level = np.minimum(np.arange(end) * (_LEVELS + 1) // end, _LEVELS)
+    held = kept > 0
+    total = np.bincount(level, weights=kept, minlength=_LEVELS + 1)
+    spread_over = np.maximum(np.bincount(level, weights=held, minlength=_LEVELS + 1), 1)
+    rounded = np.where(held, (total / spread_over)[level], 0.0)
+    if not rounded.sum():
+        return math.inf
+    p, q = true / true.sum(), rounded / rounded.sum()
+    used = p > 0
+    # An empty last bin that only the tail fills would diverge without bound.
+    return float(np.sum(p[used] * np.log(p[used] / np.maximum(q[used], 1e-12))))
+
+
 def _spread(first: int, last: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(first, last, min(_CANDIDATES, last - first + 1)).round().astype(np.int64))
 
@@ -334,7 +413,13 @@ class _ErrorModel:
     """Squared error behind a function for any pair of bin edges as range ends, by prefix sums."""
 
     def __init__(
-        self, counts: FloatArray, edges: FloatArray, consumer: Consumer, clipping_weight: float
+        self,
+        counts: FloatArray,
+        edges: FloatArray,
+        consumer: Consumer,
+        clipping_weight: float,
+        *,
+        requantized: bool,
     ) -> None:
         self._clipping_weight = clipping_weight
         value, slope = _function(consumer, (edges[1:] + edges[:-1]) / 2)
@@ -343,6 +428,8 @@ class _ErrorModel:
         # Entry k: sum over the bins below an edge of counts * f^k; then the same of counts * f'^2.
         self._moments = [_prefix(counts * value**k) for k in range(3)]
         self._noise = _prefix(counts * slope**2)
+        self._total = float(counts.sum())
+        self._requantized = _SWISH_MINIMUM if requantized and consumer is Consumer.SWISH else None
 
     def __call__(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> FloatArray:
         """Return the summed error for edge indices `low` and `high` (broadcast together)."""
@@ -350,6 +437,9 @@ class _ErrorModel:
         below = self._clipped(low, [moment[low] for moment in self._moments])
         above = self._clipped(high, [moment[-1] - moment[high] for moment in self._moments])
         rounding = step**2 / 12 * (self._noise[high] - self._noise[low])
+        if self._requantized is not None:
+            span = self._at_edge[high] - np.minimum(self._at_edge[low], self._requantized)
+            rounding = rounding + (span / _LEVELS) ** 2 / 12 * self._total
         # An empty range cannot hold anything; the smallest one that can has one bin.
         return np.where(high > low, self._clipping_weight * (below + above) + rounding, np.inf)
 

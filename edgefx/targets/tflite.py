@@ -296,15 +296,10 @@ def _from_tensorflow(graph: FrozenGraph, precision: Precision) -> bytes:
 
 def _static(graph: FrozenGraph, scheme: QuantScheme, calibration: ImageSet, progress: Progress) -> bytes:
     """Quantize weights and activations with ranges from the calibration images."""
-    from edgefx.quantize.ranges import RangeMethod
-    from edgefx.targets import tflite_file, tflite_quantize, tflite_ranges
+    from edgefx.targets import tflite_file, tflite_static
 
     model = tflite_file.read(_float_content(graph, progress))
-    method = RangeMethod.SWISH_MSE if scheme.precision is Precision.INT8 else RangeMethod.MIN_MAX
-    collector = tflite_ranges.collect(model, calibration, progress, methods=(method,))
-    ranges = tflite_ranges.complete(model, collector, method)
-    with progress.task(f"quantizing to {scheme.precision}"):
-        quantized = tflite_file.read(tflite_quantize.quantize(model, ranges, scheme.precision))
+    quantized = tflite_static.quantize(model, graph, scheme, calibration, progress)
     tflite_file.rename_io(quantized, input_name=graph.input_name, output_name=graph.output_name)
     if scheme.io_dtype is not IoDtype.INT8:
         tflite_file.convert_ends(quantized, scheme.io_dtype)
@@ -324,7 +319,7 @@ def _verify(content: bytes, graph: FrozenGraph, scheme: QuantScheme) -> None:
         problems.append(f"inputs and outputs are {ends}, asked for {wanted}")
     if found.custom_ops:
         problems.append(f"custom operations: {', '.join(sorted(set(found.custom_ops)))}")
-    if scheme.precision in (Precision.INT8, Precision.INT16X8) and found.float_ops:
+    if scheme.precision in (Precision.INT8, Precision.INT16X8) and found.float_ops and not scheme.keep_float:
         problems.append(f"float operations: {', '.join(sorted(set(found.float_ops)))}")
     if scheme.precision is Precision.INT8:
         left = sorted({op.op for op in found.ops} & set(_FORBIDDEN_IN_INT8))

@@ -368,6 +368,48 @@ def _conversion(model: ModelT, name: str, source: int, result: int) -> OperatorT
     return op
 
 
+def add_constant(model: ModelT, name: bytes, values: NDArray[Any]) -> int:
+    """Add a float32 constant; returns its tensor index."""
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+
+    buffer, tensor = schema.BufferT(), schema.TensorT()
+    stored = np.ascontiguousarray(values, np.float32)
+    buffer.data = stored.reshape(-1).view(np.uint8)
+    model.buffers.append(buffer)
+    tensor.name, tensor.shape, tensor.type = name, list(stored.shape), dtype_code("float32")
+    tensor.buffer = len(model.buffers) - 1
+    model.subgraphs[0].tensors.append(tensor)
+    return len(model.subgraphs[0].tensors) - 1
+
+
+def add_rounding(model: ModelT, index: int, scale: float, zero_point: int) -> int:
+    """Append QUANTIZE and DEQUANTIZE of a float tensor; returns the index of the rounded tensor."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = model.subgraphs[0]
+    source = graph.tensors[index]
+    for suffix, dtype in ((b"/stored", "int8"), (b"/rounded", "float32")):
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.buffer = source.name + suffix, source.shape, 0
+        tensor.type = dtype_code(dtype)
+        graph.tensors.append(tensor)
+    stored, rounded = len(graph.tensors) - 2, len(graph.tensors) - 1
+    quantization = schema.QuantizationParametersT()
+    quantization.scale, quantization.zeroPoint = [scale], [zero_point]
+    graph.tensors[stored].quantization = quantization
+    graph.operators.append(_conversion(model, "QUANTIZE", index, stored))
+    graph.operators.append(_conversion(model, "DEQUANTIZE", stored, rounded))
+    return rounded
+
+
+def set_constant(model: ModelT, tensor: TensorT, values: NDArray[Any]) -> None:
+    """Replace the values of a float32 constant whose buffer no other tensor uses."""
+    import numpy as np
+
+    model.buffers[tensor.buffer].data = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
+
+
 def tapped(model: ModelT, outputs: list[int]) -> Any:
     """Return an allocated interpreter of the graph on all cores, its outputs replaced by `outputs`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,13 +25,20 @@ _SMALLEST_STEP = 1e-30  # of a tensor that is always zero
 _BIAS_LIMIT = float(1 << 30)  # int32, with room for what the kernel accumulates on top
 
 
-def quantize(model: ModelT, ranges: Mapping[str, Range], precision: Precision) -> bytes:
+def quantize(
+    model: ModelT,
+    ranges: Mapping[str, Range],
+    precision: Precision,
+    *,
+    keep_float: frozenset[int] = frozenset(),
+) -> bytes:
     """Quantize a float graph to INT8 weights per channel and integer activations.
 
     Args:
         model: The float graph.
         ranges: A range for every float activation, by tensor name.
         precision: `Precision.INT8` or `Precision.INT16X8`.
+        keep_float: Output tensors of the operations that stay in float.
 
     Returns:
         The quantized file; its ends are integers (INT8) or 16-bit integers.
@@ -38,24 +46,38 @@ def quantize(model: ModelT, ranges: Mapping[str, Range], precision: Precision) -
     Raises:
         ConversionError: ai-edge-quantizer refused the graph.
     """
-    from ai_edge_quantizer import quantizer, recipe
+    from ai_edge_quantizer import quantizer
 
-    recipes = {Precision.INT8: recipe.static_wi8_ai8, Precision.INT16X8: recipe.static_wi8_ai16}
     statistics = {**_activation_statistics(model, ranges), **_weight_statistics(model, ranges, precision)}
     try:
         # Its progress bars go to stderr whatever one asks for, and it warns of a debugging mode of its own.
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", RuntimeWarning)  # an overflowing cast would be a wrong weight
-            result = quantizer.Quantizer(tflite_file.write(model), recipes[precision]()).quantize(
-                statistics, enable_progress_bar=False, enable_progress_report=False
-            )
+            result = quantizer.Quantizer(
+                tflite_file.write(model), _recipe(model, precision, keep_float)
+            ).quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
     except Exception as error:
         raise ConversionError(
             f"ai-edge-quantizer refused the graph: {error}",
             hint="--debug shows the whole traceback; the float targets may still work",
         ) from error
     return bytes(result.quantized_model)
+
+
+def _recipe(model: ModelT, precision: Precision, keep_float: frozenset[int]) -> Any:
+    """Return what ai-edge-quantizer shall do: everything in integers but the operations kept in float."""
+    from ai_edge_quantizer import qtyping, recipe_manager
+
+    manager = recipe_manager.RecipeManager()
+    everything = qtyping.TFLOperationName.ALL_SUPPORTED
+    bits = 8 if precision is Precision.INT8 else 16
+    manager.add_static_config(".*", everything, activation_num_bits=bits, weight_num_bits=8)
+    for index in sorted(keep_float):
+        # An operation is found by the names of its outputs, each followed by a semicolon.
+        name = re.escape(model.subgraphs[0].tensors[index].name.decode())
+        manager.add_quantization_config(f"^{name};?$", everything, algorithm_key="no_quantize")
+    return manager.get_quantization_recipe()
 
 
 def _activation_statistics(model: ModelT, ranges: Mapping[str, Range]) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgefx.errors import ConversionError
 from edgefx.quantize.ranges import Consumer, Range, RangeCollector, RangeMethod, after_swish
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _UNIT_RANGE_OPS = ("LOGISTIC", "SOFTMAX")
 _LINEAR_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MEAN", "AVERAGE_POOL_2D")
 _AFFINE = {"MUL": np.multiply, "ADD": np.add, "SUB": np.subtract, "DIV": np.divide}
+_CHANNEL_AXIS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 1}  # of the channels that are read
 _PIXELS = (0.0, 255.0)
 
 
@@ -81,6 +83,20 @@ def _consumer(producer: str, readers: set[str]) -> Consumer:
     return Consumer.LINEAR if producer in _LINEAR_OPS else Consumer.GENERIC
 
 
+def measure(
+    model: ModelT, calibration: ImageSet, progress: Progress, *, method: RangeMethod
+) -> dict[str, Range]:
+    """Return a range for each float activation of the graph, by tensor name.
+
+    Args:
+        model: The float graph.
+        calibration: Images of the graph's size.
+        progress: Advanced once per image.
+        method: How ranges are chosen.
+    """
+    return complete(model, collect(model, calibration, progress, methods=(method,)), method)
+
+
 def collect(
     model: ModelT, calibration: ImageSet, progress: Progress, *, methods: tuple[RangeMethod, ...]
 ) -> RangeCollector:
@@ -96,6 +112,9 @@ def collect(
     collector = RangeCollector(
         {activations.names[index]: consumer for index, consumer in activations.measured.items()},
         methods=methods,
+        weights={
+            activations.names[index]: value for index, value in weights_behind(model, activations).items()
+        },
     )
     interpreter = tflite_file.tapped(model, list(activations.measured))
     feed = interpreter.tensor(interpreter.get_input_details()[0]["index"])
@@ -112,6 +131,38 @@ def collect(
             collector.update({name: view() for name, view in taps})
             task.advance()
     return collector
+
+
+def weights_behind(model: ModelT, activations: Activations) -> dict[int, NDArray[np.float32]]:
+    """Return what an error of each channel of a measured tensor becomes in the layer behind, [channels].
+
+    The squared norm of the weights that read the channel; through a swish and through a product with a gate,
+    which keep the channels. Tensors whose readers are all of another kind are absent.
+    """
+    graph = model.subgraphs[0]
+    readers = tflite_file.consumers(model)
+
+    def norms(index: int, *, through_product: bool) -> NDArray[np.float64] | None:
+        found = []
+        for op in readers[index]:
+            name = tflite_file.op_name(model, op)
+            if name in _CHANNEL_AXIS and int(op.inputs[0]) == index:
+                weights = tflite_file.constant(model, graph.tensors[op.inputs[1]])
+                if weights is not None:
+                    others = tuple(axis for axis in range(weights.ndim) if axis != _CHANNEL_AXIS[name])
+                    found.append(np.square(weights).sum(axis=others))
+            elif name == "MUL" and through_product:
+                behind = norms(int(op.outputs[0]), through_product=False)
+                found += [] if behind is None else [behind]
+        return sum(found) if found else None
+
+    result = {}
+    for index in activations.measured:
+        value = norms(activations.swish.get(index, index), through_product=True)
+        channels = tflite_file.shape_of(graph.tensors[index])[-1:]
+        if value is not None and value.shape == channels and value.max() > 0:
+            result[index] = value.astype(np.float32)
+    return result
 
 
 def complete(model: ModelT, collector: RangeCollector, method: RangeMethod) -> dict[str, Range]:
