@@ -283,7 +283,7 @@ def _quantized(
     """Quantize and give the model the ends that were asked for."""
     from edgefx.targets import openvino_quantize
 
-    model = openvino_quantize.quantize(model, calibration, progress, keep_float=scheme.keep_float)
+    model = openvino_quantize.quantize(model, calibration, scheme, progress)
     if scheme.io_dtype is not IoDtype.FLOAT32:
         scores = None
         if graph.spec.output is OutputKind.LOGITS:

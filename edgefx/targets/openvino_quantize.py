@@ -6,60 +6,74 @@ EfficientNets (mean KL to the float model), and run no faster.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgefx.targets import openvino_placement, openvino_statistics, openvino_weights
+from edgefx.quantize import rounding
+from edgefx.targets import openvino_placement, openvino_rounding, openvino_statistics, openvino_weights
 from edgefx.targets.openvino_statistics import Grid, Seen
-from edgefx.types import ImageSet, IoDtype, OutputKind, Progress
+from edgefx.types import Effort, ImageSet, IoDtype, OutputKind, Progress, QuantScheme
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # A tensor's range spans the mean over the images of each image's extremes, and this share of
 # the way from there to the extremes of all images: single values of single images would coarsen all others.
-_TOWARDS_EXTREMES = 0.25
+_TOWARDS_EXTREMES = 0.4
 _SMALLEST_RANGE = 1e-3  # of what is zero on all calibration images
 _SWISH_MINIMUM = -0.27846455  # of x * sigmoid(x), at x = -1.2785
 
 
-def quantize(
-    model: Any, calibration: ImageSet, progress: Progress, *, keep_float: Collection[str] = ()
-) -> Any:
+def quantize(model: Any, calibration: ImageSet, scheme: QuantScheme, progress: Progress) -> Any:
     """Quantize weights and activations of `model` (an ``openvino.Model``) to INT8.
 
     Args:
         model: Float; its input is ``image``, float32 [1, H, W, 3]. It is not changed.
-        calibration: Images for the activation ranges.
-        progress: Counts images, once for the ranges and once for what quantization does to the means.
-        keep_float: Canonical layers that compute in floating point.
+        calibration: Images for ranges, bias and rounding.
+        scheme: Layers to keep in float, and the effort: ``FAST`` rounds weights to the nearest level, the
+            others so that errors cancel.
+        progress: Counts images: once for the ranges, once for what quantization does to the means, once for
+            the rounding.
 
     Raises:
         ConversionError: The float model overflows on a calibration image.
     """
     quantized = model.clone()
-    sites = openvino_placement.find(quantized, keep_float=keep_float)
+    sites = openvino_placement.find(quantized, keep_float=scheme.keep_float)
     weighted = [
         operation
         for operation in openvino_placement.weighted(quantized)
-        if openvino_placement.layer_of(operation) not in keep_float
+        if openvino_placement.layer_of(operation) not in scheme.keep_float
+    ]
+    readers = {consumer for site in sites for consumer, _ in site.consumers}
+    rounded = [
+        operation
+        for operation in weighted
+        if scheme.effort is not Effort.FAST
+        and operation.get_type_name() == "Convolution"
+        and operation.get_friendly_name() in readers
+        and not any(step != 1 for step in operation.get_attributes()["dilations"])
     ]
     named = {operation.get_friendly_name(): operation for operation in quantized.get_ordered_ops()}
-    read = [_source(operation) for operation in weighted]
-    with progress.task("quantizing for OpenVINO", 2 * len(calibration)) as task:
-        sources = list(dict.fromkeys([*(site.source for site in sites), *read]))
+    passes = 3 if rounded else 2
+    with progress.task("quantizing for OpenVINO", passes * len(calibration)) as task:
+        sources = list(dict.fromkeys([*(site.source for site in sites), *map(_source, weighted)]))
         seen = openvino_statistics.observe(model, sources, calibration, task)
         grids = {
             site: _grid(seen[site.source], swish=named[site.source].get_type_name() == "Swish")
             for site in sites
         }
         means = openvino_statistics.quantized_means(model, grids, calibration, task)
-    after = {(consumer, index): mean for site, mean in means.items() for consumer, index in site.consumers}
-    for operation in weighted:
-        before = seen[_source(operation)].mean
-        _quantize_weights(operation, before, after.get((operation.get_friendly_name(), 0), before))
+        moments: dict[str, NDArray[np.float64]] = {}
+        if rounded:
+            moments = openvino_rounding.moments(model, rounded, calibration, seed=scheme.seed, task=task)
+    after = {consumer: mean for site, mean in means.items() for consumer, _ in site.consumers}
+    with progress.task("rounding weights for OpenVINO", len(weighted)) as task:
+        for operation in weighted:
+            name, before = operation.get_friendly_name(), seen[_source(operation)].mean
+            _quantize_weights(operation, before, after.get(name, before), moments.get(name))
+            task.advance()
     for site, grid in grids.items():
         fake = grid.quantize(named[site.source].output(0))
         fake.set_friendly_name(f"{site.source}/fake_quantize")
@@ -84,14 +98,23 @@ def _grid(seen: Seen, *, swish: bool) -> Grid:
     return Grid.spanning(low, max(high, _SMALLEST_RANGE))
 
 
-def _quantize_weights(operation: Any, mean: NDArray[np.float64], quantized_mean: NDArray[np.float64]) -> None:
+def _quantize_weights(
+    operation: Any,
+    mean: NDArray[np.float64],
+    quantized_mean: NDArray[np.float64],
+    moments: NDArray[np.float64] | None,
+) -> None:
     """Store INT8 weights, and correct the bias for them and for the inputs' quantization."""
     groups = operation.get_type_name() == "GroupConvolution"
     weights = openvino_weights.read(operation)
     steps = openvino_weights.scales(weights, groups=groups)
-    integers = openvino_weights.to_nearest(weights, steps)
-    amount = openvino_weights.shift(weights, integers * steps, mean, quantized_mean, groups=groups)
-    openvino_weights.store(operation, integers, steps)
+    if moments is None:
+        codes = openvino_weights.to_nearest(weights, steps)
+    else:
+        rows = len(weights)
+        codes = rounding.rounded(weights.reshape(rows, -1), steps.reshape(-1), moments).reshape(weights.shape)
+    amount = openvino_weights.shift(weights, codes * steps, mean, quantized_mean, groups=groups)
+    openvino_weights.store(operation, codes, steps)
     openvino_weights.add_to_bias(operation, amount)
 
 
