@@ -357,7 +357,7 @@ class ActivationGrid:
         low: Real value of the lowest level: float32 [1], or [channels] with a grid per channel.
         high: Real value of the highest level, likewise.
         levels: Number of evenly spaced levels, 256 for 8 bits.
-        readers: The canonical layers that read the rounded values; None when all do.
+        readers: The canonical layers, or operations, that read the rounded values; None when all do.
         dynamic: Whether the ends are those of each image, widened to hold zero; `low` and `high` are empty.
         factor: What a dynamic grid's artifact multiplies the channels by before it rounds, float32
             [channels] or [1]; in the ends of other grids this is accounted for.

@@ -50,7 +50,7 @@ class _Switched:
     constants: dict[str, Any] = field(default_factory=dict)  # what weights are replaced by
     added: dict[str, Any] = field(default_factory=dict)  # biases that only the artifact has, by tensor
     rounded: dict[str, ActivationGrid] = field(default_factory=dict)  # tensors rounded for all readers
-    read: dict[tuple[str, str], ActivationGrid] = field(default_factory=dict)  # by tensor and reading layer
+    read: dict[tuple[str, str], ActivationGrid] = field(default_factory=dict)  # by tensor and reader
 
 
 class Simulation:
@@ -260,7 +260,7 @@ class Simulation:
         if op.type == "Placeholder":
             results = [values[op.outputs[0]]]
         else:
-            results = self._execute(op, [self._input(name, op.layer, values, switched) for name in op.inputs])
+            results = self._execute(op, [self._input(name, op, values, switched) for name in op.inputs])
         for name, result in zip(op.outputs, results, strict=True):
             value = result if name not in switched.added else result + switched.added[name]
             values[name] = (
@@ -271,10 +271,10 @@ class Simulation:
         for name in self._last_use.get(index, ()):
             values.pop(name, None)
 
-    def _input(self, name: str, layer: str, values: Mapping[str, Any], switched: _Switched) -> Any:
+    def _input(self, name: str, op: _Op, values: Mapping[str, Any], switched: _Switched) -> Any:
         if name in self._constants:
             return switched.constants.get(name, self._constants[name])
-        grid = switched.read.get((name, layer))
+        grid = switched.read.get((name, op.name)) or switched.read.get((name, op.layer))
         return values[name] if grid is None else self._round(values[name], grid)
 
     def _round(self, value: Any, grid: ActivationGrid) -> Any:
@@ -331,7 +331,10 @@ class Simulation:
         changed = switched.constants.keys()
         readers = [i for i, op in enumerate(self._ops) if changed & set(op.inputs)]
         readers += [
-            i for i, op in enumerate(self._ops) for name in op.inputs if (name, op.layer) in switched.read
+            i
+            for i, op in enumerate(self._ops)
+            for name in op.inputs
+            if (name, op.layer) in switched.read or (name, op.name) in switched.read
         ]
         return min([*readers, *(self._index[name] for name in (*switched.rounded, *switched.added))])
 

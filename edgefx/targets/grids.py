@@ -119,6 +119,7 @@ class Canonical:
             factor: What the channels of the input are multiplied by; the graph's kernel has it instead.
         """
         shape = self._kernels[layer]
+        kernel: NDArray[np.float32]
         if stored.size != math.prod(shape):
             return None
         if len(shape) == 2:

@@ -1,7 +1,9 @@
 """What a ``.tflite`` quantizes, and what its layers put out; see `edgefx.targets.grids`.
 
 Every tensor of a fully quantized file is on a grid. Where a file computes in part in float, a tensor is
-rounded only for those readers that have a QUANTIZE in front of them.
+rounded only for those readers that have a QUANTIZE in front of them. Where channels were given scales of
+their own around a swish, these are undone here: the tensor with the name of the convolution holds x / k, and
+a MUL by the constants k restores x for the gate.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _INTEGERS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+_CHANNELWISE = ("MUL", "MEAN", "AVERAGE_POOL_2D", "RESHAPE")  # keep factors of channels apart
 
 
 def quantization(path: Path, graph: FrozenGraph) -> Quantization:
@@ -64,6 +67,7 @@ class _Taps:
                 # A conversion behind a layer is not its output, but what some readers make of it.
                 if layer is not None and layer not in outputs:
                     outputs[layer] = int(index)
+        self._factors = {layer: reader.factors.get(index) for layer, index in outputs.items()}
         self._interpreter = tflite_file.tapped(model, list(outputs.values()))
         image = self._interpreter.get_input_details()[0]
         self._dtype = np.dtype(image["dtype"]).name
@@ -83,7 +87,8 @@ class _Taps:
             value = as_output(view(), nchw=False)
             if grid is not None:
                 value = (value - np.float32(grid[1])) * np.float32(grid[0])
-            values[layer] = value
+            factor = self._factors[layer]
+            values[layer] = value if factor is None else value / factor
         return values
 
 
@@ -100,15 +105,50 @@ class _Reader:
         self._ends = self._find_ends()
         # The operation of the canonical graph behind each activation, by tensor index.
         self.counterparts: dict[int, str | None] = {int(model.subgraphs[0].inputs[0]): canonical.image}
+        # What the file multiplied the channels of an activation by, float32 [channels], by tensor index.
+        self.factors: dict[int, NDArray[np.float32]] = {}
+        self._scalings: set[int] = set()  # tensors that a MUL by constants restores
         for op in self.operators:
             for index in op.outputs:
                 self.counterparts[int(index)] = self._counterpart(op, int(index))
+            self._follow_factors(op)
+
+    def _follow_factors(self, op: OperatorT) -> None:
+        index = int(op.outputs[0])
+        known = [self.factors[int(source)] for source in op.inputs if int(source) in self.factors]
+        if self._name(op) in _WEIGHTED:
+            restoring = [
+                self._restored_by(reader, index) for reader in self.operators if index in reader.inputs
+            ]
+            constants = [values for values in restoring if values is not None]
+            if constants:
+                self.factors[index] = np.reciprocal(constants[0])
+        elif known and self._restored_by(op, int(op.inputs[0])) is not None:
+            self._scalings.add(index)
+        elif known and self._name(op) in (*_CONVERSIONS, *_CHANNELWISE):
+            self.factors[index] = np.prod(np.broadcast_arrays(*known), axis=0, dtype=np.float32)
+
+    def _restored_by(self, op: OperatorT, index: int) -> NDArray[np.float32] | None:
+        """Return the constants [channels] that a MUL multiplies tensor `index` by, unless the model does."""
+        if self._name(op) != "MUL" or int(op.inputs[0]) != index:
+            return None
+        constant, result = self.tensors[op.inputs[1]], self.tensors[op.outputs[0]]
+        if not tflite_file.is_constant(self.model, constant):
+            return None
+        found = self.canonical.operation(_names(result), tflite_file.shape_of(result))
+        if found is not None and found != self.counterparts.get(index):
+            return None
+        values = _dequantized(self.model, constant)
+        return values.reshape(-1, values.shape[-1])[0] if values.ndim else None
 
     def _counterpart(self, op: OperatorT, index: int) -> str | None:
         tensor = self.tensors[index]
         found = self.canonical.operation(_names(tensor), tflite_file.shape_of(tensor))
+        source = self.counterparts.get(int(op.inputs[0]))
         if self._name(op) in _CONVERSIONS:
-            return self.counterparts.get(int(op.inputs[0])) or found
+            return source or found
+        if source is not None and self._restored_by(op, int(op.inputs[0])) is not None:
+            return source
         return self.canonical.output if index in self._ends else found
 
     def _find_ends(self) -> set[int]:
@@ -142,13 +182,21 @@ class _Reader:
             self.unmatched.append(tensor.name.decode())
             return None
         scale, zero_point = grid
+        factor = self.factors.get(index, np.ones(1, np.float32))
+        readers = self._readers(index) if conversion else None
+        if index in self._scalings:  # the other readers of the canonical tensor read it before the MUL
+            readers = self._operations_reading(index)
         return ActivationGrid(
             tensor=counterpart,
-            low=np.array([(limits[0] - zero_point) * scale], np.float32),
-            high=np.array([(limits[1] - zero_point) * scale], np.float32),
+            low=((limits[0] - zero_point) * scale / factor).astype(np.float32),
+            high=((limits[1] - zero_point) * scale / factor).astype(np.float32),
             levels=limits[1] - limits[0] + 1,
-            readers=self._readers(index) if conversion else None,
+            readers=readers,
         )
+
+    def _operations_reading(self, index: int) -> frozenset[str]:
+        names = (self.counterparts[int(op.outputs[0])] for op in self.operators if index in op.inputs)
+        return frozenset(name for name in names if name is not None)
 
     def _same_grid(self, op: OperatorT, index: int) -> bool:
         """Whether a conversion between integer types changes no value, as at the ends of the graph."""
@@ -199,11 +247,16 @@ class _Reader:
         if kernel.size != np.prod(shape):
             self.unmatched.append(tensor.name.decode())
             return None
-        return StoredWeights(
-            layer=layer,
-            kernel=np.ascontiguousarray(kernel).reshape(shape),
-            bias=_dequantized(self.model, self.tensors[op.inputs[2]]) if biased else None,
-        )
+        kernel = np.ascontiguousarray(kernel).reshape(shape)
+        bias = _dequantized(self.model, self.tensors[op.inputs[2]]) if biased else None
+        read, made = self.factors.get(int(op.inputs[0])), self.factors.get(int(op.outputs[0]))
+        depthwise = self._name(op) == "DEPTHWISE_CONV_2D"
+        if read is not None:
+            kernel *= read[:, None]
+        if made is not None:
+            kernel /= made.reshape(shape[2:]) if depthwise else made
+            bias = None if bias is None else bias / made
+        return StoredWeights(layer=layer, kernel=kernel, bias=bias)
 
 
 def _names(tensor: TensorT) -> list[str]:

@@ -127,6 +127,7 @@ def test_commands_are_named_as_in_the_table() -> None:
         "run",
         "evaluate",
         "benchmark",
+        "debug",
         "inspect",
         "targets",
         "models",
