@@ -5,12 +5,12 @@ is therefore moved by the difference between the float graph's channel means and
 really produces, with all layers before it corrected already (Nagel et al., "Data-free quantization through
 weight equalization and bias correction", 2019, section 4.2, with measured means). Two things differ:
 
-- The float values are clipped to what the integer tensor can represent: a bias must not make up for clipping.
-- A mean over few images is uncertain. Of each shift only that part is applied which its standard error over the
-  images leaves (positive-part shrinkage after James and Stein, "Estimation with quadratic loss", 1961).
+- The float values are clipped to what the integer tensor can represent: a bias must not make up for that.
+- A mean over few images is uncertain. Of each shift only that part is applied which its standard error over
+  the images leaves (positive-part shrinkage after James and Stein, "Estimation with quadratic loss", 1961).
 
 Convolutions of maps are corrected. Those of pooled vectors (squeeze-and-excitation) are not: measured, it
-costs 2 to 9 dB of signal to noise at the logits, one value per image being too few to tell a shift from chance.
+costs 2 to 9 dB of signal to noise at the logits; one value per image is too few to tell a shift from chance.
 
 The integer graph is run in segments, from one layer to the next, with the activations between them kept:
 together they cost about two passes over the images instead of one pass per layer.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Channels = NDArray[np.float64]  # one value per channel
 
-_PRICE = 0.04  # values multiplied once more, as a share of the values that all operations put out
+_PRICE = 0.06  # values multiplied once more, as a share of the values that all operations put out
 _WORTH = 0.01  # of the whole noise; a swish with less is left alone
 _IMAGES = 16  # that the noise is measured on
 _GRID = 255  # k is a multiple of 1/255 of the largest: the codes of a constant in [0, 1]

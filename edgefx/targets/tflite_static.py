@@ -11,7 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgefx.quantize.ranges import RangeMethod
-from edgefx.targets import tflite_bias, tflite_equalize, tflite_file, tflite_quantize, tflite_ranges
+from edgefx.targets import (
+    tflite_bias,
+    tflite_equalize,
+    tflite_file,
+    tflite_quantize,
+    tflite_ranges,
+    tflite_rounding,
+)
 from edgefx.types import Effort, FrozenGraph, ImageSet, Precision, Progress, QuantScheme
 
 if TYPE_CHECKING:
@@ -49,6 +56,8 @@ def quantize(
         quantized = tflite_file.read(
             tflite_quantize.quantize(model, ranges, scheme.precision, keep_float=kept)
         )
+    if is_int8 and scheme.effort is not Effort.FAST:
+        tflite_rounding.optimize(model, quantized, calibration.pixels, seed=scheme.seed, progress=progress)
     if is_int8 and not kept and scheme.effort is not Effort.FAST:
         tflite_bias.correct(model, quantized, calibration.pixels, progress)
     return quantized
