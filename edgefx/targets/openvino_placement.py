@@ -60,8 +60,9 @@ def is_depthwise(operation: Any) -> bool:
 def find(model: Any, *, keep_float: Collection[str]) -> tuple[Site, ...]:
     """Choose what is quantized.
 
-    What computes on pooled values (squeeze-and-excitation, the classifier) stays in floating point: it takes
-    no time, and the classifier's input is the one tensor whose errors no later layer evens out.
+    What reads the image or pooled values (squeeze-and-excitation, the classifier) stays in floating point: it
+    takes no longer. The image has 256 levels of its own, which fall between those of a range around zero; and
+    no later layer evens out the errors of the classifier's input.
 
     Args:
         model: Float.
@@ -73,7 +74,7 @@ def find(model: Any, *, keep_float: Collection[str]) -> tuple[Site, ...]:
         if layer_of(operation) in keep_float:
             continue
         if operation.get_friendly_name() in computing:
-            exempt = is_depthwise(operation) or _reads_pooled(operation)
+            exempt = is_depthwise(operation) or reads_image(operation) or _reads_means(operation)
             inputs: tuple[int, ...] = () if exempt else (0,)
         else:
             inputs = (0, 1) if _is_residual_sum(operation) else ()
@@ -83,16 +84,37 @@ def find(model: Any, *, keep_float: Collection[str]) -> tuple[Site, ...]:
     return tuple(Site(source=source, consumers=tuple(readers)) for source, readers in consumers.items())
 
 
-def _reads_pooled(operation: Any) -> bool:
+def reads_image(operation: Any) -> bool:
+    """Whether an operation reads the image, at most scaled."""
+    kind, passed = _origin(operation)
+    return kind == "Parameter" and not passed
+
+
+def _reads_means(operation: Any) -> bool:
     """Whether an operation reads means over the whole image, straight or through others of its kind."""
+    return _origin(operation)[0] in _POOLS
+
+
+def _origin(operation: Any) -> tuple[str, bool]:
+    """Follow what an operation reads as long as it comes from one value alone.
+
+    Returns:
+        The type of what that ends at (the image, a mean over all of it, or an operation on several values),
+        and whether convolutions or products were passed on the way.
+    """
+    passed = False
     while True:
         data = [value.get_node() for value in operation.input_values()]
         data = [source for source in data if not openvino_ir.is_constant(source)]
-        if len(data) != 1 or data[0].get_type_name() == "Parameter":
-            return False
+        if len(data) != 1:
+            return str(operation.get_type_name()), passed
         operation = data[0]
-        if operation.get_type_name() in _POOLS:
-            return all(size == 1 for size in operation.get_output_shape(0)[2:])
+        kind = str(operation.get_type_name())
+        if kind == "Parameter":
+            return kind, passed
+        if kind in _POOLS and all(size == 1 for size in operation.get_output_shape(0)[2:]):
+            return kind, passed
+        passed = passed or kind in _WEIGHTED
 
 
 def _is_residual_sum(operation: Any) -> bool:

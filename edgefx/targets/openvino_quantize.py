@@ -45,6 +45,7 @@ def quantize(model: Any, calibration: ImageSet, scheme: QuantScheme, progress: P
         operation
         for operation in openvino_placement.weighted(quantized)
         if openvino_placement.layer_of(operation) not in scheme.keep_float
+        and not openvino_placement.reads_image(operation)  # few weights, and worth their full precision
     ]
     readers = {consumer for site in sites for consumer, _ in site.consumers}
     rounded = [

@@ -106,7 +106,7 @@ def test_int8_is_smaller_and_integer(int8: Path, float32: Path) -> None:
     small, large = openvino.describe(int8), openvino.describe(float32)
     assert small.files[1].size_bytes < 0.35 * large.files[1].size_bytes
     assert small.int8_macs_share is not None
-    assert small.int8_macs_share > 0.75
+    assert small.int8_macs_share > 0.65  # this tiny model's first layers are a larger part than usual
     assert any("float" in note for note in small.notes)
     # Depthwise convolutions compute in float: more accurate, and no slower.
     assert {op.dtype for op in small.ops if op.op == "GroupConvolution"} == {"float32"}
@@ -245,8 +245,8 @@ def test_layers_kept_in_float_are(
             and operation.input_value(1).get_node().get_type_name() == "Constant"
         }
 
-    assert stored_in_float(out) == kept
-    assert stored_in_float(int8) == set()
+    assert stored_in_float(out) == kept | {"stem_conv"}
+    assert stored_in_float(int8) == {"stem_conv"}  # few weights, and the image has levels of its own
     before, after = openvino.describe(int8).int8_macs_share, openvino.describe(out).int8_macs_share
     assert before is not None
     assert after is not None
@@ -290,6 +290,8 @@ def test_convolutions_and_residual_sums_read_integers(tiny_graph: FrozenGraph, i
     }
     kinds = {layer.name: layer.kind for layer in tiny_graph.layers}
     wanted = {
-        name for name, kind in kinds.items() if (kind == "Conv2D" and "_se_" not in name) or kind == "Add"
+        name
+        for name, kind in kinds.items()
+        if (kind == "Conv2D" and "_se_" not in name and name != "stem_conv") or kind == "Add"
     }
     assert read_quantized == wanted
