@@ -143,29 +143,34 @@ def _int8(
     progress: Progress,
 ) -> onnx.ModelProto:
     """Quantize: `Effort.FAST` chooses ranges, the others also equalize channels and optimize the weights."""
-    from edgefx.targets import onnx_calibrate, onnx_gates, onnx_quantize, onnx_rounding
+    from edgefx.targets import onnx_calibrate, onnx_channels, onnx_gates, onnx_quantize, onnx_rounding
 
     if calibration is None or not len(calibration):
         raise UsageError("onnx-int8 needs calibration images", hint="give a folder with --calib")
     _check_layers(scheme.keep_float, graph)
     thorough = scheme.effort is not Effort.FAST
+    seed, spared = scheme.seed, frozenset[str]()
     plan = onnx_quantize.plan(model, keep_float=scheme.keep_float)
     if thorough:
-        model = onnx_gates.equalize(model, plan, calibration, seed=scheme.seed, progress=progress)
-    model = onnx_gates.split_biases(model, plan.dynamic)
-    plan = onnx_quantize.plan(model, keep_float=scheme.keep_float)
+        model, errors = onnx_gates.equalize(model, plan, calibration, seed=seed, progress=progress)
+        spared = onnx_quantize.spared(model, plan, errors, effort=scheme.effort)
+    model = onnx_gates.split_biases(model, plan.dynamic - spared)
+    plan = onnx_quantize.plan(model, keep_float=scheme.keep_float, spared=spared)
     extra: tuple[str, ...] = ()
     if scheme.io_dtype is not IoDtype.FLOAT32 and graph.spec.output is OutputKind.LOGITS:
         extra = (graph.output_name,)
     ranges = onnx_calibrate.ranges(model, plan, extra, calibration, progress)
-    codes = (
-        onnx_rounding.optimize(model, plan, calibration, seed=scheme.seed, progress=progress)
-        if thorough
-        else {}
-    )
+    channels = onnx_channels.ranges(model, plan, calibration, seed=seed, progress=progress)
+    codes = onnx_rounding.optimize(model, plan, calibration, seed=seed, progress=progress) if thorough else {}
     with progress.task("quantizing to int8"):
         return onnx_quantize.static(
-            model, plan, ranges, io_dtype=scheme.io_dtype, output=graph.spec.output, codes=codes
+            model,
+            plan,
+            ranges,
+            io_dtype=scheme.io_dtype,
+            output=graph.spec.output,
+            codes=codes,
+            channels=channels,
         )
 
 

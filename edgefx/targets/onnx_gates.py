@@ -15,15 +15,14 @@ SQNR down to 19.5 dB, all other convolution inputs together to 30. Two reasons, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefx.quantize.ranges import Range
 from edgefx.targets.onnx_graph import Graph
-from edgefx.targets.onnx_writer import activation_parameters, weight_parameters
+from edgefx.targets.onnx_writer import weight_parameters
 from edgefx.types import ImageSet, Progress
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def split_biases(model: onnx.ModelProto, convolutions: Iterable[str]) -> onnx.Mo
 
 def equalize(
     model: onnx.ModelProto, plan: Plan, calibration: ImageSet, *, seed: int, progress: Progress
-) -> onnx.ModelProto:
+) -> tuple[onnx.ModelProto, dict[str, float]]:
     """Give the channels of gated products factors, where that lowers the error of what the convolution makes.
 
     Candidates are made from one half of the calibration images and judged on the other half, each with its
@@ -103,31 +102,47 @@ def equalize(
         calibration: Images of the model's size.
         seed: Of the positions that are looked at.
         progress: Told of each image.
+
+    Returns:
+        The model, and by convolution the share of its output's energy that is error then.
     """
     from edgefx.targets.onnx_calibrate import activations
 
     graph = Graph(model)
-    gated = find(graph, plan.dynamic)
+    gated = [
+        entry
+        for entry in find(graph, plan.dynamic)
+        if graph.constants[_named(graph, entry.convolution).input[1]].shape[2:] == (1, 1)
+    ]
     if len(calibration) < 2 or not gated:
-        return model
-    weights = {node.name: graph.constants[node.input[1]] for node in graph.nodes if node.name in plan.dynamic}
+        return model, {}
     samples: dict[str, list[_Sample]] = {entry.product: [] for entry in gated}
     generator = np.random.default_rng(seed)
     for found in activations(model, list(samples), calibration, progress, label="measuring onnx-int8 gates"):
         for name, value in found.items():
             columns = value.reshape(value.shape[1], -1)
             chosen = generator.permutation(columns.shape[1])[:_POSITIONS]
-            samples[name].append(_Sample(columns[:, chosen], columns.min(axis=1), columns.max(axis=1)))
+            samples[name].append(
+                _Sample(
+                    columns=columns[:, chosen],
+                    low=columns.min(axis=1, keepdims=True),
+                    high=columns.max(axis=1, keepdims=True),
+                )
+            )
+    factors, errors = {}, {}
     with progress.task("equalizing onnx-int8 gates", len(gated)) as task:
-        factors = {}
         for entry in gated:
-            kernel = weights[entry.convolution]
-            if kernel.shape[2:] == (1, 1):
-                chosen_factors = _choose(kernel[:, :, 0, 0], samples[entry.product])
-                if chosen_factors is not None:
-                    factors[entry.convolution] = chosen_factors
+            weight = graph.constants[_named(graph, entry.convolution).input[1]][:, :, 0, 0]
+            chosen_factors, error = _choose(weight, samples[entry.product])
+            errors[entry.convolution] = error
+            if chosen_factors is not None:
+                factors[entry.convolution] = chosen_factors
             task.advance()
-    return apply_factors(model, factors)
+    return apply_factors(model, factors), errors
+
+
+def _named(graph: Graph, name: str) -> onnx.NodeProto:
+    return next(node for node in graph.nodes if node.name == name)
 
 
 def apply_factors(model: onnx.ModelProto, factors: Mapping[str, FloatArray]) -> onnx.ModelProto:
@@ -152,25 +167,39 @@ def apply_factors(model: onnx.ModelProto, factors: Mapping[str, FloatArray]) -> 
 
 @dataclass(frozen=True)
 class _Sample:
-    """What one image makes of a product: some positions [C, n], and each channel's extremes [C]."""
+    """What some images make of a product.
+
+    Attributes:
+        columns: Positions of all images, [C, images * positions].
+        low: Least value of each channel, [C, images].
+        high: Largest value of each channel, [C, images].
+    """
 
     columns: FloatArray
     low: FloatArray
     high: FloatArray
 
+    @classmethod
+    def join(cls, parts: list[_Sample]) -> _Sample:
+        """Put images side by side."""
+        return cls(
+            *(np.concatenate([getattr(part, field.name) for part in parts], 1) for field in fields(cls))
+        )
 
-def _choose(weight: FloatArray, samples: list[_Sample]) -> FloatArray | None:
-    """Return the factors of least error, or None where none of them helps."""
-    extremes = np.max([np.maximum(sample.high, -sample.low) for sample in samples[::2]], axis=0)
+
+def _choose(weight: FloatArray, samples: list[_Sample]) -> tuple[FloatArray | None, float]:
+    """Return the factors of least error, or None where none of them helps, and that error."""
+    made_from, judged_on = _Sample.join(samples[::2]), _Sample.join(samples[1::2])
+    extremes = np.maximum(made_from.high, -made_from.low).max(axis=1)
     if not extremes.max() > 0:
-        return None
+        return None, 0.0
     extremes = np.maximum(extremes, _SMALLEST * extremes.max())
-    best, least = None, _error(weight, np.ones_like(extremes), samples[1::2])
+    best, least = None, _error(weight, np.ones_like(extremes), judged_on)
     for candidate in _candidates(extremes):
-        error = _error(weight, candidate, samples[1::2])
+        error = _error(weight, candidate, judged_on)
         if error < least:
             best, least = candidate, error
-    return best
+    return best, least
 
 
 def _candidates(extremes: FloatArray) -> Iterable[FloatArray]:
@@ -182,16 +211,15 @@ def _candidates(extremes: FloatArray) -> Iterable[FloatArray]:
         yield np.minimum(1, np.quantile(extremes, share) / extremes).astype(np.float32)
 
 
-def _error(weight: FloatArray, factors: FloatArray, samples: list[_Sample]) -> float:
-    """Return the mean squared error of a convolution's output with dynamic INT8 products and INT8 weights."""
-    equalized = weight / factors
-    codes, scale = weight_parameters(equalized, 0)
-    rounded = codes * scale[:, None]
-    total = 0.0
-    for sample in samples:
-        ends = Range(float((sample.low * factors).min()), float((sample.high * factors).max()))
-        step, zero = activation_parameters(ends)
-        columns = sample.columns * factors[:, None]
-        quantized = (np.clip(np.round(columns / step) + zero, 0, 255) - zero) * step
-        total += float(np.square(equalized @ columns - rounded @ quantized.astype(np.float32)).mean())
-    return total
+def _error(weight: FloatArray, factors: FloatArray, sample: _Sample) -> float:
+    """Return error over output energy of a convolution with dynamic INT8 products and INT8 weights."""
+    codes, scale = weight_parameters(weight / factors, 0)
+    column = factors[:, None]
+    low = np.minimum((sample.low * column).min(axis=0), 0)
+    high = np.maximum((sample.high * column).max(axis=0), 0)
+    step = np.repeat(np.maximum((high - low) / 255, 1e-12), sample.columns.shape[1] // len(low))
+    zero = np.round(-np.repeat(low, len(step) // len(low)) / step)
+    quantized = (np.clip(np.round(sample.columns * column / step) + zero, 0, 255) - zero) * step
+    wanted = weight @ sample.columns
+    error = wanted - (codes * scale[:, None]) @ quantized.astype(np.float32)
+    return float(np.square(error).sum() / max(float(np.square(wanted).sum()), 1e-30))

@@ -28,8 +28,8 @@ from edgefx.quantize.ranges import Consumer, Range
 from edgefx.targets import onnx_gates, onnx_graph
 from edgefx.targets.onnx_describe import KEPT_FLOAT
 from edgefx.targets.onnx_graph import Graph
-from edgefx.targets.onnx_writer import Writer
-from edgefx.types import IoDtype, OutputKind
+from edgefx.targets.onnx_writer import ChannelRanges, Writer
+from edgefx.types import Effort, IoDtype, OutputKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +42,9 @@ _INTENSITY = 30.0
 # A small network may have no such convolution; an artifact called INT8 computes at least this share of the
 # dense convolutions' work in INT8.
 _LEAST_SHARE = 0.6
+# Below which SQNR (dB) of its own output a convolution computes in float, and at most for which share of the
+# planned multiply-accumulates. Sound layers have 30 dB and more; one at 25 dB errs by a twentieth.
+_SPARED = {Effort.FAST: (0.0, 0.0), Effort.BALANCED: (25.0, 0.1), Effort.HIGH: (30.0, 0.25)}
 _LINEAR = ("Conv", "Add", "GlobalAveragePool")
 _SMALL = 1024  # weights with fewer values are not worth compressing
 
@@ -66,12 +69,13 @@ class Plan:
     exact: frozenset[str] = frozenset()
 
 
-def plan(model: onnx.ModelProto, *, keep_float: Collection[str] = ()) -> Plan:
+def plan(model: onnx.ModelProto, *, keep_float: Collection[str] = (), spared: Collection[str] = ()) -> Plan:
     """Choose the convolutions that gain from INT8 and list the tensors whose ranges they need.
 
     Args:
         model: The tidy float32 model; biases of gated convolutions may be split off.
         keep_float: Layers that stay as they are. Others do not take their place.
+        spared: Convolutions that compute in float, on weights stored as INT8, from `spared`.
 
     Raises:
         ConversionError: The model has no convolution with constant weights at all, or none is left.
@@ -96,7 +100,7 @@ def plan(model: onnx.ModelProto, *, keep_float: Collection[str] = ()) -> Plan:
         chosen.append(node)
         needed -= macs
     exact = frozenset(node.name for node in graph.nodes if onnx_graph.layer_of(node.name) in keep_float)
-    chosen = [node for node in chosen if node.name not in exact]
+    chosen = [node for node in chosen if node.name not in exact and node.name not in spared]
     if not chosen:
         raise ConversionError(
             "all convolutions that could run in INT8 are to be kept in float",
@@ -116,6 +120,37 @@ def plan(model: onnx.ModelProto, *, keep_float: Collection[str] = ()) -> Plan:
         dynamic=dynamic,
         exact=exact,
     )
+
+
+def spared(
+    model: onnx.ModelProto, plan: Plan, errors: Mapping[str, float], *, effort: Effort
+) -> frozenset[str]:
+    """Choose the convolutions that compute in float because INT8 would cost them too much, the worst first.
+
+    Four of V2-B0's 40, none of B0's 26 lie below 25 dB; without them V2-B0's logits gain 2 dB for 0.02 of its
+    float time.
+
+    Args:
+        model: The float32 model.
+        plan: What would run in INT8.
+        errors: Error over output energy by convolution, from `onnx_gates`.
+        effort: What accuracy is worth.
+    """
+    limit_db, most = _SPARED[effort]
+    graph = Graph(model)
+    shapes = graph.shapes()
+    work = {
+        node.name: found[0]
+        for node in graph.nodes
+        if node.name in plan.convolutions and (found := _work(node, graph, shapes)) is not None
+    }
+    left, chosen = most * sum(work.values()), set()
+    for name in sorted(errors, key=lambda name: (-errors[name], name)):
+        left -= work[name]
+        if left < 0 or errors[name] < 10 ** (-limit_db / 10):
+            break
+        chosen.add(name)
+    return frozenset(chosen)
 
 
 def _work(
@@ -209,6 +244,7 @@ def static(
     io_dtype: IoDtype = IoDtype.FLOAT32,
     output: OutputKind = OutputKind.PROBABILITIES,
     codes: Mapping[str, NDArray[np.int8]] | None = None,
+    channels: Mapping[str, ChannelRanges] | None = None,
 ) -> onnx.ModelProto:
     """Quantize the planned convolutions with Q/DQ pairs; store all other weights as INT8 per channel.
 
@@ -219,8 +255,9 @@ def static(
         io_dtype: Element type of the graph's input and output.
         output: What the output means; probabilities span [0, 1].
         codes: Weights of convolutions where they are not just rounded, from `onnx_rounding`.
+        channels: Tensors in front of a swish whose channels have ranges of their own.
     """
-    codes = codes or {}
+    codes, channels = codes or {}, channels or {}
     graph = Graph(model)
     shapes, readers = graph.shapes(), graph.consumers()
     writer = Writer(graph)
@@ -228,40 +265,47 @@ def static(
     quantized_by: set[str] = set()  # outputs of INT8 convolutions: all their readers must read the DQ
     fused: set[str] = set()
     for node in graph.nodes:
-        if node.output[0] in fused:
+        result = node.output[0]
+        if result in fused:
             continue
         if node.name in plan.dynamic:
-            writer.dynamic_convolution(node, ranges[node.output[0]], codes.get(node.name))
+            writer.dynamic_convolution(node, ranges[result], codes.get(node.name))
             continue
         if node.name in plan.convolutions:
             source = node.input[0]
             scale = writer.activation(source, ranges[source])
-            writer.store_convolution(node, scale, codes.get(node.name))
+            writer.store_convolution(node, scale, codes.get(node.name), output=channels.get(result))
             node.input[0] = f"{source}/dequantized"
             writer.nodes.append(node)
-            writer.activation(node.output[0], ranges[node.output[0]])
-            quantized_by.add(node.output[0])
+            if result in channels:
+                writer.channel_output(result, channels[result])
+            else:
+                writer.activation(result, ranges[result])
+            quantized_by.add(result)
             continue
         mul = _swish_of(node, readers)
-        for index, name in enumerate(node.input):
-            if name in quantized_by:
-                node.input[index] = f"{name}/dequantized"
+        node.input[:] = [f"{name}/dequantized" if name in quantized_by else name for name in node.input]
         if mul is not None and node.input[0].endswith("/dequantized"):
             writer.quick_gelu(node, mul, shapes[mul.output[0]])
             fused.add(mul.output[0])
             continue
-        for index in _weights(node, graph):
-            if node.name in plan.exact:
-                writer.store_float16(node, index, large_as_float32=True)
-            else:
-                writer.store_int8(node, index)
-        writer.nodes.append(node)
+        _store(writer, node, exact=node.name in plan.exact)
     if plan.exact:
         writer.note(KEPT_FLOAT, ",".join(sorted({onnx_graph.layer_of(name) for name in plan.exact})))
     if io_dtype is not IoDtype.FLOAT32:
         limits = Range(0.0, 1.0) if output is OutputKind.PROBABILITIES else ranges[output_name]
         writer.integer_ends(io_dtype, limits)
     return writer.finish()
+
+
+def _store(writer: Writer, node: onnx.NodeProto, *, exact: bool) -> None:
+    """Write a node that computes in float, its weights in fewer bits."""
+    for index in _weights(node, writer.graph):
+        if exact:
+            writer.store_float16(node, index, large_as_float32=True)
+        else:
+            writer.store_int8(node, index)
+    writer.nodes.append(node)
 
 
 def _weights(node: onnx.NodeProto, graph: Graph) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ConversionError
@@ -25,6 +26,21 @@ def activation_parameters(limits: Range) -> tuple[np.float32, np.uint8]:
     low, high = min(limits.low, 0.0), max(limits.high, 0.0)
     scale = np.float32(max((high - low) / 255, 1e-12))
     return scale, np.uint8(np.clip(round(-low / float(scale)), 0, 255))
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelRanges:
+    """The values that each channel of a tensor spans, [C] each; zero lies within."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    def parameters(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Return scales and zero points of asymmetric uint8 grids, [C]."""
+        import numpy as np
+
+        scale = np.maximum((self.high - self.low) / 255, 1e-12).astype(np.float32)
+        return scale, np.clip(np.round(-self.low / scale), 0, 255).astype(np.uint8)
 
 
 def weight_parameters(
@@ -98,7 +114,12 @@ class Writer:
         return self._scales[tensor]
 
     def store_convolution(
-        self, node: onnx.NodeProto, input_scale: np.float32, codes: NDArray[np.int8] | None = None
+        self,
+        node: onnx.NodeProto,
+        input_scale: np.float32,
+        codes: NDArray[np.int8] | None = None,
+        *,
+        output: ChannelRanges | None = None,
     ) -> None:
         """Give a convolution INT8 weights and an INT32 bias, with the DQ that Q/DQ fusion looks for.
 
@@ -106,33 +127,55 @@ class Writer:
             node: The convolution.
             input_scale: Of what it reads.
             codes: The weights where they are not just rounded, in the steps of `weight_parameters`.
+            output: Grids of the channels of what it makes. As the kernel has one output scale only, the
+                convolution then makes the codes themselves: scales are in its weights, zero points in its
+                bias.
         """
         import numpy as np
 
-        weight = self.graph.constants[node.input[1]]
-        bias = self.graph.constants[node.input[2]].astype(np.float64) if len(node.input) > 2 else None
-        least = None if bias is None else np.abs(bias) / float(input_scale) / 2.0**30
-        nearest, scale = weight_parameters(weight.astype(np.float32), 0, least=least)
+        weight = self.graph.constants[node.input[1]].astype(np.float32)
+        bias = np.zeros(len(weight)) if len(node.input) < 3 else self.graph.constants[node.input[2]]
+        bias = bias.astype(np.float64)
+        unit = np.ones(len(weight), np.float32)
+        if output is not None:
+            unit, zero_points = output.parameters()
+            bias = bias + zero_points * unit.astype(np.float64)
+        nearest, scale = weight_parameters(weight, 0, least=np.abs(bias) / float(input_scale) / 2.0**30)
         if codes is not None:
             # Where the bias needs a larger step, the codes are for another one.
-            same = (scale == weight_parameters(weight.astype(np.float32), 0)[1]).reshape(-1, 1, 1, 1)
+            same = (scale == weight_parameters(weight, 0)[1]).reshape(-1, *(1,) * (weight.ndim - 1))
             nearest = np.where(same, codes, nearest)
         stored = [
             self.constant(f"{node.input[1]}/int8", nearest),
-            self.constant(f"{node.input[1]}/scale", scale),
+            self.constant(f"{node.input[1]}/scale", (scale / unit).astype(np.float32)),
             self.constant(f"{node.input[1]}/zero_point", np.zeros(len(scale), np.int8)),
         ]
         self.add("DequantizeLinear", stored, f"{node.input[1]}/dequantized", axis=0)
-        node.input[1] = f"{node.input[1]}/dequantized"
-        if bias is not None:
-            bias_scale = (scale * input_scale).astype(np.float32)
-            stored = [
-                self.constant(f"{node.input[2]}/int32", np.round(bias / bias_scale).astype(np.int32)),
-                self.constant(f"{node.input[2]}/scale", bias_scale),
-                self.constant(f"{node.input[2]}/zero_point", np.zeros(len(scale), np.int32)),
-            ]
-            self.add("DequantizeLinear", stored, f"{node.input[2]}/dequantized", axis=0)
-            node.input[2] = f"{node.input[2]}/dequantized"
+        name = node.input[2] if len(node.input) > 2 else f"{node.name}/bias"
+        bias_scale = scale.astype(np.float64) * float(input_scale)
+        stored = [
+            self.constant(f"{name}/int32", np.round(bias / bias_scale).astype(np.int32)),
+            self.constant(f"{name}/scale", (bias_scale / unit).astype(np.float32)),
+            self.constant(f"{name}/zero_point", np.zeros(len(scale), np.int32)),
+        ]
+        self.add("DequantizeLinear", stored, f"{name}/dequantized", axis=0)
+        node.input[1:] = [f"{node.input[1]}/dequantized", f"{name}/dequantized"]
+
+    def channel_output(self, tensor: str, limits: ChannelRanges) -> None:
+        """Append Q and DQ behind a convolution that makes the codes of its channels' grids."""
+        import numpy as np
+
+        ends = [
+            self.constant(f"{tensor}/one", np.float32(1)),
+            self.constant(f"{tensor}/zero", np.uint8(0)),
+        ]
+        self.add("QuantizeLinear", [tensor, *ends], f"{tensor}/quantized")
+        scales, zero_points = limits.parameters()
+        grids = [
+            self.constant(f"{tensor}/scale", scales),
+            self.constant(f"{tensor}/zero_point", zero_points),
+        ]
+        self.add("DequantizeLinear", [f"{tensor}/quantized", *grids], f"{tensor}/dequantized", axis=1)
 
     def dynamic_convolution(
         self, node: onnx.NodeProto, limits: Range, codes: NDArray[np.int8] | None = None
