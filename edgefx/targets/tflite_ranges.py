@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
 
 _UNIT_RANGE_OPS = ("LOGISTIC", "SOFTMAX")
-_LINEAR_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MEAN", "AVERAGE_POOL_2D")
+_LINEAR_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "AVERAGE_POOL_2D")
 _AFFINE = {"MUL": np.multiply, "ADD": np.add, "SUB": np.subtract, "DIV": np.divide}
 _CHANNEL_AXIS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 1}  # of the channels that are read
 _PIXELS = (0.0, 255.0)
@@ -80,6 +80,8 @@ def _consumer(producer: str, readers: set[str]) -> Consumer:
         return Consumer.SCORES
     if readers == {"LOGISTIC"}:
         return Consumer.SIGMOID
+    if producer == "MEAN":
+        return Consumer.POOLED
     return Consumer.LINEAR if producer in _LINEAR_OPS else Consumer.GENERIC
 
 

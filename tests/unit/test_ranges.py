@@ -14,9 +14,15 @@ Values = NDArray[np.float32]
 
 
 def collect(
-    *images: Values, consumer: Consumer = Consumer.GENERIC, method: RangeMethod, percentile: float = 99.99
+    *images: Values,
+    consumer: Consumer = Consumer.GENERIC,
+    method: RangeMethod,
+    percentile: float = 99.99,
+    weights: Values | None = None,
 ) -> Range:
-    collector = RangeCollector({"x": consumer}, methods=[method])
+    collector = RangeCollector(
+        {"x": consumer}, methods=[method], weights=None if weights is None else {"x": weights}
+    )
     for image in images:
         collector.update({"x": image})
     return collector.ranges(method, percentile=percentile)["x"]
@@ -186,3 +192,76 @@ def test_after_swish() -> None:
     above = after_swish(Range(0, 3))
     assert above.low == 0
     assert above.high == pytest.approx(3 / (1 + math.exp(-3)))
+
+
+# --------------------------------------------------------------------------- weighed by the layer behind
+
+
+def two_channels() -> Values:
+    """One channel within +-50 and one within +-1, 20 000 values each."""
+    x = np.random.default_rng(5).uniform(-1, 1, (100, 200, 2)).astype(np.float32)
+    x[..., 0] *= 50
+    return x
+
+
+def test_activation_mse_goes_by_the_channels_that_the_next_layer_reads() -> None:
+    x = two_channels()
+    equal = collect(x, method=RangeMethod.ACTIVATION_MSE)
+    small = collect(x, method=RangeMethod.ACTIVATION_MSE, weights=floats(1e-9, 1))
+    assert equal.high == pytest.approx(50, rel=0.02)
+    assert (small.low, small.high) == pytest.approx((-1, 1), rel=0.05)
+
+
+def test_weights_may_lie_along_any_axis() -> None:
+    x = np.ascontiguousarray(two_channels().transpose(2, 0, 1))
+    weights = floats(1e-9, 1).reshape(2, 1, 1)
+    assert collect(x, method=RangeMethod.ACTIVATION_MSE, weights=weights).high == pytest.approx(1, rel=0.05)
+
+
+def test_activation_mse_chooses_both_ends_behind_a_swish(stem: Values) -> None:
+    chosen = collect(stem, consumer=Consumer.SWISH, method=RangeMethod.ACTIVATION_MSE)
+    assert -12 < chosen.low < -2
+    assert 20 < chosen.high <= 75
+
+    def error_of_both_grids(span: Range) -> float:
+        """Round x, and round what swish makes of it."""
+        step = (span.high - span.low) / 255
+        x = np.clip(np.round(stem / step), round(span.low / step), round(span.high / step)) * step
+        behind = after_swish(span)
+        step = (behind.high - behind.low) / 255
+        y = np.clip(np.round(swish(x) / step), round(behind.low / step), round(behind.high / step)) * step
+        return float(np.mean((y - swish(stem)) ** 2))
+
+    assert error_of_both_grids(chosen) < 0.7 * error_of_both_grids(Range(-75, 75))
+    assert error_of_both_grids(chosen) <= 1.05 * error_of_both_grids(Range(chosen.low, 75))
+
+
+def test_activation_mse_keeps_what_must_not_be_clipped() -> None:
+    images = [floats(-1, 3), floats(-2, 5), floats(-9, 1)]
+    for consumer in (Consumer.SCORES, Consumer.LINEAR):
+        assert collect(*images, consumer=consumer, method=RangeMethod.ACTIVATION_MSE) == Range(-9, 5)
+    pooled = collect(*images, consumer=Consumer.POOLED, method=RangeMethod.ACTIVATION_MSE)
+    assert (pooled.low, pooled.high) == (-13.5, 7.5), "pooled means get room for images not seen"
+
+
+def test_activation_mse_of_a_gate_ignores_where_sigmoid_is_flat() -> None:
+    x = np.random.default_rng(6).normal(0, 2, 50_000).astype(np.float32)
+    x[:50] = np.linspace(-60, 60, 50)
+    chosen = collect(x, consumer=Consumer.SIGMOID, method=RangeMethod.ACTIVATION_MSE)
+    assert -15 < chosen.low < -5
+    assert 5 < chosen.high < 15
+
+
+def test_entropy_keeps_a_uniform_tensor_and_cuts_a_lone_tail() -> None:
+    x = np.random.default_rng(7).uniform(-2, 4, 60_000).astype(np.float32)
+    whole = collect(x, method=RangeMethod.ENTROPY)
+    assert (whole.low, whole.high) == pytest.approx((-2, 4), abs=0.1)
+    x[0] = 400.0
+    assert collect(x, method=RangeMethod.ENTROPY).high < 40
+
+
+def test_entropy_survives_constant_and_one_sided_tensors() -> None:
+    assert collect(np.full((4, 4), 3.0, np.float32), method=RangeMethod.ENTROPY) == Range(0, 3)
+    above = collect(floats(1, 2, 3), method=RangeMethod.ENTROPY)
+    assert (above.low, above.high) == (0, 3)
+    assert collect(floats(-1, -2, -3), method=RangeMethod.ENTROPY) == Range(-3, 0)
