@@ -105,7 +105,7 @@ def describe(path: Path) -> Artifact:
     if integer and floating and sum(convolutions.values()):
         notes.append(
             f"{convolutions[True]} of {sum(convolutions.values())} convolutions run in INT8, "
-            "the rest in float32, where that is faster"
+            "the rest in float32, where that is faster or much more accurate"
         )
     if kept := _kept(model):
         notes.append(f"kept in float as asked: {', '.join(kept)}")
@@ -278,9 +278,12 @@ class _Facts:
         self._writers: Mapping[str, onnx.NodeProto] = {
             name: node for node in model.graph.node for name in node.output
         }
-        self._quantized: set[str] = {
-            node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"
-        }
+        self._readers: dict[str, list[str]] = {}  # types of the operations that read a tensor
+        for node in model.graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node.op_type)
+        for info in model.graph.output:
+            self._readers.setdefault(info.name, []).append("")
         compressed = Counter[str]()
         for node in model.graph.node:
             if node.op_type == "Cast" and node.input[0] in self.constants:
@@ -301,10 +304,14 @@ class _Facts:
             return self._types.get(node.output[0], "unknown")
         if node.domain == "com.microsoft":  # ONNX Runtime has no integer kernel to fuse these to
             return self._types.get(node.output[0], "unknown")
-        data = [name for name in node.input if name and name not in self.constants]
-        sources = [self._writers.get(name) for name in data]
+        sources = [self._writers.get(name) for name in node.input if name]
         dequantized = [source is not None and source.op_type == "DequantizeLinear" for source in sources]
-        if data and all(dequantized) and all(name in self._quantized for name in node.output):
+        # What is read in float too, or made from a float constant, ONNX Runtime computes in float.
+        quantized = [
+            self._readers.get(name, []) and all(op == "QuantizeLinear" for op in self._readers[name])
+            for name in node.output
+        ]
+        if dequantized and all(dequantized) and all(quantized):
             return "int8"
         return self._types.get(node.output[0], "unknown")
 
