@@ -212,7 +212,7 @@ def _choose(
             task.advance()
     total, left, chosen = sum(noise.values()), allowed, []
     for swish in sorted(affordable, key=lambda swish: -noise[swish.before] / swish.values):
-        if noise[swish.before] >= _WORTH * total > 0 and swish.values <= left:
+        if noise[swish.before] > _WORTH * total and swish.values <= left:
             chosen.append(swish)
             left -= swish.values
     return [swish for swish in affordable if swish in chosen]
