@@ -1,4 +1,4 @@
-"""OpenVINO IR: float32, float16 weights, and INT8 through NNCF.
+"""OpenVINO IR: float32, float16 weights, and INT8.
 
 The float IR is made once per run and kept in the graph's workdir. A float32 artifact computes in float32 on
 every CPU, also on those where OpenVINO would otherwise use bf16 (`edgefx.targets.openvino_ir.write`).
@@ -69,7 +69,7 @@ def convert(
 
     Raises:
         UsageError: INT8 without calibration images, or integer ends asked of a float target.
-        ConversionError: OpenVINO or NNCF refused the graph, or the file is not what was asked for.
+        ConversionError: OpenVINO refused the graph, or the file is not what was asked for.
         OutputError: `out` cannot be written.
         DiskFullError: No space left.
     """

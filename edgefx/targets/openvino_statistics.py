@@ -5,6 +5,7 @@ The reductions are part of the model that runs, so that only a few numbers per c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 _Key = TypeVar("_Key")
+_SMALLEST_RANGE = 1e-3  # of what is zero on all calibration images
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,34 @@ class Grid:
     high: float
 
     @classmethod
+    def chosen(cls, seen: Seen, *, towards: float, lowest: float = -math.inf) -> Grid:
+        """Choose the levels of a tensor.
+
+        Its range spans the mean over the images of each image's extremes, and more: single values of single
+        images would coarsen all others.
+
+        Args:
+            seen: The tensor's values.
+            towards: How far the range reaches from the mean extremes (0) towards those of all images (1).
+            lowest: Value that the tensor cannot go below.
+        """
+        lows, highs = seen.low.min(axis=1), seen.high.max(axis=1)  # [images]
+        low = float(lows.mean() + towards * (lows.min() - lows.mean()))
+        high = float(highs.mean() + towards * (highs.max() - highs.mean()))
+        return cls.spanning(max(min(low, 0.0), lowest), max(high, _SMALLEST_RANGE))
+
+    @classmethod
     def spanning(cls, low: float, high: float) -> Grid:
         """Return the grid nearest to [low <= 0, high > 0] that has zero among its levels."""
         step = (high - low) / 255
         zero_point = round(-low / step)
         return cls(-zero_point * step, (255 - zero_point) * step)
+
+    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return `values` rounded to the levels."""
+        step = np.float32((self.high - self.low) / 255)
+        lowest = np.float32(round(self.low / float(step)))
+        return np.clip(np.round(values / step), lowest, lowest + 255) * step
 
     def quantize(self, value: Any) -> Any:
         """Return a FakeQuantize operation on `value`, an output."""
@@ -100,6 +125,33 @@ def quantized_means(
 
     wanted = {site: (site.source, outputs(grid)) for site, grid in grids.items()}
     return {site: mean.mean(axis=0) for site, (mean,) in _run(model, wanted, images, task).items()}
+
+
+def positions(
+    model: Any, sources: Sequence[str], images: ImageSet, *, count: int, seed: int, task: Task
+) -> dict[str, NDArray[np.float32]]:
+    """Return values at some positions of maps [1, C, H, W], by name; [images, positions, C] each.
+
+    Args:
+        model: Float.
+        sources: Names of operations.
+        images: Of the model's size.
+        count: Positions of each map; all of a smaller one. They are the same for all images.
+        seed: Chooses them.
+        task: Counts the images.
+    """
+    from openvino import opset13 as ops
+
+    generator = np.random.default_rng(seed)
+
+    def outputs(value: Any) -> list[Any]:
+        channels, height, width = list(value.get_shape())[1:]
+        chosen = np.sort(generator.permutation(height * width)[:count])
+        flat = ops.reshape(value, ops.constant(np.array([channels, height * width], np.int64)), False)
+        return [ops.gather(flat, ops.constant(chosen), ops.constant(1))]
+
+    found = _run(model, {name: (name, outputs) for name in sources}, images, task)
+    return {name: picked.transpose(0, 2, 1).astype(np.float32) for name, (picked,) in found.items()}
 
 
 def _others(value: Any) -> Any:

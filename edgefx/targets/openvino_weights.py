@@ -79,6 +79,17 @@ def store(operation: Any, integers: NDArray[np.int8], steps: FloatArray) -> None
     operation.input(1).replace_source_output(unpacked.output(0))
 
 
+def store_as_half(operation: Any) -> None:
+    """Store the weights in float16 where they fit; they are unpacked when the model is opened."""
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    values = operation.input_value(1).get_node().data
+    if np.abs(values).max() <= np.finfo(np.float16).max:
+        unpacked = ops.convert(ops.constant(values.astype(np.float16)), ov.Type.f32)
+        operation.input(1).replace_source_output(unpacked.output(0))
+
+
 def add_to_bias(operation: Any, amount: FloatArray) -> None:
     """Add `amount` [output channels] to what the operation puts out; into its bias where it has one."""
     from openvino import opset13 as ops

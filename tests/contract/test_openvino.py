@@ -22,7 +22,7 @@ from edgefx.types import (
     Runtime,
 )
 
-from .conftest import RecordedProgress
+from .conftest import RecordedProgress, RecordedTask
 from .target_contract import TargetContract
 
 
@@ -295,3 +295,43 @@ def test_convolutions_and_residual_sums_read_integers(tiny_graph: FrozenGraph, i
         if (kind == "Conv2D" and "_se_" not in name and name != "stem_conv") or kind == "Add"
     }
     assert read_quantized == wanted
+
+
+def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> None:
+    import openvino as ov
+
+    from edgefx.targets import openvino_gates, openvino_statistics
+
+    task = RecordedTask({}, "")
+    model = openvino._float_model(tiny_graph, RecordedProgress())
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    image = tiny_calibration.pixels[:1].astype(np.float32)
+    before = ov.Core().compile_model(model, "CPU", exact)([image])[0].copy()
+    products = [f"block{block}_se_excite/Mul" for block in ("1a", "2a", "3a", "4a")]
+    seen = openvino_statistics.observe(model, products, tiny_calibration, task)
+    original = dict(seen)
+    towards = openvino_gates.balance(
+        model, seen, tiny_calibration, keep_float={"block1a_project_conv"}, seed=0, task=task
+    )
+    assert set(towards) == set(products[1:])
+    changed = [name for name in products if seen[name] is not original[name]]
+    assert changed
+    assert products[0] not in changed
+    for name in changed:  # the channels' sizes have come closer to each other
+        sizes = [values.high.max(axis=0) for values in (original[name], seen[name])]
+        assert np.ptp(np.log(sizes[1])) < np.ptp(np.log(sizes[0]))
+    after = ov.Core().compile_model(model, "CPU", exact)([image])[0]
+    np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def test_the_bias_takes_back_what_rounding_shifts() -> None:
+    from edgefx.targets import openvino_weights
+
+    generator = np.random.default_rng(0)
+    weights, values = generator.normal(size=(4, 6, 1, 1)), generator.normal(2, 1, size=(1000, 6))
+    steps = openvino_weights.scales(weights, groups=False) * 8
+    stored = openvino_weights.to_nearest(weights, steps) * steps
+    coarse = np.floor(values)
+    amount = openvino_weights.shift(weights, stored, values.mean(axis=0), coarse.mean(axis=0), groups=False)
+    difference = coarse @ stored[:, :, 0, 0].T + amount - values @ weights[:, :, 0, 0].T
+    np.testing.assert_allclose(difference.mean(axis=0), 0, atol=1e-9)
