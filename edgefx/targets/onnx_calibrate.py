@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     Activations = dict[str, NDArray[np.float32]]
 
+_PIXELS = Range(0.0, 255.0)
+
 
 def activations(
     model: onnx.ModelProto, names: Sequence[str], calibration: ImageSet, progress: Progress, *, label: str
@@ -86,8 +88,19 @@ def ranges(
             collector.update(
                 {name: value for name, value in found.items() if (name in plan.products) is of_products}
             )
-    return {
+    chosen = {
         name: limits
         for method, collector in collectors.items()
         for name, limits in collector.ranges(method).items()
     }
+    # Pixels are integers already: on their own grid nothing is rounded, whatever the images held.
+    return chosen | dict.fromkeys(_pixels(model) & chosen.keys(), _PIXELS)
+
+
+def _pixels(model: onnx.ModelProto) -> set[str]:
+    """Return the tensors that hold the image's values as they are."""
+    found = {model.graph.input[0].name}
+    for node in model.graph.node:
+        if node.op_type in ("Transpose", "Identity") and node.input[0] in found:
+            found.update(node.output)
+    return found

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _WEIGHTED = {"Conv": 1, "Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "QLinearConv": 3}  # input of weights
 _QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear")
-_CONVERSIONS = (*_QUANTIZERS, "DequantizeLinear", "Cast")
+_DEQUANTIZE = "DequantizeLinear"
+_CONVERSIONS = (*_QUANTIZERS, _DEQUANTIZE, "Cast")
 _VIEWS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 _RESTORING = ("DequantizeLinear", "Cast", "Mul")  # what stands between stored weights and a convolution
 _INTEGERS = {"uint8": (0, 255), "int8": (-128, 127)}
@@ -139,7 +140,7 @@ class _Reader:
             if node.op_type in _QUANTIZERS and node.input[0] in self.counterparts:
                 alone = len(self.readers[node.input[0]]) == 1 and node.input[0] not in self.graph.output_names
                 readers = None if alone else self._layers_reading(node.output[0])
-                grids.append(self._grid(node, node.input[0], node.input[1:3], readers))
+                grids.append(self._grid(node, node.input[0], self.ends(node), readers))
             elif node.op_type == "QLinearConv":
                 grids.append(self._grid(node, node.output[0], node.input[6:8], None))
         return Quantization(
@@ -181,6 +182,25 @@ class _Reader:
             readers=readers,
         )
 
+    def ends(self, node: onnx.NodeProto) -> Sequence[str]:
+        """Return the names of a QuantizeLinear's scale and zero point, as real values are read back.
+
+        A convolution may make the codes of its channels' grids itself, so that they are only stored here;
+        what reads them knows the grids.
+        """
+        behind = [other for other in self.readers.get(node.output[0], ()) if other.op_type == _DEQUANTIZE]
+        return list((behind[0] if len(behind) == 1 else node).input[1:3])
+
+    def _own_codes(self, node: onnx.NodeProto) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Return scales and zero points [C] where a convolution makes the codes of its channels itself."""
+        quantizers = [
+            other for other in self.readers.get(node.output[0], ()) if other.op_type == "QuantizeLinear"
+        ]
+        if len(quantizers) != 1 or self.graph.constants[self.ends(quantizers[0])[0]].size == 1:
+            return None
+        scale, zero = (self.graph.constants[name].astype(np.float32) for name in self.ends(quantizers[0]))
+        return scale, zero
+
     def _layers_reading(self, name: str) -> frozenset[str] | None:
         if name in self.graph.output_names:
             return None
@@ -204,6 +224,9 @@ class _Reader:
         if place is None or len(node.input) <= place or not self._is_int8(node.input[place]):
             return None
         values, layer = self._weights(node, place), self._weighted(node)
+        own = self._own_codes(node) if node.op_type == "Conv" else None
+        if own is not None and values is not None:
+            values = values * own[0].reshape(-1, 1, 1, 1)
         kernel = None
         if values is not None and layer is not None:
             transposed = node.op_type == "Gemm" and bool(attribute(node, "transB", 0))
@@ -216,6 +239,8 @@ class _Reader:
         bias = self._added_behind(node)
         if bias is None and node.op_type in ("Conv", "Gemm") and len(node.input) > 2:
             bias = self._value(node.input[2])
+            if own is not None and bias is not None:
+                bias = (bias - own[1]) * own[0]
         return StoredWeights(layer=layer, kernel=kernel, bias=bias)
 
     def _weights(self, node: onnx.NodeProto, place: int) -> NDArray[np.float32] | None:
@@ -285,7 +310,8 @@ class _Taps:
         reader = _Reader(model, canonical)
         self._input, self._dtype = _input(model)
         self._tensors: dict[str, str] = {}  # by canonical layer
-        self._grids: dict[str, tuple[float, float]] = {}  # scale and zero point of tensors tapped as integers
+        # Scale and zero point of tensors tapped as integers, for broadcasting.
+        self._grids: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._factors = reader.factors
         for name, operation in reader.counterparts.items():
             layer, node = canonical.layer_behind(operation), reader.producers.get(name)
@@ -295,9 +321,13 @@ class _Taps:
             readers = reader.readers.get(name, [])
             quantizers = [other for other in readers if other.op_type == "QuantizeLinear"]
             if len(quantizers) == len(readers) == 1 and name not in reader.factors:
-                scale, zero = (reader.graph.constants[end] for end in quantizers[0].input[1:3])
+                ends = (reader.graph.constants[end] for end in reader.ends(quantizers[0]))
+                scale, zero = (
+                    end.astype(np.float32).reshape(-1, 1, 1) if end.size > 1 else end.astype(np.float32)
+                    for end in ends
+                )
                 self._tensors[layer] = quantizers[0].output[0]
-                self._grids[quantizers[0].output[0]] = float(scale), float(zero)
+                self._grids[quantizers[0].output[0]] = scale, zero
         probe = ModelProto()
         probe.CopyFrom(model)
         del probe.graph.output[:]
@@ -310,7 +340,7 @@ class _Taps:
         found = self._session.run(self._wanted, {self._input: as_stored(image, self._dtype)})
         values = dict(zip(self._wanted, found, strict=True))
         for name, (scale, zero) in self._grids.items():
-            values[name] = (values[name].astype(np.float32) - np.float32(zero)) * np.float32(scale)
+            values[name] = (values[name].astype(np.float32) - zero) * scale
         outputs = {}
         for layer, name in self._tensors.items():
             output = as_output(values[name], nchw=True)
