@@ -55,7 +55,7 @@ def _row(
             ("tensorflow", "ai_edge_litert", "ai_edge_quantizer"),
         ),
         Runtime.ONNX: (".onnx", ("onnxruntime", "onnx"), ("tensorflow", "tf2onnx", "onnx", "onnxruntime")),
-        Runtime.OPENVINO: (".xml", ("openvino",), ("tensorflow", "openvino", "nncf")),
+        Runtime.OPENVINO: (".xml", ("openvino",), ("tensorflow", "openvino")),
     }[runtime]
     return TargetRow(
         runtime=runtime,
@@ -85,7 +85,7 @@ TARGETS: dict[str, TargetRow] = {
         _row(Runtime.ONNX, Precision.INT8, "ONNX Runtime, QDQ with calibrated ranges", _FLOAT_IO),
         _row(Runtime.OPENVINO, Precision.FLOAT32, "OpenVINO IR, float32"),
         _row(Runtime.OPENVINO, Precision.FLOAT16, "OpenVINO IR, float16 weights"),
-        _row(Runtime.OPENVINO, Precision.INT8, "OpenVINO IR, INT8 through NNCF", _FLOAT_IO),
+        _row(Runtime.OPENVINO, Precision.INT8, "OpenVINO IR, INT8 where it pays, float elsewhere", _FLOAT_IO),
     )
 }
 

@@ -44,7 +44,7 @@ _PRECISION_NAMES = {"f32": "float32", "f16": "float16", "i8": "int8", "u8": "int
 
 
 def check() -> None:
-    """Raise `MissingDependencyError` when TensorFlow, OpenVINO or NNCF is absent."""
+    """Raise `MissingDependencyError` when TensorFlow or OpenVINO is absent."""
     require(*TARGETS["openvino-int8"].packages, purpose="the openvino targets")
 
 

@@ -80,7 +80,7 @@ ENDINGS: dict[str, Callable[[], object]] = {
     "gate": lambda: 1,
     "printed-gate": _print_then_fail_gate,
     "usage": _raise(UsageError("--x cannot be", hint="leave it out")),
-    "dependency": _raise(MissingDependencyError("nncf", needed_for="openvino-int8")),
+    "dependency": _raise(MissingDependencyError("openvino", needed_for="openvino-int8")),
     "module": _raise(ModuleNotFoundError("No module named 'yaml'", name="yaml")),
     "stage": _raise(
         ConversionError("the converter refused", hint="try float32", details=[f"op {i}" for i in range(30)])

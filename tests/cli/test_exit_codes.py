@@ -29,7 +29,7 @@ _ROOT = Path(__file__).parents[2]
         ("ok", 0, []),
         ("gate", 1, []),
         ("usage", 2, ["error: --x cannot be\n", "hint: leave it out\n"]),
-        ("dependency", 3, ["the package 'nncf', needed for openvino-int8", "pip install 'nncf'"]),
+        ("dependency", 3, ["the package 'openvino', needed for openvino-int8", "pip install 'openvino"]),
         ("module", 3, ["'yaml'", "pip install 'pyyaml>="]),
         ("stage", 4, ["error: the converter refused\n", "  op 19\n", "10 more", "hint: try float32"]),
         ("full", 4, ["/data/out.tflite: no space left on the device", "hint: free some space"]),

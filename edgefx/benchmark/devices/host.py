@@ -15,7 +15,7 @@ from edgefx.results import Environment
 # Distributions whose version can change a result.
 PACKAGES = (
     "tensorflow", "keras", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "ai-edge-quantizer",
-    "onnx", "onnxruntime", "tf2onnx", "openvino", "nncf", "numpy", "pillow",
+    "onnx", "onnxruntime", "tf2onnx", "openvino", "numpy", "pillow",
 )  # fmt: skip
 
 # Kernel or sysctl name -> the vendor's name of an instruction set that decides how fast INT8 or 16-bit runs.
