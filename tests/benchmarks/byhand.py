@@ -3,8 +3,8 @@
 The scripts below are the usual recipes: the TFLite converter's full-integer mode, tf2onnx with ONNX
 Runtime's `quantize_static`, `openvino.convert_model` with `nncf.quantize`, each with its defaults, 100
 calibration images and a process of its own. edgefx makes the same three targets in one run, without
-evaluation and benchmark. Both sides are run in turn. Aims: peak memory <= 2.5 GB; time <= 0.8 times the sum of
-the three with --effort fast. With --eval, `edgefx evaluate` then measures all artifacts against the Keras
+evaluation and benchmark. Both sides are run in turn. Aims: peak memory <= 2.5 GB; time <= 0.8 times the sum
+of the three with --effort fast. With --eval, `edgefx evaluate` then measures all artifacts against the Keras
 model, and `edgefx benchmark` the latency of each runtime's two, interleaved, at one thread.
 """
 
