@@ -67,7 +67,7 @@ def convert(
         DiskFullError: No space left.
     """
     check()
-    from edgefx.targets import onnx_convert, onnx_quantize
+    from edgefx.targets import onnx_convert, onnx_machine, onnx_quantize
 
     if scheme.precision is not Precision.INT8 and scheme.io_dtype is not IoDtype.FLOAT32:
         raise UsageError(
@@ -83,7 +83,9 @@ def convert(
         case Precision.DYNAMIC:
             model = onnx_quantize.dynamic(model)
         case Precision.INT8:
-            model = _int8(model, graph, scheme, calibration, progress)
+            if message := onnx_machine.caveat(onnx_machine.detect()):
+                progress.note(message)
+            model = int8_model(model, graph, scheme, calibration, progress)
         case _:
             raise UsageError(
                 f"ONNX Runtime has no {scheme.precision}",
@@ -135,14 +137,32 @@ def open(  # noqa: A001 - the Target protocol's word
 # -------------------------------------------------------------------------------------------------- int8
 
 
-def _int8(
+def int8_model(
     model: onnx.ModelProto,
     graph: FrozenGraph,
     scheme: QuantScheme,
     calibration: ImageSet | None,
     progress: Progress,
+    *,
+    intensity: float | None = None,
 ) -> onnx.ModelProto:
-    """Quantize: `Effort.FAST` chooses ranges, the others also equalize channels and optimize the weights."""
+    """Quantize a tidy float32 model.
+
+    `Effort.FAST` chooses ranges, the others also equalize channels, optimize the weights and leave out what
+    INT8 costs too much; `Effort.HIGH` leaves out more.
+
+    Args:
+        model: From `onnx_convert.float_model`.
+        graph: What it was made from.
+        scheme: Ends, effort, layers kept in float.
+        calibration: Images for the activation ranges.
+        progress: Told of each pass over the images.
+        intensity: See `onnx_quantize.plan`.
+
+    Raises:
+        UsageError: No images, or a layer to be kept in float that does not exist.
+        ConversionError: Nothing is left for INT8, or the float model overflows on an image.
+    """
     from edgefx.targets import onnx_calibrate, onnx_channels, onnx_gates, onnx_quantize, onnx_rounding
 
     if calibration is None or not len(calibration):
@@ -150,12 +170,12 @@ def _int8(
     _check_layers(scheme.keep_float, graph)
     thorough = scheme.effort is not Effort.FAST
     seed, spared = scheme.seed, frozenset[str]()
-    plan = onnx_quantize.plan(model, keep_float=scheme.keep_float)
+    plan = onnx_quantize.plan(model, keep_float=scheme.keep_float, intensity=intensity)
     if thorough:
         model, errors = onnx_gates.equalize(model, plan, calibration, seed=seed, progress=progress)
         spared = onnx_quantize.spared(model, plan, errors, effort=scheme.effort)
     model = onnx_gates.split_biases(model, plan.dynamic - spared)
-    plan = onnx_quantize.plan(model, keep_float=scheme.keep_float, spared=spared)
+    plan = onnx_quantize.plan(model, keep_float=scheme.keep_float, spared=spared, intensity=intensity)
     extra: tuple[str, ...] = ()
     if scheme.io_dtype is not IoDtype.FLOAT32 and graph.spec.output is OutputKind.LOGITS:
         extra = (graph.output_name,)

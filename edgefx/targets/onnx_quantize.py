@@ -7,7 +7,7 @@ than the ranges do. Measured on an x86-64 CPU with VNNI, one thread, against the
 - Everything in INT8: 1.05 x the time, since QLinearSigmoid and QLinearMul cost more than the float swish.
 - A DequantizeLinear in front of a float convolution's weights is *not* folded when a session loads, because
   ONNX Runtime keeps it for its Q/DQ fusions: 2.3 x. Cast and Mul on the same weights are folded: 1.0 x.
-- Only convolutions that do much arithmetic per value moved (`_INTENSITY`), rest in float: 0.85 x / 0.70 x.
+- Only convolutions that do much arithmetic per value moved (`onnx_machine`), rest in float: 0.85 x / 0.70 x.
 - The products of squeeze-and-excite with a range of their own for each image: see `onnx_gates`.
 - Swish behind them as one ``com.microsoft.QuickGelu`` (ONNX Runtime would fuse Sigmoid and Mul to it by
   itself, but not behind a DequantizeLinear with two readers): 0.78-0.82 x / 0.59-0.69 x. This is written.
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from edgefx.errors import ConversionError
 from edgefx.quantize.ranges import Consumer, Range
-from edgefx.targets import onnx_gates, onnx_graph
+from edgefx.targets import onnx_gates, onnx_graph, onnx_machine
 from edgefx.targets.onnx_describe import KEPT_FLOAT
 from edgefx.targets.onnx_graph import Graph
 from edgefx.targets.onnx_writer import ChannelRanges, Writer
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-# Multiply-accumulates per value read or written, from which INT8 pays for its conversions: below, the maps
-# are large, the channels few, and quantizing, transposing and dequantizing cost more than is saved.
-_INTENSITY = 30.0
 # A small network may have no such convolution; an artifact called INT8 computes at least this share of the
 # dense convolutions' work in INT8.
 _LEAST_SHARE = 0.6
@@ -69,17 +66,27 @@ class Plan:
     exact: frozenset[str] = frozenset()
 
 
-def plan(model: onnx.ModelProto, *, keep_float: Collection[str] = (), spared: Collection[str] = ()) -> Plan:
+def plan(
+    model: onnx.ModelProto,
+    *,
+    keep_float: Collection[str] = (),
+    spared: Collection[str] = (),
+    intensity: float | None = None,
+) -> Plan:
     """Choose the convolutions that gain from INT8 and list the tensors whose ranges they need.
 
     Args:
         model: The tidy float32 model; biases of gated convolutions may be split off.
         keep_float: Layers that stay as they are. Others do not take their place.
         spared: Convolutions that compute in float, on weights stored as INT8, from `spared`.
+        intensity: Multiply-accumulates per value moved from which INT8 is faster; that of this machine's
+            class where none is given.
 
     Raises:
         ConversionError: The model has no convolution with constant weights at all, or none is left.
     """
+    if intensity is None:
+        intensity = onnx_machine.intensity(onnx_machine.detect())
     graph = Graph(model)
     shapes, readers, producers = graph.shapes(), graph.consumers(), graph.producers()
     candidates = [
@@ -94,8 +101,8 @@ def plan(model: onnx.ModelProto, *, keep_float: Collection[str] = (), spared: Co
         )
     candidates.sort(key=lambda candidate: -candidate[0])  # stable: equal ones stay in graph order
     needed, chosen = _LEAST_SHARE * sum(macs for _, macs, _ in candidates), []
-    for intensity, macs, node in candidates:
-        if intensity < _INTENSITY and needed <= 0:
+    for own_intensity, macs, node in candidates:
+        if own_intensity < intensity and needed <= 0:
             break
         chosen.append(node)
         needed -= macs

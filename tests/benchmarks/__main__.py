@@ -12,6 +12,7 @@ BENCHMARKS = {
     "startup": "edgefx --help against importing click and rich",
     "throughput": "evaluation against a bare loop over images in memory, per runtime",
     "byhand": "three INT8 targets in one run against the three scripts one would write by hand",
+    "onnx_forms": "which convolutions ONNX Runtime should compute in INT8 on this machine",
 }
 
 
