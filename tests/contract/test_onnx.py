@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from edgefx.errors import ArtifactError, ConversionError, OutputError
+from edgefx.errors import ArtifactError, ConversionError, OutputError, UsageError
 from edgefx.targets import onnx as target
 from edgefx.targets import onnx_convert, onnx_graph
-from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme, Runtime
+from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme, Runtime
 
 from .conftest import RecordedProgress
 from .target_contract import TargetContract
@@ -120,6 +120,59 @@ def test_integer_ends_carry_their_scale(
         assert (image.scale, image.zero_point) == (1.0, zero_point)
         assert scores.scale == pytest.approx(1 / 255)
         assert scores.zero_point == zero_point
+
+
+@pytest.mark.parametrize("effort", list(Effort))
+def test_every_effort_is_reproducible(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path, effort: Effort
+) -> None:
+    scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=effort)
+    made = []
+    for number in (1, 2):
+        out = tmp_path / f"{number}.onnx"
+        target.convert(tiny_graph, scheme, tiny_calibration, out, RecordedProgress())
+        made.append(out.read_bytes())
+    assert made[0] == made[1]
+
+
+def test_layers_stay_in_float_when_asked(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, int8: Path, tmp_path: Path
+) -> None:
+    import onnx
+
+    quantized = [
+        node.name.rpartition("/")[0]
+        for node in onnx.load(int8).graph.node
+        if node.op_type in ("Conv", "QLinearConv") and node.input[-1].endswith(("dequantized", "zero_point"))
+    ]
+    kept = quantized[0], quantized[-1]
+    scheme = QuantScheme(
+        precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=Effort.FAST, keep_float=frozenset(kept)
+    )
+    (out,) = target.convert(tiny_graph, scheme, tiny_calibration, tmp_path / "kept.onnx", RecordedProgress())
+    found = target.describe(out)
+    assert f"kept in float as asked: {', '.join(sorted(kept))}" in found.notes
+    written = onnx.load(out)
+    constants = {tensor.name: tensor.data_type for tensor in written.graph.initializer}
+    for layer in kept:
+        stored = [kind for name, kind in constants.items() if name.startswith(f"{layer}/weight")]
+        assert stored
+        assert set(stored) <= {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}
+        assert not any(node.name == f"{layer}/Conv" and "Q" in node.op_type for node in written.graph.node)
+    assert found.compute_int8 == target.describe(int8).compute_int8 - len(kept)
+
+
+def test_a_layer_to_keep_must_exist_and_something_must_be_left(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
+) -> None:
+    for layers, error, words in (
+        (["stem_konv"], UsageError, "unknown layer 'stem_konv'"),
+        ([layer.name for layer in tiny_graph.layers], ConversionError, "kept in float"),
+    ):
+        scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, keep_float=frozenset(layers))
+        with pytest.raises(error, match=words):
+            target.convert(tiny_graph, scheme, tiny_calibration, tmp_path / "x.onnx", RecordedProgress())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_locked_output_is_an_error(tiny_graph: FrozenGraph, tmp_path: Path) -> None:
