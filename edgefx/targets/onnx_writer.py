@@ -217,15 +217,22 @@ class Writer:
         self.nodes.append(convolution)
         self.add("DequantizeLinear", [f"{result}/quantized", *ends], result)
 
-    def store_int8(self, node: onnx.NodeProto, index: int) -> None:
-        """Store float weights as INT8; Cast and Mul restore them, once, when a session loads."""
+    def store_int8(self, node: onnx.NodeProto, index: int, codes: NDArray[np.int8] | None = None) -> None:
+        """Store float weights as INT8; Cast and Mul restore them, once, when a session loads.
+
+        Args:
+            node: Whose weights.
+            index: Which of its inputs they are.
+            codes: The weights where they are not just rounded, in the steps of `weight_parameters`.
+        """
         from onnx import TensorProto
 
         name = node.input[index]
         weight = self.graph.constants[name]
         axis = _output_axis(node)
-        codes, scale = weight_parameters(weight, axis)
-        self.add("Cast", [self.constant(f"{name}/int8", codes)], f"{name}/cast", to=TensorProto.FLOAT)
+        nearest, scale = weight_parameters(weight, axis)
+        stored = self.constant(f"{name}/int8", nearest if codes is None else codes)
+        self.add("Cast", [stored], f"{name}/cast", to=TensorProto.FLOAT)
         factor = self.constant(f"{name}/scale", _along(scale, weight.ndim, axis))
         self.add("Mul", [f"{name}/cast", factor], f"{name}/restored")
         node.input[index] = f"{name}/restored"
