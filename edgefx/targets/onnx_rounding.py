@@ -5,10 +5,10 @@ columns of the weights are rounded one after the other, and the columns still to
 error made, by the second moments of what the convolution reads.
 
 Measured on images that did not calibrate, logits' SQNR and mean KL: V2-B0 21.5 dB / 0.0068 -> 23.5 / 0.0027
-and 21.5 / 0.0050 -> 23.4 / 0.0032 (either half of the calibration images), B0 25.9 / 0.0006 -> 26.9 / 0.0003; in
-the end, also rounding the weights so that are only stored as INT8: B0 30.7 -> 31.9 dB, V2-B0 26.6 -> 26.7.
-Narrower steps that clip the largest weights (least squared error per channel) won nothing beside it. Fitting
-the weights to the quantized input by least squares first made the error on other images up to 6 dB larger.
+and 21.5 / 0.0050 -> 23.4 / 0.0032 (either half of the calibration images), B0 25.9 / 0.0006 -> 26.9 / 0.0003.
+Rounding the weights so that are only stored as INT8: B0 30.7 -> 31.9 dB, V2-B0 26.6 -> 26.7. Narrower steps
+that clip the largest weights (least squared error per channel) won nothing beside it. Fitting the weights to
+the quantized input by least squares first made the error on other images up to 6 dB larger.
 """
 
 from __future__ import annotations
