@@ -122,8 +122,9 @@ def test_taps_deliver_what_the_layers_put_out(
             noise = [snr_db(true[layer].ravel(), found[layer].ravel()) for layer in layers]
             expected = [snr_db(true[layer].ravel(), simulated[layer].ravel()) for layer in layers]
             assert np.median(noise) > 15
-            # Runtimes that compute the rest in bf16 add noise of their own: 40 dB leave room for some.
-            assert np.median(np.abs(np.clip(noise, 0, 60) - np.clip(expected, 0, 60))) < 3
+            # OpenVINO computes the rest in bf16 where the CPU has it, which adds noise of its own.
+            allowed_db = 3 if row.runtime is Runtime.OPENVINO else 2
+            assert np.median(np.abs(np.clip(noise, 0, 60) - np.clip(expected, 0, 60))) < allowed_db
 
 
 def test_a_layer_alone_differs_less_than_all_together(

@@ -36,17 +36,12 @@ def test_errors_cancel_in_what_the_weights_compute(
     assert error(codes) < 0.3 * error(nearest)
 
 
-def test_independent_inputs_leave_nothing_to_gain() -> None:
-    weights = np.random.default_rng(1).normal(size=(5, 12))
+@pytest.mark.parametrize("moments", [np.eye(100), np.zeros((100, 100))], ids=["independent", "constant"])
+def test_inputs_without_correlation_are_rounded_to_the_nearest(moments: np.ndarray) -> None:
+    """100 columns: more than are corrected at once."""
+    weights = np.random.default_rng(1).normal(size=(5, 100))
     steps = np.abs(weights).max(axis=1) / 127
-    codes = rounded(weights, steps, np.eye(12))
-    np.testing.assert_array_equal(codes, np.round(weights / steps[:, None]))
-
-
-def test_inputs_that_never_vary_are_rounded_to_the_nearest() -> None:
-    weights = np.random.default_rng(2).normal(size=(3, 4))
-    steps = np.abs(weights).max(axis=1) / 127
-    codes = rounded(weights, steps, np.zeros((4, 4)))
+    codes = rounded(weights, steps, moments)
     np.testing.assert_array_equal(codes, np.round(weights / steps[:, None]))
 
 
