@@ -1,0 +1,79 @@
+"""Where the cache is and how large it may grow: environment variables, else this platform's cache folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgefx.cache.files import FileHashes
+from edgefx.cache.store import Store
+from edgefx.errors import UsageError
+from edgefx.evaluate.units import parse_size
+
+FOLDER_VARIABLE = "EDGEFX_CACHE_DIR"
+SIZE_VARIABLE = "EDGEFX_CACHE_SIZE"
+DEFAULT_BYTES = 10 * 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings:
+    """Where results are kept.
+
+    Attributes:
+        folder: The cache folder; None keeps nothing.
+        limit_bytes: What the entries may take together.
+    """
+
+    folder: Path | None
+    limit_bytes: int = DEFAULT_BYTES
+
+    def store(self, warn: Callable[[str], None]) -> Store:
+        """Open the store; nothing is written before there is something to keep."""
+        return Store(self.folder, limit_bytes=self.limit_bytes, warn=warn)
+
+    def hashes(self) -> FileHashes:
+        """Open the memory of file hashes."""
+        return FileHashes(self.folder)
+
+
+OFF = CacheSettings(folder=None)
+
+
+def from_environment() -> CacheSettings:
+    """Return what ``EDGEFX_CACHE_DIR`` and ``EDGEFX_CACHE_SIZE`` say; a size of 0 turns the cache off.
+
+    Raises:
+        UsageError: The size is not one.
+    """
+    text = os.environ.get(SIZE_VARIABLE, "")
+    if text.strip() == "0":
+        return OFF
+    limit = parse_size(text, option=SIZE_VARIABLE) if text else DEFAULT_BYTES
+    return CacheSettings(folder=default_folder(), limit_bytes=limit)
+
+
+def default_folder() -> Path:
+    """Return ``EDGEFX_CACHE_DIR``, else the platform's place for caches.
+
+    Raises:
+        UsageError: There is neither.
+    """
+    given = os.environ.get(FOLDER_VARIABLE)
+    if given:
+        return Path(given).absolute()
+    try:
+        if sys.platform == "win32":
+            return (
+                Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "edgefx" / "Cache"
+            )
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "edgefx"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgefx"
+    except RuntimeError as error:  # no home folder is known
+        raise UsageError(
+            "no folder for the cache: this user has no home folder",
+            hint=f"set {FOLDER_VARIABLE}, or go without: {SIZE_VARIABLE}=0",
+        ) from error

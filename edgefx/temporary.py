@@ -1,0 +1,82 @@
+"""Temporary folders that a killed process leaves behind, and how the next one gets rid of them.
+
+A name says who made the folder: ``<prefix><machine>-<process id>-<random>``. A folder is stale when its
+process has ended, or, where that cannot be known (another machine or container, a reused process id), after a
+day.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+_STALE_S = 24 * 3600.0
+_NAME = re.compile(r"([0-9a-f]{8})-(\d+)-[0-9a-f]{12}")
+
+
+def make(parent: Path, prefix: str) -> Path:
+    """Create a temporary folder inside `parent`, which only this user may read.
+
+    Raises:
+        OSError: `parent` cannot be written.
+    """
+    path = parent / f"{prefix}{_machine()}-{os.getpid()}-{secrets.token_hex(6)}"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@contextmanager
+def folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Create a temporary folder, remove stale ones of the same prefix, and remove it in the end."""
+    path = make(parent, prefix)
+    try:
+        sweep(parent, prefix)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep(parent: Path, prefix: str) -> None:
+    """Remove the stale temporary folders of `parent`; those of running processes stay."""
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(prefix) and _is_stale(entry, prefix):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_stale(entry: os.DirEntry[str], prefix: str) -> bool:
+    match = _NAME.fullmatch(entry.name.removeprefix(prefix))
+    if match is None:  # not made here
+        return False
+    if match[1] == _machine() and int(match[2]) != os.getpid() and not _is_running(int(match[2])):
+        return True
+    try:
+        return time.time() - entry.stat().st_mtime > _STALE_S
+    except OSError:  # another process was faster
+        return False
+
+
+@cache
+def _machine() -> str:
+    """Name what process ids are unique in: this machine since it was started, and this container of it."""
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):  # Linux only
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+def _is_running(process: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(process))
