@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from edgefx import budget, targets
 from edgefx.errors import ConversionError, EdgefxError
 from edgefx.output import OutputFolder, is_disk_full
+from edgefx.plan import PlannedTarget
+from edgefx.quantize.selection import select
 from edgefx.results import Accuracy, LayerSensitivity, MaxDrop, SearchResult, Trial
 from edgefx.targets import TargetRow
 from edgefx.types import (
@@ -25,7 +27,6 @@ from edgefx.types import (
     Effort,
     FrozenGraph,
     ImageSet,
-    IoDtype,
     Precision,
     Progress,
     QuantScheme,
@@ -79,7 +80,6 @@ class Workshop:
         evaluation: What accuracy is measured on, if it is.
         out: Where artifacts are published.
         threads: Intra-op threads for evaluation.
-        integer_only: Refuse artifacts that compute in float.
         seed: Of all that is sampled.
         progress: Told of long work.
         stage: Times a stage of a target.
@@ -93,7 +93,6 @@ class Workshop:
         evaluation: Evaluation | None,
         out: OutputFolder,
         threads: int,
-        integer_only: bool,
         seed: int,
         progress: Progress,
         stage: Callable[[Stage, str], AbstractContextManager[None]],
@@ -103,34 +102,38 @@ class Workshop:
         self._evaluation = evaluation
         self._out = out
         self._threads = threads
-        self._integer_only = integer_only
         self._seed = seed
         self._progress = progress
         self._stage = stage
 
-    def make(
-        self, row: TargetRow, *, io_dtype: IoDtype, effort: Effort, limit: MaxDrop | None = None
-    ) -> Made:
+    def make(self, target: PlannedTarget) -> Made:
         """Make and publish the artifact of a target.
 
         Args:
-            row: The target.
-            io_dtype: Element type of its ends.
-            effort: How much time its accuracy is worth.
-            limit: The accuracy budget; INT8 artifacts are searched for one that meets it.
+            target: What to make and how; an INT8 artifact with a budget is searched for one that meets it.
 
         Raises:
             EdgefxError: There is no artifact. Other exceptions leave the best candidate published.
         """
-        scheme = QuantScheme(precision=row.precision, io_dtype=io_dtype, seed=self._seed, effort=effort)
+        row = target.row
+        scheme = QuantScheme(
+            precision=row.precision,
+            io_dtype=target.io_dtype,
+            seed=self._seed,
+            effort=target.effort,
+            ranges=target.ranges,
+            keep_float=select(target.keep_float, self._graph.layers),
+        )
         has_choice = row.precision is Precision.INT8
-        if has_choice and limit is not None and self._evaluation is not None:
-            return self._search(row, scheme, limit)
+        if has_choice and target.budget is not None and self._evaluation is not None:
+            return self._search(target, scheme, target.budget)
         begun = time.perf_counter()
-        files, artifact = self._convert(row, scheme, f"convert {row.name}", self._folder(row, 0))
+        files, artifact = self._convert(target, scheme, f"convert {row.name}", self._folder(row, 0))
         seconds = time.perf_counter() - begun
         return Made(
-            artifact=self._publish(files, artifact), convert_s=seconds, effort=effort if has_choice else None
+            artifact=self._publish(files, artifact),
+            convert_s=seconds,
+            effort=target.effort if has_choice else None,
         )
 
     def measure(self, row: TargetRow, path: Path, label: str) -> Accuracy:
@@ -155,7 +158,8 @@ class Workshop:
 
     # ---------------------------------------- the search
 
-    def _search(self, row: TargetRow, scheme: QuantScheme, limit: MaxDrop) -> Made:
+    def _search(self, target: PlannedTarget, scheme: QuantScheme, limit: MaxDrop) -> Made:
+        row = target.row
         made: dict[int, tuple[tuple[Path, ...], Artifact]] = {}
         measured: dict[tuple[str, ...], Accuracy] = {}  # more effort may change nothing
 
@@ -164,11 +168,11 @@ class Workshop:
                 del made[other]
                 shutil.rmtree(self._folder(row, other), ignore_errors=True)
             what = _described(effort, len(layers))
-            wanted = replace(scheme, effort=effort, keep_float=frozenset(layers))
+            wanted = replace(scheme, effort=effort, keep_float=scheme.keep_float | set(layers))
             with as_edgefx_errors(f"{row.name}, {what}"):
                 begun = time.perf_counter()
                 files, artifact = self._convert(
-                    row, wanted, f"convert {row.name}, {what}", self._folder(row, number)
+                    target, wanted, f"convert {row.name}, {what}", self._folder(row, number)
                 )
                 seconds = time.perf_counter() - begun
                 content = tuple(file.sha256 for file in artifact.files)
@@ -200,14 +204,15 @@ class Workshop:
 
         def rank(number: int) -> tuple[LayerSensitivity, ...]:
             with as_edgefx_errors(f"{row.name}: sensitivity of the layers"):
-                return self._rank(row, made[number][0][0])
+                ranked = self._rank(row, made[number][0][0])
+                return tuple(one for one in ranked if one.layer not in scheme.keep_float)
 
         search = budget.Search(
             limit=limit,
             effort=scheme.effort,
             attempt=attempt,
             tell=tell,
-            rank=None if self._integer_only else rank,
+            rank=None if target.integer_only else rank,
         )
         try:
             search.run()
@@ -245,9 +250,10 @@ class Workshop:
     # ---------------------------------------- one artifact
 
     def _convert(
-        self, row: TargetRow, scheme: QuantScheme, label: str, folder: Path
+        self, planned: PlannedTarget, scheme: QuantScheme, label: str, folder: Path
     ) -> tuple[tuple[Path, ...], Artifact]:
         """Convert into `folder`; return the files, the main one first, and their description."""
+        row = planned.row
         folder.mkdir(parents=True)
         target = targets.load(row)
         with self._stage(Stage.CONVERT, row.name), self._progress.task(label):
@@ -259,7 +265,7 @@ class Workshop:
                 self._progress,
             )
             artifact = replace(target.describe(files[0]), target=row.name)
-        if self._integer_only:
+        if planned.integer_only:
             _require_integer(artifact)
         return files, artifact
 

@@ -19,9 +19,8 @@ from edgefx import targets
 from edgefx.candidates import Evaluation, Made, Workshop, as_edgefx_errors
 from edgefx.errors import EdgefxError, ModelError
 from edgefx.output import OutputFolder, disk_errors, opened
-from edgefx.plan import Plan
+from edgefx.plan import Plan, PlannedTarget
 from edgefx.results import Accuracy, Check, Failure, Latency, RunReport, StageTiming, TargetResult
-from edgefx.targets import TargetRow
 from edgefx.types import (
     DataInfo,
     Dataset,
@@ -120,13 +119,12 @@ class _Run:
             evaluation=scored,
             out=self.out,
             threads=self.threads,
-            integer_only=self.recipe.integer_only,
             seed=self.recipe.seed,
             progress=self.progress,
             stage=self.clock.stage,
         )
-        for row in self.plan.rows:
-            self._make(row, workshop)
+        for target in self.plan.targets:
+            self._make(target, workshop)
         gc.collect()
         if scored is not None:
             for name in [name for name in self.made if name not in self.accuracies]:
@@ -145,11 +143,11 @@ class _Run:
             baseline_top1=first.baseline_top1 if first else None,
             baseline_top5=first.baseline_top5 if first else None,
             canonical_max_abs_dp=canonical_dp,
-            targets=tuple(self._result(row, graph.spec) for row in self.plan.rows),
+            targets=tuple(self._result(target, graph.spec) for target in self.plan.targets),
             timings=tuple(self.clock.timings),
             warnings=tuple(self.warnings),
             effort=self.recipe.effort,
-            integer_only=self.recipe.integer_only,
+            integer_only=all(target.integer_only for target in self.plan.targets),
             checks=tuple(self.checks),
         )
         write(report, self.out.path)
@@ -281,17 +279,12 @@ class _Run:
 
     # ---------------------------------------- per target
 
-    def _make(self, row: TargetRow, workshop: Workshop) -> None:
-        with self._failing_alone(row.name, Stage.CONVERT):
-            made = workshop.make(
-                row,
-                io_dtype=self.plan.io_dtype(row),
-                effort=self.recipe.effort,
-                limit=self.recipe.gates.max_drop,
-            )
-            self.made[row.name] = made
+    def _make(self, target: PlannedTarget, workshop: Workshop) -> None:
+        with self._failing_alone(target.name, Stage.CONVERT):
+            made = workshop.make(target)
+            self.made[target.name] = made
             if made.accuracy is not None:
-                self.accuracies[row.name] = made.accuracy
+                self.accuracies[target.name] = made.accuracy
 
     def _evaluate(self, name: str, workshop: Workshop) -> None:
         with self._failing_alone(name, Stage.EVALUATE):
@@ -359,15 +352,13 @@ class _Run:
         else:
             self._warn(text)
 
-    def _result(self, row: TargetRow, spec: ModelSpec) -> TargetResult:
+    def _result(self, target: PlannedTarget, spec: ModelSpec) -> TargetResult:
         from edgefx.evaluate.gates import judge
 
-        name = row.name
+        name = target.name
         made, accuracy, latency = self.made.get(name), self.accuracies.get(name), self.latencies.get(name)
         artifact = made.artifact if made else None
-        gates = judge(
-            self.recipe.gates.gates(), target=name, artifact=artifact, accuracy=accuracy, latency=latency
-        )
+        gates = judge(target.gates, target=name, artifact=artifact, accuracy=accuracy, latency=latency)
         return TargetResult(
             target=name,
             artifact=artifact,

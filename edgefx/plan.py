@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgefx import targets
 from edgefx.errors import UsageError
-from edgefx.recipe.schema import Recipe
-from edgefx.results import Check
+from edgefx.recipe.schema import NoneSection, QatSection, Recipe
+from edgefx.results import Check, Gate, MaxDrop, Metric
 from edgefx.targets import TargetRow
-from edgefx.types import Dataset, IoDtype
+from edgefx.types import Dataset, Effort, IoDtype, Precision, Ranges
 
 DEFAULT_SAMPLES = 100
 # ONNX and OpenVINO keep the image's conversion and the scores in float, whatever the layers in between.
-_INTEGER_ONLY = ("tflite-int8", "tflite-int16x8")
+INTEGER_ONLY = ("tflite-int8", "tflite-int16x8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTarget:
+    """A target with the options that hold for it; what has no effect on it has its default.
+
+    Attributes:
+        row: The target.
+        io_dtype: Element type of its input and output.
+        effort: How much time INT8 accuracy is worth.
+        ranges: How its activation ranges are chosen.
+        keep_float: Layers to leave in float: names, globs or ``kind:`` patterns; see `quantize.selection`.
+        integer_only: Whether its artifact must not compute in float.
+        budget: The drop that an INT8 artifact is searched for.
+        gates: Its limits.
+    """
+
+    row: TargetRow
+    io_dtype: IoDtype
+    effort: Effort = Effort.BALANCED
+    ranges: Ranges = Ranges.AUTO
+    keep_float: tuple[str, ...] = ()
+    integer_only: bool = False
+    budget: MaxDrop | None = None
+    gates: tuple[Gate, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`<runtime>-<precision>`."""
+        return self.row.name
+
+    @property
+    def judges_drop(self) -> bool:
+        """Whether a budget or a gate needs to know the drop."""
+        drops = (Metric.DROP_PP, Metric.DROP_PERCENT)
+        return self.budget is not None or any(gate.metric in drops for gate in self.gates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +60,7 @@ class Plan:
 
     Attributes:
         recipe: What was asked for.
-        rows: The targets, in table order.
+        targets: In table order, each with its options.
         calibration: Images that set ranges; None when no target needs them.
         evaluation: Images that accuracy is measured on; None when accuracy is not measured.
         calibration_note: How the calibration images were chosen.
@@ -32,54 +69,148 @@ class Plan:
     """
 
     recipe: Recipe
-    rows: tuple[TargetRow, ...]
+    targets: tuple[PlannedTarget, ...]
     calibration: Dataset | None
     evaluation: Dataset | None
     calibration_note: str = ""
     evaluation_note: str = ""
     checks: tuple[Check, ...] = ()
 
-    def io_dtype(self, row: TargetRow) -> IoDtype:
-        """The element type of a target's input and output."""
-        return self.recipe.io_dtype or row.io_dtypes[0]
+    @property
+    def rows(self) -> tuple[TargetRow, ...]:
+        """The targets' rows."""
+        return tuple(target.row for target in self.targets)
 
 
 def plan(recipe: Recipe) -> Plan:
     """Resolve targets and data, and check what can be checked without loading the model.
 
     Raises:
-        UsageError: Unknown target, an I/O type a target cannot have, a target that cannot be integer-only,
-            INT8 without calibration images.
+        UsageError: Unknown target, an I/O type or a way of choosing ranges that a target cannot have, a
+            target that cannot be integer-only, INT8 without calibration images or without quantization.
         MissingDependencyError: A package that a target needs is absent.
         DataError: A folder is missing, empty or wrongly labelled.
     """
-    rows = targets.select(recipe.targets)
+    planned = resolve(recipe)
+    _check_io_dtypes(planned)
+    _check_integer_only(planned)
+    _check_ranges(planned)
+    _check_method(recipe, planned)
+    for target in planned:
+        targets.load(target.row).check()
+    return _with_data(Plan(recipe=recipe, targets=planned, calibration=None, evaluation=None))
+
+
+def resolve(recipe: Recipe) -> tuple[PlannedTarget, ...]:
+    """Return the recipe's targets in table order, each with the options that hold for it.
+
+    Raises:
+        UsageError: No target, or an unknown one.
+    """
+    rows = targets.select(section.target for section in recipe.targets)
     if not rows:
         raise UsageError("no target given", hint="name one with --target, e.g. --target tflite-int8")
-    _check_io_dtype(rows, recipe.io_dtype)
-    if recipe.integer_only:
-        _check_integer_only(rows)
-    for row in rows:
-        targets.load(row).check()
-    return _with_data(Plan(recipe=recipe, rows=rows, calibration=None, evaluation=None))
+    return tuple(_resolved(recipe, row) for row in rows)
 
 
-def _check_io_dtype(rows: tuple[TargetRow, ...], io_dtype: IoDtype | None) -> None:
-    refusing = [row.name for row in rows if io_dtype is not None and io_dtype not in row.io_dtypes]
+def _resolved(recipe: Recipe, row: TargetRow) -> PlannedTarget:
+    """Put together what holds for one target: of what is said twice, the later counts."""
+    quantize = recipe.quantize
+    result = PlannedTarget(row=row, io_dtype=recipe.io_dtype or row.io_dtypes[0])
+    gates = recipe.gates
+    if not isinstance(quantize, NoneSection):
+        result = replace(
+            result,
+            effort=quantize.effort,
+            ranges=quantize.ranges,
+            keep_float=quantize.keep_float,
+            integer_only=quantize.integer_only,
+            budget=quantize.budget,
+        )
+    for section in recipe.targets:
+        if row not in targets.select((section.target,)):
+            continue
+        if section.gates is not None:
+            gates = gates.overridden_by(section.gates)
+        result = replace(
+            result,
+            io_dtype=section.io_dtype or result.io_dtype,
+            effort=section.effort or result.effort,
+            ranges=section.ranges or result.ranges,
+            keep_float=result.keep_float if section.keep_float is None else section.keep_float,
+            integer_only=result.integer_only if section.integer_only is None else section.integer_only,
+            budget=section.budget if "budget" in section.model_fields_set else result.budget,
+        )
+    # Nothing changes when an option is changed that a target does not have.
+    if row.precision is not Precision.INT8:
+        result = replace(result, effort=Effort.BALANCED, budget=None)
+    if not row.needs_calibration:
+        result = replace(result, ranges=Ranges.AUTO, keep_float=())
+    return replace(result, gates=gates.gates())
+
+
+def _check_io_dtypes(planned: Sequence[PlannedTarget]) -> None:
+    refusing = [target for target in planned if target.io_dtype not in target.row.io_dtypes]
     if refusing:
         raise UsageError(
-            f"--io-dtype {io_dtype} is not possible for {', '.join(refusing)}",
+            f"--io-dtype {refusing[0].io_dtype} is not possible for {_names(refusing)}",
             hint="integer input and output exist for the int8 targets; compile the others in a run apart",
         )
 
 
-def _check_integer_only(rows: tuple[TargetRow, ...]) -> None:
-    refusing = [row.name for row in rows if row.name not in _INTEGER_ONLY]
+def _check_integer_only(planned: Sequence[PlannedTarget]) -> None:
+    refusing = [target for target in planned if target.integer_only and target.name not in INTEGER_ONLY]
     if refusing:
         raise UsageError(
-            f"--integer-only is not possible for {', '.join(refusing)}: these always hold float operations",
-            hint=f"fully integer artifacts: {', '.join(_INTEGER_ONLY)}",
+            f"--integer-only is not possible for {_names(refusing)}: these always hold float operations",
+            hint=f"fully integer artifacts: {', '.join(INTEGER_ONLY)}",
         )
+    torn = [target for target in planned if target.integer_only and target.keep_float]
+    if torn:
+        raise UsageError(
+            f"integer_only contradicts keep_float, for {_names(torn)}", hint="leave one of them out"
+        )
+
+
+def _check_ranges(planned: Sequence[PlannedTarget]) -> None:
+    for target in planned:
+        possible = target.row.ranges
+        if target.ranges is not Ranges.AUTO and target.ranges not in possible:
+            raise UsageError(
+                f"ranges {target.ranges} are not possible for {target.name}",
+                hint=f"possible: {', '.join(possible)}; a target's entry under 'targets' may say another",
+            )
+
+
+def _check_method(recipe: Recipe, planned: Sequence[PlannedTarget]) -> None:
+    """Refuse what the method of quantization cannot make.
+
+    Raises:
+        UsageError: INT8 without quantization, or training without images or with ranges of its own.
+    """
+    if isinstance(recipe.quantize, NoneSection):
+        refusing = [target for target in planned if target.row.needs_calibration]
+        if refusing:
+            raise UsageError(
+                f"quantize method none makes float artifacts, not {_names(refusing)}",
+                hint="choose method ptq or qat, or float targets",
+            )
+    if isinstance(recipe.quantize, QatSection):
+        from importlib.util import find_spec
+
+        if recipe.quantize.train is None:
+            raise UsageError(
+                "quantize method qat needs training images",
+                hint="give a folder: quantize.train: photos/train",
+            )
+        if find_spec("edgefx.quantize.qat") is None:
+            raise UsageError(
+                "quantize method qat is not part of this version of edgefx", hint="choose method ptq"
+            )
+
+
+def _names(planned: Sequence[PlannedTarget]) -> str:
+    return ", ".join(target.name for target in planned)
 
 
 def _with_data(plan: Plan) -> Plan:
@@ -141,7 +272,7 @@ def _with_evaluation(plan: Plan) -> Plan:
         evaluation = None
     elif plan.calibration is not None:
         calibration.require_disjoint(plan.calibration, evaluation)
-    if recipe.gates.max_drop is not None and (evaluation is None or not evaluation.labelled):
+    if any(target.judges_drop for target in plan.targets) and (evaluation is None or not evaluation.labelled):
         where = f"{evaluation.root} has no labels" if evaluation else "no evaluation images were given"
         raise UsageError(
             f"--max-drop needs labelled evaluation images: {where}",

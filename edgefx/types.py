@@ -55,6 +55,21 @@ class Effort(StrEnum):
     HIGH = "high"
 
 
+class Ranges(StrEnum):
+    """How activation ranges are chosen from what the calibration images produce.
+
+    ``AUTO`` is what measured best for each runtime and kind of tensor. The others treat every tensor alike
+    and are those of `quantize.ranges.RangeMethod`; not every runtime's quantization can be given them.
+    """
+
+    AUTO = "auto"
+    MIN_MAX = "min-max"  # exact extremes over all images
+    PERCENTILE = "percentile"  # 99.99 % of the values, both tails cut
+    ENTROPY = "entropy"  # least information lost by cutting a tail
+    MSE = "mse"  # least squared error of the tensor
+    ACTIVATION_MSE = "activation-mse"  # least squared error behind the function and weights that read it
+
+
 class IoDtype(StrEnum):
     """Element type of the artifact's input and output tensors."""
 
@@ -338,6 +353,7 @@ class QuantScheme:
         io_dtype: Element type of the ends.
         seed: Of everything that is sampled.
         effort: How much time accuracy is worth; only INT8 has a choice.
+        ranges: How activation ranges are chosen; one of those in the target's row.
         keep_float: Canonical layers that an INT8 conversion leaves in floating point.
     """
 
@@ -345,6 +361,7 @@ class QuantScheme:
     io_dtype: IoDtype
     seed: int = 0
     effort: Effort = Effort.BALANCED
+    ranges: Ranges = Ranges.AUTO
     keep_float: frozenset[str] = frozenset()
 
 

@@ -136,6 +136,8 @@ def _document(
     max_drop: str | None,
     max_p95_ms: str | None,
     max_size: str | None,
+    effort: str,
+    integer_only: bool,
     **same: Any,
 ) -> dict[str, Any]:
     """Return the flags as the recipe they stand for; `same` are keys that a recipe names alike."""
@@ -150,6 +152,12 @@ def _document(
     return {
         "version": 1,
         "model": {"source": model, "weights": weights, "classes": classes, "input_size": input_size},
+        "quantize": {
+            "method": "ptq",
+            "effort": effort,
+            "integer_only": integer_only,
+            "budget": max_drop,
+        },
         "targets": targets,
         "calibration": {"images": calib, "samples": samples} if calib or samples else None,
         "evaluate": None if no_eval else {"images": evaluation, "limit": eval_limit},

@@ -58,7 +58,7 @@ def command(
     if output:
         overrides["output"] = output
     if effort:
-        overrides["effort"] = effort
+        overrides["quantize"] = {"method": "ptq", "effort": effort}
     return execute(app, load(find(recipe), overrides), as_json=as_json, report_files=report_files)
 
 

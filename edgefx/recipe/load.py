@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from edgefx import resources
 from edgefx.errors import UnknownNameError, UsageError
-from edgefx.recipe.schema import Recipe
+from edgefx.recipe.schema import QatSection, Recipe
 
 
 def shipped() -> dict[str, Path]:
@@ -76,6 +76,8 @@ def _relative_to(recipe: Recipe, base: Path, *, given: set[str]) -> Recipe:
     if recipe.calibration and recipe.calibration.images and "calibration" not in given:
         images = base / recipe.calibration.images
         changes["calibration"] = recipe.calibration.model_copy(update={"images": images})
+    if isinstance(recipe.quantize, QatSection) and recipe.quantize.train and "quantize" not in given:
+        changes["quantize"] = recipe.quantize.model_copy(update={"train": base / recipe.quantize.train})
     if recipe.evaluate and recipe.evaluate.images and "evaluate" not in given:
         images = base / recipe.evaluate.images
         changes["evaluate"] = recipe.evaluate.model_copy(update={"images": images})

@@ -1,80 +1,226 @@
 """What the user wants, validated. A recipe file and the flags of `compile` both become a `Recipe`.
 
-Unknown keys are refused, and every object is frozen: past this point nothing is guessed or filled in.
+Unknown keys are refused, and every object is frozen: past this point nothing is guessed or filled in. The
+JSON Schema of `Recipe` is committed as ``recipes/schema.json``; `edgefx.recipe.check` finds the errors of a
+recipe file by it, so that each of them can be shown where it stands in the file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from edgefx.evaluate.units import parse_drop, parse_ms, parse_size
 from edgefx.results import Gate, MaxDrop, Metric
-from edgefx.types import Effort, IoDtype, Resize
+from edgefx.types import Effort, IoDtype, Ranges, Resize
+
+# Where a value is more than its JSON type, the schema says so by its format: see `edgefx.recipe.check`.
+INPUT_PATH = {"type": "string", "format": "path", "minLength": 1}
+_OUTPUT_PATH = {"type": "string", "format": "output-path", "minLength": 1}
 
 
 class _Section(BaseModel):
     """Base of all sections: unknown keys forbidden, frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Building is deferred: what only lists or checks recipes does not wait for it.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _as_text(parse: Callable[[str], object]) -> Callable[[object], object]:
+    return lambda value: parse(value if isinstance(value, str) else str(value))
+
+
+def _unless_parsed(value: object) -> object:
+    return value if isinstance(value, MaxDrop) else parse_drop(str(value))
+
+
+def _keyed(key: str) -> Callable[[object], object]:
+    """Let a plain string stand for a section of which only `key` is given."""
+    return lambda value: {key: value} if isinstance(value, str) else value
+
+
+def _with_method(value: object) -> object:
+    """`ptq` is meant where no method is named."""
+    return {"method": "ptq", **value} if isinstance(value, dict) and "method" not in value else value
+
+
+Drop = Annotated[
+    MaxDrop,
+    BeforeValidator(_unless_parsed),
+    WithJsonSchema({"type": "string", "format": "drop", "examples": ["1pp", "0.5%"]}),
+]
+Milliseconds = Annotated[
+    float,
+    BeforeValidator(_as_text(parse_ms)),
+    WithJsonSchema({"type": ["number", "string"], "format": "milliseconds", "examples": [20, "20ms"]}),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(_as_text(parse_size)),
+    WithJsonSchema({"type": "string", "format": "size", "examples": ["6MB", "600kB"]}),
+]
+ModelSource = Annotated[str, WithJsonSchema({"type": "string", "format": "model", "minLength": 1})]
+InputPath = Annotated[Path, WithJsonSchema(INPUT_PATH)]
+OutputPath = Annotated[Path, WithJsonSchema(_OUTPUT_PATH)]
+Pattern = Annotated[str, StringConstraints(min_length=1)]
+TargetGlob = Annotated[str, WithJsonSchema({"type": "string", "format": "target", "minLength": 1})]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
 class ModelSection(_Section):
     """Which classifier: a zoo name, or a path to a Keras file or SavedModel folder."""
 
-    source: str = Field(description="zoo name (see `edgefx models`) or path")
-    weights: str | None = Field(None, description="zoo models: imagenet, random or a weights file")
-    classes: PositiveInt | None = Field(None, description="zoo models: length of the output vector")
-    input_size: PositiveInt | None = Field(None, description="input height and width in pixels")
+    source: ModelSource = Field(
+        description="Zoo name (see `edgefx models`), or path of a .keras file, .h5 file or SavedModel folder."
+    )
+    weights: str | None = Field(
+        default=None, description="Zoo models: imagenet, random or the path of a weights file."
+    )
+    classes: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="Zoo models: number of classes, the length of the output vector."
+    )
+    input_size: Annotated[int, Field(ge=8)] | None = Field(
+        default=None, description="Input height and width in pixels."
+    )
+
+
+Model = Annotated[
+    ModelSection, BeforeValidator(_keyed("source"), json_schema_input_type=ModelSource | ModelSection)
+]
+
+
+class _Quantization(_Section):
+    """What INT8 targets share, however their weights came about; `targets` may override it for some."""
+
+    effort: Effort = Field(
+        default=Effort.BALANCED,
+        description="Time that INT8 accuracy is worth: 1, 3 or 15 times the runtime's own converter.",
+    )
+    ranges: Ranges = Field(
+        default=Ranges.AUTO,
+        description="How activation ranges are chosen from the calibration images; auto is what measured "
+        "best for each runtime.",
+    )
+    budget: Drop | None = Field(
+        default=None,
+        description="Top-1 that an INT8 artifact may lose against the float Keras model, e.g. 0.5pp or 0.5%: "
+        "it is searched for with more effort, then with sensitive layers in float. No gate: see `gates`.",
+    )
+    keep_float: Annotated[tuple[Pattern, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(),
+        description="Layers that INT8 artifacts leave in float: names, globs ('block1*') or kinds "
+        "('kind:DepthwiseConv2D').",
+    )
+    integer_only: bool = Field(
+        default=False, description="No float operation at all, for NPUs and MCUs: TFLite INT8 only."
+    )
+
+
+class PtqSection(_Quantization):
+    """Post-training quantization: ranges from calibration images, no training."""
+
+    method: Literal["ptq"] = Field(default="ptq", description="Post-training quantization.")
+
+
+class QatSection(_Quantization):
+    """Quantization-aware training, then conversion; needs training images."""
+
+    method: Literal["qat"] = Field(description="Quantization-aware training.")
+    mode: Literal["distill", "supervised"] = Field(
+        default="distill",
+        description="distill: from the float model's scores, labels not needed. supervised: from labels.",
+    )
+    train: InputPath | None = Field(
+        default=None, description="Folder of training images; with labels for mode supervised."
+    )
+    epochs: PositiveInt = Field(default=3, description="Passes over the training images.")
+    batch_size: PositiveInt = Field(default=32, description="Images per step.")
+    learning_rate: PositiveFloat = Field(default=1e-5, description="Of the optimizer, at its highest.")
+    label_smoothing: Fraction = Field(
+        default=0.0, description="Mode supervised: share of each label spread over all."
+    )
+    validation_split: Fraction = Field(
+        default=0.1,
+        description="Share of the training images kept apart to choose the best epoch.",
+    )
+
+
+class NoneSection(_Section):
+    """No quantization: float targets only."""
+
+    method: Literal["none"] = Field(description="No quantization: float targets only.")
+
+
+Quantize = Annotated[
+    Annotated[PtqSection | QatSection | NoneSection, Field(discriminator="method")],
+    BeforeValidator(_with_method),
+]
 
 
 class CalibrationSection(_Section):
     """Unlabelled images that set activation ranges."""
 
-    images: Path | None = Field(None, description="a folder; `digits` brings its own")
-    samples: PositiveInt | None = Field(None, description="how many images; 100, or half of a small folder")
+    images: InputPath | None = Field(
+        default=None, description="Folder of typical images; digits brings its own."
+    )
+    samples: PositiveInt | None = Field(
+        default=None, description="How many of them; by default 100, or half of a small folder."
+    )
 
 
 class EvaluateSection(_Section):
     """Images that accuracy is measured on; never the calibration images."""
 
-    images: Path | None = Field(None, description="default: what calibration leaves of its folder")
-    limit: PositiveInt | None = Field(None, description="measure on a seeded sample of this many images")
+    images: InputPath | None = Field(
+        default=None,
+        description="Folder of images; by default what calibration leaves of its folder.",
+    )
+    limit: PositiveInt | None = Field(default=None, description="Measure on a sample of this many images.")
 
 
 class DataSection(_Section):
     """How image files become tensors."""
 
-    resize: Resize = Resize.STRETCH
-    skip_bad_images: bool = False
+    resize: Resize = Field(default=Resize.STRETCH, description="How an image of any shape becomes the input.")
+    skip_bad_images: bool = Field(default=False, description="Leave corrupt images out, and say how many.")
 
 
 class BenchmarkSection(_Section):
     """How latency is measured."""
 
-    threads: PositiveInt | None = Field(None, description="intra-op threads; default: all cores")
-    rounds: PositiveInt = 100
-    seconds: float = Field(30.0, gt=0, description="time limit for all artifacts together")
+    device: Literal["host"] = Field(default="host", description="Where: this machine.")
+    threads: PositiveInt | None = Field(default=None, description="Intra-op threads; by default all cores.")
+    rounds: PositiveInt = Field(default=100, description="Timed inferences per artifact.")
+    seconds: PositiveFloat = Field(default=30.0, description="Time limit for all artifacts together.")
 
 
 class GatesSection(_Section):
     """Limits that make the run fail with exit code 1; units are required where they change the meaning."""
 
-    max_drop: Annotated[MaxDrop, BeforeValidator(lambda text: parse_drop(str(text)))] | None = Field(
-        None, description="top-1 lost against the float Keras baseline, e.g. 1pp or 0.5%; INT8 works for it"
+    max_drop: Drop | None = Field(
+        default=None,
+        description="Top-1 lost against the float Keras model, e.g. 1pp (points) or 0.5%.",
     )
-    max_p95_ms: Annotated[float, BeforeValidator(lambda text: parse_ms(str(text)))] | None = Field(
-        None, description="95th percentile of host latency, milliseconds"
+    max_p95_ms: Milliseconds | None = Field(
+        default=None, description="95th percentile of host latency in milliseconds, e.g. 20."
     )
-    max_size: Annotated[int, BeforeValidator(lambda text: parse_size(str(text)))] | None = Field(
-        None, description="all files of the artifact together, e.g. 6MB"
-    )
+    max_size: Size | None = Field(default=None, description="All files of the artifact together, e.g. 6MB.")
 
     def gates(self) -> tuple[Gate, ...]:
         """Return the limits that are set."""
@@ -86,20 +232,107 @@ class GatesSection(_Section):
         )
         return tuple(Gate(metric=metric, limit=limit) for metric, limit in limits if limit is not None)
 
+    def overridden_by(self, other: GatesSection) -> GatesSection:
+        """Return these limits with those that `other` names; null takes a limit away."""
+        return self.model_copy(update={name: getattr(other, name) for name in other.model_fields_set})
+
+
+class TargetSection(_Section):
+    """Targets, with what is different for them."""
+
+    target: TargetGlob = Field(description="Name or glob, such as openvino-*; see `edgefx targets`.")
+    io_dtype: IoDtype | None = Field(default=None, description="Input and output type.")
+    effort: Effort | None = Field(default=None, description="Instead of quantize.effort.")
+    ranges: Ranges | None = Field(default=None, description="Instead of quantize.ranges.")
+    budget: Drop | None = Field(default=None, description="Instead of quantize.budget; null: none.")
+    keep_float: Annotated[tuple[Pattern, ...], BeforeValidator(_as_tuple)] | None = Field(
+        default=None, description="Instead of quantize.keep_float."
+    )
+    integer_only: bool | None = Field(default=None, description="Instead of quantize.integer_only.")
+    gates: GatesSection | None = Field(default=None, description="Limits of their own; null takes one away.")
+
+
+class ReportSection(_Section):
+    """Further forms of the report; `report.json` is always written."""
+
+    formats: tuple[Literal["json", "markdown", "terminal"], ...] = Field(
+        default=(),
+        description="Formats to write into the output folder: report.json, report.md, report.txt.",
+    )
+    files: tuple[OutputPath, ...] = Field(
+        default=(), description="Further files, in the format of their suffix (.json, .md, .txt)."
+    )
+
+
+def _targets(value: object) -> object:
+    """Names and globs become sections; what is overridden twice is overridden by the later."""
+    if isinstance(value, str):
+        value = (value,)
+    if not isinstance(value, (list, tuple)):
+        return value
+    return tuple({"target": item} if isinstance(item, str) else item for item in value)
+
+
+_TARGETS_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "format": "target", "minLength": 1},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "anyOf": [
+                    {"type": "string", "format": "target", "minLength": 1},
+                    {"$ref": "#/$defs/TargetSection"},
+                ]
+            },
+        },
+    ]
+}
+
 
 class Recipe(_Section):
-    """One compilation."""
+    """One compilation: a model, what it is compiled for, and what must be true of the result."""
 
-    version: Literal[1] = 1
-    model: ModelSection
-    targets: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
-    io_dtype: IoDtype | None = Field(None, description="default: uint8 for INT8 TFLite, else float32")
-    effort: Effort = Field(Effort.BALANCED, description="time that INT8 accuracy is worth")
-    integer_only: bool = Field(default=False, description="no float operation at all, for NPUs and MCUs")
-    calibration: CalibrationSection | None = None
-    evaluate: EvaluateSection | None = EvaluateSection(images=None, limit=None)
-    data: DataSection = DataSection()
-    benchmark: BenchmarkSection | None = BenchmarkSection(threads=None, seconds=30.0)
-    gates: GatesSection = GatesSection(max_drop=None, max_p95_ms=None, max_size=None)
-    seed: int = 0
-    output: Path = Path("edgefx-out")
+    version: Literal[1] = Field(description="Of this format.")
+    model: Model = Field(
+        description="Which classifier; a zoo name or a path may stand for the whole section."
+    )
+    quantize: Quantize = Field(
+        default_factory=PtqSection,
+        description="How INT8 artifacts are made.",
+    )
+    targets: Annotated[tuple[TargetSection, ...], BeforeValidator(_targets)] = Field(
+        min_length=1,
+        description="What to make: names, globs, or sections with what is different for them.",
+    )
+    io_dtype: IoDtype | None = Field(
+        default=None, description="Input and output type; by default uint8 for INT8 TFLite, else float32."
+    )
+    calibration: CalibrationSection | None = Field(
+        default=None, description="Images that set the activation ranges of INT8; labels are not needed."
+    )
+    evaluate: EvaluateSection | None = Field(
+        default_factory=EvaluateSection, description="What accuracy is measured on; null: not at all."
+    )
+    data: DataSection = Field(default_factory=DataSection, description="How image files become tensors.")
+    benchmark: BenchmarkSection | None = Field(
+        default_factory=BenchmarkSection,
+        description="How latency is measured; null: not at all.",
+    )
+    gates: GatesSection = Field(
+        default_factory=GatesSection,
+        description="Limits that fail the run with exit code 1.",
+    )
+    report: ReportSection = Field(default_factory=ReportSection, description="Further forms of the report.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="Of all that is sampled or trained."
+    )
+    output: OutputPath = Field(
+        default=Path("edgefx-out"),
+        description="For artifacts and report; relative to the working folder.",
+    )
+
+    @property
+    def effort(self) -> Effort:
+        """What is asked for where a target does not say otherwise."""
+        return Effort.BALANCED if isinstance(self.quantize, NoneSection) else self.quantize.effort

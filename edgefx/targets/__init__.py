@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from edgefx.errors import ArtifactError, UnknownNameError
-from edgefx.types import IoDtype, Precision, Runtime, Target
+from edgefx.types import IoDtype, Precision, Ranges, Runtime, Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,15 @@ class TargetRow:
     def needs_calibration(self) -> bool:
         """Whether activation ranges must come from images."""
         return self.precision in (Precision.INT8, Precision.INT16X8)
+
+    @property
+    def ranges(self) -> tuple[Ranges, ...]:
+        """The ways of choosing activation ranges that its conversion can be given; none without ranges."""
+        if not self.needs_calibration:
+            return ()
+        if self.precision is Precision.INT8 and self.runtime is not Runtime.OPENVINO:
+            return tuple(Ranges)
+        return (Ranges.AUTO, Ranges.MIN_MAX)
 
 
 _INTEGER_IO = (IoDtype.UINT8, IoDtype.INT8, IoDtype.FLOAT32)

@@ -28,6 +28,7 @@ from edgefx.types import (
     Precision,
     Progress,
     QuantScheme,
+    Ranges,
     Session,
 )
 
@@ -179,8 +180,10 @@ def int8_model(
     extra: tuple[str, ...] = ()
     if scheme.io_dtype is not IoDtype.FLOAT32 and graph.spec.output is OutputKind.LOGITS:
         extra = (graph.output_name,)
-    ranges = onnx_calibrate.ranges(model, plan, extra, calibration, progress)
-    channels = onnx_channels.ranges(model, plan, calibration, seed=seed, progress=progress)
+    ranges = onnx_calibrate.ranges(model, plan, extra, calibration, progress, asked=scheme.ranges)
+    channels = None
+    if scheme.ranges is Ranges.AUTO:
+        channels = onnx_channels.ranges(model, plan, calibration, seed=seed, progress=progress)
     codes = onnx_rounding.optimize(model, plan, calibration, seed=seed, progress=progress) if thorough else {}
     with progress.task("quantizing to int8"):
         return onnx_quantize.static(

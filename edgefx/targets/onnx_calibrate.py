@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgefx.quantize.ranges import Consumer, Range, RangeCollector, RangeMethod
 from edgefx.targets.onnx_quantize import Plan
 from edgefx.targets.onnx_session import open_session
-from edgefx.types import ImageSet, Progress
+from edgefx.types import ImageSet, Progress, Ranges
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,13 @@ def activations(
 
 
 def ranges(
-    model: onnx.ModelProto, plan: Plan, extra: tuple[str, ...], calibration: ImageSet, progress: Progress
+    model: onnx.ModelProto,
+    plan: Plan,
+    extra: tuple[str, ...],
+    calibration: ImageSet,
+    progress: Progress,
+    *,
+    asked: Ranges = Ranges.AUTO,
 ) -> dict[str, Range]:
     """Choose the range of every tensor of the plan; memory does not grow with the number of images.
 
@@ -70,28 +76,31 @@ def ranges(
         extra: Further tensors, which hold scores.
         calibration: Images of the model's size.
         progress: Told of each image.
+        asked: One way for all tensors instead of what is said above.
 
     Raises:
         ConversionError: The float model overflows on an image.
     """
+    methods = {False: RangeMethod.SWISH_MSE, True: RangeMethod.MSE}  # by: is it a product?
+    if asked is not Ranges.AUTO:
+        methods = dict.fromkeys(methods, RangeMethod(asked))
     tensors = {**plan.tensors, **dict.fromkeys(extra, Consumer.SCORES)}
     collectors = {
-        method: RangeCollector(
-            {name: kind for name, kind in tensors.items() if (name in plan.products) is of_products},
+        product: RangeCollector(
+            {name: kind for name, kind in tensors.items() if (name in plan.products) is product},
             methods=(method,),
         )
-        for method, of_products in ((RangeMethod.SWISH_MSE, False), (RangeMethod.MSE, True))
+        for product, method in methods.items()
     }
     for found in activations(model, list(tensors), calibration, progress, label="calibrating onnx-int8"):
-        for method, collector in collectors.items():
-            of_products = method is RangeMethod.MSE
+        for product, collector in collectors.items():
             collector.update(
-                {name: value for name, value in found.items() if (name in plan.products) is of_products}
+                {name: value for name, value in found.items() if (name in plan.products) is product}
             )
     chosen = {
         name: limits
-        for method, collector in collectors.items()
-        for name, limits in collector.ranges(method).items()
+        for product, collector in collectors.items()
+        for name, limits in collector.ranges(methods[product]).items()
     }
     # Pixels are integers already: on their own grid nothing is rounded, whatever the images held.
     return chosen | dict.fromkeys(_pixels(model) & chosen.keys(), _PIXELS)

@@ -21,7 +21,7 @@ from edgefx.targets import (
     openvino_weights,
 )
 from edgefx.targets.openvino_statistics import Grid
-from edgefx.types import Effort, ImageSet, IoDtype, OutputKind, Progress, QuantScheme
+from edgefx.types import Effort, ImageSet, IoDtype, OutputKind, Progress, QuantScheme, Ranges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,8 @@ def quantize(model: Any, calibration: ImageSet, scheme: QuantScheme, progress: P
         model: Float; its input is ``image``, float32 [1, H, W, 3]. It is not changed.
         calibration: Images for ranges, bias and rounding.
         scheme: Layers to keep in float, and the effort: ``FAST`` rounds weights to the nearest level, the
-            others balance the channels behind gates and round so that errors cancel.
+            others balance the channels behind gates and round so that errors cancel. Ranges ``MIN_MAX``
+            span the extremes of all images, and leave the gates as they are.
         progress: Counts images, in each pass over them.
 
     Raises:
@@ -61,18 +62,20 @@ def quantize(model: Any, calibration: ImageSet, scheme: QuantScheme, progress: P
     ]
     named = {operation.get_friendly_name(): operation for operation in quantized.get_ordered_ops()}
     thorough = scheme.effort is not Effort.FAST
-    with progress.task("quantizing for OpenVINO", (4 if thorough else 2) * len(calibration)) as task:
+    extremes = scheme.ranges is Ranges.MIN_MAX
+    balanced = thorough and not extremes
+    with progress.task("quantizing for OpenVINO", (2 + thorough + balanced) * len(calibration)) as task:
         sources = list(dict.fromkeys([*(site.source for site in sites), *map(_source, weighted)]))
         seen = openvino_statistics.observe(quantized, sources, calibration, task)
         towards: dict[str, float] = {}
-        if thorough:
+        if balanced:
             towards = openvino_gates.balance(
                 quantized, seen, calibration, keep_float=scheme.keep_float, seed=scheme.seed, task=task
             )
         grids = {
             site: Grid.chosen(
                 seen[site.source],
-                towards=towards.get(site.source, _TOWARDS_EXTREMES),
+                towards=1.0 if extremes else towards.get(site.source, _TOWARDS_EXTREMES),
                 lowest=_SWISH_MINIMUM if named[site.source].get_type_name() == "Swish" else -math.inf,
             )
             for site in sites

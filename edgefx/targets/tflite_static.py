@@ -19,7 +19,7 @@ from edgefx.targets import (
     tflite_ranges,
     tflite_rounding,
 )
-from edgefx.types import Effort, FrozenGraph, ImageSet, Precision, Progress, QuantScheme
+from edgefx.types import Effort, FrozenGraph, ImageSet, Precision, Progress, QuantScheme, Ranges
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -44,6 +44,8 @@ def quantize(
     """
     is_int8 = scheme.precision is Precision.INT8
     method = RangeMethod.ACTIVATION_MSE if is_int8 else RangeMethod.MIN_MAX
+    if scheme.ranges is not Ranges.AUTO:
+        method = RangeMethod(scheme.ranges)
     ranges = tflite_ranges.measure(model, calibration, progress, method=method)
     kept = _kept_in_float(model, scheme.keep_float)
     if is_int8 and scheme.effort is not Effort.FAST:

@@ -15,7 +15,7 @@ from edgefx.recipe.load import parse
 
 
 def planned(**sections: Any) -> Plan:
-    document = {"model": {"source": "digits"}, "targets": ["tflite-int8"], **sections}
+    document = {"version": 1, "model": {"source": "digits"}, "targets": ["tflite-int8"], **sections}
     return plan(parse(document, where="test"))
 
 
@@ -114,9 +114,10 @@ def test_integer_io_is_refused_where_impossible() -> None:
 
 
 def test_integer_only_is_refused_where_float_remains() -> None:
-    assert planned(targets=["tflite-int8", "tflite-int16x8"], integer_only=True).recipe.integer_only
+    result = planned(targets=["tflite-int8", "tflite-int16x8"], quantize={"integer_only": True})
+    assert all(target.integer_only for target in result.targets)
     with pytest.raises(UsageError, match="not possible for tflite-dynamic, onnx-int8") as caught:
-        planned(targets=["tflite-int8", "onnx-int8", "tflite-dynamic"], integer_only=True)
+        planned(targets=["tflite-int8", "onnx-int8", "tflite-dynamic"], quantize={"integer_only": True})
     assert "tflite-int8" in caught.value.hint
 
 

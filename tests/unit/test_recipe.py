@@ -8,15 +8,16 @@ import pytest
 
 from edgefx.errors import UnknownNameError, UsageError
 from edgefx.recipe.load import find, load, parse, shipped
+from edgefx.recipe.schema import PtqSection
 from edgefx.results import Metric
 from edgefx.types import Effort, IoDtype, Resize
 
-MINIMAL = {"model": {"source": "digits"}, "targets": ["tflite-int8"]}
+MINIMAL = {"version": 1, "model": {"source": "digits"}, "targets": ["tflite-int8"]}
 
 
 def test_defaults() -> None:
     recipe = parse(MINIMAL, where="here")
-    assert recipe.targets == ("tflite-int8",)
+    assert [one.target for one in recipe.targets] == ["tflite-int8"]
     assert recipe.io_dtype is None
     assert recipe.data.resize is Resize.STRETCH
     assert recipe.gates.gates() == ()
@@ -25,7 +26,8 @@ def test_defaults() -> None:
 
 
 def test_one_target_may_be_a_plain_string() -> None:
-    assert parse({**MINIMAL, "targets": "onnx-*"}, where="here").targets == ("onnx-*",)
+    recipe = parse({**MINIMAL, "targets": "onnx-*"}, where="here")
+    assert [one.target for one in recipe.targets] == ["onnx-*"]
 
 
 def test_gates_carry_their_units() -> None:
@@ -43,10 +45,11 @@ def test_a_relative_drop() -> None:
 
 def test_effort_and_integer_only() -> None:
     assert parse(MINIMAL, where="here").effort is Effort.BALANCED
-    recipe = parse({**MINIMAL, "effort": "high", "integer_only": True}, where="here")
-    assert (recipe.effort, recipe.integer_only) == (Effort.HIGH, True)
+    recipe = parse({**MINIMAL, "quantize": {"effort": "high", "integer_only": True}}, where="here")
+    assert isinstance(recipe.quantize, PtqSection)
+    assert (recipe.effort, recipe.quantize.integer_only) == (Effort.HIGH, True)
     with pytest.raises(UsageError) as caught:
-        parse({**MINIMAL, "effort": "extreme"}, where="here")
+        parse({**MINIMAL, "quantize": {"effort": "extreme"}}, where="here")
     assert "'fast', 'balanced' or 'high'" in caught.value.details[0]
 
 
@@ -70,7 +73,8 @@ def test_relative_paths_belong_to_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "m.keras").write_bytes(b"")
     file = tmp_path / "r.yaml"
     file.write_text(
-        "model: {source: m.keras}\ntargets: [onnx-int8]\ncalibration: {images: photos}\nio_dtype: uint8\n"
+        "version: 1\nmodel: {source: m.keras}\ntargets: onnx-int8\n"
+        "calibration: {images: photos}\nio_dtype: uint8\n"
     )
     recipe = load(file)
     assert recipe.model.source == str(tmp_path / "m.keras")
@@ -81,9 +85,9 @@ def test_relative_paths_belong_to_the_recipe(tmp_path: Path) -> None:
 
 def test_overrides_replace_the_file(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
-    file.write_text("model: {source: digits}\ntargets: [onnx-int8]\n")
+    file.write_text("version: 1\nmodel: {source: digits}\ntargets: [onnx-int8]\n")
     recipe = load(file, {"targets": ("tflite-int8",), "output": Path("elsewhere")})
-    assert recipe.targets == ("tflite-int8",)
+    assert [one.target for one in recipe.targets] == ["tflite-int8"]
     assert recipe.output == Path("elsewhere")
 
 
