@@ -234,15 +234,22 @@ def test_a_cache_that_cannot_be_made_costs_a_warning(tmp_path: Path, told: Told,
     store.close()
 
 
-def test_a_full_disk_costs_a_warning(
-    store: Store, file: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "edgefx cache clean"),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only"),
+    ],
+)
+def test_a_disk_that_fails_while_writing_costs_a_warning(
+    store: Store, file: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, says: str
 ) -> None:
-    def full(*_: object) -> str:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("edgefx.cache.store._copy", full)
+    told = store._warn = Told()
+    monkeypatch.setattr("edgefx.cache.store._copy", lambda *_: (_ for _ in ()).throw(error))
     assert store.put(a_key(), {}, {"artifact.bin": file}) is None
-    assert "edgefx cache clean" in told[0]
+    assert store.put(a_key(1), {}, {"artifact.bin": file}) is None
+    (said,) = told
+    assert says in said
     assert not leftovers(store)
     assert store.get(a_key()) is None
 
