@@ -314,7 +314,10 @@ def test_kills_leave_whole_entries_or_none(tmp_path: Path, store: Store, file: P
     for _ in range(25):
         process = writer(tmp_path / "cache", file, whole, 10_000)
         start(process)
-        time.sleep(random_.uniform(0.0, 0.03))
+        assert process.stdout is not None
+        for _ in range(random_.randrange(3)):  # some entries are finished, however slow the machine is
+            process.stdout.readline()
+        time.sleep(random_.uniform(0.0, 0.02))
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=10)
         numbers = [number for number in range(whole, whole + 500) if store.get(a_key(number)) is not None]
@@ -323,7 +326,7 @@ def test_kills_leave_whole_entries_or_none(tmp_path: Path, store: Store, file: P
             assert entry is not None
             assert store.copy(entry, tmp_path / "out")
         whole = max(numbers, default=whole - 1) + 1
-    assert whole > 25, "some entries were finished between the kills"
+    assert whole > 10, "some entries were finished between the kills"
     assert not told, "no reader ever saw a damaged entry"
     store.trim()
     assert not leftovers(store), "what the killed writers left is swept"
