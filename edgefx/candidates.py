@@ -7,49 +7,17 @@ published. A search that ends early, by an error or by Ctrl-C, publishes the bes
 from __future__ import annotations
 
 import logging
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgefx import budget, targets
+from edgefx import budget
 from edgefx.errors import ConversionError, EdgefxError
-from edgefx.output import OutputFolder, is_disk_full
+from edgefx.output import is_disk_full
 from edgefx.plan import PlannedTarget
-from edgefx.quantize.selection import select
 from edgefx.results import Accuracy, LayerSensitivity, MaxDrop, SearchResult, Trial
-from edgefx.targets import TargetRow
-from edgefx.types import (
-    Artifact,
-    Effort,
-    FrozenGraph,
-    ImageSet,
-    Precision,
-    Progress,
-    QuantScheme,
-    Stage,
-)
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from edgefx.types import Scores
-
-# Calibration images that rank the layers. On B0, 32 of 100 images name 7 or 8 of the same 8 worst layers, in
-# a third of the time.
-_RANKED_ON = 32
-_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")  # of types: no computation
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What artifacts are measured on: the images, and the float model's scores for them."""
-
-    images: ImageSet
-    baseline: Scores
+from edgefx.types import Artifact, Effort, Precision, Progress, QuantScheme
+from edgefx.workshop import Candidate, Measured, Workshop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,227 +25,135 @@ class Made:
     """A published artifact.
 
     Attributes:
-        artifact: Described, with its final paths.
+        candidate: The artifact, published.
         convert_s: Wall time of its conversion.
         effort: Of an INT8 artifact.
-        accuracy: Where it was measured already, to choose it.
+        measured: Where it was measured already, to choose it.
         search: What was tried, where there was a budget.
     """
 
-    artifact: Artifact
+    candidate: Candidate
     convert_s: float
     effort: Effort | None = None
-    accuracy: Accuracy | None = None
+    measured: Measured | None = None
     search: SearchResult | None = None
 
+    @property
+    def artifact(self) -> Artifact:
+        """The artifact with its final paths."""
+        return self.candidate.artifact
 
-class Workshop:
-    """Makes artifacts of one graph and measures them.
+
+def make(target: PlannedTarget, workshop: Workshop, progress: Progress) -> Made:
+    """Make and publish the artifact of a target.
 
     Args:
-        graph: The canonical graph.
-        calibration: Images for the ranges, where a target needs them.
-        evaluation: What accuracy is measured on, if it is.
-        out: Where artifacts are published.
-        threads: Intra-op threads for evaluation.
-        seed: Of all that is sampled.
-        progress: Told of long work.
-        stage: Times a stage of a target.
+        target: What to make and how; an INT8 artifact with a budget is searched for one that meets it.
+        workshop: Makes and measures the candidates.
+        progress: Told of each candidate.
+
+    Raises:
+        EdgefxError: There is no artifact. Other exceptions leave the best candidate published.
     """
+    scheme = workshop.scheme(target)
+    has_choice = target.row.precision is Precision.INT8
+    if has_choice and target.budget is not None and workshop.evaluates:
+        return _Search(target, scheme, target.budget, workshop, progress).run()
+    candidate = workshop.convert(target, scheme, label=f"convert {target.name}")
+    workshop.publish(candidate)
+    return Made(
+        candidate=candidate,
+        convert_s=candidate.convert_s,
+        effort=target.effort if has_choice else None,
+    )
+
+
+class _Search:
+    """The search for an INT8 artifact within a budget."""
 
     def __init__(
         self,
-        *,
-        graph: FrozenGraph,
-        calibration: ImageSet | None,
-        evaluation: Evaluation | None,
-        out: OutputFolder,
-        threads: int,
-        seed: int,
+        target: PlannedTarget,
+        scheme: QuantScheme,
+        limit: MaxDrop,
+        workshop: Workshop,
         progress: Progress,
-        stage: Callable[[Stage, str], AbstractContextManager[None]],
     ) -> None:
-        self._graph = graph
-        self._calibration = calibration
-        self._evaluation = evaluation
-        self._out = out
-        self._threads = threads
-        self._seed = seed
+        self._target = target
+        self._scheme = scheme
+        self._limit = limit
+        self._workshop = workshop
         self._progress = progress
-        self._stage = stage
-
-    def make(self, target: PlannedTarget) -> Made:
-        """Make and publish the artifact of a target.
-
-        Args:
-            target: What to make and how; an INT8 artifact with a budget is searched for one that meets it.
-
-        Raises:
-            EdgefxError: There is no artifact. Other exceptions leave the best candidate published.
-        """
-        row = target.row
-        scheme = QuantScheme(
-            precision=row.precision,
-            io_dtype=target.io_dtype,
-            seed=self._seed,
-            effort=target.effort,
-            ranges=target.ranges,
-            keep_float=select(target.keep_float, self._graph.layers),
-        )
-        has_choice = row.precision is Precision.INT8
-        if has_choice and target.budget is not None and self._evaluation is not None:
-            return self._search(target, scheme, target.budget)
-        begun = time.perf_counter()
-        files, artifact = self._convert(target, scheme, f"convert {row.name}", self._folder(row, 0))
-        seconds = time.perf_counter() - begun
-        return Made(
-            artifact=self._publish(files, artifact),
-            convert_s=seconds,
-            effort=target.effort if has_choice else None,
-        )
-
-    def measure(self, row: TargetRow, path: Path, label: str) -> Accuracy:
-        """Measure an artifact on the evaluation images."""
-        from edgefx.evaluate import accuracy
-
-        assert self._evaluation is not None
-        images, baseline = self._evaluation.images, self._evaluation.baseline
-        with (
-            self._stage(Stage.EVALUATE, row.name),
-            self._progress.task(f"evaluate {label}", len(images)) as task,
-            targets.load(row).open(path, self._threads, row.precision) as session,
-        ):
-            scores, images_per_s = accuracy.run(session, images.pixels, task=task)
-            return accuracy.compare(
-                baseline,
-                scores,
-                images.labels,
-                output=self._graph.spec.output,
-                images_per_s=images_per_s,
-            )
-
-    # ---------------------------------------- the search
-
-    def _search(self, target: PlannedTarget, scheme: QuantScheme, limit: MaxDrop) -> Made:
-        row = target.row
-        made: dict[int, tuple[tuple[Path, ...], Artifact]] = {}
-        measured: dict[tuple[str, ...], Accuracy] = {}  # more effort may change nothing
-
-        def attempt(number: int, effort: Effort, layers: tuple[str, ...]) -> Trial:
-            for other in [other for other in made if other != search.best]:  # only the best is of use
-                del made[other]
-                shutil.rmtree(self._folder(row, other), ignore_errors=True)
-            what = _described(effort, len(layers))
-            wanted = replace(scheme, effort=effort, keep_float=scheme.keep_float | set(layers))
-            with as_edgefx_errors(f"{row.name}, {what}"):
-                begun = time.perf_counter()
-                files, artifact = self._convert(
-                    target, wanted, f"convert {row.name}, {what}", self._folder(row, number)
-                )
-                seconds = time.perf_counter() - begun
-                content = tuple(file.sha256 for file in artifact.files)
-                if layers and content in measured:
-                    raise ConversionError("left in float, these layers change nothing in the artifact")
-                if content not in measured:
-                    measured[content] = self.measure(row, files[0], f"{row.name}, {what}")
-                accuracy = measured[content]
-            made[number] = files, artifact
-            return Trial(
-                effort=effort,
-                keep_float=layers,
-                accuracy=accuracy,
-                integer_share=budget.integer_share(artifact),
-                size_bytes=artifact.size_bytes,
-                convert_s=seconds,
-                meets=budget.meets(limit, accuracy),
-            )
-
-        def tell(trial: Trial) -> None:
-            what = f"{row.name}, {_described(trial.effort, len(trial.keep_float))}"
-            if trial.accuracy is None:
-                self._progress.warn(f"{what}: {trial.error}")
-                return
-            self._progress.note(
-                f"{what}: drop {_drop(limit, trial.accuracy)}, agreement {trial.accuracy.agreement:.1%}:"
-                f" {'within' if trial.meets else 'over'} --max-drop {limit}"
-            )
-
-        def rank(number: int) -> tuple[LayerSensitivity, ...]:
-            with as_edgefx_errors(f"{row.name}: sensitivity of the layers"):
-                ranked = self._rank(row, made[number][0][0])
-                return tuple(one for one in ranked if one.layer not in scheme.keep_float)
-
-        search = budget.Search(
+        self._made: dict[int, Candidate] = {}
+        self._measured: dict[tuple[str, ...], Measured] = {}  # more effort may change nothing
+        self._search = budget.Search(
             limit=limit,
             effort=scheme.effort,
-            attempt=attempt,
-            tell=tell,
-            rank=None if target.integer_only else rank,
+            attempt=self._attempt,
+            tell=self._tell,
+            rank=None if target.integer_only else self._rank,
         )
+
+    def run(self) -> Made:
+        search = self._search
         try:
             search.run()
         except BaseException:
             if search.best is not None:
-                path = self._publish(*made[search.best]).path
-                self._progress.warn(f"{row.name}: the search was cut short; {path} is the best so far")
+                path = self._workshop.publish(self._made[search.best]).path
+                self._progress.warn(
+                    f"{self._target.name}: the search was cut short; {path} is the best so far"
+                )
             raise
         result = search.result
+        chosen = self._made[result.chosen]
+        self._workshop.publish(chosen)
         trial = result.trials[result.chosen]
         return Made(
-            artifact=self._publish(*made[result.chosen]),
+            candidate=chosen,
             convert_s=trial.convert_s,
             effort=trial.effort,
-            accuracy=trial.accuracy,
+            measured=self._measured[chosen.content],
             search=result,
         )
 
-    def _rank(self, row: TargetRow, path: Path) -> tuple[LayerSensitivity, ...]:
-        """Measure each layer alone, on the calibration images: they are not what is reported on."""
-        from edgefx.quantize.sensitivity import rank
-
-        assert self._calibration is not None, "an INT8 artifact has been made"
-        images = self._calibration
-        every = max(1, len(images) // _RANKED_ON)
-        images = replace(
-            images,
-            pixels=images.pixels[::every],
-            labels=None if images.labels is None else images.labels[::every],
-            paths=images.paths[::every],
-        )
-        with self._stage(Stage.QUANTIZE, row.name):
-            return rank(self._graph, row, path, images, self._progress)
-
-    # ---------------------------------------- one artifact
-
-    def _convert(
-        self, planned: PlannedTarget, scheme: QuantScheme, label: str, folder: Path
-    ) -> tuple[tuple[Path, ...], Artifact]:
-        """Convert into `folder`; return the files, the main one first, and their description."""
-        row = planned.row
-        folder.mkdir(parents=True)
-        target = targets.load(row)
-        with self._stage(Stage.CONVERT, row.name), self._progress.task(label):
-            files = target.convert(
-                self._graph,
-                scheme,
-                self._calibration if row.needs_calibration else None,
-                folder / f"{self._graph.spec.name}-{row.precision}{row.suffix}",
-                self._progress,
-            )
-            artifact = replace(target.describe(files[0]), target=row.name)
-        if planned.integer_only:
-            _require_integer(artifact)
-        return files, artifact
-
-    def _publish(self, files: tuple[Path, ...], artifact: Artifact) -> Artifact:
-        published = self._out.publish(files)
-        at = {path.name: path for path in published}
-        return replace(
-            artifact, files=tuple(replace(file, path=at[file.path.name]) for file in artifact.files)
+    def _attempt(self, number: int, effort: Effort, layers: tuple[str, ...]) -> Trial:
+        for other in [other for other in self._made if other != self._search.best]:  # only the best is of use
+            self._workshop.discard(self._made.pop(other))
+        what = f"{self._target.name}, {_described(effort, len(layers))}"
+        wanted = replace(self._scheme, effort=effort, keep_float=self._scheme.keep_float | set(layers))
+        with as_edgefx_errors(what):
+            candidate = self._workshop.convert(self._target, wanted, label=f"convert {what}", number=number)
+            if layers and candidate.content in self._measured:
+                raise ConversionError("left in float, these layers change nothing in the artifact")
+            if candidate.content not in self._measured:
+                self._measured[candidate.content] = self._workshop.measure(candidate, what)
+            accuracy = self._measured[candidate.content].accuracy
+        self._made[number] = candidate
+        return Trial(
+            effort=effort,
+            keep_float=layers,
+            accuracy=accuracy,
+            integer_share=budget.integer_share(candidate.artifact),
+            size_bytes=candidate.artifact.size_bytes,
+            convert_s=candidate.convert_s,
+            meets=budget.meets(self._limit, accuracy),
         )
 
-    def _folder(self, row: TargetRow, number: int) -> Path:
-        return self._out.staging / f"{row.name}-{number}"
+    def _tell(self, trial: Trial) -> None:
+        what = f"{self._target.name}, {_described(trial.effort, len(trial.keep_float))}"
+        if trial.accuracy is None:
+            self._progress.warn(f"{what}: {trial.error}")
+            return
+        self._progress.note(
+            f"{what}: drop {_drop(self._limit, trial.accuracy)}, agreement {trial.accuracy.agreement:.1%}:"
+            f" {'within' if trial.meets else 'over'} --max-drop {self._limit}"
+        )
+
+    def _rank(self, number: int) -> tuple[LayerSensitivity, ...]:
+        with as_edgefx_errors(f"{self._target.name}: sensitivity of the layers"):
+            ranked = self._workshop.rank(self._made[number])
+            return tuple(one for one in ranked if one.layer not in self._scheme.keep_float)
 
 
 @contextmanager
@@ -307,23 +183,3 @@ def _described(effort: Effort, layers: int) -> str:
 def _drop(limit: MaxDrop, accuracy: Accuracy) -> str:
     drop = limit.measured(accuracy)
     return "unknown" if drop is None else f"{drop:.4g} {limit.unit}"
-
-
-def _require_integer(artifact: Artifact) -> None:
-    """Refuse an artifact that computes in float.
-
-    Raises:
-        ConversionError: Names the operations.
-    """
-    if not artifact.compute_float:
-        return
-    names = [
-        f"{entry.op} x {entry.count}"
-        for entry in artifact.ops
-        if entry.dtype.startswith(("float", "bfloat")) and entry.op.upper() not in _CONVERSIONS
-    ]
-    raise ConversionError(
-        f"--integer-only, but {artifact.compute_float} operations of the artifact compute in float:"
-        f" {', '.join(names)}",
-        hint="leave --integer-only out, or change these layers of the model",
-    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgefx import temporary
 from edgefx.errors import DiskFullError, OutputError
+
+_PREFIX = ".edgefx-"
 
 
 class OutputFolder:
@@ -46,9 +48,10 @@ def opened(path: Path) -> Iterator[OutputFolder]:
     existed = path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".edgefx-", dir=path))
+        staging = temporary.make(path, _PREFIX)
     except OSError as error:
         raise _explained(error, path) from error
+    temporary.sweep(path, _PREFIX)  # of runs that were killed
     try:
         with disk_errors(path):
             yield OutputFolder(path, staging)

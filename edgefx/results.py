@@ -240,6 +240,25 @@ class StageTiming:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CachedStage:
+    """A stage whose result was taken from the cache instead of being computed in the run.
+
+    Attributes:
+        stage: The stage.
+        target: "" for stages shared by all targets.
+        what: Which of the stage's results, where it has several.
+        key: The entry's key: SHA-256 in hexadecimal digits.
+        created: When it was computed, ISO 8601, UTC.
+    """
+
+    stage: Stage
+    target: str
+    what: str
+    key: str
+    created: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetResult:
     """Everything known of one target after a run.
 
@@ -307,6 +326,7 @@ class RunReport:
     effort: Effort = Effort.BALANCED  # asked for; a search may have gone further
     integer_only: bool = False
     checks: tuple[Check, ...] = ()  # of the calibration images
+    cached: tuple[CachedStage, ...] = ()  # figures that come from these were measured when they say
 
     @property
     def exit_code(self) -> ExitCode:

@@ -168,13 +168,15 @@ class Store:
             os.utime(folder / _MANIFEST)
         return entry
 
-    def put(self, wanted: Key, payload: Json, files: Mapping[str, Path] | None = None) -> Entry | None:
+    def put(
+        self, wanted: Key, payload: Json, files: Mapping[str, Path | bytes] | None = None
+    ) -> Entry | None:
         """Store a result; None when it could not be stored.
 
         Args:
             wanted: Its key.
             payload: What describes it, as JSON.
-            files: File name in the entry -> where it is now; it is copied.
+            files: File name in the entry -> its content, or the file to copy.
         """
         if not self._writable or self._folder is None:
             return None
@@ -289,10 +291,10 @@ class Store:
             if shelf.name != _TEMPORARY and shelf.is_dir():
                 yield from (path for path in shelf.iterdir() if path.is_dir())
 
-    def _write(self, wanted: Key, payload: Json, files: Mapping[str, Path]) -> Entry | None:
+    def _write(self, wanted: Key, payload: Json, files: Mapping[str, Path | bytes]) -> Entry | None:
         assert self._folder is not None
         assert self._base is not None
-        size = sum(path.stat().st_size for path in files.values())
+        size = sum(_size(content) for content in files.values())
         if size > self._limit:
             self._complain(f"an entry of {size / 1e6:.0f} MB is larger than the cache may grow")
             return None
@@ -303,8 +305,8 @@ class Store:
         made = temporary.make(shelf, "")
         try:
             stored = tuple(
-                StoredFile(name=name, size_bytes=path.stat().st_size, sha256=_copy(path, made / name))
-                for name, path in files.items()
+                StoredFile(name=name, size_bytes=_size(content), sha256=_copy(content, made / name))
+                for name, content in files.items()
             )
             created = datetime.now(tz=UTC).isoformat(timespec="seconds")
             text = _manifest(wanted, created, payload, stored)
@@ -401,8 +403,15 @@ def _usage(folder: Path) -> Usage | None:
     return Usage(folder=folder, stage=stage, size_bytes=sum(sizes), used_s=used_s)
 
 
-def _copy(source: Path, target: Path) -> str:
-    """Copy a file and return the SHA-256 of what was written."""
+def _size(content: Path | bytes) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def _copy(source: Path | bytes, target: Path) -> str:
+    """Write a file and return the SHA-256 of what was written."""
+    if isinstance(source, bytes):
+        target.write_bytes(source)
+        return hashlib.sha256(source).hexdigest()
     digest = hashlib.sha256()
     with source.open("rb") as reader, target.open("wb") as writer:
         while chunk := reader.read(_CHUNK):

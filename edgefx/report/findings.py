@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgefx.report.text import percent, ratio, seconds
-from edgefx.results import RunReport, SearchResult, TargetResult
-from edgefx.types import DataInfo, Precision
+from edgefx.results import CachedStage, RunReport, SearchResult, TargetResult
+from edgefx.types import DataInfo, Precision, Stage
 
 # Below this, a difference between two interleaved medians on one machine is noise.
 _SLOWER_FROM = 1.02
 _LAYERS_SHOWN = 6
+_KEY_SHOWN = 12  # of a cache entry's key; report.json has all of it
 _QUANTIZED = (Precision.DYNAMIC, Precision.INT8, Precision.INT16X8)
 
 
@@ -43,7 +44,33 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
         if latency.device != "host":
             where = f"on {latency.device}"
         how = f"batch 1, {threads} thread{'s' if threads != 1 else ''}"
+        before = next((one for one in report.cached if one.stage is Stage.BENCHMARK), None)
+        if before is not None:  # figures of another day, maybe under another load, must not pass for today's
+            how += f"; not measured now but on {before.created} (cache entry {before.key[:_KEY_SHOWN]})"
         yield "latency", f"{where}; {how}; x float: p50 / float32 of the same runtime"
+
+
+def from_cache(report: RunReport) -> Iterator[tuple[str, str]]:
+    """Name the cache entries that figures come from which were not measured in this run, and their age."""
+    by_target: dict[str, list[CachedStage]] = {}
+    shown = {"", *(result.target for result in report)}  # not the artifacts that latency is compared with
+    for one in report.cached:
+        if one.target in shown:
+            by_target.setdefault(one.target, []).append(one)
+    for target, stages in by_target.items():
+        days = {one.created[:10] for one in stages}
+        when = f"computed {days.pop()}" if len(days) == 1 else f"computed {min(days)} to {max(days)}"
+        entries = ", ".join(f"{_what(one)} {one.key[:_KEY_SHOWN]}" for one in stages)
+        yield "from the cache", f"{f'{target}, ' if target else ''}{when}: {entries}"
+
+
+def _what(one: CachedStage) -> str:
+    """Name a cached result beside its target's name."""
+    if one.stage is Stage.CONVERT:
+        return f"conversion{one.what.removeprefix(f'convert {one.target}')}"
+    if one.stage is Stage.EVALUATE and one.target:
+        return f"accuracy{one.what.removeprefix(one.target)}"
+    return one.what
 
 
 def conversions(report: RunReport) -> Iterator[tuple[str, str]]:

@@ -7,13 +7,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from edgefx.report import write_text
 from edgefx.results import RunReport
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 REPORT_NAME = "report.json"
+T = TypeVar("T")
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 
@@ -67,11 +72,30 @@ def to_json(value: object, *, root: Path | None = None) -> Json:  # noqa: PLR091
         return document
     if isinstance(value, Mapping):
         return {str(key): to_json(item, root=root) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return [to_json(item, root=root) for item in sorted(value)]
     if isinstance(value, (list, tuple)):
         return [to_json(item, root=root) for item in value]
     if hasattr(value, "item"):  # a NumPy scalar
         return to_json(value.item(), root=root)
     raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def from_json(kind: type[T], document: object) -> T:
+    """Convert what `to_json` gave back to a dataclass; keys that it does not know are left out.
+
+    Raises:
+        ValueError: The document is not of this kind.
+    """
+    adapter: TypeAdapter[T] = _adapter(cast("Any", kind))
+    return adapter.validate_python(document)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def _path(path: Path, root: Path | None) -> str:

@@ -31,6 +31,7 @@ def dumps(report: RunReport) -> str:
     if report.checks:
         lines.append(f"- **checks**: {_escape(findings.checks_line(report))}")
     lines += [f"- **{label}**: {_escape(text)}" for label, text in findings.conversions(report)]
+    lines += [f"- **{label}**: {_escape(text)}" for label, text in findings.from_cache(report)]
     lines += [f"- **note**: {_escape(text)}" for text in findings.precision_notes(report)]
     for result in report:
         lines += [

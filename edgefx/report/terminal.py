@@ -227,13 +227,14 @@ def _facts(report: RunReport) -> list[tuple[str, Cell]]:
     if report.checks:
         rows.append(("checks", findings.checks_line(report)))
     rows += findings.conversions(report)
+    rows += findings.from_cache(report)
     rows += [("note", line) for line in findings.precision_notes(report)]
     folder = output_folder(report)
     if folder is not None:
         rows.append(
             (
                 "artifacts",
-                f"{folder}{os.sep}  (report.json: every figure; edgefx.log: what the libraries said)",
+                f"{folder}{os.sep}  (report.json: every figure; edgefx.lock.json: to run it again)",
             )
         )
     rows.append(("time", _timing_line(report)))

@@ -86,7 +86,13 @@ def test_the_search_keeps_the_best_candidate(
     (file,) = target["artifact"]["files"]
     content = (out / "digits-int8.tflite").read_bytes()
     assert hashlib.sha256(content).hexdigest() == file["sha256"]
-    assert {path.name for path in out.iterdir()} == {"digits-int8.tflite", "report.json", "edgefx.log"}
+    assert {path.name for path in out.iterdir()} == {
+        "digits-int8.tflite",
+        "report.json",
+        "edgefx.lock.json",
+        "predictions.json",
+        "edgefx.log",
+    }
     for trial in trials[3:]:  # fewest first, in the order of the sensitivities
         ranked = [entry["layer"] for entry in search["ranked"]]
         assert trial["keep_float"] == ranked[: len(trial["keep_float"])]

@@ -1,0 +1,331 @@
+"""What determines the output of each stage: all of it goes into the key, and nothing else.
+
+canonicalize
+    The model: the hash of its file or folder; or a zoo name and its weights: the hash of a file, the seed of
+    random ones, or the name of published ones (Keras checks what it downloads). Classes, input size, and the
+    versions of TensorFlow and Keras.
+equality
+    The model as above, the graph by content, the images compared on or the seed of the noise, the CPU's
+    features (another CPU rounds sums otherwise).
+images
+    The hash of the files' bytes, order, labels, size and resize mode; their names, as messages name them;
+    whether bad ones are skipped. NumPy and Pillow.
+checks
+    Both image sets as above, the graph by content.
+baseline
+    The model and the evaluation images as above, the CPU's features.
+convert
+    The graph by content, the target's whole scheme (precision, ends, effort, ranges, float layers). Where
+    it calibrates: the calibration images, the seed, the CPU's features (INT8 for ONNX also goes by a table of
+    CPUs). The versions of the runtime's converters. A target that does not calibrate has none of these, so
+    that another image or seed leaves it in the cache.
+sensitivity
+    The artifact and the graph by content, the calibration images, the CPU's features.
+evaluate
+    The artifact by content, the evaluation images, the baseline's key, threads, the CPU's features (OpenVINO
+    computes in bf16 where the CPU can), the runtime's version.
+benchmark
+    All artifacts that are measured in turn, by content: figures compare only within one measurement. Threads,
+    rounds, time limit; the CPU, its features and number, the kernel; the runtimes' versions.
+
+Gates, reports and output folders are in no key: they are not kept, but made anew from what is kept. Every key
+holds edgefx's version and a hash of the code that computes the stage, so that an edited source tree never
+meets results of older code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import edgefx
+from edgefx.cache.store import Json, Key, canonical, key
+
+if TYPE_CHECKING:
+    from edgefx.cache.files import FileHashes
+    from edgefx.recipe.schema import ModelSection
+    from edgefx.targets import TargetRow
+    from edgefx.types import Artifact, QuantScheme
+
+_ROOT = Path(__file__).resolve().parents[1]
+_SHARED = ("types.py", "layers.py")  # what every stage's results are made of
+_RUNTIMES = ("tflite", "onnx", "openvino")
+TENSORFLOW = ("tensorflow", "keras", "tf-keras", "numpy")
+IMAGES = ("numpy", "pillow")
+# What each runtime's conversion runs; all of them start from a TensorFlow graph.
+CONVERTERS = {
+    "tflite": ("tensorflow", "ai-edge-litert", "ai-edge-quantizer", "numpy"),
+    "onnx": ("tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy"),
+    "openvino": ("tensorflow", "openvino", "numpy"),
+}
+ENGINES = {"tflite": ("ai-edge-litert",), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
+
+
+def versions(distributions: Iterable[str]) -> dict[str, Json]:
+    """Return the installed versions by name, nothing imported."""
+    return {name: version for name in distributions if (version := _version(name)) is not None}
+
+
+def code(*rooms: str) -> str:
+    """Hash the source files of some rooms (``models``, ``evaluate``) or of one target (``targets/onnx``).
+
+    A target's code is what its files and those of no runtime at all say: ``onnx_graph.py`` and ``grids.py``.
+    """
+    return _code(tuple(sorted(set(rooms))))
+
+
+def digest(document: Json) -> str:
+    """Hash JSON, to keep long lists out of keys."""
+    return hashlib.sha256(canonical(document).encode()).hexdigest()
+
+
+def cpu_features() -> list[Json]:
+    """Return what tells whether two CPUs compute the same: the architecture and its instruction sets."""
+    import platform
+
+    _, features = _cpu()
+    return [platform.machine(), *features]
+
+
+def machine() -> dict[str, Json]:
+    """Return what latency depends on besides the artifact and the runtime."""
+    import platform
+
+    from edgefx.benchmark.devices.host import cores
+
+    model, features = _cpu()
+    return {
+        "cpu": model,
+        "features": list(features),
+        "cores": cores(),
+        "os": f"{platform.system()} {platform.release()}",
+    }
+
+
+@cache
+def _cpu() -> tuple[str, tuple[str, ...]]:
+    from edgefx.benchmark.devices.host import cpu
+
+    return cpu()
+
+
+@cache
+def _version(distribution: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def _code(rooms: tuple[str, ...]) -> str:
+    total = hashlib.sha256(edgefx.__version__.encode())
+    for path in sorted(
+        {_ROOT / name for name in _SHARED} | {path for room in rooms for path in _files(room)}
+    ):
+        total.update(f"{path.relative_to(_ROOT).as_posix()}\0".encode())
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def _files(room: str) -> list[Path]:
+    folder, _, runtime = room.partition("/")
+    found = sorted((_ROOT / folder).rglob("*.py"))
+    if not runtime:
+        return found
+    others = tuple(name for name in _RUNTIMES if name != runtime)
+    return [path for path in found if not path.name.startswith(others)]
+
+
+# ------------------------------------------------------------------------------------------------- stages
+
+
+def model(section: ModelSection, *, seed: int, hashes: FileHashes) -> dict[str, Json]:
+    """Identify a model by content.
+
+    Raises:
+        OSError: Its file cannot be read; loading it says why.
+    """
+    from edgefx.models import zoo
+
+    options: dict[str, Json] = {"classes": section.classes, "input_size": section.input_size}
+    family = zoo.FAMILIES.get(section.source.lower())
+    if family is None:
+        path = Path(section.source)
+        return {**options, "suffix": path.suffix, "content": hashes.content(path)}
+    weights = section.weights or family.weights[0]
+    if weights == zoo.RANDOM:
+        content = f"seed {seed}"
+    elif weights == zoo.PACKAGED:
+        content = hashes.sha256(zoo.DIGITS_WEIGHTS)
+    elif weights == zoo.IMAGENET:
+        content = "as published: Keras checks the hash of what it downloads"
+    else:
+        weights, content = "file", hashes.content(Path(weights))
+    return {**options, "family": family.name, "weights": weights, "content": content}
+
+
+def graph(identity: Json) -> Key:
+    """Key of the canonical graph of a model."""
+    return key("canonicalize", version=1, model=identity, tools=versions(TENSORFLOW), code=code("models"))
+
+
+def equality(identity: Json, graph_sha256: str, compared_on: Json) -> Key:
+    """Key of the comparison of the canonical graph with the model as loaded."""
+    return key(
+        "equality",
+        version=1,
+        model=identity,
+        graph=graph_sha256,
+        images=compared_on,
+        cpu=cpu_features(),
+        tools=versions(TENSORFLOW),
+        code=code("models", "data"),
+    )
+
+
+def images(sha256: str, names: Sequence[str], *, skip_bad: bool, pixel_range: tuple[float, float]) -> Key:
+    """Key of what decoding a set of images tells of it: `sha256` covers files, labels, size and resize."""
+    return key(
+        "images",
+        version=1,
+        images=sha256,
+        names=digest(list(names)),
+        skip_bad=skip_bad,
+        pixel_range=list(pixel_range),
+        tools=versions(IMAGES),
+        code=code("data"),
+    )
+
+
+def checks(calibration: Key, evaluation: Key | None, graph_sha256: str) -> Key:
+    """Key of the checks of the calibration images, which compare them with the evaluation images."""
+    return key(
+        "checks",
+        version=1,
+        calibration=calibration.digest,
+        evaluation=evaluation.digest if evaluation else None,
+        graph=graph_sha256,
+        tools=versions((*TENSORFLOW, *IMAGES)),
+        code=code("data"),
+    )
+
+
+def baseline(identity: Json, images_sha256: str, *, skip_bad: bool) -> Key:
+    """Key of the float Keras model's scores."""
+    return key(
+        "baseline",
+        version=1,
+        model=identity,
+        images=images_sha256,
+        skip_bad=skip_bad,
+        cpu=cpu_features(),
+        tools=versions((*TENSORFLOW, *IMAGES)),
+        code=code("models", "data"),
+    )
+
+
+def conversion(row: TargetRow, scheme: QuantScheme, *, name: str, graph_sha256: str, images: Json) -> Key:
+    """Key of an artifact.
+
+    Args:
+        row: The target.
+        scheme: How it is converted.
+        name: The model's name: files are called by it, and an OpenVINO file holds its own name.
+        graph_sha256: The canonical graph by content.
+        images: The calibration images by content; None where the target needs none.
+    """
+    from edgefx.report.json import to_json
+
+    if not row.needs_calibration:  # nothing is sampled
+        scheme = replace(scheme, seed=0)
+    return key(
+        "convert",
+        version=1,
+        target=row.name,
+        scheme=to_json(scheme),
+        name=name,
+        graph=graph_sha256,
+        images=images,
+        cpu=cpu_features() if row.needs_calibration else None,
+        tools=versions((*CONVERTERS[row.runtime], *(IMAGES if row.needs_calibration else ()))),
+        code=code(f"targets/{row.runtime}", "quantize", *(("data",) if row.needs_calibration else ())),
+    )
+
+
+def sensitivity(row: TargetRow, artifact: Artifact, *, graph_sha256: str, images: Json) -> Key:
+    """Key of the layers ranked by what quantizing each alone does."""
+    return key(
+        "sensitivity",
+        version=1,
+        target=row.name,
+        artifact=_content(artifact),
+        graph=graph_sha256,
+        images=images,
+        cpu=cpu_features(),
+        tools=versions((*CONVERTERS[row.runtime], *IMAGES)),
+        code=code(f"targets/{row.runtime}", "quantize", "evaluate", "data"),
+    )
+
+
+def evaluation(
+    row: TargetRow, artifact: Artifact, *, images_sha256: str, skip_bad: bool, baseline: Key, threads: int
+) -> Key:
+    """Key of an artifact's accuracy."""
+    return key(
+        "evaluate",
+        version=1,
+        target=row.name,
+        artifact=_content(artifact),
+        images=images_sha256,
+        skip_bad=skip_bad,
+        baseline=baseline.digest,
+        threads=threads,
+        cpu=cpu_features(),
+        tools=versions((*ENGINES[row.runtime], *IMAGES)),
+        code=code(f"targets/{row.runtime}", "evaluate", "data"),
+    )
+
+
+def benchmark(
+    subjects: Sequence[tuple[TargetRow, Artifact, str | None]],
+    *,
+    threads: int,
+    rounds: int,
+    seconds: float,
+    warmup: int,
+) -> Key:
+    """Key of the latencies of artifacts that are measured in turn, and compare only within one measurement.
+
+    Args:
+        subjects: Target, artifact, and the target of the float artifact that its latency is compared with.
+        threads: Intra-op threads.
+        rounds: Timed inferences of each.
+        seconds: Time limit for all.
+        warmup: Untimed inferences before.
+    """
+    runtimes = sorted({row.runtime for row, _, _ in subjects})
+    return key(
+        "benchmark",
+        version=1,
+        subjects=[[row.name, _content(artifact), compared] for row, artifact, compared in subjects],
+        threads=threads,
+        rounds=rounds,
+        seconds=seconds,
+        warmup=warmup,
+        machine=machine(),
+        tools=versions(
+            dict.fromkeys(("numpy", *(name for runtime in runtimes for name in ENGINES[runtime])))
+        ),
+        code=code("benchmark", *(f"targets/{runtime}" for runtime in runtimes)),
+    )
+
+
+def _content(artifact: Artifact) -> list[Json]:
+    return [file.sha256 for file in artifact.files]
