@@ -10,12 +10,10 @@ from edgefx import targets
 from edgefx.errors import UsageError
 from edgefx.recipe.schema import NoneSection, QatSection, Recipe
 from edgefx.results import Check, Gate, MaxDrop, Metric
-from edgefx.targets import TargetRow
+from edgefx.targets import INTEGER_ONLY, TargetRow
 from edgefx.types import Dataset, Effort, IoDtype, Precision, Ranges
 
 DEFAULT_SAMPLES = 100
-# ONNX and OpenVINO keep the image's conversion and the scores in float, whatever the layers in between.
-INTEGER_ONLY = ("tflite-int8", "tflite-int16x8")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Compile a Keras model for edge runtimes and measure it.",
     ),
     "run": ("edgefx.cli.run:command", "Compile as a recipe (YAML) says."),
+    "recipe": ("edgefx.cli.recipe:command", "List, show, check and write recipes."),
     "evaluate": ("edgefx.cli.evaluate:command", "Measure an artifact's accuracy on a folder of images."),
     "benchmark": ("edgefx.cli.benchmark:command", "Measure the latency of artifacts on this machine."),
     "debug": ("edgefx.cli.debug:command", "Find the stage and the layers that cost accuracy."),

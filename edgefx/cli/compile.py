@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
     calib_option,
+    dry_run_option,
     effort_option,
     json_option,
     report_option,
@@ -20,6 +21,9 @@ from edgefx.cli.options import (
     skip_bad_option,
     threads_option,
 )
+
+if TYPE_CHECKING:
+    from edgefx.recipe.schema import Recipe
 
 
 @click.command(
@@ -97,23 +101,63 @@ Examples:
 @click.option("--max-size", metavar="6MB", help="Gate: size of the artifact's files.")
 @seed_option
 @report_option
+@click.option(
+    "--dump-recipe",
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE]",
+    help="Write a recipe that does the same to FILE (or stdout), and do nothing else.",
+)
+@dry_run_option
 @json_option
 @pass_app
-def command(app: App, model: str, as_json: bool, report_files: tuple[Path, ...], **flags: Any) -> int:
+def command(
+    app: App,
+    *,
+    model: str,
+    as_json: bool,
+    report_files: tuple[Path, ...],
+    dump_recipe: str | None,
+    dry_run: bool,
+    **flags: Any,
+) -> int:
     """Compile MODEL for edge runtimes, and report what it lost and how fast it runs.
 
     MODEL is a zoo name (see: edgefx models) or the path of a .keras file, an .h5 file or a SavedModel
     folder. The exit code is 0, 1 when a gate fails, 4 when a target fails.
     """
-    from edgefx.cli.run import execute
-    from edgefx.recipe.load import parse
+    from edgefx.cli.run import execute, show_plans
+    from edgefx.recipe.load import NamedRecipe, parse
 
-    return execute(
-        app,
-        parse(_document(model, **flags), where="command line"),
-        as_json=as_json,
-        report_files=report_files,
-    )
+    recipe = parse(_document(model, **flags), where="command line")
+    if dump_recipe:
+        return _dump(app, recipe, dump_recipe, report_files)
+    if dry_run:
+        return show_plans(app, [NamedRecipe(name="", recipe=recipe)], as_json=as_json)
+    return execute(app, recipe, as_json=as_json, report_files=report_files)
+
+
+def _dump(app: App, recipe: Recipe, file: str, report_files: tuple[Path, ...]) -> int:
+    """Write `recipe` as YAML.
+
+    Raises:
+        UsageError: The file exists already, or cannot be written.
+    """
+    from edgefx.cli.recipe import new_file
+    from edgefx.recipe.dump import to_yaml
+
+    if report_files:
+        recipe = recipe.model_copy(
+            update={"report": recipe.report.model_copy(update={"files": report_files})}
+        )
+    folder = None if file == "-" else Path(file).parent
+    text = f"# edgefx run {file if file != '-' else 'RECIPE'}\n{to_yaml(recipe, folder=folder)}"
+    if file == "-":
+        app.write(text)
+        return 0
+    new_file(Path(file), text, force=False)
+    app.note(f"wrote {file}; run it with: edgefx run {file}")
+    return 0
 
 
 def _document(

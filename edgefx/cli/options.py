@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -64,6 +66,31 @@ skip_bad_option = click.option(
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="Runtime threads.  [default: all cores]"
 )
+
+
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Show what would be done, as a tree, and what is cached; do nothing."
+)
+
+
+def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: the options that change what a recipe says."""
+    function = click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Another value for a key of the recipe, e.g. quantize.effort=high; VALUE is YAML; may be "
+        "repeated. Relative paths in it are relative to the working folder.",
+    )(function)
+    return click.option(
+        "-t",
+        "--target",
+        "targets",
+        multiple=True,
+        metavar="NAME",
+        help="Instead of the recipe's targets; may be repeated, a comma list or a glob.",
+    )(function)
 
 
 def existing(path: Path) -> Path:

@@ -1,17 +1,52 @@
-"""YAML -> `Recipe`, or an error that names the file and the key."""
+"""A recipe file -> `Recipe`, or all of its mistakes, each with its place.
+
+The way of a file: text -> tree (`yaml_text`) -> with what it extends and what the command line says
+(`compose`) -> one tree for each run of the matrix -> variables replaced (`environment`) -> held against the
+schema (`check`) and itself (`crosscheck`) -> `Recipe`. Pydantic is imported for the last step only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from edgefx import resources
 from edgefx.errors import UnknownNameError, UsageError
-from edgefx.recipe.schema import QatSection, Recipe
+
+if TYPE_CHECKING:
+    from edgefx.recipe.compose import Setting
+    from edgefx.recipe.schema import Recipe
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedRecipe:
+    """One run of a recipe file.
+
+    Attributes:
+        name: Of its combination in the matrix, "" without a matrix; also its folder inside the output.
+        recipe: What to do.
+    """
+
+    name: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """One run of a recipe file, free of mistakes: keys and values, input paths resolved.
+
+    Attributes:
+        name: As in `NamedRecipe`.
+        document: What `Recipe` is made of.
+    """
+
+    name: str
+    document: Mapping[str, Any]
 
 
 def shipped() -> dict[str, Path]:
@@ -19,15 +54,23 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(resources.folder("recipes").glob("*.yaml"))}
 
 
-def find(name_or_path: str) -> Path:
+def find(name_or_path: str, folder: Path = Path()) -> Path:
     """Resolve a recipe's path, or the name of a shipped recipe, to a file.
+
+    Args:
+        name_or_path: What a user wrote.
+        folder: What a relative path is relative to.
 
     Raises:
         UsageError: There is no such recipe; names the nearest shipped one.
     """
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
+    if name_or_path.endswith(_SUFFIXES):
+        path = folder / name_or_path
+        try:
+            exists = path.is_file()
+        except (OSError, ValueError):
+            exists = False
+        if not exists:
             raise UsageError(f"{path}: no such recipe file", hint=f"shipped recipes: {', '.join(shipped())}")
         return path
     if name_or_path not in shipped():
@@ -35,26 +78,88 @@ def find(name_or_path: str) -> Path:
     return shipped()[name_or_path]
 
 
-def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a recipe file; relative paths in it are relative to the file.
+def load(path: Path, settings: Iterable[Setting] = (), *, targets: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file that describes one run; see `load_runs`.
+
+    Raises:
+        UsageError: Also when it has a matrix.
+    """
+    runs = load_runs(path, settings, targets=targets)
+    if len(runs) != 1 or runs[0].name:
+        raise UsageError(f"{path}: has a matrix of {len(runs)} runs", hint="run it with: edgefx run")
+    return runs[0].recipe
+
+
+def load_runs(
+    path: Path, settings: Iterable[Setting] = (), *, targets: Sequence[str] = ()
+) -> tuple[NamedRecipe, ...]:
+    """Read a recipe file: one recipe, or one for each combination of its matrix.
 
     Args:
         path: A YAML file.
-        overrides: Top-level keys that replace the file's.
+        settings: Values of the command line, which replace the file's.
+        targets: Globs that replace the recipe's targets; what the recipe says of single targets still holds.
 
     Raises:
-        UsageError: The file is not YAML, or not a recipe; every wrong key is named.
+        RecipeError: All mistakes of the file, and of those that it extends.
+        UsageError: A file cannot be read.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a YAML file: {_one_line(error)}") from error
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    if not isinstance(document, dict):
-        raise UsageError(f"{path}: a recipe is a mapping of keys, such as 'model:' and 'targets:'")
-    recipe = parse({**document, **(overrides or {})}, where=str(path))
-    return _relative_to(recipe, path.parent, given=set(overrides or ()))
+    return tuple(
+        NamedRecipe(name=one.name, recipe=_in_folder(parse(one.document, where=str(path)), one.name))
+        for one in check(path, settings, targets=targets)
+    )
+
+
+def check(
+    path: Path, settings: Iterable[Setting] = (), *, targets: Sequence[str] = ()
+) -> tuple[Checked, ...]:
+    """Look for the mistakes of a recipe file, without importing what takes time; see `load_runs`.
+
+    Raises:
+        RecipeError: All mistakes.
+        UsageError: A file cannot be read.
+    """
+    from edgefx.recipe import compose
+    from edgefx.recipe.check import Checker, resolved_path
+    from edgefx.recipe.crosscheck import CrossChecker
+    from edgefx.recipe.environment import interpolate
+    from edgefx.recipe.tree import Diagnostic, Map, RecipeError, Scalar, at
+
+    tree = compose.apply(compose.read_tree(path, find), settings)
+    found: list[Diagnostic] = []
+    whole = interpolate(tree, os.environ, found)
+    assert isinstance(whole, Map)
+    narrow = at(whole, "matrix", "targets") is not None
+    checked = []
+    for name, one in compose.expand(whole):
+        run = compose.only(one, tuple(targets), narrow=narrow)
+        if run is None:
+            continue
+        checker = Checker()
+        document = checker.check(run)
+        folders = {}
+        for key in ("calibration.images", "evaluate.images", "quantize.train"):
+            node = at(run, *key.split("."))
+            if isinstance(node, Scalar) and at_path(document, key) is not None:
+                folders[key] = resolved_path(node)
+        found += [*checker.found, *CrossChecker(run, folders).check()]
+        checked.append(Checked(name=name, document=document))
+    if found:
+        raise RecipeError(found)
+    if not checked:
+        raise UsageError(
+            f"{path}: no run of its matrix has a target that matches {', '.join(targets)}",
+            hint="see: edgefx recipe show",
+        )
+    return tuple(checked)
+
+
+def at_path(document: Mapping[str, Any], dotted: str) -> Any:
+    """Return the value of a dotted key, or None."""
+    value: Any = document
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def parse(document: Mapping[str, Any], *, where: str) -> Recipe:
@@ -63,6 +168,10 @@ def parse(document: Mapping[str, Any], *, where: str) -> Recipe:
     Raises:
         UsageError: Names every wrong key at once.
     """
+    from pydantic import ValidationError
+
+    from edgefx.recipe.schema import Recipe
+
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
@@ -70,21 +179,6 @@ def parse(document: Mapping[str, Any], *, where: str) -> Recipe:
         raise UsageError(f"{where}: not a valid recipe", details=lines) from error
 
 
-def _relative_to(recipe: Recipe, base: Path, *, given: set[str]) -> Recipe:
-    """Anchor the recipe's relative input paths at its folder; what the command line gave stays as it is."""
-    changes: dict[str, Any] = {}
-    if recipe.calibration and recipe.calibration.images and "calibration" not in given:
-        images = base / recipe.calibration.images
-        changes["calibration"] = recipe.calibration.model_copy(update={"images": images})
-    if isinstance(recipe.quantize, QatSection) and recipe.quantize.train and "quantize" not in given:
-        changes["quantize"] = recipe.quantize.model_copy(update={"train": base / recipe.quantize.train})
-    if recipe.evaluate and recipe.evaluate.images and "evaluate" not in given:
-        images = base / recipe.evaluate.images
-        changes["evaluate"] = recipe.evaluate.model_copy(update={"images": images})
-    if "model" not in given and (base / recipe.model.source).exists():
-        changes["model"] = recipe.model.model_copy(update={"source": str(base / recipe.model.source)})
-    return recipe.model_copy(update=changes)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _in_folder(recipe: Recipe, name: str) -> Recipe:
+    """Give each run of a matrix a folder of its own."""
+    return recipe.model_copy(update={"output": recipe.output / name}) if name else recipe

@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PositiveFloat,
     PositiveInt,
     StringConstraints,
@@ -27,8 +28,6 @@ from edgefx.results import Gate, MaxDrop, Metric
 from edgefx.types import Effort, IoDtype, Ranges, Resize
 
 # Where a value is more than its JSON type, the schema says so by its format: see `edgefx.recipe.check`.
-INPUT_PATH = {"type": "string", "format": "path", "minLength": 1}
-_OUTPUT_PATH = {"type": "string", "format": "output-path", "minLength": 1}
 
 
 class _Section(BaseModel):
@@ -50,6 +49,14 @@ def _unless_parsed(value: object) -> object:
     return value if isinstance(value, MaxDrop) else parse_drop(str(value))
 
 
+def size_text(size: int) -> str:
+    """Write a size so that it is read as the same number of bytes."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size}B"
+
+
 def _keyed(key: str) -> Callable[[object], object]:
     """Let a plain string stand for a section of which only `key` is given."""
     return lambda value: {key: value} if isinstance(value, str) else value
@@ -63,6 +70,7 @@ def _with_method(value: object) -> object:
 Drop = Annotated[
     MaxDrop,
     BeforeValidator(_unless_parsed),
+    PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "format": "drop", "examples": ["1pp", "0.5%"]}),
 ]
 Milliseconds = Annotated[
@@ -73,12 +81,19 @@ Milliseconds = Annotated[
 Size = Annotated[
     int,
     BeforeValidator(_as_text(parse_size)),
+    PlainSerializer(size_text, return_type=str),
     WithJsonSchema({"type": "string", "format": "size", "examples": ["6MB", "600kB"]}),
 ]
 ModelSource = Annotated[str, WithJsonSchema({"type": "string", "format": "model", "minLength": 1})]
-InputPath = Annotated[Path, WithJsonSchema(INPUT_PATH)]
-OutputPath = Annotated[Path, WithJsonSchema(_OUTPUT_PATH)]
+Weights = Annotated[str, WithJsonSchema({"type": "string", "format": "weights", "minLength": 1})]
+InputPath = Annotated[Path, WithJsonSchema({"type": "string", "format": "path", "minLength": 1})]
+OutputPath = Annotated[Path, WithJsonSchema({"type": "string", "format": "output-path", "minLength": 1})]
+ReportPath = Annotated[Path, WithJsonSchema({"type": "string", "format": "report-path", "minLength": 1})]
 Pattern = Annotated[str, StringConstraints(min_length=1)]
+Patterns = Annotated[
+    tuple[Pattern, ...],
+    BeforeValidator(_as_tuple, json_schema_input_type=Pattern | tuple[Pattern, ...]),
+]
 TargetGlob = Annotated[str, WithJsonSchema({"type": "string", "format": "target", "minLength": 1})]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -89,7 +104,7 @@ class ModelSection(_Section):
     source: ModelSource = Field(
         description="Zoo name (see `edgefx models`), or path of a .keras file, .h5 file or SavedModel folder."
     )
-    weights: str | None = Field(
+    weights: Weights | None = Field(
         default=None, description="Zoo models: imagenet, random or the path of a weights file."
     )
     classes: Annotated[int, Field(ge=2)] | None = Field(
@@ -122,7 +137,7 @@ class _Quantization(_Section):
         description="Top-1 that an INT8 artifact may lose against the float Keras model, e.g. 0.5pp or 0.5%: "
         "it is searched for with more effort, then with sensitive layers in float. No gate: see `gates`.",
     )
-    keep_float: Annotated[tuple[Pattern, ...], BeforeValidator(_as_tuple)] = Field(
+    keep_float: Patterns = Field(
         default=(),
         description="Layers that INT8 artifacts leave in float: names, globs ('block1*') or kinds "
         "('kind:DepthwiseConv2D').",
@@ -245,9 +260,7 @@ class TargetSection(_Section):
     effort: Effort | None = Field(default=None, description="Instead of quantize.effort.")
     ranges: Ranges | None = Field(default=None, description="Instead of quantize.ranges.")
     budget: Drop | None = Field(default=None, description="Instead of quantize.budget; null: none.")
-    keep_float: Annotated[tuple[Pattern, ...], BeforeValidator(_as_tuple)] | None = Field(
-        default=None, description="Instead of quantize.keep_float."
-    )
+    keep_float: Patterns | None = Field(default=None, description="Instead of quantize.keep_float.")
     integer_only: bool | None = Field(default=None, description="Instead of quantize.integer_only.")
     gates: GatesSection | None = Field(default=None, description="Limits of their own; null takes one away.")
 
@@ -259,7 +272,7 @@ class ReportSection(_Section):
         default=(),
         description="Formats to write into the output folder: report.json, report.md, report.txt.",
     )
-    files: tuple[OutputPath, ...] = Field(
+    files: tuple[ReportPath, ...] = Field(
         default=(), description="Further files, in the format of their suffix (.json, .md, .txt)."
     )
 
@@ -273,21 +286,14 @@ def _targets(value: object) -> object:
     return tuple({"target": item} if isinstance(item, str) else item for item in value)
 
 
-_TARGETS_SCHEMA: dict[str, Any] = {
-    "anyOf": [
-        {"type": "string", "format": "target", "minLength": 1},
-        {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "anyOf": [
-                    {"type": "string", "format": "target", "minLength": 1},
-                    {"$ref": "#/$defs/TargetSection"},
-                ]
-            },
-        },
-    ]
-}
+Targets = Annotated[
+    tuple[TargetSection, ...],
+    BeforeValidator(
+        _targets,
+        json_schema_input_type=TargetGlob
+        | Annotated[tuple[TargetGlob | TargetSection, ...], Field(min_length=1)],
+    ),
+]
 
 
 class Recipe(_Section):
@@ -301,7 +307,7 @@ class Recipe(_Section):
         default_factory=PtqSection,
         description="How INT8 artifacts are made.",
     )
-    targets: Annotated[tuple[TargetSection, ...], BeforeValidator(_targets)] = Field(
+    targets: Targets = Field(
         min_length=1,
         description="What to make: names, globs, or sections with what is different for them.",
     )
@@ -336,3 +342,43 @@ class Recipe(_Section):
     def effort(self) -> Effort:
         """What is asked for where a target does not say otherwise."""
         return Effort.BALANCED if isinstance(self.quantize, NoneSection) else self.quantize.effort
+
+
+class RecipeFile(Recipe):
+    """A recipe for edgefx: what to compile, for which targets, and what must be true of the result.
+
+    The form of the file. What `extends` and `matrix` say is worked out before a `Recipe` is made of it.
+    """
+
+    extends: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="Another recipe that this one changes: a path relative to this file, or the name of one "
+        "that comes with edgefx. Sections are merged, everything else is replaced.",
+    )
+    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = Field(
+        default=None,
+        description="Keys of the recipe, such as model, model.input_size, targets or quantize, with the "
+        "values to take; each combination is a run. exclude: combinations to leave out.",
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe file; `recipes/schema.json` is this."""
+    schema: dict[str, Any] = _untitled(RecipeFile.model_json_schema())
+    schema["required"] = ["version"]  # another file, or the matrix, may say the rest
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "edgefx recipe",
+        **schema,
+    }
+
+
+def _untitled(schema: Any) -> Any:
+    """Leave out the titles: they repeat the names."""
+    if isinstance(schema, dict):
+        return {
+            key: _untitled(value)
+            for key, value in schema.items()
+            if key != "title" or not isinstance(value, str)
+        }
+    return [_untitled(item) for item in schema] if isinstance(schema, list) else schema

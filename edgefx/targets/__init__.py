@@ -99,6 +99,11 @@ TARGETS: dict[str, TargetRow] = {
 }
 
 
+# Those that can compute without any float operation. ONNX and OpenVINO keep the image's conversion and the
+# scores in float, whatever the layers in between.
+INTEGER_ONLY = ("tflite-int8", "tflite-int16x8")
+
+
 def select(patterns: Iterable[str]) -> tuple[TargetRow, ...]:
     """Resolve names, comma lists and globs to table rows, in table order, without repeats.
 

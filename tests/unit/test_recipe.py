@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgefx.errors import UnknownNameError, UsageError
+from edgefx.recipe.compose import setting
 from edgefx.recipe.load import find, load, parse, shipped
 from edgefx.recipe.schema import PtqSection
 from edgefx.results import Metric
@@ -71,10 +72,10 @@ def test_a_drop_without_unit_is_refused() -> None:
 
 def test_relative_paths_belong_to_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "m.keras").write_bytes(b"")
+    (tmp_path / "photos").mkdir()
     file = tmp_path / "r.yaml"
     file.write_text(
-        "version: 1\nmodel: {source: m.keras}\ntargets: onnx-int8\n"
-        "calibration: {images: photos}\nio_dtype: uint8\n"
+        "version: 1\nmodel: m.keras\ntargets: onnx-int8\ncalibration: {images: photos}\nio_dtype: uint8\n"
     )
     recipe = load(file)
     assert recipe.model.source == str(tmp_path / "m.keras")
@@ -86,7 +87,7 @@ def test_relative_paths_belong_to_the_recipe(tmp_path: Path) -> None:
 def test_overrides_replace_the_file(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     file.write_text("version: 1\nmodel: {source: digits}\ntargets: [onnx-int8]\n")
-    recipe = load(file, {"targets": ("tflite-int8",), "output": Path("elsewhere")})
+    recipe = load(file, [setting("output=elsewhere")], targets=("tflite-int8",))
     assert [one.target for one in recipe.targets] == ["tflite-int8"]
     assert recipe.output == Path("elsewhere")
 
@@ -94,10 +95,10 @@ def test_overrides_replace_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("model: [", "not a YAML file"),
+        ("model: [", r"r.yaml:1:9: not YAML"),
         ("- a\n- b\n", "mapping"),
         ("", "mapping"),
-        ("targets: []", "valid recipe"),
+        ("targets: []", "'version' is missing"),
     ],
 )
 def test_broken_files(tmp_path: Path, text: str, says: str) -> None:
@@ -110,7 +111,7 @@ def test_broken_files(tmp_path: Path, text: str, says: str) -> None:
 def test_not_text(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     file.write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(UsageError, match="not a YAML file"):
+    with pytest.raises(UsageError, match=r"r\.yaml:1:1: not a UTF-8 text: byte 0xff"):
         load(file)
 
 

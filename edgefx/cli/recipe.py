@@ -1,0 +1,319 @@
+"""`edgefx recipe`: list, show, check and write recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgefx.cli.context import App, pass_app
+from edgefx.cli.group import LazyGroup
+from edgefx.cli.options import json_option, recipe_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgefx.recipe.tree import Diagnostic
+
+_HERE = "edgefx.cli.recipe"
+_COMMANDS = {
+    "list": (f"{_HERE}:list_command", "List the recipes that come with edgefx."),
+    "show": (f"{_HERE}:show_command", "Print a recipe as it is carried out: every key, every run."),
+    "check": (f"{_HERE}:check_command", "Look for mistakes in recipes; import nothing, run nothing."),
+    "schema": (f"{_HERE}:schema_command", "Print the JSON Schema of recipes, for editors."),
+    "init": (f"{_HERE}:init_command", "Write a recipe for a model and the images that are found."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_table=_COMMANDS,
+    epilog="""\b
+Examples:
+  edgefx recipe list --json
+  edgefx recipe check my-recipe.yaml
+  edgefx recipe show b0-everywhere --set calibration.images=photos/
+  edgefx recipe init model.keras photos/
+""",
+)
+def command() -> None:
+    """List, show, check and write recipes: what `edgefx compile` is told by flags, as a file.
+
+    A recipe is named by its path, or by its name if it comes with edgefx.
+    """
+
+
+# ---------------------------------------------------------------------------------------------------- list
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeListing:
+    """One row of `edgefx recipe list`."""
+
+    recipe: str
+    summary: str
+    path: Path
+
+
+@click.command(epilog="Example: edgefx recipe list --json")
+@json_option
+@pass_app
+def list_command(app: App, as_json: bool) -> None:
+    """List the recipes that come with edgefx."""
+    from edgefx.recipe.load import shipped
+
+    rows = [RecipeListing(recipe=name, summary=_summary(path), path=path) for name, path in shipped().items()]
+    if as_json:
+        from edgefx.report.json import dumps
+
+        app.write(dumps(rows))
+        return
+    from edgefx.report.terminal import table as new_table
+
+    table = new_table("recipe", "what it does", left=("what it does",))
+    table.columns[0].no_wrap = True
+    for row in rows:
+        table.add_row(row.recipe, row.summary)
+    app.print(table)
+    app.note("run one with: edgefx run NAME; copy one with: edgefx recipe show NAME")
+
+
+def _summary(path: Path) -> str:
+    """Return the first sentence of the comment that a shipped recipe begins with."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if "$schema=" not in line:
+            lines.append(line.lstrip("# "))
+    return " ".join(lines).partition(". ")[0].removesuffix(".")
+
+
+# ---------------------------------------------------------------------------------------------------- show
+
+
+@click.command(epilog="Example: edgefx recipe show digits-demo --set quantize.effort=high --json")
+@click.argument("recipe")
+@recipe_options
+@json_option
+@pass_app
+def show_command(
+    app: App, recipe: str, targets: tuple[str, ...], settings: tuple[str, ...], as_json: bool
+) -> None:
+    """Print RECIPE as it is carried out.
+
+    What it extends is merged, variables are replaced, defaults and --set filled in. With a matrix there is a
+    YAML document for each run.
+    """
+    from edgefx.recipe.compose import setting
+    from edgefx.recipe.dump import to_document, to_yaml
+    from edgefx.recipe.load import find, load_runs
+
+    runs = load_runs(find(recipe), [setting(one) for one in settings], targets=targets)
+    if as_json:
+        from edgefx.report.json import dumps
+
+        documents = [{"name": one.name, "recipe": to_document(one.recipe, everything=True)} for one in runs]
+        app.write(dumps(documents))
+        return
+    texts = []
+    for one in runs:
+        head = f"# run {one.name}\n" if one.name else ""
+        texts.append(head + to_yaml(one.recipe, everything=True))
+    app.write("---\n".join(texts))
+
+
+# --------------------------------------------------------------------------------------------------- check
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeProblem:
+    """One mistake, as `edgefx recipe check --json` tells it; `line` and `column` count from 1."""
+
+    file: str
+    line: int | None
+    column: int | None
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeVerdict:
+    """What `edgefx recipe check` found in one recipe."""
+
+    recipe: str
+    valid: bool
+    runs: int
+    problems: tuple[RecipeProblem, ...]
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  edgefx recipe check my-recipe.yaml
+  edgefx recipe check *.yaml --json
+"""
+)
+@click.argument("recipes", nargs=-1, required=True)
+@recipe_options
+@json_option
+@pass_app
+def check_command(
+    app: App, recipes: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, ...], as_json: bool
+) -> int:
+    """Look for mistakes in RECIPES, all at once: wrong keys and values, contradictions, missing files.
+
+    The exit code is 2 when there are any. Images and models are not opened.
+    """
+    from edgefx.errors import ExitCode, UsageError
+    from edgefx.recipe.compose import setting
+    from edgefx.recipe.load import check, find, parse
+    from edgefx.recipe.tree import RecipeError
+
+    verdicts: list[RecipeVerdict] = []
+    failed: list[UsageError] = []
+    for name in recipes:
+        try:
+            runs = check(find(name), [setting(one) for one in settings], targets=targets)
+            for one in runs:
+                parse(one.document, where=name)
+            verdicts.append(RecipeVerdict(recipe=name, valid=True, runs=len(runs), problems=()))
+        except UsageError as error:
+            problems = (
+                tuple(map(_problem, error.diagnostics))
+                if isinstance(error, RecipeError)
+                else (
+                    RecipeProblem(file=name, line=None, column=None, message=error.message, hint=error.hint),
+                )
+            )
+            verdicts.append(RecipeVerdict(recipe=name, valid=False, runs=0, problems=problems))
+            failed.append(error)
+    if as_json:
+        from edgefx.report.json import dumps
+
+        app.write(dumps(verdicts))
+        return int(ExitCode.USAGE if failed else ExitCode.OK)
+    for verdict in verdicts:
+        if verdict.valid:
+            app.write(f"{verdict.recipe}: {_count(verdict.runs)}")
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        raise UsageError(f"{len(failed)} of {len(recipes)} recipes have mistakes", details=_blocks(failed))
+    return int(ExitCode.OK)
+
+
+def _count(runs: int) -> str:
+    return "no mistakes" if runs == 1 else f"no mistakes in {runs} runs"
+
+
+def _problem(diagnostic: Diagnostic) -> RecipeProblem:
+    span = diagnostic.span
+    line, column = span.source.position(span.start) if span and span.source.is_file else (None, None)
+    return RecipeProblem(
+        file=span.source.name if span else "",
+        line=line,
+        column=column,
+        message=diagnostic.message,
+        hint=diagnostic.hint,
+    )
+
+
+def _blocks(errors: Sequence[Exception]) -> list[str]:
+    from edgefx.errors import UsageError
+    from edgefx.recipe.tree import RecipeError
+
+    blocks = []
+    for error in errors:
+        if isinstance(error, RecipeError):
+            blocks += ["\n  ".join(one.lines()) for one in error.diagnostics]
+        elif isinstance(error, UsageError):
+            blocks.append(error.message + (f"\n  hint: {error.hint}" if error.hint else ""))
+    return blocks
+
+
+# ------------------------------------------------------------------------------------------- schema, init
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  edgefx recipe schema > edgefx.schema.json
+  edgefx recipe schema --json
+and as the first line of a recipe:
+  # yaml-language-server: $schema=edgefx.schema.json
+"""
+)
+@json_option
+@pass_app
+def schema_command(app: App, as_json: bool) -> None:  # noqa: ARG001 - the schema is JSON anyway
+    """Print the JSON Schema of recipes; editors complete and check recipes by it."""
+    from edgefx.recipe.check import schema_file
+
+    app.write(schema_file().read_text(encoding="utf-8"))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  edgefx recipe init model.keras photos/
+  edgefx recipe init b0 --output b0.yaml
+"""
+)
+@click.argument("model")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("recipe.yaml"),
+    show_default=True,
+    metavar="FILE",
+    help="The recipe to write.",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@json_option
+@pass_app
+def init_command(
+    app: App, *, model: str, folder: Path | None, output: Path, force: bool, as_json: bool
+) -> None:
+    """Write a commented recipe for MODEL, a name or a path, and the images in FOLDER.
+
+    Without FOLDER, folders called train, calib, val, test, images or photos are looked for beside the model
+    and in the working folder.
+    """
+    from edgefx.recipe import init
+    from edgefx.recipe.load import load_runs
+
+    found = init.look(model, folder)
+    new_file(output, init.text(found, output), force=force)
+    load_runs(output)  # what was written is what can be run
+    if as_json:
+        from edgefx.report.json import dumps
+
+        app.write(dumps({"recipe": output, "found": found}))
+        return
+    app.write(f"wrote {output}")
+    for line in init.told(found):
+        app.note(line)
+    app.note(f"run it with: edgefx run {output}")
+
+
+def new_file(path: Path, text: str, *, force: bool) -> None:
+    """Write a file that a user is going to edit: completely or not at all, and never over another.
+
+    Raises:
+        UsageError: It exists, or cannot be written.
+    """
+    from edgefx.errors import OutputError, UsageError
+    from edgefx.report import write_text
+
+    if path.exists() and not force:
+        raise UsageError(f"{path}: exists already", hint="give another name, or remove it first")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}", hint="give another name") from error

@@ -1,0 +1,197 @@
+"""A first recipe for a model and the image folders that are found on disk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgefx.data.folders import SUFFIXES
+from edgefx.errors import UnknownNameError, UsageError
+from edgefx.models.zoo import FAMILIES
+from edgefx.recipe.dump import dump
+from edgefx.recipe.yaml_text import resolve
+
+_CALIBRATION = ("calib", "calibration", "train", "training", "images", "photos")
+_EVALUATION = ("val", "valid", "validation", "eval", "test")
+_BRINGS_IMAGES = "digits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a recipe can be made of.
+
+    Attributes:
+        model: A name, or the path of a file.
+        calibration: Folder of images to calibrate on.
+        evaluation: Folder of other images to measure accuracy on.
+        labelled: Whether accuracy can be measured: there are sub-folders or a labels.csv.
+    """
+
+    model: str
+    calibration: Path | None
+    evaluation: Path | None
+    labelled: bool
+
+
+def look(model: str, folder: Path | None) -> Found:
+    """Look for image folders.
+
+    Args:
+        model: A name, or the path of a file or folder.
+        folder: Where to look: itself, and what is in it; None looks beside the model and here.
+
+    Raises:
+        UsageError: There is no such model or folder.
+    """
+    path = Path(model)
+    if model.lower() not in FAMILIES and not path.exists():
+        if path.suffix or "/" in model:
+            raise UsageError(f"{model}: no such model file", hint="check the path")
+        raise UnknownNameError("model", model, FAMILIES, hint="(or give the path of a file)")
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder", hint="check the path")
+    places = [folder] if folder else [*([path.parent] if path.exists() else []), Path()]
+    calibration = evaluation = None
+    for place in places:
+        calibration = calibration or _first(place, _CALIBRATION)
+        evaluation = evaluation or _first(place, _EVALUATION)
+    if calibration is None and folder is not None and _has_images(folder):
+        calibration = folder
+    if calibration is None:  # images are images; those that are left of them are measured on
+        calibration, evaluation = evaluation, None
+    return Found(
+        model=model,
+        calibration=calibration,
+        evaluation=evaluation,
+        labelled=_is_labelled(evaluation or calibration) or (calibration is None and model == _BRINGS_IMAGES),
+    )
+
+
+def told(found: Found) -> tuple[str, ...]:
+    """Return what a user should know of what was found."""
+    if found.calibration is None:
+        if found.model == _BRINGS_IMAGES:
+            return ()
+        return ("no folder of images was found, so that the recipe has float targets only",)
+    lines = [f"calibration images: {found.calibration}"]
+    if found.evaluation is not None:
+        lines.append(f"evaluation images: {found.evaluation}")
+    elif found.labelled:
+        lines.append("accuracy is measured on what calibration leaves of them")
+    return tuple(lines)
+
+
+def text(found: Found, file: Path) -> str:
+    """Return the recipe.
+
+    Args:
+        found: From `look`.
+        file: Where it is going to be; paths are relative to its folder.
+    """
+    has_images = found.calibration is not None or found.model == _BRINGS_IMAGES
+    model = found.model if found.model.lower() in FAMILIES else _relative(Path(found.model), file)
+    parts = [
+        _head(file),
+        _MODEL + dump({"model": model}),
+    ]
+    if has_images:
+        parts.append(_QUANTIZE_LABELLED if found.labelled else _QUANTIZE)
+        parts.append(_TARGETS)
+    else:
+        parts.append(_FLOAT_TARGETS)
+    if found.calibration is not None:
+        images = dump({"images": _relative(found.calibration, file)})
+        parts.append(f"# Typical images; labels are not needed to calibrate.\ncalibration:\n  {images}")
+    if found.evaluation is not None:
+        images = dump({"images": _relative(found.evaluation, file)})
+        parts.append(f"# Labelled images that the model has not seen.\nevaluate:\n  {images}")
+    elif found.calibration is not None:
+        parts.append(_EVALUATE)
+    parts.append(_GATES_LABELLED if found.labelled and has_images else _GATES)
+    parts.append(_REST)
+    return "\n".join(parts)
+
+
+def _head(file: Path) -> str:
+    return f"""\
+# Check it: edgefx recipe check {file.name}      Run it: edgefx run {file.name}
+# Every key: edgefx recipe schema. For an editor, put its output beside this file, and as the first line:
+#   # yaml-language-server: $schema=edgefx.schema.json
+"""
+
+
+_MODEL = """\
+version: 1
+
+# A name (see: edgefx models), or a path; paths are relative to this file.
+"""
+_QUANTIZE = """\
+quantize:
+  method: ptq # post-training quantization
+  effort: balanced # fast, balanced or high: time that INT8 accuracy is worth
+  # keep_float: [kind:DepthwiseConv2D] # layers to leave in float: names, globs, kinds
+  # integer_only: true # for NPUs and MCUs: tflite-int8 only
+"""
+_QUANTIZE_LABELLED = _QUANTIZE.replace(
+    "  # keep_float",
+    "  budget: 1pp # top-1 that INT8 may lose: if more, edgefx tries harder, then keeps layers in float\n"
+    "  # keep_float",
+)
+_TARGETS = """\
+# See: edgefx targets. A target may have options of its own: {target: tflite-int8, io_dtype: int8}.
+targets: [tflite-int8]
+"""
+_FLOAT_TARGETS = """\
+# INT8 needs images: put a folder of about 100 below, and add tflite-int8, onnx-int8 or openvino-int8.
+targets: [tflite-float16]
+# calibration:
+#   images: photos
+"""
+_EVALUATE = """\
+# Accuracy is measured on what calibration leaves of its folder, unless there is another:
+# evaluate:
+#   images: test
+"""
+_GATES = """\
+# Limits: the exit code is 1 when one is exceeded.
+gates:
+  # max_drop: 1pp # top-1 lost, in percentage points; needs labelled images
+  # max_p95_ms: 20 # host latency
+  max_size: 50MB
+"""
+_GATES_LABELLED = _GATES.replace(
+    "  # max_drop: 1pp # top-1 lost, in percentage points; needs labelled images",
+    "  max_drop: 1pp # top-1 lost, in percentage points",
+)
+_REST = """\
+benchmark: # latency on this machine; null: not at all
+  rounds: 100
+  # threads: 1
+output: edgefx-out # relative to the working folder
+"""
+
+
+def _first(place: Path, names: tuple[str, ...]) -> Path | None:
+    return next((place / name for name in names if _has_images(place / name)), None)
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether there are images in a folder or in one of its sub-folders."""
+    if not folder.is_dir():
+        return False
+    folders = [folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir())]
+    return any(entry.suffix.lower() in SUFFIXES for one in folders for entry in one.iterdir())
+
+
+def _is_labelled(folder: Path | None) -> bool:
+    if folder is None:
+        return False
+    return (folder / "labels.csv").is_file() or any(entry.is_dir() for entry in folder.iterdir())
+
+
+def _relative(path: Path, file: Path) -> str:
+    if path.is_absolute():
+        return str(path)
+    text = os.path.relpath(path.resolve(), file.parent.resolve())
+    return text if isinstance(resolve(text), str) else f"./{text}"

@@ -1,0 +1,122 @@
+"""The report on all runs of a matrix: one table, for the terminal, as text, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from edgefx.errors import OutputError
+from edgefx.matrix import MatrixReport, MatrixRun
+from edgefx.report import check, json, write_text
+from edgefx.report.terminal import VERDICT_STYLES, Facts, table
+from edgefx.report.text import ms, percent, signed, size
+from edgefx.results import TargetResult, Verdict
+
+NAME = "matrix"
+_TITLES = ("run", "target", "size", "top-1", "drop pp", "agree", "p50 ms", "verdict")
+_LEFT = ("run", "target", "verdict")
+_TEXT_COLUMNS = 160
+
+
+def render(report: MatrixReport, console: Console) -> None:
+    """Print `report` on `console`."""
+    result = table(*_TITLES, left=_LEFT)
+    result.columns[0].overflow = result.columns[1].overflow = "fold"
+    for _, row in _rows(report):
+        verdict = row[-1]
+        style = VERDICT_STYLES.get(Verdict(verdict)) if verdict in set(Verdict) else "bold red"
+        result.add_row(*row[:-1], Text(verdict, style=style or ""))
+    console.print(Text.assemble((report.recipe, "bold"), f"  {len(report.runs)} runs\n"))
+    console.print(result, highlight=False)
+    facts = [(f"{run.name}", _reason(run)) for run in report.runs if _reason(run)]
+    facts.append(("reports", f"{len(report.runs)} folders beside {NAME}.json, each with its report.json"))
+    console.print()
+    console.print(Facts(facts), highlight=False)
+
+
+def text(report: MatrixReport) -> str:
+    """Return `report` as text without colours."""
+    stream = io.StringIO()
+    render(report, Console(file=stream, width=_TEXT_COLUMNS, color_system=None))
+    return stream.getvalue()
+
+
+def markdown(report: MatrixReport) -> str:
+    """Return `report` as Markdown that ends in a newline."""
+    lines = [
+        f"### {_escape(report.recipe)}: {len(report.runs)} runs",
+        "",
+        f"| {' | '.join(_TITLES)} |",
+        f"| {' | '.join(':--' if title in _LEFT else '--:' for title in _TITLES)} |",
+        *(f"| {' | '.join(_escape(cell) or '-' for cell in row)} |" for _, row in _rows(report)),
+        "",
+        *(f"- **{_escape(run.name)}**: {_escape(_reason(run))}" for run in report.runs if _reason(run)),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def dumps(report: MatrixReport) -> str:
+    """Return `report`, with the full report of each run, as one JSON document."""
+    return json.dumps(report)
+
+
+def write(report: MatrixReport, folder: Path, files: tuple[Path, ...] = ()) -> None:
+    """Write `matrix.json` and `matrix.md` into a folder, and further files in the format of their suffix.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    forms = {".json": dumps, ".md": markdown, ".txt": text}
+    for path in (folder / f"{NAME}.json", folder / f"{NAME}.md", *files):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, forms[check(path).suffix](report))
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be written: {error.strerror}", hint="choose another output folder with -o"
+            ) from error
+
+
+def _rows(report: MatrixReport) -> Iterator[tuple[MatrixRun, tuple[str, ...]]]:
+    for run in report.runs:
+        if run.report is None:
+            yield run, (run.name, *[""] * (len(_TITLES) - 2), "FAILED")
+            continue
+        for number, result in enumerate(run.report):
+            yield run, (run.name if number == 0 else "", *_cells(result))
+
+
+def _cells(result: TargetResult) -> tuple[str, ...]:
+    accuracy, latency = result.accuracy, result.latency
+    verdict = "FAILED" if result.failure else str(result.verdict or "")
+    return (
+        result.target,
+        size(result.artifact.size_bytes if result.artifact else None),
+        percent(accuracy.top1 if accuracy else None),
+        signed(accuracy.drop_pp if accuracy else None),
+        percent(accuracy.agreement if accuracy else None, 1),
+        ms(latency.p50_ms if latency else None),
+        verdict,
+    )
+
+
+def _reason(run: MatrixRun) -> str:
+    """Say what failed in a run; "" when nothing did."""
+    if run.error is not None:
+        return " ".join(filter(None, (run.error.message, run.error.hint and f"({run.error.hint})")))
+    reasons = []
+    for result in run.report or ():
+        if result.failure:
+            reasons.append(f"{result.target} failed to {result.failure.stage}: {result.failure.message}")
+        reasons += [
+            f"{result.target}: {gate.reason}" for gate in result.gates if gate.verdict != Verdict.PASS
+        ]
+    return "; ".join(reasons)
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
