@@ -36,7 +36,14 @@ SCHEMA_VERSION = 1
 _WARMUP = 10  # untimed inferences before the timed ones
 
 
-def run(plan: Plan, progress: Progress, *, command: str, cache: CacheSettings | None = None) -> RunReport:
+def run(
+    plan: Plan,
+    progress: Progress,
+    *,
+    command: str,
+    cache: CacheSettings | None = None,
+    threads: int | None = None,
+) -> RunReport:
     """Compile, evaluate, benchmark and judge every target of `plan`; write artifacts and the report.
 
     Args:
@@ -44,6 +51,7 @@ def run(plan: Plan, progress: Progress, *, command: str, cache: CacheSettings | 
         progress: Told of long work.
         command: The command line, recorded in the report.
         cache: Where results are kept; by default as the environment says.
+        threads: Intra-op threads, where the recipe does not say; all cores by default.
 
     Returns:
         The report that was also written to `report.json` in the output folder.
@@ -60,7 +68,7 @@ def run(plan: Plan, progress: Progress, *, command: str, cache: CacheSettings | 
         hashes = stack.enter_context(closing(settings.hashes()))
         ledger = Ledger(store, progress)
         inputs = Inputs(plan, ledger, hashes, workdir, progress)
-        return _Run(plan, inputs, out, ledger, progress).report(command)
+        return _Run(plan, inputs, out, ledger, progress, threads=threads).report(command)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +82,14 @@ class _Run:
     """One execution of a plan: holds what the stages hand to each other."""
 
     def __init__(
-        self, plan: Plan, inputs: Inputs, out: OutputFolder, ledger: Ledger, progress: Progress
+        self,
+        plan: Plan,
+        inputs: Inputs,
+        out: OutputFolder,
+        ledger: Ledger,
+        progress: Progress,
+        *,
+        threads: int | None,
     ) -> None:
         self.plan = plan
         self.recipe = plan.recipe
@@ -82,6 +97,8 @@ class _Run:
         self.out = out
         self.ledger = ledger
         self.progress = progress
+        asked = plan.recipe.benchmark.threads if plan.recipe.benchmark else None
+        self.threads = asked or threads or _cores()  # for evaluation and latency
         self.failures: dict[str, Failure] = {}
         self.made: dict[str, Made] = {}
         self.measured: dict[str, Measured] = {}
@@ -259,10 +276,6 @@ class _Run:
             search=made.search if made else None,
         )
 
-    @property
-    def threads(self) -> int:
-        """Intra-op threads for evaluation and latency."""
-        asked = self.recipe.benchmark.threads if self.recipe.benchmark else None
-        return asked or len(
-            os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        )
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

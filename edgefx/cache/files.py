@@ -89,6 +89,15 @@ class FileHashes:
             self._database = None
         self._new.clear()
 
+    def remove(self) -> None:
+        """Remove the memory from the disk.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
     def _remembered(self, name: str) -> tuple[str, str] | None:
         if self._path is None or (self._database is None and not self._path.exists()):
             return None

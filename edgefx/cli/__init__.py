@@ -29,12 +29,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "run": ("edgefx.cli.run:command", "Compile as a recipe (YAML) says."),
     "recipe": ("edgefx.cli.recipe:command", "List, show, check and write recipes."),
+    "reproduce": ("edgefx.cli.reproduce:command", "Run a lock file again and compare, byte by byte."),
+    "diff": ("edgefx.cli.diff:command", "Compare two runs: inputs, size, accuracy by image, latency."),
     "evaluate": ("edgefx.cli.evaluate:command", "Measure an artifact's accuracy on a folder of images."),
     "benchmark": ("edgefx.cli.benchmark:command", "Measure the latency of artifacts on this machine."),
     "debug": ("edgefx.cli.debug:command", "Find the stage and the layers that cost accuracy."),
     "inspect": ("edgefx.cli.inspect:command", "Show what a model or an artifact is made of."),
     "targets": ("edgefx.cli.targets:command", "List the targets that can be compiled for."),
     "models": ("edgefx.cli.models:command", "List the models that are known by name."),
+    "cache": ("edgefx.cli.cache:command", "Show or clean the cache of stage results."),
     "doctor": ("edgefx.cli.doctor:command", "Check this machine: versions, CPU features, what is missing."),
 }
 

@@ -13,6 +13,7 @@ from edgefx.cli.options import (
     dry_run_option,
     effort_option,
     json_option,
+    no_cache_option,
     report_option,
     resize_option,
     rounds_option,
@@ -109,6 +110,7 @@ Examples:
     help="Write a recipe that does the same to FILE (or stdout), and do nothing else.",
 )
 @dry_run_option
+@no_cache_option
 @json_option
 @pass_app
 def command(

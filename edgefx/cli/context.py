@@ -34,6 +34,7 @@ class App:
         color: "auto", "always" or "never".
         log_path: The file that native code wrote to, once there is one.
         keep_log: Set it when something failed without an exception: the log is then kept.
+        use_cache: Whether results of earlier runs may be used, and this one's kept.
     """
 
     def __init__(self, argv: Sequence[str] = ()) -> None:
@@ -44,6 +45,7 @@ class App:
         self.log_path: Path | None = None
         self.interrupted = False
         self.keep_log = False
+        self.use_cache = True
         self._out: Console | None = None
         self._err: Console | None = None
         self._progress: ConsoleProgress | None = None

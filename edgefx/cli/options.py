@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from edgefx.cli.context import App
 from edgefx.errors import UsageError
 from edgefx.types import Effort, Resize
 
@@ -30,6 +31,19 @@ effort_option = click.option(
     default=Effort.BALANCED.value,
     show_default=True,
     help="Time spent on INT8 accuracy: at most 1, 3 or 15 times the runtime's own converter.",
+)
+
+
+def _without_cache(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    App.of(ctx).use_cache = not value
+
+
+no_cache_option = click.option(
+    "--no-cache",
+    is_flag=True,
+    expose_value=False,
+    callback=_without_cache,
+    help="Compute everything now, and keep nothing for later runs.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout instead of a table."

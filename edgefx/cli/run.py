@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgefx.cli.context import App, pass_app
-from edgefx.cli.options import dry_run_option, json_option, recipe_options, report_option
+from edgefx.cli.options import dry_run_option, json_option, no_cache_option, recipe_options, report_option
 from edgefx.types import Effort
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ Examples:
 )
 @report_option
 @dry_run_option
+@no_cache_option
 @json_option
 @pass_app
 def command(
@@ -99,6 +100,7 @@ def execute(app: App, recipe: Recipe, *, as_json: bool, report_files: Sequence[P
 def _run(app: App, recipe: Recipe, files: Sequence[Path] = ()) -> Callable[[], RunReport]:
     """Plan a run now; return what carries it out and writes its reports."""
     from edgefx import pipeline, report
+    from edgefx.cache import settings
     from edgefx.plan import plan
 
     in_folder = [
@@ -112,7 +114,9 @@ def _run(app: App, recipe: Recipe, files: Sequence[Path] = ()) -> Callable[[], R
 
     def carry_out() -> RunReport:
         with app.native_log(keep_as=recipe.output / "edgefx.log"):
-            result = pipeline.run(planned, app, command=app.command_line)
+            result = pipeline.run(
+                planned, app, command=app.command_line, cache=None if app.use_cache else settings.OFF
+            )
         for path in (*in_folder, *files):
             report.write(result, path)
         return result

@@ -125,12 +125,16 @@ def test_commands_are_named_as_in_the_table() -> None:
     assert list(cli.commands_table) == [
         "compile",
         "run",
+        "recipe",
+        "reproduce",
+        "diff",
         "evaluate",
         "benchmark",
         "debug",
         "inspect",
         "targets",
         "models",
+        "cache",
         "doctor",
     ]
 

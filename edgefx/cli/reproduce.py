@@ -1,0 +1,90 @@
+"""`edgefx reproduce`: run a lock file again and say whether the same comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgefx.cli.context import App, pass_app
+from edgefx.cli.options import json_option
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  edgefx reproduce build/edgefx.lock.json
+  edgefx reproduce build/ --model here/model.keras --calib here/photos -o again/
+"""
+)
+@click.argument("lock", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("edgefx-reproduced"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the artifacts of the new run go.",
+)
+@click.option("--model", metavar="PATH", help="Where the model is now, if it has moved.")
+@click.option(
+    "--calib", type=click.Path(path_type=Path), metavar="DIR", help="Where the calibration images are now."
+)
+@click.option(
+    "--eval",
+    "evaluation",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the evaluation images are now.",
+)
+@click.option("--benchmark", is_flag=True, help="Measure latency too; it is never the same twice.")
+@json_option
+@pass_app
+def command(
+    app: App,
+    *,
+    lock: Path,
+    output: Path,
+    model: str | None,
+    calib: Path | None,
+    evaluation: Path | None,
+    benchmark: bool,
+    as_json: bool,
+) -> int:
+    """Run what LOCK records again, without the cache, and compare.
+
+    LOCK is the edgefx.lock.json of a run, or its output folder. For each artifact: identical bytes, same
+    metrics (other bytes that measure the same), or different; and which input is not what it was. The exit
+    code is 1 when something is different, 4 when a target failed.
+    """
+    from edgefx import lock as locks
+    from edgefx import reproduction
+    from edgefx.errors import UsageError
+
+    before = locks.read(lock)
+    folder = lock if lock.is_dir() else lock.parent
+    if output.resolve() == folder.resolve():
+        raise UsageError(
+            f"-o {output}: is the folder of the run to be reproduced", hint="choose another one with -o"
+        )
+    recipe = reproduction.recipe_of(
+        before,
+        lock,
+        output=output,
+        model=model,
+        calibration=calib,
+        evaluation=evaluation,
+        benchmark=benchmark,
+    )
+    with app.native_log(keep_as=output / "edgefx.log"):
+        result = reproduction.run(lock, recipe, app, command=app.command_line)
+    if as_json:
+        from edgefx.report.json import dumps
+
+        app.write(dumps(result))
+    else:
+        from edgefx.report.comparison import render_reproduction
+
+        render_reproduction(result, app.stdout)
+    return int(result.exit_code)

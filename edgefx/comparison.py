@@ -1,0 +1,353 @@
+"""Two runs compared by their lock files: which inputs changed, and what that did. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgefx import lock as locks
+from edgefx import predictions
+from edgefx.errors import UsageError
+from edgefx.evaluate.statistics import paired_drop_ci
+from edgefx.lock import Lock, LockedImages, LockedTarget
+from edgefx.predictions import Predictions
+
+# Keys of a recipe that say where results go, not what they are.
+_NO_INPUT = ("output", "report")
+_NAMED = 5  # files or images that are named; the rest is counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """An input that differs between two runs.
+
+    Attributes:
+        kind: "recipe", "model", "images", "version" or "machine".
+        name: Which one.
+        before: In the first run; "" when it was not there.
+        after: In the second run, likewise.
+    """
+
+    kind: str
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip:
+    """An image that two artifacts classify differently; classes are indices."""
+
+    image: str
+    label: int | None
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flips:
+    """Two artifacts compared image by image.
+
+    Attributes:
+        images: How many images both were measured on.
+        left_out: Images that only one run has, or whose file has changed.
+        lost: Right before and wrong after; None when unlabelled.
+        gained: Wrong before and right after; None when unlabelled.
+        drop_pp: 100 * (lost - gained) / images; None when unlabelled.
+        drop_ci95_pp: 95 % confidence interval of `drop_pp` (paired), low then high.
+        flipped: Every image whose best class changed.
+    """
+
+    images: int
+    left_out: int
+    lost: int | None
+    gained: int | None
+    drop_pp: float | None
+    drop_ci95_pp: tuple[float, float] | None
+    flipped: tuple[Flip, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What is compared of one target in one run; None where it was not measured."""
+
+    size_bytes: int | None
+    top1: float | None
+    agreement: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetDiff:
+    """One target in two runs.
+
+    Attributes:
+        target: Its name.
+        before: In the first run; None when it is not part of it.
+        after: In the second run, likewise.
+        identical: Whether the artifacts are the same bytes.
+        flips: Image by image; None where either run has no predictions for it.
+    """
+
+    target: str
+    before: Figures | None
+    after: Figures | None
+    identical: bool
+    flips: Flips | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDiff:
+    """Two runs: `edgefx diff`.
+
+    Attributes:
+        before: Where the first run is.
+        after: Where the second run is.
+        changes: Inputs that differ.
+        targets: Of both runs, in the first run's order.
+        notes: Why something could not be compared.
+    """
+
+    before: Path
+    after: Path
+    changes: tuple[Change, ...]
+    targets: tuple[TargetDiff, ...]
+    notes: tuple[str, ...] = ()
+
+
+def diff(before: Path, after: Path) -> RunDiff:
+    """Compare two runs.
+
+    Args:
+        before: A run's output folder, or a file in it (the lock file or report.json).
+        after: Likewise.
+
+    Raises:
+        UsageError: There is no lock file.
+        DataError: Predictions that are damaged.
+    """
+    one, other = locks.read(_lock_file(before)), locks.read(_lock_file(after))
+    answers = [_predictions(before), _predictions(after)]
+    notes = [
+        f"{path}: no {predictions.NAME} beside the lock file, so that images cannot be compared one by one"
+        for path, found in zip((before, after), answers, strict=True)
+        if found is None
+    ]
+    names = dict.fromkeys(target.target for target in (*one.targets, *other.targets))
+    return RunDiff(
+        before=before,
+        after=after,
+        changes=input_changes(one, other),
+        targets=tuple(_target_diff(name, one, other, *answers) for name in names),
+        notes=tuple(notes),
+    )
+
+
+def input_changes(before: Lock, after: Lock) -> tuple[Change, ...]:
+    """Return the inputs that differ between two runs: recipe, model, images, versions, machine."""
+    return tuple(
+        Change(kind=kind, name=name, before=old, after=new)
+        for kind, pairs in (
+            ("recipe", _recipe_pairs(before, after)),
+            ("model", _model_pairs(before, after)),
+            ("images", _images_pairs(before, after)),
+            ("version", _version_pairs(before, after)),
+            ("machine", _machine_pairs(before, after)),
+        )
+        for name, old, new in pairs
+        if old != new
+    )
+
+
+def flips(before: Predictions, after: Predictions, target: str, *, changed: frozenset[str]) -> Flips | None:
+    """Compare a target's answers image by image; None when a run has none, or they share no image.
+
+    Args:
+        before: Of the first run.
+        after: Of the second run.
+        target: The target.
+        changed: Images whose files differ between the runs; they are left out.
+    """
+    if target not in before.targets or target not in after.targets:
+        return None
+    place = {image: number for number, image in enumerate(after.images)}
+    shared = [
+        (number, place[image])
+        for number, image in enumerate(before.images)
+        if image in place and image not in changed
+    ]
+    if not shared:
+        return None
+    old, new = before.targets[target], after.targets[target]
+    found = tuple(
+        Flip(
+            image=before.images[first],
+            label=before.labels[first] if before.labels else None,
+            before=old[first],
+            after=new[second],
+        )
+        for first, second in shared
+        if old[first] != new[second]
+    )
+    left_out = len({*before.images, *after.images}) - len(shared)
+    if before.labels is None or after.labels is None:
+        return Flips(
+            images=len(shared),
+            left_out=left_out,
+            lost=None,
+            gained=None,
+            drop_pp=None,
+            drop_ci95_pp=None,
+            flipped=found,
+        )
+    lost = sum(one.before == one.label for one in found)
+    gained = sum(one.after == one.label for one in found)
+    return Flips(
+        images=len(shared),
+        left_out=left_out,
+        lost=lost,
+        gained=gained,
+        drop_pp=100 * (lost - gained) / len(shared),
+        drop_ci95_pp=paired_drop_ci(lost, gained, len(shared)),
+        flipped=found,
+    )
+
+
+# -------------------------------------------------------------------------------------------------- inputs
+
+Pair = tuple[str, str, str]
+
+
+def _recipe_pairs(before: Lock, after: Lock) -> Iterator[Pair]:
+    old, new = dict(_flat(before.recipe)), dict(_flat(after.recipe))
+    for name in dict.fromkeys((*old, *new)):
+        if name.partition(".")[0] not in _NO_INPUT:
+            yield name, old.get(name, ""), new.get(name, "")
+    if before.threads != after.threads:
+        yield "threads", str(before.threads), str(after.threads)
+
+
+def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every key of a document, dotted, with its value as text."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _flat(inner, f"{path}[{number}]")
+    else:
+        yield path, "none" if value is None else str(value)
+
+
+def _model_pairs(before: Lock, after: Lock) -> Iterator[Pair]:
+    yield "content", before.model.content, after.model.content
+    yield "canonical graph", before.model.graph_sha256, after.model.graph_sha256
+
+
+def _images_pairs(before: Lock, after: Lock) -> Iterator[Pair]:
+    for role in ("calibration", "evaluation"):
+        old, new = before.images(role), after.images(role)
+        if old is None or new is None:
+            yield role, f"{len(old.files)} images" if old else "", f"{len(new.files)} images" if new else ""
+            continue
+        if old.sha256 == new.sha256:
+            continue
+        files, other = _hashes(old), _hashes(new)
+        gone, come = files.keys() - other.keys(), other.keys() - files.keys()
+        changed = {name for name in files.keys() & other.keys() if files[name] != other[name]}
+        if gone:
+            yield f"{role}: removed", _listed(gone), ""
+        if come:
+            yield f"{role}: added", "", _listed(come)
+        if changed:
+            yield f"{role}: content", _listed(changed), "changed"
+        if not (gone or come or changed):
+            yield f"{role}: order, labels, input size or resize mode", old.sha256[:12], new.sha256[:12]
+
+
+def _version_pairs(before: Lock, after: Lock) -> Iterator[Pair]:
+    old, new = before.environment, after.environment
+    yield "edgefx", old.edgefx, new.edgefx
+    yield "python", old.python, new.python
+    for name in sorted({*old.packages, *new.packages}):
+        yield name, old.packages.get(name, ""), new.packages.get(name, "")
+
+
+def _machine_pairs(before: Lock, after: Lock) -> Iterator[Pair]:
+    old, new = before.environment, after.environment
+    yield "os", old.os, new.os
+    yield "architecture", old.machine, new.machine
+    yield "cpu", old.cpu, new.cpu
+    yield "cpu features", ", ".join(old.cpu_features), ", ".join(new.cpu_features)
+    yield "cores", str(old.cores), str(new.cores)
+
+
+def _hashes(images: LockedImages) -> dict[str, str]:
+    return {file.path: file.sha256 for file in images.files}
+
+
+def _listed(names: Iterable[str]) -> str:
+    ordered: Sequence[str] = sorted(names)
+    more = len(ordered) - _NAMED
+    return ", ".join(ordered[:_NAMED]) + (f", + {more} more" if more > 0 else "")
+
+
+# ------------------------------------------------------------------------------------------------- targets
+
+
+def _target_diff(
+    name: str, before: Lock, after: Lock, old: Predictions | None, new: Predictions | None
+) -> TargetDiff:
+    one, other = before.target(name), after.target(name)
+    changed = frozenset[str]()
+    first, second = before.images("evaluation"), after.images("evaluation")
+    if first and second:
+        files, others = _hashes(first), _hashes(second)
+        changed = frozenset(path for path in files.keys() & others.keys() if files[path] != others[path])
+    return TargetDiff(
+        target=name,
+        before=_figures(one),
+        after=_figures(other),
+        identical=bool(one and other and one.files) and _contents(one) == _contents(other),
+        flips=flips(old, new, name, changed=changed) if old and new else None,
+    )
+
+
+def _contents(target: LockedTarget | None) -> list[str]:
+    return [file.sha256 for file in target.files] if target else []
+
+
+def _figures(target: LockedTarget | None) -> Figures | None:
+    if target is None:
+        return None
+    accuracy, latency = target.accuracy, target.latency
+    return Figures(
+        size_bytes=target.size_bytes,
+        top1=accuracy.top1 if accuracy else None,
+        agreement=accuracy.agreement if accuracy else None,
+        p50_ms=latency.p50_ms if latency else None,
+        p95_ms=latency.p95_ms if latency else None,
+    )
+
+
+def _lock_file(path: Path) -> Path:
+    """Return the lock file of a run, given its folder or any file in it.
+
+    Raises:
+        UsageError: There is none.
+    """
+    folder = path if path.is_dir() else path.parent
+    for candidate in (path, folder / locks.NAME):
+        if candidate.is_file() and candidate.name != "report.json":
+            return candidate
+    raise UsageError(
+        f"{path}: no run of edgefx: there is no {locks.NAME}",
+        hint="give the output folder of a run, or the lock file in it",
+    )
+
+
+def _predictions(path: Path) -> Predictions | None:
+    file = _lock_file(path).parent / predictions.NAME
+    return predictions.read(file) if file.is_file() else None

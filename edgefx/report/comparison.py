@@ -1,0 +1,174 @@
+"""Two runs side by side (`edgefx diff`), and one run against its lock file (`edgefx reproduce`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgefx.comparison import Change, Figures, Flips, RunDiff, TargetDiff
+from edgefx.report.terminal import Facts, table
+from edgefx.report.text import interval, ms, percent, signed, size
+from edgefx.reproduction import Outcome, Reproduction
+
+_CHANGES = ("input", "what", "before", "after")
+_TARGETS = ("target", "bytes", "size", "top-1", "change pp", "95% CI", "flipped", "lost", "gained", "p50 ms")
+_LEFT = (*_CHANGES, "target", "bytes")
+_SHOWN = 8  # flipped images named for each target; JSON has all
+_KEY_SHOWN = 12  # hexadecimal digits of a hash
+_STYLES = {
+    Outcome.IDENTICAL: "green",
+    Outcome.SAME_METRICS: "yellow",
+    Outcome.DIFFERENT: "bold red",
+    Outcome.FAILED: "bold red",
+}
+
+Rows = list[tuple[str, ...]]
+
+
+def render_diff(result: RunDiff, console: Console) -> None:
+    """Print what changed between two runs and what it did."""
+    console.print(Text.assemble((f"{result.before}", "bold"), " -> ", (f"{result.after}", "bold")))
+    console.print()
+    _render_changes(result.changes, console)
+    console.print()
+    console.print(_table(_TARGETS, _target_rows(result)), highlight=False)
+    facts = [*_flip_facts(result), *(("note", note) for note in result.notes)]
+    if facts:
+        console.print()
+        console.print(Facts(facts))
+
+
+def render_reproduction(result: Reproduction, console: Console) -> None:
+    """Print which artifacts came out the same."""
+    console.print(Text.assemble((f"{result.lock}", "bold"), f"  run of {result.created}"))
+    console.print()
+    _render_changes(result.changes, console)
+    console.print()
+    outcome = table("target", "outcome", "differences", left=("outcome", "differences"))
+    for target in result.targets:
+        outcome.add_row(
+            target.target,
+            Text(target.outcome.value, style=_STYLES[target.outcome]),
+            "; ".join(target.differences),
+        )
+    console.print(outcome, highlight=False)
+    console.print()
+    console.print(Facts([("artifacts", str(result.output))]))
+
+
+def markdown(result: RunDiff) -> str:
+    """Return a comparison as GitHub-flavoured Markdown that ends in a newline."""
+    lines = [f"### `{result.before}` → `{result.after}`", ""]
+    if result.changes:
+        lines += [*_markdown_table(_CHANGES, _change_rows(result.changes)), ""]
+    else:
+        lines += ["No input changed.", ""]
+    lines += [*_markdown_table(_TARGETS, _target_rows(result)), ""]
+    lines += [f"- **{label}**: {_escape(text)}" for label, text in _flip_facts(result)]
+    lines += [f"- **note**: {_escape(note)}" for note in result.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _render_changes(changes: Sequence[Change], console: Console) -> None:
+    if changes:
+        console.print(_table(_CHANGES, _change_rows(changes)), highlight=False)
+    else:
+        console.print("no input changed")
+
+
+def _table(titles: tuple[str, ...], rows: Rows) -> Table:
+    result = table(*titles, left=_LEFT)
+    for column in result.columns:
+        column.overflow = "fold"
+    for row in rows:
+        result.add_row(*(Text(cell) if cell else Text("-", style="dim") for cell in row))
+    return result
+
+
+def _change_rows(changes: Sequence[Change]) -> Rows:
+    return [(change.kind, change.name, _short(change.before), _short(change.after)) for change in changes]
+
+
+def _target_rows(result: RunDiff) -> Rows:
+    return [
+        (
+            target.target,
+            _bytes(target),
+            _pair(target, lambda one: size(one.size_bytes)),
+            _pair(target, lambda one: percent(one.top1)),
+            *_flip_cells(target.flips),
+            _pair(target, lambda one: ms(one.p50_ms)),
+        )
+        for target in result.targets
+    ]
+
+
+def _bytes(target: TargetDiff) -> str:
+    if target.before is None or target.after is None:
+        return "only after" if target.before is None else "only before"
+    return "identical" if target.identical else "differ"
+
+
+def _pair(target: TargetDiff, cell: Callable[[Figures], str]) -> str:
+    """Write a figure of both runs, once where it is the same."""
+    old = cell(target.before) if target.before else ""
+    new = cell(target.after) if target.after else ""
+    return old if old == new else f"{old or 'none'} -> {new or 'none'}"
+
+
+def _flip_cells(flips: Flips | None) -> tuple[str, str, str, str, str]:
+    if flips is None:
+        return ("", "", "", "", "")
+    flipped = f"{len(flips.flipped)} of {flips.images}"
+    if flips.lost is None or flips.drop_pp is None or flips.drop_ci95_pp is None:
+        return ("", "", flipped, "", "")
+    low, high = flips.drop_ci95_pp
+    # A drop is a loss; the table says how top-1 moved.
+    return (
+        signed(-flips.drop_pp),
+        interval((-high, -low)),
+        flipped,
+        str(flips.lost),
+        str(flips.gained),
+    )
+
+
+def _flip_facts(result: RunDiff) -> Iterator[tuple[str, str]]:
+    for target in result.targets:
+        flips = target.flips
+        if flips is None:
+            continue
+        if flips.flipped:
+            shown = ", ".join(
+                f"{flip.image} ({flip.before} -> {flip.after}"
+                + (f", label {flip.label})" if flip.label is not None else ")")
+                for flip in flips.flipped[:_SHOWN]
+            )
+            more = len(flips.flipped) - _SHOWN
+            yield "flipped", f"{target.target}: {shown}" + (f", + {more} more" if more > 0 else "")
+        if flips.left_out:
+            yield (
+                "left out",
+                f"{target.target}: {flips.left_out} images that only one run has, or that changed",
+            )
+
+
+def _short(text: str) -> str:
+    """Cut a hash down to what tells it from another."""
+    is_hash = len(text) == 64 and set(text) <= set("0123456789abcdef")
+    return text[:_KEY_SHOWN] if is_hash else text
+
+
+def _markdown_table(titles: tuple[str, ...], rows: Rows) -> list[str]:
+    return [
+        f"| {' | '.join(titles)} |",
+        f"| {' | '.join(':--' if title in _LEFT else '--:' for title in titles)} |",
+        *(f"| {' | '.join(_escape(cell) or '-' for cell in row)} |" for row in rows),
+    ]
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -1,0 +1,196 @@
+"""Run a lock file again, with nothing from the cache, and say whether the same came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefx import lock as locks
+from edgefx.comparison import Change, input_changes
+from edgefx.errors import ExitCode
+from edgefx.lock import Lock, LockedTarget
+
+if TYPE_CHECKING:
+    from edgefx.recipe.schema import Recipe
+    from edgefx.types import Progress
+
+# What of an accuracy is a result; throughput is not.
+_METRICS = ("images", "top1", "top5", "baseline_top1", "agreement", "mean_kl", "max_abs_dp")
+_TOLERANCE = 1e-6  # of divergences, which sums in another order change
+
+
+class Outcome(StrEnum):
+    """How much of a target's result was reproduced."""
+
+    IDENTICAL = "identical bytes"
+    SAME_METRICS = "same metrics"
+    DIFFERENT = "different"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproducedTarget:
+    """One target, run again.
+
+    Attributes:
+        target: Its name.
+        outcome: How much is the same.
+        differences: What is not: "top1: 0.9946 -> 0.9932".
+    """
+
+    target: str
+    outcome: Outcome
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """The outcome of `edgefx reproduce`.
+
+    Attributes:
+        lock: The lock file.
+        created: When its run was.
+        output: Where the new run's results are.
+        changes: Inputs that are not what they were.
+        targets: In the lock file's order.
+    """
+
+    lock: Path
+    created: str
+    output: Path
+    changes: tuple[Change, ...]
+    targets: tuple[ReproducedTarget, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Success when every artifact is identical or at least measures the same."""
+        outcomes = {target.outcome for target in self.targets}
+        if Outcome.FAILED in outcomes:
+            return ExitCode.STAGE_FAILED
+        return ExitCode.GATE_FAILED if Outcome.DIFFERENT in outcomes else ExitCode.OK
+
+
+def recipe_of(
+    lock: Lock,
+    path: Path,
+    *,
+    output: Path,
+    model: str | None = None,
+    calibration: Path | None = None,
+    evaluation: Path | None = None,
+    benchmark: bool = False,
+) -> Recipe:
+    """Return the recipe that runs a lock again.
+
+    Args:
+        lock: What is to be reproduced.
+        path: Its file, for messages.
+        output: Where the new run's results go.
+        model: Where the model is now, if it has moved.
+        calibration: Where the calibration images are now.
+        evaluation: Where the evaluation images are now.
+        benchmark: Measure latency too; it is never the same twice.
+
+    Raises:
+        UsageError: This edgefx does not understand the recorded recipe.
+    """
+    from edgefx.recipe.load import parse
+
+    document = dict(lock.recipe)
+    document["output"] = str(output)
+    document.pop("report", None)
+    if model is not None:
+        document["model"] = {**document["model"], "source": model}
+    if calibration is not None:
+        document["calibration"] = {**(document.get("calibration") or {}), "images": str(calibration)}
+    if evaluation is not None:
+        document["evaluate"] = {**(document.get("evaluate") or {}), "images": str(evaluation)}
+    if benchmark and document.get("benchmark"):
+        document["benchmark"] = {**document["benchmark"], "threads": lock.threads}
+    if not benchmark:
+        document["benchmark"] = None
+        # Without latency its gates could not be judged; what gates say is not what is reproduced.
+        document["gates"] = {}
+        document["targets"] = [
+            {key: value for key, value in target.items() if key != "gates"} for target in document["targets"]
+        ]
+    return parse(document, where=str(path))
+
+
+def run(path: Path, recipe: Recipe, progress: Progress, *, command: str) -> Reproduction:
+    """Run a lock's recipe again without the cache, and compare.
+
+    Args:
+        path: The lock file.
+        recipe: From `recipe_of`.
+        progress: Told of long work.
+        command: The command line, for the new run's report.
+
+    Raises:
+        EdgefxError: The run failed as a whole.
+    """
+    from edgefx import pipeline
+    from edgefx.cache.settings import OFF
+    from edgefx.plan import plan
+
+    before = locks.read(path)
+    pipeline.run(plan(recipe), progress, command=command, cache=OFF, threads=before.threads)
+    after = locks.read(recipe.output)
+    return compare(before, after, path=path, output=recipe.output)
+
+
+def compare(before: Lock, after: Lock, *, path: Path, output: Path) -> Reproduction:
+    """Compare the results of a run with those of its lock file."""
+    ignored = {"benchmark", "gates", "targets"}  # left out on purpose; the targets are compared one by one
+    changes = tuple(
+        change
+        for change in input_changes(before, after)
+        if change.kind != "recipe" or change.name.partition(".")[0].partition("[")[0] not in ignored
+    )
+    return Reproduction(
+        lock=path,
+        created=before.created,
+        output=output,
+        changes=changes,
+        targets=tuple(_compared(target, after.target(target.target)) for target in before.targets),
+    )
+
+
+def _compared(before: LockedTarget, after: LockedTarget | None) -> ReproducedTarget:
+    if after is None or not after.files:
+        outcome = Outcome.FAILED if before.files else Outcome.IDENTICAL  # it failed in both runs
+        return ReproducedTarget(target=before.target, outcome=outcome)
+    if [file.sha256 for file in before.files] == [file.sha256 for file in after.files]:
+        metrics = _metric_differences(before, after)
+        if not metrics:
+            return ReproducedTarget(target=before.target, outcome=Outcome.IDENTICAL)
+        why = "identical bytes, which measure otherwise on this machine or with these versions"
+        return ReproducedTarget(target=before.target, outcome=Outcome.DIFFERENT, differences=(why, *metrics))
+    differences = _metric_differences(before, after)
+    if before.size_bytes != after.size_bytes:
+        differences = (f"size_bytes: {before.size_bytes} -> {after.size_bytes}", *differences)
+    measured = before.accuracy is not None and after.accuracy is not None
+    same = measured and not differences
+    if not measured:
+        differences = (*differences, "accuracy was not measured, and the bytes differ")
+    return ReproducedTarget(
+        target=before.target,
+        outcome=Outcome.SAME_METRICS if same else Outcome.DIFFERENT,
+        differences=differences,
+    )
+
+
+def _metric_differences(before: LockedTarget, after: LockedTarget) -> tuple[str, ...]:
+    if before.accuracy is None or after.accuracy is None:
+        return ()
+    found = []
+    for name in _METRICS:
+        old, new = getattr(before.accuracy, name), getattr(after.accuracy, name)
+        same = old == new
+        if not same and name in ("mean_kl", "max_abs_dp") and old is not None and new is not None:
+            same = abs(old - new) <= _TOLERANCE
+        if not same:
+            found.append(f"{name}: {old} -> {new}")
+    return tuple(found)
