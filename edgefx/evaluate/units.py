@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from edgefx.errors import UsageError
-from edgefx.results import DropUnit, MaxDrop
 
+if TYPE_CHECKING:
+    from edgefx.results import MaxDrop
+
+_DROP_UNITS = ("pp", "%")  # the values of `results.DropUnit`, which the check of a recipe need not import
 _QUANTITY = re.compile(r"\s*(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[A-Za-z%]*)\s*", re.ASCII)
 _BYTES = {
     "b": 1,
@@ -27,9 +31,21 @@ def parse_drop(text: str, *, option: str = "--max-drop") -> MaxDrop:
     Raises:
         UsageError: No number, or another unit.
     """
+    from edgefx.results import DropUnit, MaxDrop
+
+    number, unit = split_drop(text, option=option)
+    return MaxDrop(value=number, unit=DropUnit(unit))
+
+
+def split_drop(text: str, *, option: str) -> tuple[float, str]:
+    """Parse an accuracy drop into its number and its unit; see `parse_drop`.
+
+    Raises:
+        UsageError: No number, or another unit.
+    """
     number, unit = _quantity(text, option=option, example="1pp")
-    if unit in set(DropUnit):
-        return MaxDrop(value=number, unit=DropUnit(unit))
+    if unit in _DROP_UNITS:
+        return number, unit
     plain = _plain(number)
     raise _unit_error(
         text,

@@ -351,21 +351,24 @@ def _target(node: Scalar, _key: str) -> object:
 
 
 def _drop(node: Scalar, key: str) -> object:
-    from edgefx.evaluate.units import parse_drop
+    from edgefx.evaluate.units import split_drop
 
-    return parse_drop(node.text, option=f"{key}:") and node.text
+    split_drop(node.text, option=f"{key}:")
+    return node.text
 
 
 def _milliseconds(node: Scalar, key: str) -> object:
     from edgefx.evaluate.units import parse_ms
 
-    return parse_ms(node.text, option=f"{key}:") and node.text
+    parse_ms(node.text, option=f"{key}:")
+    return node.text
 
 
 def _size(node: Scalar, key: str) -> object:
     from edgefx.evaluate.units import parse_size
 
-    return parse_size(node.text, option=f"{key}:") and node.text
+    parse_size(node.text, option=f"{key}:")
+    return node.text
 
 
 def _report_path(node: Scalar, _key: str) -> object:
