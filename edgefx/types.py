@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from edgefx.vocabulary import Effort, IoDtype, OutputKind, Precision, Ranges, Resize, Runtime, Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,93 +23,16 @@ if TYPE_CHECKING:
     Scores = NDArray[np.float32]  # [N, classes]: probabilities, or logits where the model ends in logits
 
 
-# --------------------------------------------------------------------------------------------- vocabulary
-
-
-class Runtime(StrEnum):
-    """An inference engine that an artifact is made for."""
-
-    TFLITE = "tflite"
-    ONNX = "onnx"
-    OPENVINO = "openvino"
-
-
-class Precision(StrEnum):
-    """The number format asked for; what actually ran is reported beside it."""
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"  # weights stored as float16
-    DYNAMIC = "dynamic"  # INT8 weights, activations quantized per inference
-    INT8 = "int8"  # INT8 weights and activations, ranges from calibration
-    INT16X8 = "int16x8"  # INT8 weights, INT16 activations
-
-
-class Effort(StrEnum):
-    """How much time a conversion may spend on accuracy, as a multiple of the runtime's own converter's.
-
-    ``FAST``, 1 x: ranges only. ``BALANCED``, 3 x: what measures better on the calibration images. ``HIGH``,
-    15 x: the weights are optimized too.
-    """
-
-    FAST = "fast"
-    BALANCED = "balanced"
-    HIGH = "high"
-
-
-class Ranges(StrEnum):
-    """How activation ranges are chosen from what the calibration images produce.
-
-    ``AUTO`` is what measured best for each runtime and kind of tensor. The others treat every tensor alike
-    and are those of `quantize.ranges.RangeMethod`; not every runtime's quantization can be given them.
-    """
-
-    AUTO = "auto"
-    MIN_MAX = "min-max"  # exact extremes over all images
-    PERCENTILE = "percentile"  # 99.99 % of the values, both tails cut
-    ENTROPY = "entropy"  # least information lost by cutting a tail
-    MSE = "mse"  # least squared error of the tensor
-    ACTIVATION_MSE = "activation-mse"  # least squared error behind the function and weights that read it
-
-
-class IoDtype(StrEnum):
-    """Element type of the artifact's input and output tensors."""
-
-    FLOAT32 = "float32"
-    UINT8 = "uint8"
-    INT8 = "int8"
-
-
-class Resize(StrEnum):
-    """How an image of any shape becomes the model's H x W.
-
-    ``STRETCH`` ignores the aspect ratio, as ``keras.utils.image_dataset_from_directory`` does by default.
-    ``CROP`` scales the shorter side and cuts the centre. ``PAD`` scales the longer side and fills with black.
-    """
-
-    STRETCH = "stretch"
-    CROP = "crop"
-    PAD = "pad"
-
-
-class OutputKind(StrEnum):
-    """What the model's output means; also the name of an artifact's output tensor."""
-
-    PROBABILITIES = "probabilities"
-    LOGITS = "logits"
-
-
-class Stage(StrEnum):
-    """The steps of a compilation, in order."""
-
-    LOAD = "load"
-    CANONICALIZE = "canonicalize"
-    QUANTIZE = "quantize"
-    CONVERT = "convert"
-    EVALUATE = "evaluate"
-    BENCHMARK = "benchmark"
-    GATE = "gate"
-    REPORT = "report"
-
+__all__ = [  # of the vocabulary: re-exported
+    "Effort",
+    "IoDtype",
+    "OutputKind",
+    "Precision",
+    "Ranges",
+    "Resize",
+    "Runtime",
+    "Stage",
+]
 
 # -------------------------------------------------------------------------------------------------- model
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from edgefx.types import Artifact, QuantScheme
 
 _ROOT = Path(__file__).resolve().parents[1]
-_SHARED = ("types.py", "layers.py")  # what every stage's results are made of
+_SHARED = ("types.py", "vocabulary.py", "layers.py")  # what every stage's results are made of
 _RUNTIMES = ("tflite", "onnx", "openvino")
 TENSORFLOW = ("tensorflow", "keras", "tf-keras", "numpy")
 IMAGES = ("numpy", "pillow")

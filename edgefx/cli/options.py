@@ -11,7 +11,7 @@ import click
 
 from edgefx.cli.context import App
 from edgefx.errors import UsageError
-from edgefx.types import Effort, Resize
+from edgefx.vocabulary import Effort, Resize
 
 calib_option = click.option(
     "--calib",

@@ -33,7 +33,7 @@ _LABEL = re.compile(r"[^A-Za-z0-9._+-]+")
 _LONGEST_LABEL = 40
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """A value given on the command line for a key of the recipe.
 

@@ -227,7 +227,7 @@ def _wanted(targets: Node | None) -> Iterator[_Wanted]:
 
 
 def _known(ranges: Scalar) -> bool:
-    from edgefx.types import Ranges
+    from edgefx.vocabulary import Ranges
 
     return ranges.text in set(Ranges)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
@@ -17,7 +17,7 @@ _WIDTH = 96  # of an excerpt; longer lines are cut around the caret
 _SHOWN = 60  # characters of a value that a message quotes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Source:
     """A text that a recipe, or a part of it, was written in.
 
@@ -29,7 +29,7 @@ class Source:
     """
 
     name: str
-    text: str = field(repr=False)
+    text: str
     folder: Path = Path()
     is_file: bool = True
 
@@ -130,7 +130,7 @@ def _in_order(diagnostics: list[Diagnostic]) -> tuple[Diagnostic, ...]:
     return tuple(sorted(dict.fromkeys(diagnostics), key=place))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scalar:
     """A single value.
 
@@ -151,7 +151,7 @@ class Scalar:
     broken: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sequence:
     """A list."""
 
@@ -159,7 +159,7 @@ class Sequence:
     span: Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Entry:
     """A key's place, and its value."""
 
@@ -167,7 +167,7 @@ class Entry:
     value: Node
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Map:
     """A mapping; keys are text, whatever they look like."""
 

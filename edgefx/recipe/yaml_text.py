@@ -110,7 +110,7 @@ def resolve(text: str) -> str | int | float | bool | None:
     return text
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Open:
     """A collection whose end has not been read yet."""
 

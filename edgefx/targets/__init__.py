@@ -11,10 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from edgefx.errors import ArtifactError, UnknownNameError
-from edgefx.types import IoDtype, Precision, Ranges, Runtime, Target
+from edgefx.vocabulary import IoDtype, Precision, Ranges, Runtime
+
+if TYPE_CHECKING:
+    from edgefx.types import Target
 
 
 @dataclass(frozen=True, kw_only=True)
