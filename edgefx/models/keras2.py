@@ -36,29 +36,44 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-5  # of a probability, between the model and the canonical graph
 _BATCH_PIXELS = 16 * 224 * 224
 
-# A model's layer by the node it is made for; `name` must be the node's.
+# The layer of a node, with its weights and under its name; None asks for tf_keras' own.
 Maker = Callable[[Node], Any]
+Wrap = Callable[[Node, Any], Any]
 
 
-def build(graph: Graph, *, height: int, width: int, layers: Mapping[type, Maker] | None = None) -> Any:
+def build(
+    graph: Graph,
+    *,
+    height: int,
+    width: int,
+    layers: Mapping[type, Maker] | None = None,
+    wrap: Wrap | None = None,
+) -> Any:
     """Return a functional ``tf_keras.Model`` of `graph` with its weights; nothing is proven yet.
 
     Args:
         graph: The canonical layers, from `edgefx.models.thaw.thaw`.
         height: Of the image, in pixels.
         width: Likewise.
-        layers: Makers of layers of one's own, by the type of the operation; others are tf_keras' own.
+        layers: Makers of layers of one's own, by the type of the operation.
+        wrap: Makes another layer of one of tf_keras' own, under the same name.
     """
     tf_keras = import_tf_keras()
     own = layers or {}
     values: dict[Ref, Any] = {Ref(IMAGE): tf_keras.Input((height, width, 3), name=IMAGE)}
     for node in graph.nodes:
         inputs = [values[ref] for ref in node.inputs]
-        layer = own[type(node.op)](node) if type(node.op) in own else _layer(tf_keras, node, inputs)
+        maker = own.get(type(node.op))
+        layer = maker(node) if maker is not None else None
+        is_own = layer is not None
+        if layer is None:
+            plain = _layer(tf_keras, node, inputs)
+            layer = wrap(node, plain) if wrap is not None else plain
         result = layer(inputs if _takes_list(node) else inputs[0])
         results = result if isinstance(result, list | tuple) else [result]
         values.update({Ref(node.name, number): value for number, value in enumerate(results)})
-        set_weights(layer, node.op)
+        if not is_own:
+            set_weights(plain, node.op)
     return tf_keras.Model(values[Ref(IMAGE)], values[graph.output], name="canonical")
 
 

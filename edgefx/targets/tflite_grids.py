@@ -40,7 +40,7 @@ def quantization(path: Path, graph: FrozenGraph) -> Quantization:
         ArtifactError: The file is missing, damaged or no TFLite file.
     """
     require("ai_edge_litert", purpose="reading .tflite files")
-    return _Reader(tflite_file.read(path), Canonical(graph)).quantization()
+    return Reader(tflite_file.read(path), Canonical(graph)).quantization()
 
 
 @contextmanager
@@ -59,7 +59,7 @@ class _Taps:
     """An interpreter whose outputs are those of the canonical layers."""
 
     def __init__(self, model: ModelT, canonical: Canonical) -> None:
-        reader = _Reader(model, canonical)
+        reader = Reader(model, canonical)
         outputs: dict[str, int] = {}
         for op in reader.operators:
             for index in op.outputs:
@@ -92,7 +92,7 @@ class _Taps:
         return values
 
 
-class _Reader:
+class Reader:
     """Walks a file once and finds the counterpart of each of its tensors."""
 
     def __init__(self, model: ModelT, canonical: Canonical) -> None:
@@ -107,7 +107,7 @@ class _Reader:
         self.counterparts: dict[int, str | None] = {int(model.subgraphs[0].inputs[0]): canonical.image}
         # What the file multiplied the channels of an activation by, float32 [channels], by tensor index.
         self.factors: dict[int, NDArray[np.float32]] = {}
-        self._scalings: set[int] = set()  # tensors that a MUL by constants restores
+        self.scalings: set[int] = set()  # tensors that a MUL by constants restores
         for op in self.operators:
             for index in op.outputs:
                 self.counterparts[int(index)] = self._counterpart(op, int(index))
@@ -124,7 +124,7 @@ class _Reader:
             if constants:
                 self.factors[index] = np.reciprocal(constants[0])
         elif known and self._restored_by(op, int(op.inputs[0])) is not None:
-            self._scalings.add(index)
+            self.scalings.add(index)
         elif known and self._name(op) in (*_CONVERSIONS, *_CHANNELWISE):
             self.factors[index] = np.prod(np.broadcast_arrays(*known), axis=0, dtype=np.float32)
 
@@ -164,6 +164,7 @@ class _Reader:
         return self._names[id(op)]
 
     def quantization(self) -> Quantization:
+        """What the file quantizes, in terms of the canonical graph."""
         grids, weights = [], []
         for op in self.operators:
             if self._name(op) in _WEIGHTED and (stored := self._stored(op)) is not None:
@@ -184,7 +185,7 @@ class _Reader:
         scale, zero_point = grid
         factor = self.factors.get(index, np.ones(1, np.float32))
         readers = self._readers(index) if conversion else None
-        if index in self._scalings:  # the other readers of the canonical tensor read it before the MUL
+        if index in self.scalings:  # the other readers of the canonical tensor read it before the MUL
             readers = self._operations_reading(index)
         return ActivationGrid(
             tensor=counterpart,
