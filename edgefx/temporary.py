@@ -1,8 +1,8 @@
-"""Temporary folders that a killed process leaves behind, and how the next one gets rid of them.
+"""Temporary files and folders that a killed process leaves behind, and how the next one gets rid of them.
 
-A name says who made the folder: ``<prefix><machine>-<process id>-<random>``. A folder is stale when its
-process has ended, or, where that cannot be known (another machine or container, a reused process id), after a
-day.
+A name says who made it: ``<prefix><machine>-<process id>-<random>``, for files with a suffix. It is stale
+when its process has ended, or, where that cannot be known (another machine or container, a reused process
+id), after a day.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 
 _STALE_S = 24 * 3600.0
-_NAME = re.compile(r"([0-9a-f]{8})-(\d+)-[0-9a-f]{12}")
+_NAME = re.compile(r"([0-9a-f]{8})-(\d+)-[0-9a-f]{12}(\.\w+)?")
 
 
 def make(parent: Path, prefix: str) -> Path:
@@ -30,9 +30,14 @@ def make(parent: Path, prefix: str) -> Path:
     Raises:
         OSError: `parent` cannot be written.
     """
-    path = parent / f"{prefix}{_machine()}-{os.getpid()}-{secrets.token_hex(6)}"
+    path = parent / name(prefix)
     path.mkdir(mode=0o700)
     return path
+
+
+def name(prefix: str, suffix: str = "") -> str:
+    """Return a name that no other process uses, and by which `sweep` knows its maker."""
+    return f"{prefix}{_machine()}-{os.getpid()}-{secrets.token_hex(6)}{suffix}"
 
 
 @contextmanager
@@ -47,11 +52,15 @@ def folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def sweep(parent: Path, prefix: str) -> None:
-    """Remove the stale temporary folders of `parent`; those of running processes stay."""
+    """Remove what is stale in `parent`; what running processes have made stays."""
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
-            if entry.name.startswith(prefix) and _is_stale(entry, prefix):
+            if not entry.name.startswith(prefix) or not _is_stale(entry, prefix):
+                continue
+            if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def _is_stale(entry: os.DirEntry[str], prefix: str) -> bool:

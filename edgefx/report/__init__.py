@@ -5,13 +5,12 @@ To add a format: one row here and one module with `dumps(report) -> str`. Listin
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefx import temporary
 from edgefx.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -80,18 +79,11 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OSError: The folder cannot be written.
     """
-    descriptor, name = tempfile.mkstemp(prefix=".edgefx-", suffix=path.suffix, dir=path.parent)
+    made = path.parent / temporary.name(".edgefx-", path.suffix)
     try:
-        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:  # noqa: PTH123 - a descriptor
+        with made.open("x", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        made.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        made.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -11,6 +11,8 @@ from importlib import import_module
 BENCHMARKS = {
     "startup": "edgefx --help against importing click and rich",
     "throughput": "evaluation against a bare loop over images in memory, per runtime",
+    "cached": "what the cache costs on the first run, and how long a run takes that changes nothing",
+    "kills": "runs killed at random instants: the next one must succeed with the right bytes",
     "byhand": "three INT8 targets in one run against the three scripts one would write by hand",
     "onnx_forms": "which convolutions ONNX Runtime should compute in INT8 on this machine",
 }
