@@ -127,7 +127,7 @@ class Checker:
                 result[name] = value
         for name in schema.get("required", ()):
             if name not in node.entries and name != "version":
-                self._say(f"the key '{name}' is missing{_inside(key)}", _first(node), f"{name}: ...")
+                self._say(f"the key '{name}' is missing{_inside(key)}", _first(node), f"add '{name}: ...'")
         return result
 
     def _array(self, node: Sequence, schema: Schema, key: str) -> object:
@@ -139,7 +139,8 @@ class Checker:
     def _scalar(self, node: Scalar, schema: Schema, key: str) -> object:
         allowed = schema.get("enum") or ([schema["const"]] if "const" in schema else None)
         if allowed is not None:
-            return node.value if node.value in allowed else self._wrong_name(node, allowed, key)
+            known = any(node.value == one and type(node.value) is type(one) for one in allowed)
+            return node.value if known else self._wrong_name(node, allowed, key)
         if isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
             problem = _out_of_bounds(node.value, schema)
             if problem and "format" not in schema:
@@ -158,7 +159,7 @@ class Checker:
 
     def _unknown_key(self, name: str, span: Span, properties: Schema, section: str) -> None:
         close = difflib.get_close_matches(name.lower(), properties, n=2, cutoff=0.6)
-        elsewhere = self._sections_with(name)
+        elsewhere = [one for one in self._sections_with(name) if one != section]
         if elsewhere:
             hint = f"it belongs under {' or '.join(quoted(one) for one in elsewhere)}"
         elif close:
@@ -201,6 +202,8 @@ class Checker:
                 hint = "write it without quotes"
             elif "string" in types and node.value is not None:
                 hint = f"quote it: '{node.text}'"
+            elif node.text and resolved[0].get("properties"):
+                hint = f"it has keys of its own: {', '.join(resolved[0]['properties'])}"
         span = node.span if isinstance(node, Scalar) else _first(node)
         return self._say(f"{quoted(key)} must be {_listed(wanted)}, not {_found(node)}", span, hint)
 
@@ -287,8 +290,9 @@ def _first(node: Node) -> Span:
 def _input_path(node: Scalar, _key: str) -> object:
     path = resolved_path(node)
     if not _is(path, "dir"):
-        what = "is a file, a folder is needed" if _is(path, "file") else "no such folder"
-        raise EdgefxError(f"{quoted(node.text)}: {what}", hint=_looked(node, path))
+        if _is(path, "file"):
+            raise EdgefxError(f"{quoted(node.text)}: is a file", hint="give the folder that it is in")
+        raise EdgefxError(f"{quoted(node.text)}: no such folder", hint=_looked(node, path))
     return str(path)
 
 

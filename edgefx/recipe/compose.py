@@ -29,6 +29,7 @@ from edgefx.recipe.tree import (
 from edgefx.recipe.yaml_text import MAX_CHARACTERS, parse
 
 MAX_RUNS = 256
+_OF_THE_FILE = ("extends", "version")
 _LABEL = re.compile(r"[^A-Za-z0-9._+-]+")
 _LONGEST_LABEL = 40
 
@@ -109,7 +110,9 @@ def read_tree(path: Path, find: Callable[[str, Path], Path], *, below: tuple[Pat
     try:
         base_path = find(value.text, Path() if value.from_environment else source.folder)
     except UsageError as error:
-        raise RecipeError([Diagnostic(error.message, value.span, error.hint)]) from error
+        is_path = value.text.endswith((".yaml", ".yml"))
+        hint = "a path is relative to this file" if is_path else error.hint
+        raise RecipeError([Diagnostic(error.message, value.span, hint)]) from error
     chain = (*below, path)
     real = [one.resolve() for one in chain]
     if base_path.resolve() in real:
@@ -181,6 +184,8 @@ def setting(argument: str) -> Setting:
         raise RecipeError(
             [Diagnostic("not a key and a value", span, "for example --set gates.max_drop=0.5pp")]
         )
+    if path[0] in _OF_THE_FILE:
+        raise RecipeError([Diagnostic(f"{quoted(path[0])} belongs to the file", span, "write it there")])
     return Setting(path, span, parse(source, start=len(key) + 1))
 
 
@@ -298,6 +303,8 @@ def expand(tree: Map) -> tuple[tuple[str, Map], ...]:
         return (("", tree),)
     tree = tree.without("matrix")
     matrix = entry.value
+    if isinstance(matrix, Scalar) and matrix.value is None and not matrix.broken:
+        return (("", tree),)
     if not isinstance(matrix, Map):
         raise RecipeError(
             [Diagnostic("a matrix is a mapping of keys to lists", matrix.span, "matrix: {model: [b0, b1]}")]
@@ -339,7 +346,7 @@ def _axes(matrix: Map) -> tuple[list[tuple[str, Span, tuple[Node, ...]]], list[M
                 Diagnostic(f"{quoted(name)} needs a list of values", value.span, f"{name}: [first, second]")
             )
         elif name != "exclude":
-            if not all(name.split(".")) or name in ("version", "matrix", "extends", "output"):
+            if not all(name.split(".")) or name in (*_OF_THE_FILE, "matrix", "output"):
                 found.append(Diagnostic(f"{quoted(name)} is no key that a matrix can vary", entry.key))
             axes.append((name, entry.key, value.items))
     names = {name for name, _, _ in axes}

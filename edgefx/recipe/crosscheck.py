@@ -28,10 +28,12 @@ class CrossChecker:
     Args:
         tree: Each of its keys may still be wrong alone; what is, is passed over here.
         folders: The image folders by dotted key, as far as they exist.
+        has_model: Whether there is a model: which images are needed depends on it.
     """
 
-    def __init__(self, tree: Map, folders: dict[str, Path]) -> None:
+    def __init__(self, tree: Map, folders: dict[str, Path], *, has_model: bool) -> None:
         self.found: list[Diagnostic] = []
+        self._has_model = has_model
         self._tree = tree
         self._folders = folders
         self._wanted = list(_wanted(tree.get("targets")))
@@ -43,7 +45,8 @@ class CrossChecker:
         self._check_training()
         for row in self._rows:
             self._check_target(row)
-        self._check_images()
+        if self._has_model:
+            self._check_images()
         self._check_gates()
         self._check_model()
         return self.found
@@ -75,6 +78,11 @@ class CrossChecker:
                 "take it out, or write mode: supervised",
             )
         self._check_apart("quantize.train", "evaluate.images", "trained")
+        evaluate = self._tree.entries.get("evaluate")
+        measured = evaluate is None or not _is_null(evaluate.value)
+        if measured and _is_null(at(self._tree, "evaluate", "images")):
+            # What calibration leaves of its folder is measured on.
+            self._check_apart("quantize.train", "calibration.images", "trained")
 
     def _check_target(self, row: TargetRow) -> None:
         span = next(one.span for one in self._wanted if row.name in one.names)
@@ -108,7 +116,7 @@ class CrossChecker:
         if needing and self._method != "none":
             names = [row.name for row in self._rows if row.needs_calibration]
             self._say(
-                f"{', '.join(names)} needs calibration images to set activation ranges",
+                f"{', '.join(names)} need{'s'[: len(names) < 2]} calibration images to set activation ranges",
                 needing[0].span,
                 "calibration: {images: photos/}, about 100 typical ones; labels are not needed",
             )
@@ -119,13 +127,16 @@ class CrossChecker:
         """Refuse that accuracy is measured on the images that the artifact was made with."""
         first, second = self._folders.get(one), self._folders.get(other)
         node = at(self._tree, *other.split("."))
+        hint = "give other images as evaluate.images"
+        if one == "calibration.images":
+            hint += ", or leave it out: what calibration leaves of its folder is measured on"
         if first is None or second is None or node is None:
             return
         if first.resolve() == second.resolve():
             self._say(
                 f"accuracy would be measured on the images {what} on: {one} is the same folder",
                 node.span,
-                f"give another folder, or leave {other} out: what calibration leaves is measured on",
+                hint,
             )
 
     # ---------------------------------------- gates, model

@@ -142,7 +142,8 @@ def check(
             node = at(run, *key.split("."))
             if isinstance(node, Scalar) and at_path(document, key) is not None:
                 folders[key] = resolved_path(node)
-        found += [*checker.found, *CrossChecker(run, folders).check()]
+        contradictions = CrossChecker(run, folders, has_model="model" in document).check()
+        found += [*checker.found, *contradictions]
         checked.append(Checked(name=name, document=document))
     if found:
         raise RecipeError(found)

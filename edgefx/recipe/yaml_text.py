@@ -256,7 +256,9 @@ class _Builder:
 
 def _explained(source: Source, error: yaml.MarkedYAMLError) -> Diagnostic:
     """Say where and what, in one line, and the usual cause."""
-    mark = error.problem_mark or error.context_mark
+    # What is never closed is of interest where it opens.
+    at_end = "stream" in (error.problem or "")
+    mark = (at_end and error.context_mark) or error.problem_mark or error.context_mark
     index = min(mark.index, len(source.text)) if mark is not None else 0
     said = ", ".join(part for part in (error.context, error.problem) if part)
     hint = next((cause for sign, cause in _CAUSES if sign in said), "")
