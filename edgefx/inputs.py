@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgefx.cache.files import FileHashes
     from edgefx.cache.store import Entry, Key
     from edgefx.data.images import Loader
-    from edgefx.ledger import Ledger
+    from edgefx.ledger import Ledger, Recalled
     from edgefx.plan import Plan
     from edgefx.types import Pixels, Scores
 
@@ -42,12 +42,16 @@ class BaselineRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Equality:
+class Equality:
+    """Largest difference of a probability between the canonical graph and the model as loaded."""
+
     max_abs_dp: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Checks:
+class CalibrationChecks:
+    """What was found in the decoded calibration images."""
+
     checks: tuple[Check, ...]
 
 
@@ -97,21 +101,33 @@ class Inputs:
         self.canonical_max_abs_dp = 0.0
         self.data: list[DataInfo] = []
 
+    def identify(self) -> None:
+        """Find out what the images are, without decoding them where the model is known already.
+
+        Raises:
+            EdgefxError: The model cannot be loaded, or the labels do not fit it.
+        """
+        if self._plan.calibration is not None:
+            self.calibration = self._images(self._plan.calibration, "calibration")
+        if self._plan.evaluation is not None:
+            dataset = check_labels(self._plan.evaluation, self.source.spec.classes)
+            self.evaluation = self._images(dataset, "evaluation")
+            self.baseline_key = keys.baseline(
+                self.source.identity, self.evaluation.sha256, skip_bad=self.evaluation.skip_bad
+            )
+
     def prepare(self) -> None:
         """Find or make what every run needs.
 
         Raises:
             EdgefxError: The model or the images cannot be used.
         """
-        spec = self.source.spec
         for note in self.source.notes:
-            self._ledger.warn(f"{spec.source}: {note}")
-        if self._plan.calibration is not None:
-            self.calibration = self._images(self._plan.calibration, "calibration")
+            self._ledger.warn(f"{self.source.spec.source}: {note}")
+        self.identify()
+        if self.calibration is not None:
             self._note(self.calibration, self._plan.calibration_note)
-        if self._plan.evaluation is not None:
-            dataset = check_labels(self._plan.evaluation, spec.classes)
-            self.evaluation = self._images(dataset, "evaluation")
+        if self.evaluation is not None:
             self._prepare_evaluation(self.evaluation)
             self._note(self.evaluation, self._plan.evaluation_note)
         self._compare()
@@ -138,11 +154,13 @@ class Inputs:
             self._ledger.warn(f"{images.role}: skipped {path}: {reason}")
         self.data.append(images.info(seed=self._plan.recipe.seed, note=note))
 
+    def known_baseline(self) -> Recalled[BaselineRecord] | None:
+        """Look the float model's answers up."""
+        assert self.baseline_key is not None
+        return self._ledger.recall(self.baseline_key, BaselineRecord, Stage.EVALUATE, what="float baseline")
+
     def _prepare_evaluation(self, images: Images) -> None:
-        self.baseline_key = keys.baseline(self.source.identity, images.sha256, skip_bad=images.skip_bad)
-        baseline = self._ledger.recall(
-            self.baseline_key, BaselineRecord, Stage.EVALUATE, what="float baseline"
-        )
+        baseline = self.known_baseline()
         if baseline is not None:
             self.baseline_top1, self._scores_entry = baseline.value.top1, baseline.entry
         if baseline is not None and images.is_known:
@@ -192,6 +210,31 @@ class Inputs:
 
     # ---------------------------------------- checks
 
+    def known_equality(self) -> Recalled[Equality] | None:
+        """Look up how much the canonical graph differs from the model."""
+        return self._ledger.recall(
+            self._equality_key(), Equality, Stage.CANONICALIZE, what="comparison with the model"
+        )
+
+    def known_checks(self) -> Recalled[CalibrationChecks] | None:
+        """Look the checks of the calibration images up."""
+        return self._ledger.recall(
+            self._checks_key(),
+            CalibrationChecks,
+            Stage.QUANTIZE,
+            what="checks of the calibration images",
+        )
+
+    def _equality_key(self) -> Key:
+        images = self.evaluation or self.calibration
+        compared_on = images.first(_CHECK_IMAGES) if images else f"noise, seed {self._plan.recipe.seed}"
+        return keys.equality(self.source.identity, self.source.record.sha256, compared_on)
+
+    def _checks_key(self) -> Key:
+        assert self.calibration is not None
+        evaluation = self.evaluation.key if self.evaluation else None
+        return keys.checks(self.calibration.key, evaluation, self.source.record.sha256)
+
     def _compare(self) -> None:
         """Prove that the canonical graph is the model.
 
@@ -199,9 +242,7 @@ class Inputs:
             ModelError: It is not.
         """
         images = self.evaluation or self.calibration
-        compared_on = images.first(_CHECK_IMAGES) if images else f"noise, seed {self._plan.recipe.seed}"
-        wanted = keys.equality(self.source.identity, self.source.record.sha256, compared_on)
-        found = self._ledger.recall(wanted, _Equality, Stage.CANONICALIZE, what="comparison with the model")
+        found = self.known_equality()
         if found is not None:
             self.canonical_max_abs_dp = found.value.max_abs_dp
             return
@@ -222,19 +263,17 @@ class Inputs:
                 hint="this model uses a construct that edgefx does not preserve; please report it",
             )
         self.canonical_max_abs_dp = difference
-        self._ledger.keep(wanted, _Equality(max_abs_dp=difference))
+        self._ledger.keep(self._equality_key(), Equality(max_abs_dp=difference))
 
     def _check_calibration(self) -> None:
         """Say what is poor about the calibration images."""
         self._tell(self._plan.checks)
         if self.calibration is None:
             return
-        evaluation_key = self.evaluation.key if self.evaluation else None
-        wanted = keys.checks(self.calibration.key, evaluation_key, self.source.record.sha256)
-        found = self._ledger.recall(wanted, _Checks, Stage.QUANTIZE, what="checks of the calibration images")
+        found = self.known_checks()
         checks = found.value.checks if found else self._computed_checks(self.calibration)
         if found is None:
-            self._ledger.keep(wanted, _Checks(checks=checks))
+            self._ledger.keep(self._checks_key(), CalibrationChecks(checks=checks))
         self._tell(checks)
 
     def _computed_checks(self, images: Images) -> tuple[Check, ...]:

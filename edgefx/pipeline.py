@@ -13,11 +13,12 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from edgefx import candidates, lock, predictions, targets, temporary
 from edgefx.cache import keys
@@ -31,6 +32,11 @@ from edgefx.plan import Plan, PlannedTarget
 from edgefx.results import Failure, Latency, RunReport, TargetResult
 from edgefx.types import ModelSpec, Precision, Progress, Stage
 from edgefx.workshop import Candidate, Measured, Workshop
+
+if TYPE_CHECKING:
+    from edgefx.cache.store import Key
+    from edgefx.recipe.schema import BenchmarkSection
+    from edgefx.targets import TargetRow
 
 SCHEMA_VERSION = 1
 _WARMUP = 10  # untimed inferences before the timed ones
@@ -51,7 +57,7 @@ def run(
         progress: Told of long work.
         command: The command line, recorded in the report.
         cache: Where results are kept; by default as the environment says.
-        threads: Intra-op threads, where the recipe does not say; all cores by default.
+        threads: Intra-op threads; by default as the recipe says, else all cores.
 
     Returns:
         The report that was also written to `report.json` in the output folder.
@@ -71,8 +77,11 @@ def run(
         return _Run(plan, inputs, out, ledger, progress, threads=threads).report(command)
 
 
+Subjects: TypeAlias = dict[str, tuple[Candidate, str | None]]  # with what each is compared with
+
+
 @dataclass(frozen=True, kw_only=True)
-class _Latencies:
+class Latencies:
     """What a benchmark measured, by target, as the cache keeps it."""
 
     latencies: Mapping[str, Latency]
@@ -97,8 +106,7 @@ class _Run:
         self.out = out
         self.ledger = ledger
         self.progress = progress
-        asked = plan.recipe.benchmark.threads if plan.recipe.benchmark else None
-        self.threads = asked or threads or _cores()  # for evaluation and latency
+        self.threads = threads or threads_of(plan)
         self.failures: dict[str, Failure] = {}
         self.made: dict[str, Made] = {}
         self.measured: dict[str, Measured] = {}
@@ -177,24 +185,10 @@ class _Run:
         """Measure the latency of all artifacts in turn, or take all of it from the cache."""
         settings = self.recipe.benchmark
         assert settings is not None
-        subjects: dict[str, tuple[Candidate, str | None]] = {}
-        for name, made in self.made.items():
-            if name in self.failures:
-                continue
-            float_name = f"{made.candidate.target.row.runtime}-{Precision.FLOAT32}"
-            if float_name not in self.made and float_name not in subjects:
-                reference = self._float_reference(float_name, workshop)
-                if reference is not None:
-                    subjects[float_name] = reference, None
-            subjects[name] = made.candidate, float_name
-        wanted = keys.benchmark(
-            [(one.target.row, one.artifact, compared) for one, compared in subjects.values()],
-            threads=self.threads,
-            rounds=settings.rounds,
-            seconds=settings.seconds,
-            warmup=_WARMUP,
-        )
-        recalled = self.ledger.recall(wanted, _Latencies, Stage.BENCHMARK, what="latency of all targets")
+        made = {name: one.candidate for name, one in self.made.items() if name not in self.failures}
+        subjects = subjects_of(made, lambda row: self._float_reference(row, workshop))
+        wanted = latency_key(subjects, settings, threads=self.threads)
+        recalled = self.ledger.recall(wanted, Latencies, Stage.BENCHMARK, what="latency of all targets")
         if recalled is not None:
             self.latencies = recalled.value.latencies
             return
@@ -227,11 +221,10 @@ class _Run:
             )
         self.latencies = {name: measured[name] for name in self.made if name in measured}
         if not failed:
-            self.ledger.keep(wanted, _Latencies(latencies=self.latencies))
+            self.ledger.keep(wanted, Latencies(latencies=self.latencies))
 
-    def _float_reference(self, name: str, workshop: Workshop) -> Candidate | None:
+    def _float_reference(self, row: TargetRow, workshop: Workshop) -> Candidate | None:
         """Find or make the float32 artifact that latency is compared with."""
-        row = targets.TARGETS[name]
         try:
             return workshop.reference(row)
         except EdgefxError as error:
@@ -275,6 +268,43 @@ class _Run:
             convert_s=made.convert_s if made else None,
             search=made.search if made else None,
         )
+
+
+def subjects_of(
+    made: Mapping[str, Candidate], reference: Callable[[TargetRow], Candidate | None]
+) -> Subjects:
+    """Return what is measured in turn, with the float artifact that each latency is compared with.
+
+    Args:
+        made: The run's artifacts by target.
+        reference: Gives the float32 artifact of a runtime that the run has none of.
+    """
+    subjects: Subjects = {}
+    for name, candidate in made.items():
+        row = targets.TARGETS[f"{candidate.target.row.runtime}-{Precision.FLOAT32}"]
+        if row.name not in made and row.name not in subjects:
+            found = reference(row)
+            if found is not None:
+                subjects[row.name] = found, None
+        subjects[name] = candidate, row.name
+    return subjects
+
+
+def latency_key(subjects: Subjects, settings: BenchmarkSection, *, threads: int) -> Key:
+    """Return the key of the latencies of all subjects together."""
+    return keys.benchmark(
+        [(one.target.row, one.artifact, compared) for one, compared in subjects.values()],
+        threads=threads,
+        rounds=settings.rounds,
+        seconds=settings.seconds,
+        warmup=_WARMUP,
+    )
+
+
+def threads_of(plan: Plan) -> int:
+    """Return the intra-op threads for evaluation and latency: as asked, or all cores."""
+    asked = plan.recipe.benchmark.threads if plan.recipe.benchmark else None
+    return asked or _cores()
 
 
 def _cores() -> int:

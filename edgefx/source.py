@@ -86,6 +86,11 @@ class Source:
             self._record = self._named(self._recalled.value)
 
     @property
+    def is_known(self) -> bool:
+        """Whether the canonical graph needs no making."""
+        return self._record is not None
+
+    @property
     def spec(self) -> ModelSpec:
         """The model; its multiply-accumulates are counted once there is a graph."""
         return self._record.spec if self._record else self.loaded.spec

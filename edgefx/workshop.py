@@ -266,8 +266,15 @@ class Workshop:
         recalled = self._ledger.recall(wanted, Measured, Stage.EVALUATE, target=row.name, what=label)
         if recalled is not None:
             return recalled.value
+        measured = self._measured(candidate, label)
+        self._ledger.keep(wanted, measured)
+        return measured
+
+    def _measured(self, candidate: Candidate, label: str) -> Measured:
         from edgefx.evaluate import accuracy
 
+        row, inputs = candidate.target.row, self._inputs
+        assert inputs.evaluation is not None
         images, baseline = inputs.evaluation.get(), inputs.baseline
         path = self.files(candidate)[0]
         with (
@@ -283,9 +290,7 @@ class Workshop:
                 output=inputs.source.spec.output,
                 images_per_s=images_per_s,
             )
-        measured = Measured(accuracy=compared, top1=tuple(scores.argmax(1).tolist()))
-        self._ledger.keep(wanted, measured)
-        return measured
+        return Measured(accuracy=compared, top1=tuple(scores.argmax(1).tolist()))
 
     def rank(self, candidate: Candidate) -> tuple[LayerSensitivity, ...]:
         """Measure each layer alone, on the calibration images: they are not what is reported on.
@@ -305,8 +310,14 @@ class Workshop:
         )
         if recalled is not None:
             return recalled.value.layers
+        ranked = self._ranked(candidate)
+        self._ledger.keep(wanted, _Ranking(layers=ranked))
+        return ranked
+
+    def _ranked(self, candidate: Candidate) -> tuple[LayerSensitivity, ...]:
         from edgefx.quantize.sensitivity import rank
 
+        row = candidate.target.row
         assert self._inputs.calibration is not None, "an INT8 artifact has been made"
         images = self._inputs.calibration.get()
         every = max(1, len(images) // _RANKED_ON)
@@ -318,9 +329,7 @@ class Workshop:
         )
         path = self.files(candidate)[0]
         with self._ledger.stage(Stage.QUANTIZE, row.name):
-            ranked = tuple(rank(self._inputs.source.graph, row, path, images, self._progress))
-        self._ledger.keep(wanted, _Ranking(layers=ranked))
-        return ranked
+            return tuple(rank(self._inputs.source.graph, row, path, images, self._progress))
 
 
 def _moved(artifact: Artifact, folder: Path) -> Artifact:

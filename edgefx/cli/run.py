@@ -157,11 +157,16 @@ def _told(app: App, one: NamedRecipe) -> Callable[[], RunReport]:
 
 def show_plans(app: App, runs: Sequence[NamedRecipe], *, as_json: bool) -> int:
     """Print what each run would do, and do nothing; returns the exit code."""
+    from edgefx import forecast
     from edgefx.plan import plan
     from edgefx.report import json
     from edgefx.report import plan as report_plan
 
-    views = [report_plan.view(plan(one.recipe), name=one.name) for one in runs]
+    plans = [(one.name, plan(one.recipe)) for one in runs]
+    views = [
+        report_plan.view(planned, name=name, cached=forecast.cached(planned) if app.use_cache else None)
+        for name, planned in plans
+    ]
     if as_json:
         app.write(json.dumps(views))
         return 0

@@ -226,6 +226,29 @@ def test_a_damaged_artifact_is_made_again(work: Path, again: Run, first: dict[st
     assert artifacts(done.json) == artifacts(first)
 
 
+def test_a_dry_run_says_what_is_cached(work: Path, again: Run, first: dict[str, Any]) -> None:
+    assert first
+
+    def states(*settings: str) -> dict[tuple[str, str], bool | None]:
+        recipe = work / "recipe.yaml"
+        pairs = [part for setting in settings for part in ("--set", setting)]
+        (view,) = _called("run", recipe, "--dry-run", *pairs).json
+        return {(step["stage"], step["target"]): step["cached"] for step in view["steps"]}
+
+    again()
+    known = states()
+    assert {state for (stage, _), state in known.items() if stage not in ("gate", "report")} == {True}
+    assert known["report", ""] is None
+    other = states("quantize.effort=fast", "seed=1")  # another sample of calibration images
+    assert other["convert", "tflite-float32"]
+    assert other["evaluate", "tflite-float32"]
+    assert other["convert", "tflite-int8"] is False
+    assert other["evaluate", "tflite-int8"] is None
+    new = states("model.weights=random", "seed=5")
+    assert new["canonicalize", ""] is False
+    assert new["convert", "tflite-float32"] is None
+
+
 def test_no_cache_computes_everything(work: Path, first: dict[str, Any], tmp_path: Path) -> None:
     before = sorted((work / "cache" / "v1").rglob("manifest.json"))
     done = _called("run", work / "recipe.yaml", "-o", tmp_path / "out", "--no-cache")
