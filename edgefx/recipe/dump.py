@@ -22,7 +22,10 @@ class _Dumper(yaml.SafeDumper):
             plain = isinstance(resolve(escaped), str)
         except ValueError:
             plain = False
-        return self.represent_scalar("tag:yaml.org,2002:str", escaped, style=None if plain else "'")
+        style = None if plain else "'"
+        if not escaped.isprintable():
+            style = '"'  # the only one that has escapes
+        return self.represent_scalar("tag:yaml.org,2002:str", escaped, style=style)
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
         return True

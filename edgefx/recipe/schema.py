@@ -320,7 +320,9 @@ class Recipe(_Section):
     evaluate: EvaluateSection | None = Field(
         default_factory=EvaluateSection, description="What accuracy is measured on; null: not at all."
     )
-    data: DataSection = Field(default_factory=DataSection, description="How image files become tensors.")
+    data: DataSection = Field(
+        default_factory=DataSection, description="How image files are made into the model's input."
+    )
     benchmark: BenchmarkSection | None = Field(
         default_factory=BenchmarkSection,
         description="How latency is measured; null: not at all.",
