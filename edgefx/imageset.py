@@ -15,8 +15,8 @@ from edgefx.errors import DataError
 from edgefx.types import DataInfo, Dataset, ImageSet, ModelSpec, Progress, Resize, Stage
 
 if TYPE_CHECKING:
+    from edgefx.cache.entry import Json
     from edgefx.cache.files import FileHashes
-    from edgefx.cache.store import Json
     from edgefx.data.images import Loader
     from edgefx.ledger import Ledger
 

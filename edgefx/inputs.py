@@ -21,8 +21,8 @@ from edgefx.source import Source
 from edgefx.types import DataInfo, Dataset, ModelSpec, Progress, Stage
 
 if TYPE_CHECKING:
+    from edgefx.cache.entry import Entry, Key
     from edgefx.cache.files import FileHashes
-    from edgefx.cache.store import Entry, Key
     from edgefx.data.images import Loader
     from edgefx.ledger import Ledger, Recalled
     from edgefx.plan import Plan

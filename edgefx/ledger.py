@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from edgefx.cache.store import Entry, Key, Store
+from edgefx.cache.entry import Entry, Key
+from edgefx.cache.store import Store
 from edgefx.results import CachedStage, StageTiming
 from edgefx.types import Progress, Stage
 

@@ -34,7 +34,7 @@ from edgefx.types import ModelSpec, Precision, Progress, Stage
 from edgefx.workshop import Candidate, Measured, Workshop
 
 if TYPE_CHECKING:
-    from edgefx.cache.store import Key
+    from edgefx.cache.entry import Key
     from edgefx.recipe.schema import BenchmarkSection
     from edgefx.targets import TargetRow
 

@@ -13,8 +13,8 @@ from edgefx.errors import ModelError
 from edgefx.types import FrozenGraph, LayerInfo, ModelSpec, Progress, Spread, Stage
 
 if TYPE_CHECKING:
+    from edgefx.cache.entry import Json
     from edgefx.cache.files import FileHashes
-    from edgefx.cache.store import Json
     from edgefx.ledger import Ledger, Recalled
     from edgefx.models.load import LoadedModel
     from edgefx.recipe.schema import ModelSection

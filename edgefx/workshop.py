@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgefx import targets
 from edgefx.cache import keys
-from edgefx.cache.store import Entry, Json, Key
+from edgefx.cache.entry import Entry, Json, Key
 from edgefx.errors import ConversionError
 from edgefx.inputs import Inputs
 from edgefx.ledger import Ledger

@@ -3,6 +3,7 @@
     <folder>/v1/ab/abcdef.../manifest.json    what it is: key, time, payload, the sha256 of each file
                             /<file>...        files too large for the payload
     <folder>/v1/temporary/                    entries being written or removed
+    <folder>/v1/unfinished/abcdef.../         what a long stage has done so far: a later run goes on with it
 
 An entry is written under a temporary name and appears by one rename, so that none is ever half there: not
 for a second process, nor after a kill at any instant. Nothing is locked: two processes that compute the same
@@ -23,70 +24,22 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
 
 from edgefx import temporary
-
-Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+from edgefx.cache.entry import Entry, Json, Key, StoredFile, manifest, parsed
 
 _LAYOUT = "v1"
 _TEMPORARY = "temporary"
+_UNFINISHED = "unfinished"
 _MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
+_FORGET_S = 14 * 86400.0  # how long an unfinished stage waits to be gone on with
 _TRIM_AFTER = 0.1  # of the limit written since the last look at the whole size
 # https://bford.info/cachedir/ : backup tools leave such a folder out.
 _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of edgefx; it may be removed.\n"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """What determines a stage's output.
-
-    Attributes:
-        stage: The stage.
-        parts: Everything that determines the output, as JSON has it.
-        digest: SHA-256 over the canonical JSON of both.
-    """
-
-    stage: str
-    parts: Mapping[str, Json] = field(repr=False)
-    digest: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredFile:
-    """A file of an entry."""
-
-    name: str
-    size_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """What the store has for a key.
-
-    Attributes:
-        key: The key.
-        created: When it was computed, ISO 8601, UTC.
-        payload: The result as JSON.
-        files: Larger parts of the result, read by `Store.copy`.
-        folder: Where they are.
-    """
-
-    key: Key
-    created: str
-    payload: Json
-    files: tuple[StoredFile, ...]
-    folder: Path
-
-    @property
-    def short_key(self) -> str:
-        """The beginning of the key, enough to name the entry in a report."""
-        return self.key.digest[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,29 +50,6 @@ class Usage:
     stage: str
     size_bytes: int
     used_s: float  # when it was last read or written, seconds since the epoch
-
-
-def key(stage: str, *, version: int, **parts: Json) -> Key:
-    """Make a key.
-
-    Args:
-        stage: The stage.
-        version: Of what the stage stores; raised when that changes.
-        parts: Everything else that determines the output.
-    """
-    text = canonical({"stage": stage, "version": version, **parts})
-    document = json.loads(text)  # tuples have become lists, as they come back from disk
-    del document["stage"]
-    return Key(stage=stage, parts=document, digest=hashlib.sha256(text.encode()).hexdigest())
-
-
-def canonical(document: Json) -> str:
-    """Write JSON so that equal documents give equal text.
-
-    Raises:
-        ValueError: A number that is not finite.
-    """
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 class Store:
@@ -160,7 +90,7 @@ class Store:
             self._complain(f"{folder} cannot be read: {error.strerror}")
             return None
         try:
-            entry = _parsed(text, wanted, folder)
+            entry = parsed(text, wanted, folder)
         except (ValueError, KeyError, TypeError) as error:
             self._discard(folder, f"its manifest is damaged ({error})")
             return None
@@ -231,6 +161,26 @@ class Store:
         """Remove an entry that turned out to be unusable, with a warning."""
         self._discard(entry.folder, reason)
 
+    def workspace(self, wanted: Key) -> Path | None:
+        """Return a folder where a stage that takes long keeps what it has done, until `put` has its result.
+
+        A later run finds the folder as an interrupted one has left it. Two processes may be in it at once,
+        and either may be killed at any instant: what is written there must appear by a rename.
+
+        Returns:
+            None when nothing can be kept.
+        """
+        if not self._writable or self._folder is None:
+            return None
+        folder = self._folder / _UNFINISHED / wanted.digest
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            os.utime(folder)
+        except OSError as error:
+            self._complain(f"{folder} cannot be written: {error.strerror}")
+            return None
+        return folder
+
     # ---------------------------------------- housekeeping
 
     def usages(self) -> list[Usage]:
@@ -246,6 +196,7 @@ class Store:
         if self._folder is None:
             return 0
         temporary.sweep(self._folder / _TEMPORARY, "")
+        self._forget_unfinished(_FORGET_S)
         self._unseen = 0
         usages = self.usages()
         total = sum(usage.size_bytes for usage in usages)
@@ -265,6 +216,7 @@ class Store:
         if self._folder is None or not self._folder.is_dir():
             return 0, 0
         temporary.sweep(self._folder / _TEMPORARY, "")
+        self._forget_unfinished(unused_for_s)
         before = time.time() - unused_for_s
         removed = size = 0
         for usage in self.usages():
@@ -288,7 +240,7 @@ class Store:
         if self._folder is None or not self._folder.is_dir():
             return
         for shelf in sorted(self._folder.iterdir()):
-            if shelf.name != _TEMPORARY and shelf.is_dir():
+            if len(shelf.name) == 2 and shelf.is_dir():
                 yield from (path for path in shelf.iterdir() if path.is_dir())
 
     def _write(self, wanted: Key, payload: Json, files: Mapping[str, Path | bytes]) -> Entry | None:
@@ -309,7 +261,7 @@ class Store:
                 for name, content in files.items()
             )
             created = datetime.now(tz=UTC).isoformat(timespec="seconds")
-            text = _manifest(wanted, created, payload, stored)
+            text = manifest(wanted, created, payload, stored)
             (made / _MANIFEST).write_text(text, encoding="utf-8")
             final = self._entry_folder(wanted.digest)
             final.parent.mkdir(exist_ok=True)
@@ -320,8 +272,17 @@ class Store:
                     raise  # else another process has computed the same in the meantime
         finally:
             shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(self._folder / _UNFINISHED / wanted.digest, ignore_errors=True)
         self._unseen += size + len(text)
         return Entry(key=wanted, created=created, payload=payload, files=stored, folder=final)
+
+    def _forget_unfinished(self, unused_for_s: float) -> None:
+        assert self._folder is not None
+        before = time.time() - unused_for_s
+        with contextlib.suppress(OSError):  # none yet, or another process is at it
+            for folder in (self._folder / _UNFINISHED).iterdir():
+                if folder.stat().st_mtime <= before:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _discard(self, folder: Path, reason: str) -> None:
         self._complain(f"entry {folder.name[:12]} is removed and computed again: {reason}")
@@ -351,41 +312,6 @@ class Store:
         if message not in self._told:
             self._told.add(message)
             self._warn(f"cache: {message}")
-
-
-def _manifest(wanted: Key, created: str, payload: Json, files: tuple[StoredFile, ...]) -> str:
-    body: dict[str, Json] = {
-        "stage": wanted.stage,
-        "key": dict(wanted.parts),
-        "created": created,
-        "payload": payload,
-        "files": [{"name": f.name, "size_bytes": f.size_bytes, "sha256": f.sha256} for f in files],
-    }
-    checksum = hashlib.sha256(canonical(body).encode()).hexdigest()
-    return canonical({**body, "checksum": checksum})
-
-
-def _parsed(text: bytes, wanted: Key, folder: Path) -> Entry:
-    """Read a manifest.
-
-    Raises:
-        ValueError: It is not what was written.
-        KeyError: Likewise.
-        TypeError: Likewise.
-    """
-    document = json.loads(text)
-    checksum = document.pop("checksum")
-    if hashlib.sha256(canonical(document).encode()).hexdigest() != checksum:
-        raise ValueError("its checksum differs")
-    if document["stage"] != wanted.stage or document["key"] != dict(wanted.parts):
-        raise ValueError("it belongs to another key")
-    return Entry(
-        key=wanted,
-        created=document["created"],
-        payload=document["payload"],
-        files=tuple(StoredFile(**file) for file in document["files"]),
-        folder=folder,
-    )
 
 
 def _usage(folder: Path) -> Usage | None:

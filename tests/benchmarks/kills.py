@@ -21,7 +21,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgefx.cache.store import Store, key
+from edgefx.cache.entry import key
+from edgefx.cache.store import Store
 
 from .common import show
 

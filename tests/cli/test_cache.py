@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from edgefx.cache.entry import key
 from edgefx.cache.settings import from_environment
-from edgefx.cache.store import key
 from tests.cli.conftest import Edgefx
 
 

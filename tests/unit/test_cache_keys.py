@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgefx.cache import keys
+from edgefx.cache import keys, tools
 from edgefx.cache.files import FileHashes
 from edgefx.models import zoo
 from edgefx.recipe.schema import ModelSection
@@ -50,7 +50,7 @@ def test_the_order_of_float_layers_does_not_count() -> None:
 def test_seed_and_machine_do_not_count_where_nothing_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     before = convert("tflite-float32", FLOAT), convert("tflite-int8", INT8)
     assert convert("tflite-float32", replace(FLOAT, seed=1)) == before[0]
-    monkeypatch.setattr(keys, "_cpu", lambda: ("another CPU", ("ANOTHER",)))
+    monkeypatch.setattr(tools, "_cpu", lambda: ("another CPU", ("ANOTHER",)))
     assert convert("tflite-float32", FLOAT) == before[0]
     assert convert("tflite-int8", INT8) != before[1]
 
@@ -60,8 +60,8 @@ def test_versions_of_the_tools_count(monkeypatch: pytest.MonkeyPatch) -> None:
         return [convert("tflite-int8", INT8), convert("onnx-int8", INT8)]
 
     before = all_keys()
-    original = keys._version
-    monkeypatch.setattr(keys, "_version", lambda name: "99" if name == "onnxruntime" else original(name))
+    original = tools._version
+    monkeypatch.setattr(tools, "_version", lambda name: "99" if name == "onnxruntime" else original(name))
     after = all_keys()
     assert after[0] == before[0]
     assert after[1] != before[1]
@@ -73,16 +73,16 @@ def test_latency_belongs_to_a_machine_and_to_all_that_was_measured(monkeypatch: 
         return keys.benchmark(subjects, threads=1, rounds=rounds, seconds=30.0, warmup=10).digest
 
     found = {key("tflite-int8"), key("tflite-int8", "onnx-int8"), key("tflite-int8", rounds=7)}
-    monkeypatch.setattr(keys, "_cpu", lambda: ("another CPU", ()))
+    monkeypatch.setattr(tools, "_cpu", lambda: ("another CPU", ()))
     assert len(found | {key("tflite-int8")}) == 4
 
 
 def test_code_of_one_runtime_is_not_that_of_another() -> None:
-    names = {path.name for path in keys._files("targets/onnx")}
+    names = {path.name for path in tools._files("targets/onnx")}
     assert {"onnx.py", "onnx_graph.py", "grids.py", "__init__.py"} <= names
     assert not {name for name in names if name.startswith(("tflite", "openvino"))}
-    assert keys.code("targets/onnx") != keys.code("targets/tflite")
-    assert all(path.suffix == ".py" for path in keys._files("models"))
+    assert tools.code("targets/onnx") != tools.code("targets/tflite")
+    assert all(path.suffix == ".py" for path in tools._files("models"))
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from edgefx.cache import settings
-from edgefx.cache.store import Entry, Key, Store, key
+from edgefx.cache.entry import Entry, Key, key
+from edgefx.cache.store import Store
 from edgefx.errors import UsageError
 
 ROOM = 10**9
@@ -203,6 +204,25 @@ def test_clean_by_age(store: Store, file: Path) -> None:
     assert not store.usages()
 
 
+def test_an_unfinished_stage_keeps_its_workspace_until_there_is_a_result(store: Store, file: Path) -> None:
+    folder = store.workspace(a_key())
+    assert folder is not None
+    (folder / "checkpoint").write_text("epoch 3")
+    assert store.workspace(a_key()) == folder
+    assert (folder / "checkpoint").exists()
+    assert store.workspace(a_key(1)) != folder
+    put(store, 0, file)
+    assert not folder.exists()
+    old = store.workspace(a_key(1))
+    assert old is not None
+    then = time.time() - 30 * 86400
+    os.utime(old, (then, then))
+    store.trim()
+    assert not old.exists()
+    assert [usage.stage for usage in store.usages()] == ["convert"]
+    assert settings.OFF.store(print).workspace(a_key()) is None
+
+
 # ------------------------------------------------------------------------------------------------ trouble
 
 
@@ -259,7 +279,8 @@ def test_a_disk_that_fails_while_writing_costs_a_warning(
 _WRITER = """
 import os, sys
 from pathlib import Path
-from edgefx.cache.store import Store, key
+from edgefx.cache.entry import key
+from edgefx.cache.store import Store
 folder, source, first, last = sys.argv[1:]
 store = Store(Path(folder), limit_bytes=10**9, warn=lambda text: print("warning", text, flush=True))
 print("ready", flush=True)
