@@ -14,6 +14,7 @@ from edgefx.targets import INTEGER_ONLY, TargetRow
 from edgefx.types import Dataset, Effort, IoDtype, Precision, Ranges
 
 DEFAULT_SAMPLES = 100
+TRAINS = False  # whether `pipeline.run` carries out quantization-aware training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,14 +195,12 @@ def _check_method(recipe: Recipe, planned: Sequence[PlannedTarget]) -> None:
                 hint="choose method ptq or qat, or float targets",
             )
     if isinstance(recipe.quantize, QatSection):
-        from importlib.util import find_spec
-
         if recipe.quantize.train is None:
             raise UsageError(
                 "quantize method qat needs training images",
                 hint="give a folder: quantize.train: photos/train",
             )
-        if find_spec("edgefx.quantize.qat") is None:
+        if not TRAINS:
             raise UsageError(
                 "quantize method qat is not part of this version of edgefx", hint="choose method ptq"
             )

@@ -7,15 +7,17 @@ recipe file by it, so that each of them can be shown where it stands in the file
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     PlainSerializer,
     PositiveFloat,
     PositiveInt,
@@ -25,7 +27,10 @@ from pydantic import (
 
 from edgefx.evaluate.units import parse_drop, parse_ms, parse_size
 from edgefx.results import Gate, MaxDrop, Metric
-from edgefx.types import Effort, IoDtype, Ranges, Resize
+from edgefx.vocabulary import Effort, IoDtype, Ranges, Resize
+
+if TYPE_CHECKING:
+    from edgefx.types import QatSettings
 
 # Where a value is more than its JSON type, the schema says so by its format: see `edgefx.recipe.check`.
 
@@ -164,16 +169,45 @@ class QatSection(_Quantization):
     train: InputPath | None = Field(
         default=None, description="Folder of training images; with labels for mode supervised."
     )
-    epochs: PositiveInt = Field(default=3, description="Passes over the training images.")
-    batch_size: PositiveInt = Field(default=32, description="Images per step.")
-    learning_rate: PositiveFloat = Field(default=1e-5, description="Of the optimizer, at its highest.")
+    epochs: PositiveInt = Field(default=8, description="Passes over the training images at most.")
+    batch_size: PositiveInt = Field(default=16, description="Images per gradient.")
+    accumulate: PositiveInt = Field(default=1, description="Gradients summed up per step.")
+    learning_rate: PositiveFloat = Field(
+        default=0.003, description="Highest step of a weight, in units of its INT8 step."
+    )
+    optimizer: Literal["adam", "sgd"] = Field(default="adam", description="adam, or sgd with momentum 0.9.")
+    warm_up: Fraction = Field(
+        default=0.1, description="Share of all steps in which the rate rises from zero."
+    )
     label_smoothing: Fraction = Field(
         default=0.0, description="Mode supervised: share of each label spread over all."
     )
-    validation_split: Fraction = Field(
-        default=0.1,
-        description="Share of the training images kept apart to choose the best epoch.",
+    features: NonNegativeFloat = Field(
+        default=0.0,
+        description="Mode distill: weight of the error of the blocks' outputs beside that of the scores.",
     )
+    augment: bool = Field(default=True, description="Flip and shift images a little.")
+    sizes: tuple[Annotated[int, Field(ge=8)], ...] = Field(
+        default=(),
+        description="Image heights and widths to train on, one after the other; the model's own comes last.",
+    )
+    tensor_float32: bool = Field(
+        default=True, description="Let a GPU that has TensorFloat-32 multiply in it."
+    )
+    validation_split: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.15, description="Share of the training images kept apart to choose the best epoch."
+    )
+    patience: PositiveInt = Field(
+        default=4, description="Epochs without a better one after which training stops."
+    )
+
+    def settings(self, *, seed: int) -> QatSettings:
+        """Return what training is told."""
+        from edgefx.types import QatMode, QatSettings
+
+        names = {field.name for field in dataclasses.fields(QatSettings)} - {"mode", "seed"}
+        values = {name: getattr(self, name) for name in names}
+        return QatSettings(mode=QatMode(self.mode), seed=seed, **values)
 
 
 class NoneSection(_Section):

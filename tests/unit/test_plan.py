@@ -12,6 +12,8 @@ from edgefx.data import digits
 from edgefx.errors import DataError, UnknownNameError, UsageError
 from edgefx.plan import Plan, plan
 from edgefx.recipe.load import parse
+from edgefx.recipe.schema import QatSection
+from edgefx.types import QatSettings
 
 
 def planned(**sections: Any) -> Plan:
@@ -141,3 +143,47 @@ def test_a_drop_gate_needs_labels(tmp_path: Path) -> None:
 def test_missing_folder() -> None:
     with pytest.raises(DataError, match="nowhere"):
         planned(calibration={"images": "nowhere"})
+
+
+def test_ranges_are_refused_where_a_runtime_takes_none() -> None:
+    with pytest.raises(UsageError, match="ranges percentile are not possible for openvino-int8") as caught:
+        planned(targets=["*-int8"], quantize={"ranges": "percentile"})
+    assert "auto, min-max" in caught.value.hint
+    result = planned(
+        targets=["*-int8", {"target": "openvino-int8", "ranges": "min-max"}],
+        quantize={"ranges": "percentile"},
+    )
+    assert [str(target.ranges) for target in result.targets] == ["percentile", "percentile", "min-max"]
+
+
+def test_ranges_of_float_targets_do_not_matter() -> None:
+    (target,) = planned(targets=["onnx-float32"], quantize={"ranges": "entropy", "effort": "high"}).targets
+    assert (str(target.ranges), str(target.effort)) == ("auto", "balanced")
+
+
+def test_without_quantization_there_is_no_int8() -> None:
+    assert planned(targets=["tflite-float16"], quantize={"method": "none"}).targets
+    with pytest.raises(UsageError, match="method none makes float artifacts, not tflite-int8"):
+        planned(targets=["tflite-*"], quantize={"method": "none"})
+
+
+def test_training_needs_images(photos: Path) -> None:
+    with pytest.raises(UsageError, match="needs training images"):
+        planned(quantize={"method": "qat"})
+    training = QatSection(method="qat", mode="supervised", train=photos, epochs=2).settings(seed=3)
+    assert (str(training.mode), training.epochs, training.seed) == ("supervised", 2, 3)
+    assert QatSection(method="qat").settings(seed=0) == QatSettings()
+
+
+def test_integer_only_and_float_layers_contradict_each_other() -> None:
+    with pytest.raises(UsageError, match="integer_only contradicts keep_float, for tflite-int8"):
+        planned(quantize={"integer_only": True, "keep_float": ["top"]})
+
+
+def test_a_budget_is_no_gate_and_a_gate_no_budget() -> None:
+    (budgeted,) = planned(quantize={"budget": "1pp"}).targets
+    assert str(budgeted.budget) == "1pp"
+    assert budgeted.gates == ()
+    (gated,) = planned(gates={"max_drop": "1pp"}).targets
+    assert gated.budget is None
+    assert len(gated.gates) == 1

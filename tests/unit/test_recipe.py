@@ -8,7 +8,7 @@ import pytest
 
 from edgefx.errors import UnknownNameError, UsageError
 from edgefx.recipe.compose import setting
-from edgefx.recipe.load import find, load, parse, shipped
+from edgefx.recipe.load import find, load, parse
 from edgefx.recipe.schema import PtqSection
 from edgefx.results import Metric
 from edgefx.types import Effort, IoDtype, Resize
@@ -121,8 +121,3 @@ def test_unknown_recipe_names_the_nearest() -> None:
     assert "digits-demo" in caught.value.hint
     with pytest.raises(UsageError, match="no such recipe file"):
         find("nowhere/x.yaml")
-
-
-@pytest.mark.parametrize("name", sorted(shipped()))
-def test_shipped_recipes_are_valid(name: str) -> None:
-    assert load(find(name)).version == 1

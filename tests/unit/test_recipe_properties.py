@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import string
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,13 @@ from edgefx.recipe.schema import Recipe
 from edgefx.recipe.tree import Diagnostic, RecipeError, Scalar, Source, at
 from edgefx.recipe.yaml_text import parse as parse_yaml
 
-QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# More at a time: EDGEFX_EXAMPLES=5000 python -m pytest tests/unit/test_recipe_properties.py
+QUICK = settings(
+    max_examples=int(os.environ.get("EDGEFX_EXAMPLES", "40")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
+)
 TEXTS = tuple(path.read_text(encoding="utf-8") for path in shipped().values())
 GOOD = """\
 version: 1
