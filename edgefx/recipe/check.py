@@ -1,20 +1,20 @@
 """Holds a recipe's tree against the JSON Schema of recipes, and finds all mistakes at once.
 
 Pydantic, which the schema comes from, checks the result again; here nothing is imported that takes time, and
-each mistake is shown where it was written. What JSON Schema cannot say is said by ``format``: `_FORMATS`.
+each mistake is shown where it was written. What JSON Schema cannot say is said by ``format``; see `formats`.
 """
 
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from edgefx import resources
-from edgefx.errors import EdgefxError, UnknownNameError
+from edgefx.errors import EdgefxError
+from edgefx.recipe.formats import FORMATS
 from edgefx.recipe.tree import Diagnostic, Map, Node, Scalar, Sequence, Span, quoted
 
 Schema: TypeAlias = Mapping[str, Any]
@@ -30,7 +30,6 @@ _WORDS = {
     "array": "a list",
     "object": "a mapping",
 }
-_NAMED_WEIGHTS = ("imagenet", "random", "packaged")
 _SPOKEN = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
@@ -147,7 +146,7 @@ class Checker:
                 return self._say(f"{quoted(key)} must be {problem}, not {node.text}", node.span)
         if "minLength" in schema and not node.text.strip():
             return self._say(f"{quoted(key)} is empty", node.span, "give a value, or take the key out")
-        form = _FORMATS.get(str(schema.get("format")))
+        form = FORMATS.get(str(schema.get("format")))
         if form is None:
             return node.value
         try:
@@ -282,118 +281,3 @@ def _first(node: Node) -> Span:
     if isinstance(node, Sequence) and node.items:
         return _first(node.items[0])
     return node.span
-
-
-# -------------------------------------------------------------------------------------------------- formats
-
-
-def _input_path(node: Scalar, _key: str) -> object:
-    path = resolved_path(node)
-    if not _is(path, "dir"):
-        if _is(path, "file"):
-            raise EdgefxError(f"{quoted(node.text)}: is a file", hint="give the folder that it is in")
-        raise EdgefxError(f"{quoted(node.text)}: no such folder", hint=_looked(node, path))
-    return str(path)
-
-
-def resolved_path(node: Scalar) -> Path:
-    """Return the path that a value of a recipe means.
-
-    It is relative to the file that it is written in; relative to the working folder when it is given on the
-    command line, or begins with the value of an environment variable.
-
-    Raises:
-        EdgefxError: There can be no such path.
-    """
-    try:
-        path = Path(node.text).expanduser()
-    except RuntimeError as error:  # an unknown user, or none
-        raise EdgefxError(f"{quoted(node.text)}: {error}", hint="write the path out") from error
-    return path if node.from_environment else node.span.source.folder / path
-
-
-def _is(path: Path, kind: str) -> bool:
-    try:
-        return {"dir": path.is_dir, "file": path.is_file, "any": path.exists}[kind]()
-    except (OSError, ValueError) as error:
-        raise EdgefxError(f"{quoted(str(path))} cannot be a path: {error}") from error
-
-
-def _looked(node: Scalar, path: Path) -> str:
-    return "check the path" if Path(node.text).is_absolute() else f"looked for {path.absolute()}"
-
-
-def _model(node: Scalar, _key: str) -> object:
-    from edgefx.models.zoo import FAMILIES
-
-    if node.text.lower() in FAMILIES:
-        return node.text
-    path = resolved_path(node)
-    if _is(path, "any"):
-        return str(path)
-    if path.suffix or "/" in node.text:
-        raise EdgefxError(f"{quoted(node.text)}: no such model file", hint=_looked(node, path))
-    raise UnknownNameError("model", node.text, FAMILIES, hint="(or give the path of a file)")
-
-
-def _weights(node: Scalar, _key: str) -> object:
-    path = resolved_path(node)
-    return node.text if node.text in _NAMED_WEIGHTS or not _is(path, "file") else str(path)
-
-
-def _target(node: Scalar, _key: str) -> object:
-    from edgefx.targets import TARGETS
-
-    for pattern in node.text.split(","):
-        if not fnmatch.filter(TARGETS, pattern.strip().lower()):
-            name = pattern.strip()
-            what = "no target matches" if set(name) & set("*?[") else "unknown target"
-            close = difflib.get_close_matches(name.lower(), TARGETS, n=2, cutoff=0.5)
-            known = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(TARGETS)}"
-            raise EdgefxError(f"{what} {quoted(name)}", hint=known)
-    return node.text
-
-
-def _drop(node: Scalar, key: str) -> object:
-    from edgefx.evaluate.units import split_drop
-
-    split_drop(node.text, option=f"{key}:")
-    return node.text
-
-
-def _milliseconds(node: Scalar, key: str) -> object:
-    from edgefx.evaluate.units import parse_ms
-
-    parse_ms(node.text, option=f"{key}:")
-    return node.text
-
-
-def _size(node: Scalar, key: str) -> object:
-    from edgefx.evaluate.units import parse_size
-
-    parse_size(node.text, option=f"{key}:")
-    return node.text
-
-
-def _report_path(node: Scalar, _key: str) -> object:
-    from edgefx.report import FORMATS
-
-    suffixes = [row.suffix for row in FORMATS.values()]
-    if Path(node.text).suffix.lower() not in suffixes:
-        raise EdgefxError(
-            f"{quoted(node.text)}: the suffix names no format of reports",
-            hint=f"known: {', '.join(suffixes)}",
-        )
-    return node.text
-
-
-_FORMATS: dict[str, Callable[[Scalar, str], object]] = {
-    "path": _input_path,
-    "model": _model,
-    "weights": _weights,
-    "target": _target,
-    "drop": _drop,
-    "milliseconds": _milliseconds,
-    "size": _size,
-    "report-path": _report_path,
-}

@@ -1,8 +1,8 @@
 """A recipe file -> `Recipe`, or all of its mistakes, each with its place.
 
 The way of a file: text -> tree (`yaml_text`) -> with what it extends and what the command line says
-(`compose`) -> one tree for each run of the matrix -> variables replaced (`environment`) -> held against the
-schema (`check`) and itself (`crosscheck`) -> `Recipe`. Pydantic is imported for the last step only.
+(`compose`) -> variables replaced (`environment`) -> one tree for each run of the matrix (`expand`) -> held
+against the schema (`check`) and itself (`crosscheck`) -> `Recipe`. Only the last step imports Pydantic.
 """
 
 from __future__ import annotations
@@ -120,9 +120,11 @@ def check(
         UsageError: A file cannot be read.
     """
     from edgefx.recipe import compose
-    from edgefx.recipe.check import Checker, resolved_path
+    from edgefx.recipe.check import Checker
     from edgefx.recipe.crosscheck import CrossChecker
     from edgefx.recipe.environment import interpolate
+    from edgefx.recipe.expand import expand
+    from edgefx.recipe.formats import resolved_path
     from edgefx.recipe.tree import Diagnostic, Map, RecipeError, Scalar, at
 
     tree = compose.apply(compose.read_tree(path, find), settings)
@@ -131,22 +133,21 @@ def check(
     assert isinstance(whole, Map)
     narrow = at(whole, "matrix", "targets") is not None
     checked = []
-    for name, one in compose.expand(whole):
+    checker = Checker()
+    for name, one in expand(whole):
         run = compose.only(one, tuple(targets), narrow=narrow)
         if run is None:
             continue
-        checker = Checker()
         document = checker.check(run)
         folders = {}
         for key in ("calibration.images", "evaluate.images", "quantize.train"):
             node = at(run, *key.split("."))
             if isinstance(node, Scalar) and at_path(document, key) is not None:
                 folders[key] = resolved_path(node)
-        contradictions = CrossChecker(run, folders, has_model="model" in document).check()
-        found += [*checker.found, *contradictions]
+        found += CrossChecker(run, folders, has_model="model" in document).check()
         checked.append(Checked(name=name, document=document))
-    if found:
-        raise RecipeError(found)
+    if checker.found or found:
+        raise RecipeError([*checker.found, *found])
     if not checked:
         raise UsageError(
             f"{path}: no run of its matrix has a target that matches {', '.join(targets)}",

@@ -1,0 +1,128 @@
+"""What a text of a recipe must be where JSON Schema only says "text": paths, models, targets, limits.
+
+Each function returns the value, or raises what is wrong with it. Nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable
+from pathlib import Path
+
+from edgefx.errors import EdgefxError, UnknownNameError
+from edgefx.recipe.tree import Scalar, quoted
+
+_NAMED_WEIGHTS = ("imagenet", "random", "packaged")
+
+
+def _input_path(node: Scalar, _key: str) -> object:
+    path = resolved_path(node)
+    if not _is(path, "dir"):
+        if _is(path, "file"):
+            raise EdgefxError(f"{quoted(node.text)}: is a file", hint="give the folder that it is in")
+        raise EdgefxError(f"{quoted(node.text)}: no such folder", hint=_looked(node, path))
+    return str(path)
+
+
+def resolved_path(node: Scalar) -> Path:
+    """Return the path that a value of a recipe means.
+
+    It is relative to the file that it is written in; relative to the working folder when it is given on the
+    command line, or begins with the value of an environment variable.
+
+    Raises:
+        EdgefxError: There can be no such path.
+    """
+    try:
+        path = Path(node.text).expanduser()
+    except RuntimeError as error:  # an unknown user, or none
+        raise EdgefxError(f"{quoted(node.text)}: {error}", hint="write the path out") from error
+    return path if node.from_environment else node.span.source.folder / path
+
+
+def _is(path: Path, kind: str) -> bool:
+    try:
+        return {"dir": path.is_dir, "file": path.is_file, "any": path.exists}[kind]()
+    except (OSError, ValueError) as error:
+        raise EdgefxError(f"{quoted(str(path))} cannot be a path: {error}") from error
+
+
+def _looked(node: Scalar, path: Path) -> str:
+    return "check the path" if Path(node.text).is_absolute() else f"looked for {path.absolute()}"
+
+
+def _model(node: Scalar, _key: str) -> object:
+    from edgefx.models.zoo import FAMILIES
+
+    if node.text.lower() in FAMILIES:
+        return node.text
+    path = resolved_path(node)
+    if _is(path, "any"):
+        return str(path)
+    if path.suffix or "/" in node.text:
+        raise EdgefxError(f"{quoted(node.text)}: no such model file", hint=_looked(node, path))
+    raise UnknownNameError("model", node.text, FAMILIES, hint="(or give the path of a file)")
+
+
+def _weights(node: Scalar, _key: str) -> object:
+    path = resolved_path(node)
+    return node.text if node.text in _NAMED_WEIGHTS or not _is(path, "file") else str(path)
+
+
+def _target(node: Scalar, _key: str) -> object:
+    from edgefx.targets import TARGETS
+
+    for pattern in node.text.split(","):
+        if not fnmatch.filter(TARGETS, pattern.strip().lower()):
+            name = pattern.strip()
+            what = "no target matches" if set(name) & set("*?[") else "unknown target"
+            close = difflib.get_close_matches(name.lower(), TARGETS, n=2, cutoff=0.5)
+            known = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(TARGETS)}"
+            raise EdgefxError(f"{what} {quoted(name)}", hint=known)
+    return node.text
+
+
+def _drop(node: Scalar, key: str) -> object:
+    from edgefx.evaluate.units import split_drop
+
+    split_drop(node.text, option=f"{key}:")
+    return node.text
+
+
+def _milliseconds(node: Scalar, key: str) -> object:
+    from edgefx.evaluate.units import parse_ms
+
+    parse_ms(node.text, option=f"{key}:")
+    return node.text
+
+
+def _size(node: Scalar, key: str) -> object:
+    from edgefx.evaluate.units import parse_size
+
+    parse_size(node.text, option=f"{key}:")
+    return node.text
+
+
+def _report_path(node: Scalar, _key: str) -> object:
+    from edgefx.report import FORMATS
+
+    suffixes = [row.suffix for row in FORMATS.values()]
+    if Path(node.text).suffix.lower() not in suffixes:
+        raise EdgefxError(
+            f"{quoted(node.text)}: the suffix names no format of reports",
+            hint=f"known: {', '.join(suffixes)}",
+        )
+    return node.text
+
+
+FORMATS: dict[str, Callable[[Scalar, str], object]] = {
+    "path": _input_path,
+    "model": _model,
+    "weights": _weights,
+    "target": _target,
+    "drop": _drop,
+    "milliseconds": _milliseconds,
+    "size": _size,
+    "report-path": _report_path,
+}
