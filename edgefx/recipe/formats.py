@@ -104,16 +104,26 @@ def _size(node: Scalar, key: str) -> object:
     return node.text
 
 
-def _report_path(node: Scalar, _key: str) -> object:
-    from edgefx.report import FORMATS
+def _output_path(node: Scalar, _key: str) -> object:
+    """Return a path relative to the working folder: what a run makes is not put beside its recipe."""
+    if "\0" in node.text:
+        raise EdgefxError(f"{quoted(node.text)} cannot be a path", hint="take the null character out")
+    try:
+        return str(Path(node.text).expanduser())
+    except RuntimeError as error:
+        raise EdgefxError(f"{quoted(node.text)}: {error}", hint="write the path out") from error
 
-    suffixes = [row.suffix for row in FORMATS.values()]
+
+def _report_path(node: Scalar, key: str) -> object:
+    from edgefx import report
+
+    suffixes = [row.suffix for row in report.FORMATS.values()]
     if Path(node.text).suffix.lower() not in suffixes:
         raise EdgefxError(
             f"{quoted(node.text)}: the suffix names no format of reports",
             hint=f"known: {', '.join(suffixes)}",
         )
-    return node.text
+    return _output_path(node, key)
 
 
 FORMATS: dict[str, Callable[[Scalar, str], object]] = {
@@ -124,5 +134,6 @@ FORMATS: dict[str, Callable[[Scalar, str], object]] = {
     "drop": _drop,
     "milliseconds": _milliseconds,
     "size": _size,
+    "output-path": _output_path,
     "report-path": _report_path,
 }
