@@ -37,7 +37,7 @@ def resolved_path(node: Scalar) -> Path:
     try:
         path = Path(node.text).expanduser()
     except RuntimeError as error:  # an unknown user, or none
-        raise EdgefxError(f"{quoted(node.text)}: {error}", hint="write the path out") from error
+        raise EdgefxError(f"{quoted(node.text)}: no such home folder", hint="write it out") from error
     return path if node.from_environment else node.span.source.folder / path
 
 
@@ -111,7 +111,7 @@ def _output_path(node: Scalar, _key: str) -> object:
     try:
         return str(Path(node.text).expanduser())
     except RuntimeError as error:
-        raise EdgefxError(f"{quoted(node.text)}: {error}", hint="write the path out") from error
+        raise EdgefxError(f"{quoted(node.text)}: no such home folder", hint="write it out") from error
 
 
 def _report_path(node: Scalar, key: str) -> object:
