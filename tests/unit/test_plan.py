@@ -13,7 +13,6 @@ from edgefx.errors import DataError, UnknownNameError, UsageError
 from edgefx.plan import Plan, plan
 from edgefx.recipe.load import parse
 from edgefx.recipe.schema import QatSection
-from edgefx.types import QatSettings
 
 
 def planned(**sections: Any) -> Plan:
@@ -170,6 +169,8 @@ def test_without_quantization_there_is_no_int8() -> None:
 def test_training_needs_images(photos: Path) -> None:
     with pytest.raises(UsageError, match="needs training images"):
         planned(quantize={"method": "qat"})
+    from edgefx.types import QatSettings
+
     training = QatSection(method="qat", mode="supervised", train=photos, epochs=2).settings(seed=3)
     assert (str(training.mode), training.epochs, training.seed) == ("supervised", 2, 3)
     assert QatSection(method="qat").settings(seed=0) == QatSettings()
