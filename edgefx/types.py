@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edgefx.vocabulary import Effort, IoDtype, OutputKind, Precision, Ranges, Resize, Runtime, Stage
+from edgefx.vocabulary import (
+    Effort,
+    IoDtype,
+    OutputKind,
+    Precision,
+    QatMode,
+    Ranges,
+    Resize,
+    Runtime,
+    Stage,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +38,7 @@ __all__ = [  # of the vocabulary: re-exported
     "IoDtype",
     "OutputKind",
     "Precision",
+    "QatMode",
     "Ranges",
     "Resize",
     "Runtime",
@@ -287,6 +298,45 @@ class QuantScheme:
     effort: Effort = Effort.BALANCED
     ranges: Ranges = Ranges.AUTO
     keep_float: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class QatSettings:
+    """How a model is trained for quantization.
+
+    Attributes:
+        mode: What it learns from.
+        epochs: Passes over the training images at most.
+        batch_size: Images per gradient.
+        accumulate: Gradients summed up per step of the optimizer.
+        learning_rate: Highest step of a weight, in units of its INT8 step; biases and scales follow it.
+        optimizer: ``adam`` or ``sgd`` (with momentum 0.9).
+        warm_up: Share of all steps in which the rate rises from zero; it falls by a cosine afterwards.
+        label_smoothing: Mode supervised: share of each label spread over all classes.
+        features: Mode distill: weight of the difference of the blocks' outputs, beside that of the scores.
+        augment: Flip and shift images a little.
+        sizes: Image heights and widths to train on, one after the other; the model's own comes last.
+        tensor_float32: Let a GPU that has TensorFloat-32 multiply in it.
+        validation_split: Share of the training images that chooses the best epoch, and is not trained on.
+        patience: Epochs without a better one after which training stops.
+        seed: Of order, split and augmentation.
+    """
+
+    mode: QatMode = QatMode.DISTILL
+    epochs: int = 8
+    batch_size: int = 16
+    accumulate: int = 1
+    learning_rate: float = 0.003
+    optimizer: str = "adam"
+    warm_up: float = 0.1
+    label_smoothing: float = 0.0
+    features: float = 0.0
+    augment: bool = True
+    sizes: tuple[int, ...] = ()
+    tensor_float32: bool = True
+    validation_split: float = 0.15
+    patience: int = 4
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -53,6 +53,17 @@ class Ranges(StrEnum):
     ACTIVATION_MSE = "activation-mse"  # least squared error behind the function and weights that read it
 
 
+class QatMode(StrEnum):
+    """What quantization-aware training learns from.
+
+    ``DISTILL``: from the scores of the float model, so that labels are not needed. ``SUPERVISED``: from
+    labels.
+    """
+
+    DISTILL = "distill"
+    SUPERVISED = "supervised"
+
+
 class IoDtype(StrEnum):
     """Element type of the artifact's input and output tensors."""
 

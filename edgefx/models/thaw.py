@@ -8,7 +8,9 @@ rely on nothing else either. Operations are grouped by the layer that their name
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,43 @@ def thaw(graph: FrozenGraph) -> Graph:
     definition = tf.compat.v1.GraphDef()
     definition.ParseFromString(graph.path.read_bytes())
     return _Reader(tf, definition, graph).read()
+
+
+def with_weights(
+    graph: FrozenGraph, weights: Mapping[str, tuple[ir.Array, ir.Array]], workdir: Path
+) -> FrozenGraph:
+    """Write a canonical graph with other weights as ``workdir/graph.pb``.
+
+    Args:
+        graph: The canonical graph.
+        weights: Kernel and bias of each layer that changes; the bias is left out where the layer has none.
+        workdir: A folder of its own; runtimes keep shared intermediates there.
+    """
+    import tensorflow as tf
+
+    definition = tf.compat.v1.GraphDef()
+    definition.ParseFromString(graph.path.read_bytes())
+    nodes = {node.name: node for node in definition.node}
+    for node in definition.node:
+        layer = node.name.split("/", 1)[0]
+        place = {"Conv2D": 0, "DepthwiseConv2dNative": 0, "MatMul": 0, "BiasAdd": 1}.get(node.op)
+        if layer not in weights or place is None:
+            continue
+        constant = nodes[_operation(node.input[1])]
+        value = weights[layer][place]
+        shape = tuple(size.size for size in constant.attr["value"].tensor.tensor_shape.dim)
+        # A copy under a name of its own: Grappler may have merged equal constants of several layers.
+        fresh = definition.node.add()
+        fresh.CopyFrom(constant)
+        fresh.name = f"{node.name}/trained"
+        fresh.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value.reshape(shape).astype(np.float32)))
+        node.input[1] = fresh.name
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "graph.pb"
+    partial = path.with_suffix(".pb.partial")
+    partial.write_bytes(definition.SerializeToString(deterministic=True))
+    partial.replace(path)
+    return replace(graph, path=path, workdir=workdir)
 
 
 class _Reader:

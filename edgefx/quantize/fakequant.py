@@ -94,11 +94,23 @@ class FakeQuantization:
     constants: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def canonical_weights(self) -> dict[str, tuple[FloatArray, FloatArray]]:
-        """Return kernel and bias of each weighted layer in the canonical graph's own scale, not rounded."""
+        """Return kernel and bias of each weighted layer in the canonical graph's own scale.
+
+        The kernels are those that the integer artifact multiplies with, so that a grid per channel of
+        another runtime meets values that lie on one already.
+        """
         return {
             layer: (
-                (stored.kernel / stored.factors).astype(np.float32),
+                (stored.rounded() / stored.factors).astype(np.float32),
                 (stored.bias / stored.bias_factors).astype(np.float32),
             )
             for layer, stored in self.weights.items()
         }
+
+    def range_of(self, layer: str) -> tuple[float, float] | None:
+        """Return the ends of the grid of a layer's output, or None where the artifact has none.
+
+        Where channels have scales of their own, these are the ends of the largest, whose factor is 1.
+        """
+        name = self.outputs.get(layer)
+        return None if name is None else (self.grids[name].low, self.grids[name].high)

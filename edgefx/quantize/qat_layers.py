@@ -26,30 +26,13 @@ from edgefx.models.ir import Node
 from edgefx.quantize.fakequant import LARGEST_WEIGHT, LEVELS, FloatArray, Grid, Weights
 
 _SCALE_SHARE = 8  # one of so many images tells how a scale should change
-# Values of one image from which compiling a swish pays: about a tenth of a second once per shape.
-_COMPILED = 8192
-
-
-@tf.custom_gradient  # type: ignore[untyped-decorator]
-def _on_grid(x: Any, log_scale: Any, low: Any, high: Any) -> Any:
-    """Round x to the codes low ... high times exp(log_scale); `low` and `high` are relative to zero."""
-    scale = tf.exp(log_scale)
-    lowest, highest = low * scale, high * scale
-    y = tf.quantization.fake_quant_with_min_max_vars(x, lowest, highest)
-
-    def gradient(dy: Any) -> Any:
-        inside = tf.logical_and(x >= lowest - scale / 2, x <= highest + scale / 2)
-        dx = tf.where(inside, dy, tf.zeros_like(dy))
-        return dx, _scale_gradient((dy, y), (dx, x)), None, None
-
-    return y, gradient
 
 
 def _scale_gradient(rounded: tuple[Any, Any], exact: tuple[Any, Any]) -> Any:
     """Gradient of the logarithm of a scale, ``dy . y - dx . x``, from an eighth of the images.
 
-    It is a sum over thousands of values and need not be exact, and on a CPU every look at a whole
-    tensor costs as much as a convolution.
+    It is a sum over thousands of values and need not be exact, and on a CPU every look at a whole tensor
+    costs as much as a convolution.
     """
     images = tf.shape(exact[0])[0]
     some = tf.maximum(images // _SCALE_SHARE, 1)
@@ -79,10 +62,36 @@ class TrainedGrid(tf.Module):  # type: ignore[misc]
         self._low, self._high = (float(level - grid.zero_point) for level in LEVELS)
 
     def __call__(self, x: Any) -> Any:
-        """Round `x`."""
+        """Round `x`; gradients pass."""
         if self.grid.fixed:
             return tf.quantization.fake_quant_with_min_max_args(x, self.grid.low, self.grid.high)
-        return _on_grid(x, self.log_scale, self._low, self._high)
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def function(x: Any, log_scale: Any) -> Any:
+            y = self.round(x, log_scale)
+
+            def gradient(dy: Any) -> Any:
+                dx = self.inside(dy, x)
+                return dx, _scale_gradient((dy, y), (dx, x))
+
+            return y, gradient
+
+        return function(x, tf.convert_to_tensor(self.log_scale))
+
+    def round(self, x: Any, log_scale: Any) -> Any:
+        """Round `x` to the grid with a scale, as one operation."""
+        scale = tf.exp(log_scale)
+        return tf.quantization.fake_quant_with_min_max_vars(x, self._low * scale, self._high * scale)
+
+    def inside(self, dy: Any, x: Any) -> Any:
+        """Return `dy` where `x` lies inside the grid as it was at the start, else zero.
+
+        The operation that takes the ends as they are now costs three times as much, and scales move by few
+        per cent.
+        """
+        return tf.raw_ops.FakeQuantWithMinMaxArgsGradient(
+            gradients=dy, inputs=x, min=self.grid.low, max=self.grid.high
+        )
 
     def read(self) -> Grid:
         """Return the grid as it is now."""
@@ -199,8 +208,9 @@ class Affine(_Rounded):
 class Swish(_Rounded):
     """``x * sigmoid(k x)``, as the runtime computes it: x, k x, the sigmoid and the product are rounded.
 
-    Written as one function with its own gradient, which XLA compiles to one loop each way: operation by
-    operation it takes five times as long and was most of the time of a training step.
+    One function with its own gradient, because activations are most of the time of a training step: what
+    automatic differentiation makes of it takes 2.5 times as long. (Compiled by XLA it would be half as long
+    again, but compiling a network's swishes takes as long as some hundred images.)
     """
 
     def __init__(
@@ -218,69 +228,48 @@ class Swish(_Rounded):
         self.before = before
         self.gate = gate
         self.whole = whole
-        self.factors = np.ones(1, np.float32) if factors is None else factors
-
-    def build(self, shape: Any) -> None:
-        """Choose how the loops run."""
-        compiled = int(np.prod([size or 1 for size in shape[1:]])) >= _COMPILED
-        options = {"autograph": False, "jit_compile": True if compiled else None}
-        self._forward = tf.function(lambda x, s, t: self._values(x, s, t)[0], **options)
-        self._backward = tf.function(self._input_gradient, **options)
-        super().build(shape)
-
-    def _values(self, x: Any, scale: Any, out_scale: Any) -> Any:
-        """Return y, the product, where y kept it, the rounded x, where that kept x, and d product / d x."""
-        rounded, inside = _nearest(x, scale, self.before and self.before.grid)
-        wide, wide_inside = _nearest(rounded * self.factors, _scale_of(self.whole), self.whole)
-        slope = tf.sigmoid(wide)
-        gate, _ = _nearest(slope, self.gate.scale, self.gate)
-        product = rounded * gate
-        y, kept = _nearest(product, out_scale, self.behind.grid)
-        inner = tf.where(wide_inside, self.factors * slope * (1 - slope), 0.0)
-        return y, product, kept, rounded, inside, gate + rounded * inner
-
-    def _input_gradient(self, x: Any, dy: Any, scale: Any, out_scale: Any) -> Any:
-        _, _, kept, _, inside, slope = self._values(x, scale, out_scale)
-        return tf.where(tf.logical_and(kept, inside), dy * slope, 0.0)
+        self.factors = factors
 
     def call(self, x: Any) -> Any:
         """See the class."""
+        before, behind = self.before, self.behind
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def function(x: Any, log_scale: Any, out_log_scale: Any) -> Any:
-            scales = tf.exp(log_scale), tf.exp(out_log_scale)
+            rounded = x if before is None else before.round(x, log_scale)
+            slope = tf.sigmoid(self._wide(rounded))
+            gate = _fixed(slope, self.gate)
+            product = rounded * gate
+            y = behind.round(product, out_log_scale)
 
             def gradient(dy: Any) -> Any:
-                dx = self._backward(x, dy, *scales)
-                images = tf.shape(x)[0]
-                some = tf.maximum(images // _SCALE_SHARE, 1)
-                few, d_few = x[:some], dy[:some]
-                y, product, kept, rounded, inside, slope = self._values(few, *scales)
-                d_product = tf.where(kept, d_few, 0.0)
-                d_rounded = d_product * slope
-                share = tf.cast(images, tf.float32) / tf.cast(some, tf.float32)
-                d_scale = tf.reduce_sum(d_rounded * (rounded - tf.where(inside, few, 0.0)))
-                d_out = tf.reduce_sum(d_few * y - d_product * product)
-                return dx, share * d_scale, share * d_out
+                d_product = behind.inside(dy, product)
+                d_rounded = d_product * (gate + self._inner(product, rounded, slope))
+                d_out = _scale_gradient((dy, y), (d_product, product))
+                if before is None:
+                    return d_rounded, None, d_out
+                dx = before.inside(d_rounded, x)
+                return dx, _scale_gradient((d_rounded, rounded), (dx, x)), d_out
 
-            return self._forward(x, *scales), gradient
+            return y, gradient
 
-        before = tf.constant(0.0) if self.before is None else self.before.log_scale
-        return function(x, tf.convert_to_tensor(before), tf.convert_to_tensor(self.behind.log_scale))
+        log_scale = tf.zeros([]) if before is None else tf.convert_to_tensor(before.log_scale)
+        return function(x, log_scale, tf.convert_to_tensor(behind.log_scale))
 
+    def _wide(self, rounded: Any) -> Any:
+        wide = rounded if self.factors is None else rounded * self.factors
+        return wide if self.whole is None else _fixed(wide, self.whole)
 
-def _nearest(x: Any, scale: Any, grid: Grid | None) -> tuple[Any, Any]:
-    """Return x rounded to a grid, which has the scale given, and where it lies inside."""
-    if grid is None:
-        return x, tf.constant(True)
-    low, high = (float(level - grid.zero_point) for level in LEVELS)
-    codes = tf.floor(x * (1 / scale) + 0.5)
-    inside = tf.logical_and(codes >= low, codes <= high)
-    return tf.clip_by_value(codes, low, high) * scale, inside
+    def _inner(self, product: Any, rounded: Any, slope: Any) -> Any:
+        """What x contributes through the sigmoid."""
+        if self.factors is None:
+            return product * (1 - slope)
+        # Beyond the ends of k x the sigmoid's slope is a few per mille and not worth a mask.
+        return rounded * self.factors * slope * (1 - slope)
 
 
-def _scale_of(grid: Grid | None) -> float:
-    return 1.0 if grid is None else grid.scale
+def _fixed(x: Any, grid: Grid) -> Any:
+    return tf.quantization.fake_quant_with_min_max_args(x, grid.low, grid.high)
 
 
 class Behind(_Rounded):
