@@ -17,6 +17,7 @@ class Ran:
 
     seconds: float
     peak_memory_mb: float
+    cpu_s: float = 0.0  # of the process and its children: steadier than wall time where others compute too
 
 
 def run(command: list[str], *, cwd: Path | None = None) -> Ran:
@@ -29,7 +30,11 @@ def run(command: list[str], *, cwd: Path | None = None) -> Ran:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{' '.join(command)}\n{output.decode(errors='replace')}\nexit {process.returncode}")
-    return Ran(seconds=time.perf_counter() - begin, peak_memory_mb=usage.ru_maxrss * 1024 / 1e6)
+    return Ran(
+        seconds=time.perf_counter() - begin,
+        peak_memory_mb=usage.ru_maxrss * 1024 / 1e6,
+        cpu_s=usage.ru_utime + usage.ru_stime,
+    )
 
 
 def show(rows: dict[str, object], *, as_json: bool) -> None:
