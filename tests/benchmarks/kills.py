@@ -54,7 +54,7 @@ def main(options: list[str]) -> None:
     show(
         {
             "runs killed": outcome.killed,
-            "runs that were through before": outcome.finished,
+            "runs that were through before their kill": outcome.finished,
             "runs that failed after a kill (aim 0)": outcome.failed,
             "runs with wrong bytes (aim 0)": outcome.wrong,
             "damaged cache entries (aim 0)": outcome.damaged,
@@ -95,9 +95,10 @@ def kill(recipe: str, *, count: int, every: int, seed: int, settings: tuple[str,
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
                     killed += 1
-                else:
+                else:  # through: what it has kept makes the next one too short to be killed
                     finished += 1
-                    killed += 1  # this instant was after the end
+                    wrong += contents(folder / "out") != right
+                    break
                 damaged += len(broken(folder / "cache"))
             process = _start([*command, "-o", str(folder / "out")], folder)
             failed += process.wait() != 0
@@ -109,7 +110,7 @@ def kill(recipe: str, *, count: int, every: int, seed: int, settings: tuple[str,
             *folder.glob("edgefx-*/"),
         ]
     return Outcome(
-        killed=killed - finished,
+        killed=killed,
         finished=finished,
         wrong=wrong,
         failed=failed,
