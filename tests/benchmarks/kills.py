@@ -86,7 +86,8 @@ def kill(recipe: str, *, count: int, every: int, seed: int, settings: tuple[str,
         whole_s = time.perf_counter() - begin
         right = contents(folder / "right")
         while killed < count:
-            shutil.rmtree(folder / "cache", ignore_errors=True)
+            for old in ("cache", "out"):
+                shutil.rmtree(folder / old, ignore_errors=True)
             for _ in range(min(every, count - killed)):
                 process = _start([*command, "-o", str(folder / "out")], folder)
                 try:
