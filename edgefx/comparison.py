@@ -223,10 +223,22 @@ Pair = tuple[str, str, str]
 def _recipe_pairs(before: Lock, after: Lock) -> Iterator[Pair]:
     old, new = dict(_flat(before.recipe)), dict(_flat(after.recipe))
     for name in dict.fromkeys((*old, *new)):
-        if name.partition(".")[0] not in _NO_INPUT:
-            yield name, old.get(name, ""), new.get(name, "")
+        if name.partition(".")[0] in _NO_INPUT or _within(name, old.keys() ^ new.keys()):
+            continue
+        yield (
+            name,
+            *(
+                values.get(name, "given" if any(_within(key, {name}) for key in values) else "")
+                for values in (old, new)
+            ),
+        )
     if before.threads != after.threads:
         yield "threads", str(before.threads), str(after.threads)
+
+
+def _within(name: str, sections: Iterable[str]) -> bool:
+    """Whether a key belongs to one of some sections."""
+    return any(name.startswith((f"{section}.", f"{section}[")) for section in sections)
 
 
 def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:

@@ -154,6 +154,15 @@ def test_each_input_that_changed_is_named(
     assert (found.kind, found.name, found.before, found.after) == (kind, name, before, after)
 
 
+def test_a_section_that_is_left_out_is_one_change() -> None:
+    with_latency = {**RECIPE, "benchmark": {"rounds": 100, "threads": None}}
+    without = {**RECIPE, "benchmark": None}
+    (found,) = input_changes(a_lock(recipe=with_latency), a_lock(recipe=without))
+    assert (found.name, found.before, found.after) == ("benchmark", "given", "none")
+    (found,) = input_changes(a_lock(recipe=without), a_lock(recipe=with_latency))
+    assert (found.name, found.before, found.after) == ("benchmark", "none", "given")
+
+
 def test_the_same_files_with_other_labels() -> None:
     other = replace(images("calibration"), sha256="other")
     (found,) = input_changes(a_lock(), a_lock(data=(other, images())))
