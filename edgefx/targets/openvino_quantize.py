@@ -69,9 +69,10 @@ def quantize(model: Any, calibration: ImageSet, scheme: QuantScheme, progress: P
         seen = openvino_statistics.observe(quantized, sources, calibration, task)
         towards: dict[str, float] = {}
         if balanced:
-            towards = openvino_gates.balance(
+            towards, loud = openvino_gates.balance(
                 quantized, seen, calibration, keep_float=scheme.keep_float, seed=scheme.seed, task=task
             )
+            sites = tuple(site for site in sites if site.source not in loud)
         grids = {
             site: Grid.chosen(
                 seen[site.source],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, UsageError
 from edgefx.targets import openvino, openvino_ir
@@ -310,10 +313,11 @@ def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibrati
     products = [f"block{block}_se_excite/Mul" for block in ("1a", "2a", "3a", "4a")]
     seen = openvino_statistics.observe(model, products, tiny_calibration, task)
     original = dict(seen)
-    towards = openvino_gates.balance(
+    towards, loud = openvino_gates.balance(
         model, seen, tiny_calibration, keep_float={"block1a_project_conv"}, seed=0, task=task
     )
-    assert set(towards) == set(products[1:])
+    assert set(towards) | loud == set(products[1:])
+    assert not set(towards) & loud
     changed = [name for name in products if seen[name] is not original[name]]
     assert changed
     assert products[0] not in changed
@@ -322,6 +326,45 @@ def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibrati
         assert np.ptp(np.log(sizes[1])) < np.ptp(np.log(sizes[0]))
     after = ov.Core().compile_model(model, "CPU", exact)([image])[0]
     np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def test_a_product_that_is_clipped_on_other_images_stays_in_float() -> None:
+    from edgefx.targets import openvino_gates
+    from edgefx.targets.openvino_statistics import Seen
+
+    def lost(samples: NDArray[np.float32]) -> float:
+        """Share of its variance that a convolution behind [images, positions, channels] loses."""
+        seen = Seen(low=samples.min(axis=1), high=samples.max(axis=1), mean=samples.mean(axis=(0, 1)))
+        weights = np.random.default_rng(1).normal(size=(8, samples.shape[2]))
+        return openvino_gates._best(seen, samples, weights)[2]
+
+    even = np.random.default_rng(0).random((16, 25, 12)).astype(np.float32)
+    rare = even.copy()
+    rare[3, :, 5] *= 200  # one channel that a single image excites
+    assert lost(even) < 1e-4
+    assert lost(rare) > openvino_gates._LOUD
+
+
+def test_loud_products_are_read_in_float_and_stay_as_they_are(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgefx.targets import openvino_gates, openvino_quantize
+
+    def sites(model: Any) -> set[str]:
+        operations = model.get_ordered_ops()
+        return {op.get_friendly_name() for op in operations if op.get_type_name() == "FakeQuantize"}
+
+    model = openvino._float_model(tiny_graph, RecordedProgress())
+    scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
+    monkeypatch.setattr(openvino_gates, "_LOUD", math.inf)
+    every = sites(openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress()))
+    monkeypatch.setattr(openvino_gates, "_LOUD", 0.0)
+    fewer = openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress())
+    products = {site for site in every if "_se_excite/" in site}
+    assert products
+    assert every - sites(fewer) == products
+    names = {op.get_friendly_name() for op in fewer.get_ordered_ops()}
+    assert not any(name.endswith("/balance") for name in names)
 
 
 def test_the_bias_takes_back_what_rounding_shifts() -> None:
