@@ -225,15 +225,14 @@ def _recipe_pairs(before: Lock, after: Lock) -> Iterator[Pair]:
     for name in dict.fromkeys((*old, *new)):
         if name.partition(".")[0] in _NO_INPUT or _within(name, old.keys() ^ new.keys()):
             continue
-        yield (
-            name,
-            *(
-                values.get(name, "given" if any(_within(key, {name}) for key in values) else "")
-                for values in (old, new)
-            ),
-        )
+        yield name, _value(old, name), _value(new, name)
     if before.threads != after.threads:
         yield "threads", str(before.threads), str(after.threads)
+
+
+def _value(values: Mapping[str, str], name: str) -> str:
+    """Return what a recipe says; "given" for a section, "" where it says nothing."""
+    return values.get(name, "given" if any(_within(key, {name}) for key in values) else "")
 
 
 def _within(name: str, sections: Iterable[str]) -> bool:
