@@ -10,7 +10,6 @@ from pathlib import Path
 
 from edgefx.cache.files import FileHashes
 from edgefx.cache.store import Store
-from edgefx.errors import UsageError
 from edgefx.evaluate.units import parse_size
 
 FOLDER_VARIABLE = "EDGEFX_CACHE_DIR"
@@ -25,13 +24,17 @@ class CacheSettings:
     Attributes:
         folder: The cache folder; None keeps nothing.
         limit_bytes: What the entries may take together.
+        problem: Why nothing is kept, where the user did not ask for that.
     """
 
     folder: Path | None
     limit_bytes: int = DEFAULT_BYTES
+    problem: str = ""
 
     def store(self, warn: Callable[[str], None]) -> Store:
         """Open the store; nothing is written before there is something to keep."""
+        if self.problem:
+            warn(f"cache: {self.problem}")
         return Store(self.folder, limit_bytes=self.limit_bytes, warn=warn)
 
     def hashes(self) -> FileHashes:
@@ -52,28 +55,25 @@ def from_environment() -> CacheSettings:
     if text.strip() == "0":
         return OFF
     limit = parse_size(text, option=SIZE_VARIABLE) if text else DEFAULT_BYTES
-    return CacheSettings(folder=default_folder(), limit_bytes=limit)
+    try:
+        return CacheSettings(folder=default_folder(), limit_bytes=limit)
+    except RuntimeError:  # as `Path.home` says that this user has no home folder
+        problem = f"results are not kept: there is no home folder; set {FOLDER_VARIABLE}"
+        return CacheSettings(folder=None, limit_bytes=limit, problem=problem)
 
 
 def default_folder() -> Path:
     """Return ``EDGEFX_CACHE_DIR``, else the platform's place for caches.
 
     Raises:
-        UsageError: There is neither.
+        RuntimeError: There is neither.
     """
     given = os.environ.get(FOLDER_VARIABLE)
     if given:
         return Path(given).absolute()
-    try:
-        if sys.platform == "win32":
-            return (
-                Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "edgefx" / "Cache"
-            )
-        if sys.platform == "darwin":
-            return Path.home() / "Library" / "Caches" / "edgefx"
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgefx"
-    except RuntimeError as error:  # no home folder is known
-        raise UsageError(
-            "no folder for the cache: this user has no home folder",
-            hint=f"set {FOLDER_VARIABLE}, or go without: {SIZE_VARIABLE}=0",
-        ) from error
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        return (Path(local) if local else Path.home() / "AppData" / "Local") / "edgefx" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "edgefx"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgefx"

@@ -53,7 +53,7 @@ class Cleaned:
 def render_info(info: CacheInfo, console: Console) -> None:
     """Print what the cache holds."""
     if info.folder is None:
-        console.print("the cache is off: EDGEFX_CACHE_SIZE is 0")
+        console.print("the cache is off")
         return
     if info.stages:
         result = table("stage", "entries", "size")

@@ -377,3 +377,16 @@ def test_the_platform_has_a_place_for_caches(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert settings.default_folder() == tmp_path / "Library" / "Caches" / "edgefx"
+
+
+def test_a_user_without_a_home_folder_is_told(monkeypatch: pytest.MonkeyPatch, told: Told) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("EDGEFX_CACHE_DIR", "EDGEFX_CACHE_SIZE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    found = settings.from_environment()
+    assert found.folder is None
+    assert found.store(told).get(a_key()) is None
+    assert "EDGEFX_CACHE_DIR" in told[0]
