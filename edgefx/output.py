@@ -46,18 +46,19 @@ def opened(path: Path) -> Iterator[OutputFolder]:
     """
     # The nearest folder that exists already: an output folder made here is removed again if it stays empty.
     existed = path.exists()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        staging = temporary.make(path, _PREFIX)
-    except OSError as error:
-        raise _explained(error, path) from error
-    temporary.sweep(path, _PREFIX)  # of runs that were killed
-    try:
+    staging = path / temporary.name(_PREFIX)
+    try:  # from here on an interruption leaves nothing behind
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            staging.mkdir(mode=0o700)
+        except OSError as error:
+            raise _explained(error, path) from error
+        temporary.sweep(path, _PREFIX)  # of runs that were killed
         with disk_errors(path):
             yield OutputFolder(path, staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        if not existed and not any(path.iterdir()):
+        if not existed and path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
 

@@ -43,8 +43,9 @@ def name(prefix: str, suffix: str = "") -> str:
 @contextmanager
 def folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Create a temporary folder, remove stale ones of the same prefix, and remove it in the end."""
-    path = make(parent, prefix)
-    try:
+    path = parent / name(prefix)
+    try:  # from here on an interruption leaves nothing behind
+        path.mkdir(mode=0o700)
         sweep(parent, prefix)
         yield path
     finally:
