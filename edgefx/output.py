@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,15 @@ class OutputFolder:
     def __init__(self, path: Path, staging: Path) -> None:
         self.path = path
         self.staging = staging
+
+    def holds(self, files: Mapping[str, str]) -> bool:
+        """Whether the folder has files of these names and SHA-256 already."""
+        from edgefx.cache.files import hash_file
+
+        try:
+            return all(hash_file(self.path / name) == sha256 for name, sha256 in files.items())
+        except OSError:
+            return False
 
     def publish(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
         """Move finished files from `staging` to the folder, the main file (first) last.

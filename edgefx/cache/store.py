@@ -30,12 +30,12 @@ from pathlib import Path
 
 from edgefx import temporary
 from edgefx.cache.entry import Entry, Json, Key, StoredFile, manifest, parsed
+from edgefx.cache.files import hash_file
 
 _LAYOUT = "v1"
 _TEMPORARY = "temporary"
 _UNFINISHED = "unfinished"
 _MANIFEST = "manifest.json"
-_CHUNK = 1 << 20
 _FORGET_S = 14 * 86400.0  # how long an unfinished stage waits to be gone on with
 _TRIM_AFTER = 0.1  # of the limit written since the last look at the whole size
 # https://bford.info/cachedir/ : backup tools leave such a folder out.
@@ -337,24 +337,20 @@ def _copy(source: Path | bytes, target: Path) -> str:
     """Write a file and return the SHA-256 of what was written."""
     if isinstance(source, bytes):
         target.write_bytes(source)
-        return hashlib.sha256(source).hexdigest()
-    digest = hashlib.sha256()
-    with source.open("rb") as reader, target.open("wb") as writer:
-        while chunk := reader.read(_CHUNK):
-            digest.update(chunk)
-            writer.write(chunk)
-    return digest.hexdigest()
+    else:
+        shutil.copyfile(source, target)  # in the kernel where it can
+    return hash_file(target)
 
 
 def _copy_problem(source: Path, target: Path, sha256: str) -> str:
     """Copy a file that must have a certain hash; return what is wrong with it, or ""."""
+    if not source.is_file():
+        return "is missing"
     try:
-        reader = source.open("rb")
+        shutil.copyfile(source, target)
     except OSError as error:
+        # `copyfile` names the source even where it was the target that had no room.
+        if error.filename != str(source) or error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         return f"cannot be read ({error.strerror})"
-    digest = hashlib.sha256()
-    with reader, target.open("wb") as writer:
-        while chunk := reader.read(_CHUNK):
-            digest.update(chunk)
-            writer.write(chunk)
-    return "" if digest.hexdigest() == sha256 else "is damaged"
+    return "" if hash_file(target) == sha256 else "is damaged"

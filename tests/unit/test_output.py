@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
@@ -67,3 +68,12 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     with pytest.raises(DiskFullError, match="no space left") as caught, disk_errors(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert str(tmp_path) in caught.value.message
+
+
+def test_files_that_are_there_already(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    sha256 = hashlib.sha256(b"a").hexdigest()
+    with opened(tmp_path) as folder:
+        assert folder.holds({"a": sha256})
+        assert not folder.holds({"a": sha256, "b": sha256})
+        assert not folder.holds({"a": hashlib.sha256(b"b").hexdigest()})
