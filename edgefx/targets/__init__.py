@@ -48,9 +48,7 @@ class TargetRow:
         """The ways of choosing activation ranges that its conversion can be given; none without ranges."""
         if not self.needs_calibration:
             return ()
-        if self.precision is Precision.INT8 and self.runtime is not Runtime.OPENVINO:
-            return tuple(Ranges)
-        return (Ranges.AUTO, Ranges.MIN_MAX)
+        return tuple(Ranges) if self.precision is Precision.INT8 else (Ranges.AUTO, Ranges.MIN_MAX)
 
 
 _INTEGER_IO = (IoDtype.UINT8, IoDtype.INT8, IoDtype.FLOAT32)

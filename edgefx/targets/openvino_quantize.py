@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgefx.quantize import rounding
+from edgefx.quantize.ranges import RangeMethod
 from edgefx.targets import (
     openvino_gates,
     openvino_placement,
@@ -37,8 +38,8 @@ def quantize(model: Any, calibration: ImageSet, scheme: QuantScheme, progress: P
         model: Float; its input is ``image``, float32 [1, H, W, 3]. It is not changed.
         calibration: Images for ranges, bias and rounding.
         scheme: Layers to keep in float, and the effort: ``FAST`` rounds weights to the nearest level, the
-            others balance the channels behind gates and round so that errors cancel. Ranges ``MIN_MAX``
-            span the extremes of all images, and leave the gates as they are.
+            others balance the channels behind gates and round so that errors cancel. Ranges other than
+            ``AUTO`` leave the gates as they are.
         progress: Counts images, in each pass over them.
 
     Raises:
@@ -62,25 +63,30 @@ def quantize(model: Any, calibration: ImageSet, scheme: QuantScheme, progress: P
     ]
     named = {operation.get_friendly_name(): operation for operation in quantized.get_ordered_ops()}
     thorough = scheme.effort is not Effort.FAST
-    extremes = scheme.ranges is Ranges.MIN_MAX
-    balanced = thorough and not extremes
-    with progress.task("quantizing for OpenVINO", (2 + thorough + balanced) * len(calibration)) as task:
+    automatic = scheme.ranges is Ranges.AUTO
+    passes = 2 + thorough + (thorough or not automatic)
+    with progress.task("quantizing for OpenVINO", passes * len(calibration)) as task:
         sources = list(dict.fromkeys([*(site.source for site in sites), *map(_source, weighted)]))
         seen = openvino_statistics.observe(quantized, sources, calibration, task)
         towards: dict[str, float] = {}
-        if balanced:
+        if automatic and thorough:
             towards, loud = openvino_gates.balance(
                 quantized, seen, calibration, keep_float=scheme.keep_float, seed=scheme.seed, task=task
             )
             sites = tuple(site for site in sites if site.source not in loud)
-        grids = {
-            site: Grid.chosen(
-                seen[site.source],
-                towards=1.0 if extremes else towards.get(site.source, _TOWARDS_EXTREMES),
-                lowest=_SWISH_MINIMUM if named[site.source].get_type_name() == "Swish" else -math.inf,
-            )
-            for site in sites
-        }
+        if automatic:
+            grids = {
+                site: Grid.chosen(
+                    seen[site.source],
+                    towards=towards.get(site.source, _TOWARDS_EXTREMES),
+                    lowest=_SWISH_MINIMUM if named[site.source].get_type_name() == "Swish" else -math.inf,
+                )
+                for site in sites
+            }
+        else:
+            method = RangeMethod(scheme.ranges)
+            ranges = openvino_statistics.ranges(quantized, sites, calibration, method, task)
+            grids = {site: Grid.of(ranges[site.source]) for site in sites}
         means = openvino_statistics.quantized_means(quantized, grids, calibration, task)
         moments: dict[str, NDArray[np.float64]] = {}
         if thorough:

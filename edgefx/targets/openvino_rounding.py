@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.quantize.rounding import FloatArray, Moments
+from edgefx.targets import openvino_statistics
 from edgefx.types import ImageSet, Task
 
 _POSITIONS = 64  # per image and convolution; neighbours say much the same
@@ -32,15 +33,12 @@ def moments(
         seed: Of the positions that are looked at.
         task: Counts the images.
     """
-    import openvino as ov
-
     probe = model.clone()
     named = {operation.get_friendly_name(): operation for operation in probe.get_ordered_ops()}
     read = {operation.get_friendly_name(): _source(operation) for operation in operations}
     sources = list(dict.fromkeys(read.values()))
     probe.add_outputs([named[source].output(0) for source in sources])
-    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    request = ov.Core().compile_model(probe, "CPU", config).create_infer_request()
+    request = openvino_statistics.request(probe)
     generator = np.random.default_rng(seed)
     waiting: dict[str, list[NDArray[np.float32]]] = {name: [] for name in read}
     sums: dict[str, Moments] = {}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.errors import ConversionError
+from edgefx.quantize.ranges import Consumer, Range, RangeCollector, RangeMethod
 from edgefx.types import ImageSet, Task
 
 if TYPE_CHECKING:
@@ -51,7 +52,12 @@ class Grid:
         lows, highs = seen.low.min(axis=1), seen.high.max(axis=1)  # [images]
         low = float(lows.mean() + towards * (lows.min() - lows.mean()))
         high = float(highs.mean() + towards * (highs.max() - highs.mean()))
-        return cls.spanning(max(min(low, 0.0), lowest), max(high, _SMALLEST_RANGE))
+        return cls.of(Range(max(low, lowest), high))
+
+    @classmethod
+    def of(cls, found: Range) -> Grid:
+        """Return the levels that span a range and zero."""
+        return cls.spanning(min(found.low, 0.0), max(found.high, _SMALLEST_RANGE))
 
     @classmethod
     def spanning(cls, low: float, high: float) -> Grid:
@@ -114,6 +120,37 @@ def observe(model: Any, sources: Sequence[str], images: ImageSet, task: Task) ->
     return seen
 
 
+def ranges(
+    model: Any, sites: Sequence[Site], images: ImageSet, method: RangeMethod, task: Task
+) -> dict[str, Range]:
+    """Choose the range of what is quantized by a method that all runtimes share, by name of the source.
+
+    What convolutions and sums put out is linear; an error of what one convolution alone reads counts as much
+    as the squared norm of the weights that read the channel.
+
+    Raises:
+        ConversionError: A value is not finite.
+    """
+    probe = model.clone()
+    named = {operation.get_friendly_name(): operation for operation in probe.get_ordered_ops()}
+    consumers, weights = {}, {}
+    for site in sites:
+        linear = named[site.source].get_type_name() == "Add"
+        consumers[site.source] = Consumer.LINEAR if linear else Consumer.GENERIC
+        readers = [named[name] for name, _ in site.consumers]
+        if len(readers) == 1 and readers[0].get_type_name() == "Convolution":
+            kernel = np.asarray(readers[0].input_value(1).get_node().data, np.float32)
+            weights[site.source] = np.square(kernel).sum(axis=(0, 2, 3))[:, None, None]
+    collector = RangeCollector(consumers, methods=(method,), weights=weights)
+    probe.add_outputs([named[source].output(0) for source in consumers])
+    run = request(probe)
+    for image in images.pixels:
+        run.infer([image[None].astype(np.float32)])
+        collector.update({name: run.get_output_tensor(1 + k).data for k, name in enumerate(consumers)})
+        task.advance()
+    return collector.ranges(method)
+
+
 def quantized_means(
     model: Any, grids: Mapping[Site, Grid], images: ImageSet, task: Task
 ) -> dict[Site, FloatArray]:
@@ -154,6 +191,14 @@ def positions(
     return {name: picked.transpose(0, 2, 1).astype(np.float32) for name, (picked,) in found.items()}
 
 
+def request(model: Any) -> Any:
+    """Compile a model for the CPU in float32; returns an ``openvino.InferRequest``."""
+    import openvino as ov
+
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    return ov.Core().compile_model(model, "CPU", config).create_infer_request()
+
+
 def _others(value: Any) -> Any:
     """All axes but the channels'."""
     from openvino import opset13 as ops
@@ -165,8 +210,6 @@ def _run(
     model: Any, wanted: Mapping[_Key, tuple[str, Callable[[Any], list[Any]]]], images: ImageSet, task: Task
 ) -> dict[_Key, list[FloatArray]]:
     """Run `model` with further outputs: what to make of named operations; [images, ...] each."""
-    import openvino as ov
-
     probe = model.clone()
     named = {operation.get_friendly_name(): operation for operation in probe.get_ordered_ops()}
     slots: dict[_Key, range] = {}
@@ -178,12 +221,11 @@ def _run(
     if not extra:
         return {}
     probe.add_outputs(extra)
-    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    request = ov.Core().compile_model(probe, "CPU", config).create_infer_request()
+    run = request(probe)
     rows: dict[_Key, list[list[FloatArray]]] = {key: [] for key in wanted}
     for image in images.pixels:
-        request.infer([image[None].astype(np.float32)])
+        run.infer([image[None].astype(np.float32)])
         for key, places in slots.items():
-            rows[key].append([request.get_output_tensor(k).data.astype(np.float64) for k in places])
+            rows[key].append([run.get_output_tensor(k).data.astype(np.float64) for k in places])
         task.advance()
     return {key: [np.stack(part) for part in zip(*row, strict=True)] for key, row in rows.items()}

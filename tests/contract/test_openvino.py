@@ -22,6 +22,7 @@ from edgefx.types import (
     OutputKind,
     Precision,
     QuantScheme,
+    Ranges,
     Runtime,
 )
 
@@ -328,6 +329,46 @@ def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibrati
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 
+def test_the_methods_of_choosing_ranges_are_those_of_all_runtimes(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet
+) -> None:
+    from edgefx.quantize.ranges import RangeMethod
+    from edgefx.targets import openvino_placement, openvino_statistics
+
+    task = RecordedTask({}, "")
+    model = openvino._float_model(tiny_graph, RecordedProgress())
+    sites = openvino_placement.find(model, keep_float=())
+    seen = openvino_statistics.observe(model, [site.source for site in sites], tiny_calibration, task)
+    found = {
+        method: openvino_statistics.ranges(model, sites, tiny_calibration, method, task)
+        for method in (RangeMethod.MIN_MAX, RangeMethod.PERCENTILE, RangeMethod.ACTIVATION_MSE)
+    }
+    for site in sites:
+        extremes = found[RangeMethod.MIN_MAX][site.source]
+        assert extremes.low == pytest.approx(seen[site.source].low.min())
+        assert extremes.high == pytest.approx(seen[site.source].high.max())
+        assert found[RangeMethod.PERCENTILE][site.source].high <= extremes.high
+    narrower = [
+        found[RangeMethod.ACTIVATION_MSE][site.source].high < found[RangeMethod.MIN_MAX][site.source].high
+        for site in sites
+    ]
+    assert any(narrower)
+    assert not all(narrower)  # sums and what convolutions put out are never clipped
+
+
+@pytest.mark.parametrize("ranges", [Ranges.MIN_MAX, Ranges.ENTROPY])
+def test_ranges_asked_for_make_a_working_artifact(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path, ranges: Ranges
+) -> None:
+    scheme = QuantScheme(
+        precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=Effort.FAST, ranges=ranges
+    )
+    path = openvino.convert(tiny_graph, scheme, tiny_calibration, tmp_path / "a.xml", RecordedProgress())[0]
+    with openvino.open(path, 1) as session:
+        scores = session.infer(tiny_calibration.pixels[:1])
+    assert np.isfinite(scores).all()
+
+
 def test_a_product_that_is_clipped_on_other_images_stays_in_float() -> None:
     from edgefx.targets import openvino_gates
     from edgefx.targets.openvino_statistics import Seen
@@ -358,7 +399,7 @@ def test_loud_products_are_read_in_float_and_stay_as_they_are(
     scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
     monkeypatch.setattr(openvino_gates, "_LOUD", math.inf)
     every = sites(openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress()))
-    monkeypatch.setattr(openvino_gates, "_LOUD", 0.0)
+    monkeypatch.setattr(openvino_gates, "_LOUD", -1.0)
     fewer = openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress())
     products = {site for site in every if "_se_excite/" in site}
     assert products

@@ -145,14 +145,19 @@ def test_missing_folder() -> None:
 
 
 def test_ranges_are_refused_where_a_runtime_takes_none() -> None:
-    with pytest.raises(UsageError, match="ranges percentile are not possible for openvino-int8") as caught:
-        planned(targets=["*-int8"], quantize={"ranges": "percentile"})
+    with pytest.raises(UsageError, match="ranges percentile are not possible for tflite-int16x8") as caught:
+        planned(targets=["tflite-*"], quantize={"ranges": "percentile"})
     assert "auto, min-max" in caught.value.hint
     result = planned(
-        targets=["*-int8", {"target": "openvino-int8", "ranges": "min-max"}],
+        targets=["*-int8", {"target": "tflite-int16x8", "ranges": "min-max"}],
         quantize={"ranges": "percentile"},
     )
-    assert [str(target.ranges) for target in result.targets] == ["percentile", "percentile", "min-max"]
+    assert {target.name: str(target.ranges) for target in result.targets} == {
+        "tflite-int8": "percentile",
+        "tflite-int16x8": "min-max",
+        "onnx-int8": "percentile",
+        "openvino-int8": "percentile",
+    }
 
 
 def test_ranges_of_float_targets_do_not_matter() -> None:
