@@ -210,7 +210,9 @@ def test_random_weights_of_another_seed_are_another_model(tmp_path: Path) -> Non
     assert computed(done.json) == set(), "the first seed is still there"
 
 
-def test_a_damaged_artifact_is_made_again(work: Path, again: Run, first: dict[str, Any]) -> None:
+def test_a_damaged_artifact_is_made_again(
+    work: Path, again: Run, first: dict[str, Any], tmp_path: Path
+) -> None:
     key = next(
         entry["key"]
         for entry in again().json["cached"]
@@ -220,6 +222,7 @@ def test_a_damaged_artifact_is_made_again(work: Path, again: Run, first: dict[st
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
+    shutil.rmtree(tmp_path / "out")  # else the artifact is there already, and nothing is fetched
     done = again()
     assert f"entry {key[:12]} is removed and computed again" in done.stderr
     assert computed(done.json) == {("convert", "tflite-int8")}
