@@ -120,6 +120,7 @@ class Weighted(_Rounded):
     ) -> None:
         super().__init__(name, grid)
         self.start = weights
+        self._steps = _per_channel(weights.steps)
         if step is None:
             step = _step_of(weights.bias) if grid is None else grid.grid.scale
         self.bias_step = np.float32(step)
@@ -132,7 +133,7 @@ class Weighted(_Rounded):
 
     def kernel(self) -> Any:
         """The kernel that the artifact multiplies with."""
-        return _to_codes(self.codes) * self.start.steps
+        return _to_codes(self.codes) * self._steps
 
     def read(self) -> Weights:
         """Return kernel and bias as they are now."""
@@ -286,6 +287,15 @@ class Behind(_Rounded):
 
 def _constant(values: Any) -> Any:
     return tf_keras.initializers.Constant(values)
+
+
+def _per_channel(steps: FloatArray) -> FloatArray:
+    """Return the steps without the axes along which they are all the same: a constant of the graph."""
+    for axis in range(steps.ndim):
+        first = steps.take([0], axis=axis)
+        if np.array_equal(np.broadcast_to(first, steps.shape), steps):
+            steps = first
+    return steps
 
 
 def _step_of(bias: FloatArray) -> float:

@@ -26,8 +26,8 @@ _PROVEN_ON = 16  # images on which the bridge must equal the canonical graph
 _EVALUATED = 32  # images at once
 # A bias and the logarithm of a scale move at these multiples of a weight's rate. A bias is counted in steps
 # of what the layer puts out; a scale shall move by per mille.
-_BIAS_RATE = 1.0
-_SCALE_RATE = 0.05
+_BIAS_RATE = 1.7
+_SCALE_RATE = 0.07
 # Adam's memory of squared gradients: a training has some hundred steps, 0.999 would remember them all.
 _BETA_2 = 0.99
 
@@ -77,17 +77,21 @@ class Trainer:
         names = (beheaded.output.node, *features)
         outputs = [proven.get_layer(name).output for name in names]
         self._teacher = tf_keras.Model(proven.input, outputs[0] if len(outputs) == 1 else outputs)
-        self._ask = tf.function(lambda pixels: self._teacher(pixels, training=False), reduce_retracing=True)
-        self._answer = tf.function(lambda pixels: self._student.model(pixels, training=False))
+        self._ask = tf.function(
+            lambda pixels: self._teacher(pixels, training=False), reduce_retracing=True, autograph=False
+        )
+        self._answer = tf.function(
+            lambda pixels: self._student.model(pixels, training=False), autograph=False
+        )
         self._known: dict[tuple[int, int, int | None], NDArray[np.float32]] = {}
         student = self._student
         self._groups = [(student.codes, 1.0), (student.biases, _BIAS_RATE), (student.log_scales, _SCALE_RATE)]
         self._groups = [(variables, factor) for variables, factor in self._groups if variables]
         self._optimizers = [_optimizer(settings) for _ in self._groups]
         for optimizer, (variables, _) in zip(self._optimizers, self._groups, strict=True):
-            optimizer.build(variables)
-        self._gradients = tf.function(self._eager_gradients)
-        self._apply = tf.function(self._eager_apply)
+            optimizer._create_all_weights(variables)  # noqa: SLF001 - a resumed training fills them first
+        self._gradients = tf.function(self._eager_gradients, autograph=False)
+        self._apply = tf.function(self._eager_apply, autograph=False)
         wanted = self._teach(self.split.validation, np.zeros(len(self.split.validation), np.int64), None)
         self._wanted = _centred(wanted)
         self._validation_targets = self._targets(self.split.validation, wanted)
@@ -110,14 +114,14 @@ class Trainer:
 
     def optimizers(self) -> Arrays:
         """Return the optimizers' variables."""
-        return [variable.numpy() for optimizer in self._optimizers for variable in optimizer.variables]
+        return [variable.numpy() for optimizer in self._optimizers for variable in optimizer.weights]
 
     def assign(self, variables: Arrays, optimizers: Arrays | None = None) -> None:
         """Go back to a state."""
         for variable, value in zip(self._variables, variables, strict=True):
             variable.assign(value)
         if optimizers is not None:
-            own = [variable for optimizer in self._optimizers for variable in optimizer.variables]
+            own = [variable for optimizer in self._optimizers for variable in optimizer.weights]
             for variable, value in zip(own, optimizers, strict=True):
                 variable.assign(value)
 
@@ -278,6 +282,8 @@ def _centred(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _optimizer(settings: QatSettings) -> Any:
+    # These are one operation per variable; the newer ones are twenty, and take half a minute to trace.
+    optimizers = tf_keras.optimizers.legacy
     if settings.optimizer == "sgd":
-        return tf_keras.optimizers.SGD(settings.learning_rate, momentum=0.9)
-    return tf_keras.optimizers.Adam(settings.learning_rate, beta_2=_BETA_2)
+        return optimizers.SGD(settings.learning_rate, momentum=0.9)
+    return optimizers.Adam(settings.learning_rate, beta_2=_BETA_2)
