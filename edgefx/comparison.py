@@ -258,7 +258,7 @@ def _model_pairs(before: Lock, after: Lock) -> Iterator[Pair]:
 
 
 def _images_pairs(before: Lock, after: Lock) -> Iterator[Pair]:
-    for role in ("calibration", "evaluation"):
+    for role in ("calibration", "training", "evaluation"):
         old, new = before.images(role), after.images(role)
         if old is None or new is None:
             yield role, f"{len(old.files)} images" if old else "", f"{len(new.files)} images" if new else ""

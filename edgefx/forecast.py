@@ -12,7 +12,7 @@ from edgefx.errors import EdgefxError
 from edgefx.inputs import Inputs
 from edgefx.ledger import Ledger
 from edgefx.output import OutputFolder
-from edgefx.pipeline import Latencies, latency_key, subjects_of, threads_of
+from edgefx.pipeline import Latencies, latency_key, subjects_of, threads_of, training_of
 from edgefx.plan import Plan
 from edgefx.results import LayerSensitivity
 from edgefx.targets import TargetRow
@@ -47,9 +47,9 @@ def cached(plan: Plan, settings: CacheSettings | None = None) -> dict[tuple[Stag
     baseline = inputs.evaluation is None or inputs.known_baseline() is not None
     found[Stage.LOAD, ""] = compared and baseline
     found[Stage.CANONICALIZE, ""] = compared
-    if inputs.calibration is not None:
-        found[Stage.QUANTIZE, ""] = inputs.known_checks() is not None
     workshop = _Peeking(plan, inputs, ledger)
+    if inputs.calibration is not None:
+        found[Stage.QUANTIZE, ""] = inputs.known_checks() is not None and workshop.is_trained
     made: dict[str, Candidate] = {}
     for target in plan.targets:
         workshop.missed.clear()
@@ -75,7 +75,7 @@ def cached(plan: Plan, settings: CacheSettings | None = None) -> dict[tuple[Stag
 
 
 def _sets_are_known(inputs: Inputs) -> bool:
-    return all(images.is_known for images in (inputs.calibration, inputs.evaluation) if images)
+    return all(images.is_known for images in inputs.image_sets)
 
 
 class _Peeking(Workshop):
@@ -93,8 +93,14 @@ class _Peeking(Workshop):
             seed=plan.recipe.seed,
             ledger=ledger,
             progress=_Silent(),
+            training=training_of(plan, inputs, _NOWHERE, ledger, _Silent()),
         )
         self.missed: set[Stage] = set()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is nothing to train, or it is in the cache."""
+        return self._training is None or self._training.result is not None
 
     def publish(self, candidate: Candidate) -> Artifact:
         return candidate.artifact

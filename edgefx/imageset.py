@@ -42,7 +42,7 @@ class Images:
     Args:
         dataset: The files; labels fit the model.
         spec: The model: its input size and pixel range.
-        role: "calibration" or "evaluation".
+        role: "calibration", "training" or "evaluation".
         resize: How files become height x width.
         skip_bad: Leave out files that cannot be decoded.
         ledger: Notes and cache.

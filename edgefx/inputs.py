@@ -8,14 +8,15 @@ stages are all cached imports no framework.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.cache import keys
 from edgefx.data.folders import check_labels
-from edgefx.errors import ModelError
+from edgefx.errors import DataError, ModelError
 from edgefx.imageset import Images
+from edgefx.recipe.schema import QatSection
 from edgefx.results import Check
 from edgefx.source import Source
 from edgefx.types import DataInfo, Dataset, ModelSpec, Progress, Stage
@@ -68,6 +69,7 @@ class Inputs:
     Attributes:
         source: The model and its canonical graph.
         calibration: The images that set ranges.
+        training: The images of quantization-aware training.
         evaluation: The images that accuracy is measured on.
         baseline_key: Of the float model's scores; None without evaluation images.
         checks: Of the calibration images.
@@ -94,12 +96,18 @@ class Inputs:
         self._scores: Scores | None = None
         self._scores_entry: Entry | None = None
         self.calibration: Images | None = None
+        self.training: Images | None = None
         self.evaluation: Images | None = None
         self.baseline_top1: tuple[int, ...] = ()
         self.baseline_key: Key | None = None
         self.checks: list[Check] = []
         self.canonical_max_abs_dp = 0.0
         self.data: list[DataInfo] = []
+
+    @property
+    def image_sets(self) -> tuple[Images, ...]:
+        """Those that there are."""
+        return tuple(images for images in (self.calibration, self.training, self.evaluation) if images)
 
     def identify(self) -> None:
         """Find out what the images are, without decoding them where the model is known already.
@@ -109,6 +117,8 @@ class Inputs:
         """
         if self._plan.calibration is not None:
             self.calibration = self._images(self._plan.calibration, "calibration")
+        if self._plan.training is not None:
+            self.training = self._images(self._fitting(self._plan.training), "training")
         if self._plan.evaluation is not None:
             dataset = check_labels(self._plan.evaluation, self.source.spec.classes)
             self.evaluation = self._images(dataset, "evaluation")
@@ -127,6 +137,8 @@ class Inputs:
         self.identify()
         if self.calibration is not None:
             self._note(self.calibration, self._plan.calibration_note)
+        if self.training is not None:
+            self._note(self.training, f"all {len(self.training.dataset.items)} images of the folder")
         if self.evaluation is not None:
             self._prepare_evaluation(self.evaluation)
             self._note(self.evaluation, self._plan.evaluation_note)
@@ -147,6 +159,21 @@ class Inputs:
             workdir=self._workdir,
             progress=self._progress,
         )
+
+    def _fitting(self, dataset: Dataset) -> Dataset:
+        """Return the training images, without their labels where these are neither the model's nor needed.
+
+        Raises:
+            DataError: Supervised training with labels that do not fit the model.
+        """
+        quantize = self._plan.recipe.quantize
+        try:
+            return check_labels(dataset, self.source.spec.classes) if dataset.labelled else dataset
+        except DataError:
+            if isinstance(quantize, QatSection) and quantize.mode == "supervised":
+                raise
+            items = tuple(replace(item, label=None) for item in dataset.items)
+            return replace(dataset, items=items, class_names=(), kind="flat")
 
     def _note(self, images: Images, note: str) -> None:
         """Tell what is known of a set, which is decoded for it if need be."""

@@ -38,7 +38,7 @@ class LockedImages:
     """An image set.
 
     Attributes:
-        role: "calibration" or "evaluation".
+        role: "calibration", "training" or "evaluation".
         root: The folder.
         sha256: Over files, labels, size and resize mode.
         files: Every file that was used, in order.
@@ -123,7 +123,7 @@ def make(report: RunReport, plan: Plan, inputs: Inputs, *, threads: int) -> Lock
             content=str(inputs.source.identity["content"]),
             graph_sha256=inputs.source.record.sha256,
         ),
-        data=tuple(_images(images) for images in (inputs.calibration, inputs.evaluation) if images),
+        data=tuple(map(_images, inputs.image_sets)),
         environment=report.environment,
         targets=tuple(
             LockedTarget(

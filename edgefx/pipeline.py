@@ -29,8 +29,10 @@ from edgefx.inputs import Inputs
 from edgefx.ledger import Ledger
 from edgefx.output import OutputFolder, disk_errors, opened
 from edgefx.plan import Plan, PlannedTarget
+from edgefx.recipe.schema import QatSection
 from edgefx.results import Failure, Latency, RunReport, TargetResult
-from edgefx.types import ModelSpec, Precision, Progress, Stage
+from edgefx.training import FOLDER, Training
+from edgefx.types import IoDtype, ModelSpec, Precision, Progress, QuantScheme, Stage
 from edgefx.workshop import Candidate, Measured, Workshop
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def run(
     command: str,
     cache: CacheSettings | None = None,
     threads: int | None = None,
+    resume: bool = False,
 ) -> RunReport:
     """Compile, evaluate, benchmark and judge every target of `plan`; write artifacts and the report.
 
@@ -58,6 +61,7 @@ def run(
         command: The command line, recorded in the report.
         cache: Where results are kept; by default as the environment says.
         threads: Intra-op threads; by default as the recipe says, else all cores.
+        resume: Let training go on from the checkpoint in the output folder.
 
     Returns:
         The report that was also written to `report.json` in the output folder.
@@ -74,7 +78,7 @@ def run(
         hashes = stack.enter_context(closing(settings.hashes()))
         ledger = Ledger(store, progress)
         inputs = Inputs(plan, ledger, hashes, workdir, progress)
-        return _Run(plan, inputs, out, ledger, progress, threads=threads).report(command)
+        return _Run(plan, inputs, out, ledger, progress, threads=threads, resume=resume).report(command)
 
 
 Subjects: TypeAlias = dict[str, tuple[Candidate, str | None]]  # with what each is compared with
@@ -99,6 +103,7 @@ class _Run:
         progress: Progress,
         *,
         threads: int | None,
+        resume: bool,
     ) -> None:
         self.plan = plan
         self.recipe = plan.recipe
@@ -107,6 +112,7 @@ class _Run:
         self.ledger = ledger
         self.progress = progress
         self.threads = threads or threads_of(plan)
+        self.training = training_of(plan, inputs, out.path, ledger, progress, resume=resume)
         self.failures: dict[str, Failure] = {}
         self.made: dict[str, Made] = {}
         self.measured: dict[str, Measured] = {}
@@ -125,6 +131,7 @@ class _Run:
             seed=self.recipe.seed,
             ledger=self.ledger,
             progress=self.progress,
+            training=self.training,
         )
         for target in self.plan.targets:
             self._make(target, workshop)
@@ -154,6 +161,7 @@ class _Run:
             effort=self.recipe.effort,
             integer_only=all(target.integer_only for target in self.plan.targets),
             checks=tuple(self.inputs.checks),
+            training=self.training.result if self.training else None,
             cached=tuple(self.ledger.cached),
         )
         if self.inputs.evaluation is not None:
@@ -299,6 +307,31 @@ def latency_key(subjects: Subjects, settings: BenchmarkSection, *, threads: int)
         rounds=settings.rounds,
         seconds=settings.seconds,
         warmup=_WARMUP,
+    )
+
+
+def training_of(
+    plan: Plan, inputs: Inputs, out: Path, ledger: Ledger, progress: Progress, *, resume: bool = False
+) -> Training | None:
+    """Return the training that a plan asks for."""
+    quantize = plan.recipe.quantize
+    if not isinstance(quantize, QatSection):
+        return None
+    scheme = QuantScheme(
+        precision=Precision.INT8,
+        io_dtype=IoDtype.INT8,
+        seed=plan.recipe.seed,
+        effort=quantize.effort,
+        ranges=quantize.ranges,
+    )
+    return Training(
+        quantize.settings(seed=plan.recipe.seed),
+        scheme,
+        inputs=inputs,
+        folder=out / FOLDER,
+        ledger=ledger,
+        progress=progress,
+        resume=resume,
     )
 
 

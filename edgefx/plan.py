@@ -14,7 +14,6 @@ from edgefx.targets import INTEGER_ONLY, TargetRow
 from edgefx.types import Dataset, Effort, IoDtype, Precision, Ranges
 
 DEFAULT_SAMPLES = 100
-TRAINS = False  # whether `pipeline.run` carries out quantization-aware training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +61,7 @@ class Plan:
         targets: In table order, each with its options.
         calibration: Images that set ranges; None when no target needs them.
         evaluation: Images that accuracy is measured on; None when accuracy is not measured.
+        training: Images of quantization-aware training; None without it.
         calibration_note: How the calibration images were chosen.
         evaluation_note: How the evaluation images were chosen.
         checks: Of the calibration images, as far as their listing tells.
@@ -74,6 +74,7 @@ class Plan:
     calibration_note: str = ""
     evaluation_note: str = ""
     checks: tuple[Check, ...] = ()
+    training: Dataset | None = None
 
     @property
     def rows(self) -> tuple[TargetRow, ...]:
@@ -200,10 +201,38 @@ def _check_method(recipe: Recipe, planned: Sequence[PlannedTarget]) -> None:
                 "quantize method qat needs training images",
                 hint="give a folder: quantize.train: photos/train",
             )
-        if not TRAINS:
-            raise UsageError(
-                "quantize method qat is not part of this version of edgefx", hint="choose method ptq"
-            )
+        _check_training(planned)
+
+
+def _check_training(planned: Sequence[PlannedTarget]) -> None:
+    """Refuse what training cannot be combined with.
+
+    Raises:
+        UsageError: No target to train for, layers in float, a search, or INT16 activations.
+    """
+    int8 = [target for target in planned if target.row.precision is Precision.INT8]
+    if not int8:
+        raise UsageError(
+            f"quantize method qat trains for INT8, not for {_names(planned)}",
+            hint="add an int8 target, or choose method ptq or none",
+        )
+    other = [t for t in planned if t.row.needs_calibration and t.row.precision is not Precision.INT8]
+    if other:
+        raise UsageError(
+            f"quantize method qat does not make {_names(other)}", hint="compile it in a run with method ptq"
+        )
+    kept = [target for target in int8 if target.keep_float]
+    if kept:
+        raise UsageError(
+            f"quantize method qat cannot leave layers in float, for {_names(kept)}",
+            hint="leave keep_float out, or choose method ptq",
+        )
+    searched = [target for target in int8 if target.budget is not None]
+    if searched:
+        raise UsageError(
+            f"quantize method qat has no budget to search for, for {_names(searched)}",
+            hint="leave the budget out; gates.max_drop judges what was trained",
+        )
 
 
 def _names(planned: Sequence[PlannedTarget]) -> str:
@@ -241,6 +270,8 @@ def _with_data(plan: Plan) -> Plan:
                 f"seed {recipe.seed}",
                 checks=calibration.listing_checks(chosen),
             )
+    if isinstance(recipe.quantize, QatSection) and recipe.quantize.train is not None:
+        plan = replace(plan, training=folders.scan(recipe.quantize.train))
     if held_out is not None:
         listed = folders.scan(held_out)
         plan = replace(
@@ -257,6 +288,8 @@ def _folders(recipe: Recipe) -> tuple[Path | None, Path | None]:
         from edgefx.data import digits
 
         return digits.calibration_folder(), held_out or digits.evaluation_folder()
+    if source is None and isinstance(recipe.quantize, QatSection):
+        source = recipe.quantize.train
     return source, held_out
 
 
@@ -267,8 +300,11 @@ def _with_evaluation(plan: Plan) -> Plan:
     recipe, evaluation = plan.recipe, plan.evaluation
     if recipe.evaluate is None or evaluation is None:
         evaluation = None
-    elif plan.calibration is not None:
-        calibration.require_disjoint(plan.calibration, evaluation)
+    else:
+        if plan.calibration is not None:
+            calibration.require_disjoint(plan.calibration, evaluation)
+        if plan.training is not None:
+            calibration.require_disjoint(plan.training, evaluation, purpose="training")
     if any(target.judges_drop for target in plan.targets) and (evaluation is None or not evaluation.labelled):
         where = f"{evaluation.root} has no labels" if evaluation else "no evaluation images were given"
         raise UsageError(

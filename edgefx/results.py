@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from edgefx.errors import ExitCode
-from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, Stage
+from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, QatMode, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +304,61 @@ class Environment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingEpoch:
+    """An epoch of quantization-aware training; number 0 is the post-training artifact.
+
+    Attributes:
+        number: From 1.
+        loss: Mean over the training images; None before training.
+        validation_loss: On the validation images, as the integer kernels round.
+        agreement: Share of the validation images with the float model's best class.
+        accuracy: Share of them with the right class; None without labels.
+        snr_db: Signal to noise of the validation images' scores against the float model's.
+        images_per_s: Trained on; None before training.
+        seconds: Wall time.
+    """
+
+    number: int
+    loss: float | None
+    validation_loss: float
+    agreement: float
+    accuracy: float | None
+    snr_db: float
+    images_per_s: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What quantization-aware training brought.
+
+    Attributes:
+        mode: What it learned from.
+        images: Trained on.
+        validated: Images that chose the best epoch.
+        epochs: All of them, the post-training artifact first.
+        best: Number of the best epoch; 0 where training did not help, and post-training artifacts are made.
+        stopped: Why it ended before the last epoch; "" where it did not.
+        summary: All of it in one line.
+        seconds: Wall time, with the post-training quantization that it starts from.
+    """
+
+    mode: QatMode
+    images: int
+    validated: int
+    epochs: tuple[TrainingEpoch, ...]
+    best: int
+    stopped: str
+    summary: str
+    seconds: float
+
+    @property
+    def helped(self) -> bool:
+        """Whether an epoch was better than the post-training artifact."""
+        return self.best > 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunReport:
     """The outcome of `edgefx compile`; `report.json` is this object.
 
@@ -326,6 +381,7 @@ class RunReport:
     effort: Effort = Effort.BALANCED  # asked for; a search may have gone further
     integer_only: bool = False
     checks: tuple[Check, ...] = ()  # of the calibration images
+    training: TrainingResult | None = None
     cached: tuple[CachedStage, ...] = ()  # figures that come from these were measured when they say
 
     @property

@@ -196,7 +196,7 @@ class ImageSet:
 class DataInfo:
     """What the report says of an image set."""
 
-    role: str  # "calibration" or "evaluation"
+    role: str  # "calibration", "training" or "evaluation"
     root: str
     images: int
     classes: int | None  # number of distinct labels, None when unlabelled

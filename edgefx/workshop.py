@@ -22,6 +22,7 @@ from edgefx.plan import PlannedTarget
 from edgefx.quantize.selection import select
 from edgefx.results import Accuracy, LayerSensitivity
 from edgefx.targets import TargetRow
+from edgefx.training import Training
 from edgefx.types import Artifact, ImageSet, IoDtype, Precision, Progress, QuantScheme, Stage
 
 # Calibration images that rank the layers. On B0, 32 of 100 images name 7 or 8 of the same 8 worst layers, in
@@ -94,6 +95,7 @@ class Workshop:
         seed: Of all that is sampled.
         ledger: Notes and cache.
         progress: Told of long work.
+        training: Where INT8 artifacts are trained.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Workshop:
         seed: int,
         ledger: Ledger,
         progress: Progress,
+        training: Training | None = None,
     ) -> None:
         self.evaluates = inputs.evaluation is not None
         self._inputs = inputs
@@ -113,6 +116,7 @@ class Workshop:
         self._seed = seed
         self._ledger = ledger
         self._progress = progress
+        self._training = training
 
     # ---------------------------------------- conversion
 
@@ -208,15 +212,16 @@ class Workshop:
         graph = self._inputs.source.graph
         images = self._calibration(row)
         target = targets.load(row)
+        out = folder / f"{graph.spec.name}-{row.precision}{row.suffix}"
+        training = self._training_of(row)
+        trains = training is not None and training.helped()  # a stage of its own, before this one is timed
         begun = time.perf_counter()
         with self._ledger.stage(Stage.CONVERT, row.name), self._progress.task(label):
-            files = target.convert(
-                graph,
-                scheme,
-                images,
-                folder / f"{graph.spec.name}-{row.precision}{row.suffix}",
-                self._progress,
-            )
+            if training is not None and trains:
+                assert images is not None
+                files = training.convert(row, graph, scheme, images, out)
+            else:
+                files = target.convert(graph, scheme, images, out, self._progress)
             artifact = replace(target.describe(files[0]), target=row.name)
         seconds = time.perf_counter() - begun
         named = replace(
@@ -229,6 +234,9 @@ class Workshop:
         )
         return artifact, seconds
 
+    def _training_of(self, row: TargetRow) -> Training | None:
+        return self._training if row.precision is Precision.INT8 else None
+
     def _calibration(self, row: TargetRow) -> ImageSet | None:
         images = self._inputs.calibration
         return images.get() if images is not None and row.needs_calibration else None
@@ -240,12 +248,14 @@ class Workshop:
 
     def _conversion_key(self, row: TargetRow, scheme: QuantScheme) -> Key:
         record = self._inputs.source.record
+        training = self._training_of(row)
         return keys.conversion(
             row,
             scheme,
             name=record.spec.name,
             graph_sha256=record.sha256,
             images=self._calibration_images(row),
+            training=training.key if training else None,
         )
 
     # ---------------------------------------- measurement

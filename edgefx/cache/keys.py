@@ -21,6 +21,9 @@ convert
     that another image or seed leaves it in the cache.
 sensitivity
     The artifact and the graph by content, the calibration images, the CPU's features.
+training
+    The graph by content, the settings, the post-training quantization it starts from, the calibration and
+    the training images, the CPU's features.
 evaluate
     The artifact by content, the evaluation images, the baseline's key, threads, the CPU's features (OpenVINO
     computes in bf16 where the CPU can), the runtime's version.
@@ -52,12 +55,13 @@ from edgefx.cache.tools import (
     machine,
     versions,
 )
+from edgefx.vocabulary import Runtime
 
 if TYPE_CHECKING:
     from edgefx.cache.files import FileHashes
     from edgefx.recipe.schema import ModelSection
     from edgefx.targets import TargetRow
-    from edgefx.types import Artifact, QuantScheme
+    from edgefx.types import Artifact, QatSettings, QuantScheme
 
 
 def digest(document: Json) -> str:
@@ -150,7 +154,15 @@ def baseline(identity: Json, images_sha256: str, *, skip_bad: bool) -> Key:
     )
 
 
-def conversion(row: TargetRow, scheme: QuantScheme, *, name: str, graph_sha256: str, images: Json) -> Key:
+def conversion(
+    row: TargetRow,
+    scheme: QuantScheme,
+    *,
+    name: str,
+    graph_sha256: str,
+    images: Json,
+    training: Key | None = None,
+) -> Key:
     """Key of an artifact.
 
     Args:
@@ -159,6 +171,7 @@ def conversion(row: TargetRow, scheme: QuantScheme, *, name: str, graph_sha256: 
         name: The model's name: files are called by it, and an OpenVINO file holds its own name.
         graph_sha256: The canonical graph by content.
         images: The calibration images by content; None where the target needs none.
+        training: Where its weights and ranges were trained.
     """
     from edgefx.report.json import to_json
 
@@ -172,9 +185,38 @@ def conversion(row: TargetRow, scheme: QuantScheme, *, name: str, graph_sha256: 
         name=name,
         graph=graph_sha256,
         images=images,
+        training=training.digest if training else None,
         cpu=cpu_features() if row.needs_calibration else None,
         tools=versions((*CONVERTERS[row.runtime], *(IMAGES if row.needs_calibration else ()))),
         code=code(f"targets/{row.runtime}", "quantize", *(("data",) if row.needs_calibration else ())),
+    )
+
+
+def training(
+    settings: QatSettings, start: QuantScheme, *, graph_sha256: str, calibration: Json, images: Json
+) -> Key:
+    """Key of quantization-aware training, which serves all INT8 targets.
+
+    Args:
+        settings: How it trains.
+        start: The post-training quantization that it starts from.
+        graph_sha256: The canonical graph by content.
+        calibration: The calibration images by content.
+        images: The training images by content.
+    """
+    from edgefx.report.json import to_json
+
+    return key(
+        "training",
+        version=1,
+        settings=to_json(settings),
+        start=to_json(start),
+        graph=graph_sha256,
+        calibration=calibration,
+        images=images,
+        cpu=cpu_features(),
+        tools=versions((*CONVERTERS[Runtime.TFLITE], *TENSORFLOW, *IMAGES)),
+        code=code("targets/tflite", "quantize", "models", "data"),
     )
 
 

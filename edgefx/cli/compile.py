@@ -16,6 +16,7 @@ from edgefx.cli.options import (
     no_cache_option,
     report_option,
     resize_option,
+    resume_option,
     rounds_option,
     samples_option,
     seed_option,
@@ -33,6 +34,7 @@ Examples:
   edgefx compile digits --target tflite-int8
   edgefx compile model.keras --target tflite-int8 --calib photos/ --max-drop 0.5pp --report report.md
   edgefx compile model.keras --target tflite-int8 --calib photos/ --effort high --integer-only
+  edgefx compile model.keras --target tflite-int8 --qat distill --train photos/ --eval test/
   edgefx compile model.keras --target 'openvino-*,onnx-int8' --calib photos/ --eval test/ -o build/
   edgefx compile b0 --weights imagenet --target tflite-float16 --no-benchmark
 """
@@ -84,6 +86,27 @@ Examples:
 )
 @effort_option
 @click.option(
+    "--qat",
+    type=click.Choice(["distill", "supervised"]),
+    help="Train the INT8 targets for quantization on the images of --train: distill learns from the float "
+    "model's own scores and needs no labels.",
+)
+@click.option(
+    "--train",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Training images of --qat; they calibrate as well where --calib is not given.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Of --qat, at most.  [default: 8]")
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Of --qat.  [default: 16]")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="Of --qat: highest step of a weight, in units of its INT8 step.  [default: 0.003]",
+)
+@resume_option
+@click.option(
     "--integer-only",
     is_flag=True,
     help="No float operation in the artifact, for NPUs and MCUs: tflite-int8 and tflite-int16x8 only.",
@@ -121,6 +144,7 @@ def command(
     report_files: tuple[Path, ...],
     dump_recipe: str | None,
     dry_run: bool,
+    resume: bool,
     **flags: Any,
 ) -> int:
     """Compile MODEL for edge runtimes, and report what it lost and how fast it runs.
@@ -136,7 +160,7 @@ def command(
         return _dump(app, recipe, dump_recipe, report_files)
     if dry_run:
         return show_plans(app, [NamedRecipe(name="", recipe=recipe)], as_json=as_json)
-    return execute(app, recipe, as_json=as_json, report_files=report_files)
+    return execute(app, recipe, as_json=as_json, report_files=report_files, resume=resume)
 
 
 def _dump(app: App, recipe: Recipe, file: str, report_files: tuple[Path, ...]) -> int:
@@ -184,6 +208,11 @@ def _document(
     max_size: str | None,
     effort: str,
     integer_only: bool,
+    qat: str | None,
+    train: Path | None,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
     **same: Any,
 ) -> dict[str, Any]:
     """Return the flags as the recipe they stand for; `same` are keys that a recipe names alike."""
@@ -195,15 +224,20 @@ def _document(
         raise UsageError("--no-eval contradicts --eval, --eval-limit and --max-drop", hint="leave one out")
     if no_benchmark and max_p95_ms:
         raise UsageError("--no-benchmark contradicts --max-p95-ms", hint="leave one out")
+    quantize: dict[str, Any] = {"method": "ptq", "effort": effort, "integer_only": integer_only}
+    training = {"train": train, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    given = {name: value for name, value in training.items() if value is not None}
+    if qat:
+        quantize |= {"method": "qat", "mode": qat, **given}
+    elif given:
+        flag = f"--{next(iter(given)).replace('_', '-')}"
+        raise UsageError(f"{flag} is for training", hint="say how with --qat distill or --qat supervised")
+    else:
+        quantize["budget"] = max_drop
     return {
         "version": 1,
         "model": {"source": model, "weights": weights, "classes": classes, "input_size": input_size},
-        "quantize": {
-            "method": "ptq",
-            "effort": effort,
-            "integer_only": integer_only,
-            "budget": max_drop,
-        },
+        "quantize": quantize,
         "targets": targets,
         "calibration": {"images": calib, "samples": samples} if calib or samples else None,
         "evaluate": None if no_eval else {"images": evaluation, "limit": eval_limit},

@@ -82,6 +82,9 @@ threads_option = click.option(
 )
 
 
+resume_option = click.option(
+    "--resume", is_flag=True, help="Let training go on from the checkpoint in the output folder."
+)
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Show what would be done, as a tree, and what is cached; do nothing."
 )

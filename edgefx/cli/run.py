@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from edgefx.cli.context import App, pass_app
-from edgefx.cli.options import dry_run_option, json_option, no_cache_option, recipe_options, report_option
+from edgefx.cli.options import (
+    dry_run_option,
+    json_option,
+    no_cache_option,
+    recipe_options,
+    report_option,
+    resume_option,
+)
 from edgefx.types import Effort
 
 if TYPE_CHECKING:
@@ -39,6 +46,7 @@ Examples:
     help="Instead of quantize.effort of the recipe.",
 )
 @report_option
+@resume_option
 @dry_run_option
 @no_cache_option
 @json_option
@@ -52,6 +60,7 @@ def command(
     output: Path | None,
     effort: str | None,
     report_files: tuple[Path, ...],
+    resume: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -72,11 +81,15 @@ def command(
     if dry_run:
         return show_plans(app, runs, as_json=as_json)
     if runs[0].name:
-        return _execute_matrix(app, runs, name=path.stem, as_json=as_json, report_files=report_files)
-    return execute(app, runs[0].recipe, as_json=as_json, report_files=report_files)
+        return _execute_matrix(
+            app, runs, name=path.stem, as_json=as_json, report_files=report_files, resume=resume
+        )
+    return execute(app, runs[0].recipe, as_json=as_json, report_files=report_files, resume=resume)
 
 
-def execute(app: App, recipe: Recipe, *, as_json: bool, report_files: Sequence[Path] = ()) -> int:
+def execute(
+    app: App, recipe: Recipe, *, as_json: bool, report_files: Sequence[Path] = (), resume: bool = False
+) -> int:
     """Plan and run `recipe`, print its report, and return the exit code.
 
     Args:
@@ -84,10 +97,11 @@ def execute(app: App, recipe: Recipe, *, as_json: bool, report_files: Sequence[P
         recipe: What to do.
         as_json: Print JSON instead of tables.
         report_files: Further files for the report, each in the format of its suffix.
+        resume: Let training go on from its checkpoint.
     """
     from edgefx.report import json, terminal
 
-    result = _run(app, recipe, (*recipe.report.files, *report_files))()
+    result = _run(app, recipe, (*recipe.report.files, *report_files), resume=resume)()
     if as_json:
         app.write(json.dumps(result))
     else:
@@ -97,7 +111,9 @@ def execute(app: App, recipe: Recipe, *, as_json: bool, report_files: Sequence[P
     return result.exit_code
 
 
-def _run(app: App, recipe: Recipe, files: Sequence[Path] = ()) -> Callable[[], RunReport]:
+def _run(
+    app: App, recipe: Recipe, files: Sequence[Path] = (), *, resume: bool = False
+) -> Callable[[], RunReport]:
     """Plan a run now; return what carries it out and writes its reports."""
     from edgefx import pipeline, report
     from edgefx.cache import settings
@@ -115,7 +131,11 @@ def _run(app: App, recipe: Recipe, files: Sequence[Path] = ()) -> Callable[[], R
     def carry_out() -> RunReport:
         with app.native_log(keep_as=recipe.output / "edgefx.log"):
             result = pipeline.run(
-                planned, app, command=app.command_line, cache=None if app.use_cache else settings.OFF
+                planned,
+                app,
+                command=app.command_line,
+                cache=None if app.use_cache else settings.OFF,
+                resume=resume,
             )
         for path in (*in_folder, *files):
             report.write(result, path)
@@ -125,7 +145,13 @@ def _run(app: App, recipe: Recipe, files: Sequence[Path] = ()) -> Callable[[], R
 
 
 def _execute_matrix(
-    app: App, runs: Sequence[NamedRecipe], *, name: str, as_json: bool, report_files: Sequence[Path]
+    app: App,
+    runs: Sequence[NamedRecipe],
+    *,
+    name: str,
+    as_json: bool,
+    report_files: Sequence[Path],
+    resume: bool,
 ) -> int:
     """Plan all runs, carry them out one by one, and print one report on all of them."""
     from edgefx import matrix, report
@@ -134,7 +160,7 @@ def _execute_matrix(
     files = (*runs[0].recipe.report.files, *report_files)
     for path in files:
         report.check(path)
-    planned = [(one.name, one.recipe.output, _told(app, one)) for one in runs]
+    planned = [(one.name, one.recipe.output, _told(app, one, resume=resume)) for one in runs]
     result = matrix.run(planned, recipe=name, command=app.command_line)
     report_matrix.write(result, runs[0].recipe.output.parent, tuple(files))
     if as_json:
@@ -144,9 +170,9 @@ def _execute_matrix(
     return int(result.exit_code)
 
 
-def _told(app: App, one: NamedRecipe) -> Callable[[], RunReport]:
+def _told(app: App, one: NamedRecipe, *, resume: bool) -> Callable[[], RunReport]:
     """Plan a run now; say its name when it begins."""
-    carry_out = _run(app, one.recipe)
+    carry_out = _run(app, one.recipe, resume=resume)
 
     def told() -> RunReport:
         app.note(f"run {one.name}")

@@ -82,8 +82,8 @@ def content_overlap(calibration: Dataset, evaluation: Dataset) -> tuple[tuple[Pa
     return tuple(found)
 
 
-def require_disjoint(calibration: Dataset, evaluation: Dataset) -> None:
-    """Refuse evaluation images that also calibrate: the accuracy would be flattered.
+def require_disjoint(calibration: Dataset, evaluation: Dataset, *, purpose: str = "calibration") -> None:
+    """Refuse evaluation images that also calibrate or train: the accuracy would be flattered.
 
     Raises:
         DataError: Names the images.
@@ -92,8 +92,8 @@ def require_disjoint(calibration: Dataset, evaluation: Dataset) -> None:
     if twins:
         raise DataError(
             f"{len(twins)} of {len(evaluation.items)} evaluation images in {evaluation.root} are also "
-            f"calibration images in {calibration.root}",
-            hint="evaluate on other images than those that calibrate",
+            f"{purpose} images in {calibration.root}",
+            hint=f"evaluate on images that are not for {purpose}, from another folder: --eval DIR",
             details=first_names(
                 f"{second} = {first}" if first != second else str(second) for first, second in twins
             ),

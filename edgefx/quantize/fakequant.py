@@ -7,7 +7,8 @@ moves weights, biases and scales, and the same module writes them back. Nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,31 @@ class FakeQuantization:
     channel_factors: Mapping[str, FloatArray] = field(default_factory=dict)
     weights: Mapping[str, Weights]
     constants: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    def arrays(self) -> dict[str, Any]:
+        """Return what training moves, by names that `with_arrays` understands."""
+        return {
+            **{f"scale/{name}": np.float64(grid.scale) for name, grid in self.grids.items()},
+            **{f"kernel/{layer}": stored.kernel for layer, stored in self.weights.items()},
+            **{f"bias/{layer}": stored.bias for layer, stored in self.weights.items()},
+        }
+
+    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> FakeQuantization:
+        """Return the same artifact with the scales, kernels and biases that `arrays` returned.
+
+        Raises:
+            KeyError: They are another artifact's.
+        """
+        return replace(
+            self,
+            grids={
+                name: replace(grid, scale=float(arrays[f"scale/{name}"])) for name, grid in self.grids.items()
+            },
+            weights={
+                layer: replace(stored, kernel=arrays[f"kernel/{layer}"], bias=arrays[f"bias/{layer}"])
+                for layer, stored in self.weights.items()
+            },
+        )
 
     def canonical_weights(self) -> dict[str, tuple[FloatArray, FloatArray]]:
         """Return kernel and bias of each weighted layer in the canonical graph's own scale.

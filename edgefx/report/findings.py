@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgefx.report.text import percent, ratio, seconds
-from edgefx.results import CachedStage, RunReport, SearchResult, TargetResult
+from edgefx.results import CachedStage, RunReport, SearchResult, TargetResult, TrainingResult
 from edgefx.types import DataInfo, Precision, Stage
 
 # Below this, a difference between two interleaved medians on one machine is noise.
@@ -13,6 +13,8 @@ _SLOWER_FROM = 1.02
 _LAYERS_SHOWN = 6
 _KEY_SHOWN = 12  # of a cache entry's key; report.json has all of it
 _QUANTIZED = (Precision.DYNAMIC, Precision.INT8, Precision.INT16X8)
+
+_USED = {"calibration": "calibrated on", "training": "trained on", "evaluation": "evaluated on"}
 
 
 def is_slower(result: TargetResult) -> bool:
@@ -36,7 +38,7 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
     elif images is not None:
         yield "baseline", f"the float Keras model on the same {images} images, which have no labels"
     for data in report.data:
-        yield ("calibrated on" if data.role == "calibration" else "evaluated on"), data_line(data)
+        yield _USED[data.role], data_line(data)
     latency = next((result.latency for result in report if result.latency), None)
     if latency is not None:
         cpu, threads = report.environment.cpu, latency.threads
@@ -127,6 +129,13 @@ def precision_notes(report: RunReport) -> Iterator[str]:
                 parts.append(note)
         if parts:
             yield f"{result.target}: {'; '.join(parts)}"
+
+
+def training_line(training: TrainingResult) -> str:
+    """Say what quantization-aware training brought."""
+    took = f"{training.images} images, {training.mode}, {training.seconds:.0f} s"
+    stopped = f"; stopped early: {training.stopped}" if training.stopped else ""
+    return f"{training.summary} ({took}){stopped}"
 
 
 def checks_line(report: RunReport) -> str:

@@ -30,6 +30,8 @@ def dumps(report: RunReport) -> str:
     lines += [f"- **{label}**: {_escape(text)}" for label, text in findings.measured_on(report)]
     if report.checks:
         lines.append(f"- **checks**: {_escape(findings.checks_line(report))}")
+    if report.training:
+        lines.append(f"- **trained**: {_escape(findings.training_line(report.training))}")
     lines += [f"- **{label}**: {_escape(text)}" for label, text in findings.conversions(report)]
     lines += [f"- **{label}**: {_escape(text)}" for label, text in findings.from_cache(report)]
     lines += [f"- **note**: {_escape(text)}" for text in findings.precision_notes(report)]

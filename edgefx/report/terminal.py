@@ -226,6 +226,8 @@ def _facts(report: RunReport) -> list[tuple[str, Cell]]:
     rows: list[tuple[str, Cell]] = [(label, text) for label, text in findings.measured_on(report)]
     if report.checks:
         rows.append(("checks", findings.checks_line(report)))
+    if report.training:
+        rows.append(("trained", findings.training_line(report.training)))
     rows += findings.conversions(report)
     rows += findings.from_cache(report)
     rows += [("note", line) for line in findings.precision_notes(report)]

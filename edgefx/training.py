@@ -1,0 +1,236 @@
+"""Quantization-aware training as a stage: one training serves all INT8 targets of a run.
+
+It starts from the fully integer TFLite artifact of post-training quantization, and what it returns is never
+worse than that on the validation images; see `edgefx.quantize.qat`. Its checkpoint lies in the output folder
+until it is done, so that a run that was killed can go on (``--resume``).
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefx.cache import keys
+from edgefx.cache.entry import Entry, Json, Key
+from edgefx.errors import EdgefxError
+from edgefx.results import TrainingEpoch, TrainingResult
+from edgefx.types import FrozenGraph, ImageSet, Precision, Progress, QatSettings, QuantScheme, Runtime, Stage
+
+if TYPE_CHECKING:
+    from edgefx.imageset import Images
+    from edgefx.inputs import Inputs
+    from edgefx.ledger import Ledger
+    from edgefx.quantize.fakequant import FakeQuantization
+    from edgefx.quantize.qat import Trained
+    from edgefx.targets import TargetRow
+    from edgefx.targets.tflite_trained import Template
+
+FOLDER = "training"  # in the output folder
+_INTEGER, _FLOAT, _ARRAYS = "integer.tflite", "float.tflite", "trained.npz"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Finished:
+    """What a training leaves: the artifact it started from, and what belongs into it."""
+
+    template: Template
+    quantization: FakeQuantization
+
+
+class Training:
+    """The training of a run, found in the cache or carried out when an artifact first needs it.
+
+    Args:
+        settings: How to train.
+        scheme: Post-training quantization of the artifact that it starts from.
+        inputs: Graph, calibration and training images.
+        folder: Where checkpoint and TensorBoard's logs go.
+        ledger: Notes and cache.
+        progress: Told of each epoch.
+        resume: Go on from the checkpoint in `folder`.
+    """
+
+    def __init__(
+        self,
+        settings: QatSettings,
+        scheme: QuantScheme,
+        *,
+        inputs: Inputs,
+        folder: Path,
+        ledger: Ledger,
+        progress: Progress,
+        resume: bool,
+    ) -> None:
+        assert scheme.precision is Precision.INT8
+        self._settings = settings
+        self._scheme = scheme
+        self._inputs = inputs
+        self._folder = folder
+        self._ledger = ledger
+        self._progress = progress
+        self._resume = resume
+        self._finished: _Finished | None = None
+        self._result: TrainingResult | None = None
+        self._error: EdgefxError | None = None
+
+    @property
+    def key(self) -> Key:
+        """Of its result in the cache."""
+        assert self._inputs.calibration is not None
+        assert self._inputs.training is not None
+        return keys.training(
+            self._settings,
+            self._scheme,
+            graph_sha256=self._inputs.source.record.sha256,
+            calibration=_identity(self._inputs.calibration),
+            images=_identity(self._inputs.training),
+        )
+
+    @property
+    def result(self) -> TrainingResult | None:
+        """What it brought; None while it is neither in the cache nor carried out."""
+        if self._result is None:
+            self._recall()
+        return self._result
+
+    def helped(self) -> bool:
+        """Train if need be; say whether an epoch was better than the post-training artifact.
+
+        Raises:
+            EdgefxError: It failed; every target that needs it fails alike.
+        """
+        if self.result is None:
+            self._train()
+        assert self._result is not None
+        return self._result.helped
+
+    def convert(
+        self, row: TargetRow, graph: FrozenGraph, scheme: QuantScheme, calibration: ImageSet, out: Path
+    ) -> tuple[Path, ...]:
+        """Write what was trained as an artifact for one runtime, with the trained ranges.
+
+        Args:
+            row: An INT8 target.
+            graph: The canonical graph, before training.
+            scheme: The artifact's ends.
+            calibration: Images for the few ranges that training did not know.
+            out: The main file.
+
+        Raises:
+            EdgefxError: Training or conversion failed.
+        """
+        if self._finished is None:
+            self._fetch(graph)
+        assert self._finished is not None
+        trained = self._finished.quantization
+        if row.runtime is Runtime.TFLITE:
+            from edgefx.targets import tflite_trained
+
+            return tflite_trained.convert(self._finished.template, trained, graph, scheme, out)
+        from edgefx.targets import onnx_trained, openvino_trained
+
+        convert = {Runtime.ONNX: onnx_trained.convert, Runtime.OPENVINO: openvino_trained.convert}
+        return convert[row.runtime](
+            trained, graph, scheme, out, calibration=calibration, progress=self._progress
+        )
+
+    # ---------------------------------------- the cache
+
+    def _recall(self) -> Entry | None:
+        found = self._ledger.recall(self.key, TrainingResult, Stage.QUANTIZE, what="training")
+        if found is None:
+            return None
+        self._result = found.value
+        return found.entry
+
+    def _fetch(self, graph: FrozenGraph) -> None:
+        """Get what was trained from the cache, or train."""
+        entry = self._recall()
+        names = (_INTEGER, _FLOAT, _ARRAYS)
+        files = [self._ledger.store.read(entry, name) if entry else None for name in names]
+        integer, exact, arrays = files
+        if integer is None or exact is None or arrays is None:
+            if entry is not None:
+                self._ledger.forget(self.key)
+            self._train()
+            return
+        import numpy as np
+
+        from edgefx.targets import tflite_trained
+
+        template = tflite_trained.Template(quantized=integer, float_model=exact)
+        with np.load(io.BytesIO(arrays)) as content:
+            trained = tflite_trained.read(template, graph).with_arrays(dict(content))
+        self._finished = _Finished(template=template, quantization=trained)
+
+    # ---------------------------------------- training
+
+    def _train(self) -> None:
+        if self._error is not None:
+            raise self._error
+        try:
+            self._finished, self._result = self._carried_out()
+        except EdgefxError as error:
+            self._error = error
+            raise
+        self._ledger.keep(self.key, self._result, _files(self._finished))
+
+    def _carried_out(self) -> tuple[_Finished, TrainingResult]:
+        from edgefx.quantize import qat, qat_checkpoint
+        from edgefx.targets import tflite_trained
+
+        inputs = self._inputs
+        assert inputs.calibration is not None
+        assert inputs.training is not None
+        graph, calibration, images = inputs.source.graph, inputs.calibration.get(), inputs.training.get()
+        begun = time.perf_counter()
+        with self._ledger.stage(Stage.QUANTIZE, "training"):
+            with self._progress.task("quantizing after training, to start from"):
+                template = tflite_trained.template(graph, self._scheme, calibration, self._progress)
+            trained = qat.train(
+                graph,
+                images,
+                self._settings,
+                start=tflite_trained.read(template, graph),
+                workdir=self._folder,
+                progress=self._progress,
+                resume=self._resume,
+            )
+        (self._folder / qat_checkpoint.NAME).unlink(missing_ok=True)
+        if not trained.helped:
+            self._ledger.warn(trained.summary())
+        result = _result(trained, self._settings, seconds=time.perf_counter() - begun)
+        return _Finished(template=template, quantization=trained.quantization), result
+
+
+def _identity(images: Images) -> Json:
+    return [images.sha256, images.skip_bad]
+
+
+def _result(trained: Trained, settings: QatSettings, *, seconds: float) -> TrainingResult:
+    return TrainingResult(
+        mode=settings.mode,
+        images=trained.images,
+        validated=trained.validated,
+        epochs=tuple(TrainingEpoch(**asdict(epoch)) for epoch in trained.epochs),
+        best=trained.best,
+        stopped=trained.stopped,
+        summary=trained.summary(),
+        seconds=seconds,
+    )
+
+
+def _files(finished: _Finished) -> Mapping[str, bytes]:
+    import numpy as np
+
+    arrays = io.BytesIO()
+    np.savez(arrays, **finished.quantization.arrays())
+    return {
+        _INTEGER: finished.template.quantized,
+        _FLOAT: finished.template.float_model,
+        _ARRAYS: arrays.getvalue(),
+    }
