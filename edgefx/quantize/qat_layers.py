@@ -34,11 +34,10 @@ def _scale_gradient(rounded: tuple[Any, Any], exact: tuple[Any, Any]) -> Any:
     It is a sum over thousands of values and need not be exact, and on a CPU every look at a whole tensor
     costs as much as a convolution.
     """
-    images = tf.shape(exact[0])[0]
-    some = tf.maximum(images // _SCALE_SHARE, 1)
+    images = exact[0].shape[0] or 1  # known while a step is traced: batches have one size
+    some = max(images // _SCALE_SHARE, 1)
     (dy, y), (dx, x) = ((a[:some], b[:some]) for a, b in (rounded, exact))
-    share = tf.cast(images, tf.float32) / tf.cast(some, tf.float32)
-    return share * (tf.reduce_sum(dy * y) - tf.reduce_sum(dx * x))
+    return images / some * tf.reduce_sum(dy * y - dx * x)
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
