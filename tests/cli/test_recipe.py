@@ -136,7 +136,7 @@ def test_dumped_flags_are_the_same_recipe(
     outcome = edgefx("compile", *flags, "--dump-recipe", "sub/r.yaml")
     assert (outcome.code, outcome.out) == (0, "")
     with command.make_context("compile", list(flags)) as context:
-        ignored = {"as_json", "report_files", "dump_recipe", "dry_run", "no_cache"}
+        ignored = {"as_json", "report_files", "dump_recipe", "dry_run", "no_cache", "resume"}
         wanted = {name: value for name, value in context.params.items() if name not in ignored}
     expected = parse(_document(**wanted), where="test")
     again = load(Path("sub/r.yaml"))
@@ -151,6 +151,23 @@ def test_dumped_flags_are_the_same_recipe(
     refused = edgefx("compile", *flags, "--dump-recipe", "sub/r.yaml")
     assert refused.code == 2
     assert "exists already" in refused.err
+
+
+def test_flags_of_training(edgefx: Edgefx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    flags = ["--qat", "distill", "--train", "photos", "--epochs", "3", "--max-drop", "1pp"]
+    outcome = edgefx("compile", "digits", "-t", "tflite-int8", *flags, "--dump-recipe")
+    assert outcome.code == 0
+    document = yaml.safe_load(outcome.out)
+    quantize = document["quantize"]
+    assert (quantize["method"], quantize["epochs"]) == ("qat", 3)
+    assert "budget" not in quantize  # nothing is searched for: the gate judges what was trained
+    assert document["gates"] == {"max_drop": "1pp"}
+
+    lonely = edgefx("compile", "digits", "-t", "tflite-int8", "--batch-size", "8")
+    assert lonely.code == 2
+    assert "--batch-size is for training" in lonely.err
 
 
 def test_dump_on_stdout(edgefx: Edgefx) -> None:

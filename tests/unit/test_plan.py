@@ -181,6 +181,38 @@ def test_training_needs_images(photos: Path) -> None:
     assert QatSection(method="qat").settings(seed=0) == QatSettings()
 
 
+def test_training_images_calibrate_too_where_no_others_are_given(photos: Path) -> None:
+    result = planned(
+        model={"source": "b0"}, quantize={"method": "qat", "train": photos}, evaluate=None, benchmark=None
+    )
+    assert result.training is not None
+    assert len(result.training.items) == 20
+    assert result.calibration is not None
+    assert result.calibration.root == photos
+    assert planned().training is None
+
+
+def test_nothing_is_measured_on_training_images(photos: Path) -> None:
+    with pytest.raises(DataError, match=r"20 of 20 evaluation images .* are also training images") as caught:
+        planned(quantize={"method": "qat", "train": photos}, evaluate={"images": photos})
+    assert "--eval" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"targets": ["onnx-float32"]}, "trains for INT8, not for onnx-float32"),
+        ({"targets": ["tflite-int*"]}, "does not make tflite-int16x8"),
+        ({"quantize": {"keep_float": ["top_conv"]}}, "cannot leave layers in float, for tflite-int8"),
+        ({"quantize": {"budget": "1pp"}}, "has no budget to search for, for tflite-int8"),
+    ],
+)
+def test_what_training_cannot_be_combined_with(photos: Path, sections: dict[str, Any], message: str) -> None:
+    quantize = {"method": "qat", "train": photos, **sections.pop("quantize", {})}
+    with pytest.raises(UsageError, match=message):
+        planned(quantize=quantize, **sections)
+
+
 def test_integer_only_and_float_layers_contradict_each_other() -> None:
     with pytest.raises(UsageError, match="integer_only contradicts keep_float, for tflite-int8"):
         planned(quantize={"integer_only": True, "keep_float": ["top"]})
