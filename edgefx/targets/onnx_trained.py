@@ -78,9 +78,12 @@ def _ranges(
     from edgefx.targets import onnx_calibrate
 
     found: dict[str, Range] = {}
+    # What a layer computes on its way, such as the transposed image, is not what was trained.
+    outputs = {onnx_graph.layer_of(result): result for node in model.graph.node for result in node.output}
     for tensor in plan.tensors:
-        span = trained.range_of(onnx_graph.layer_of(tensor.removesuffix(":0")))
-        if span is not None:
+        layer = onnx_graph.layer_of(tensor)
+        span = trained.range_of(layer)
+        if span is not None and outputs[layer] == tensor:
             found[tensor] = Range(*span)
     extra: tuple[str, ...] = ()
     if scheme.io_dtype is not IoDtype.FLOAT32 and graph.spec.output is OutputKind.LOGITS:

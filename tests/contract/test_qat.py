@@ -1,0 +1,166 @@
+"""Training for quantization: the model that is trained is the artifact it becomes, and never a worse one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgefx.models.ir import Conv, Dense, DepthwiseConv
+from edgefx.models.thaw import thaw, with_weights
+from edgefx.quantize.fakequant import FakeQuantization
+from edgefx.targets import onnx_trained, openvino_trained, tflite, tflite_grids, tflite_trained
+from edgefx.targets.tflite_trained import Template
+from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme
+
+from .conftest import RecordedProgress
+
+SCHEME = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.UINT8)
+# No flips: mirrored digits are no digits.
+SETTINGS = QatSettings(epochs=2, batch_size=16, learning_rate=0.002, augment=False)
+
+
+@pytest.fixture(scope="module")
+def template(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> Template:
+    return tflite_trained.template(tiny_graph, SCHEME, tiny_calibration, RecordedProgress())
+
+
+@pytest.fixture(scope="module")
+def start(template: Template, tiny_graph: FrozenGraph) -> FakeQuantization:
+    return tflite_trained.read(template, tiny_graph)
+
+
+@pytest.fixture(scope="module")
+def moved(start: FakeQuantization) -> FakeQuantization:
+    """What a training could have made: other scales, biases and codes of weights."""
+    generator = np.random.default_rng(0)
+    grids = {
+        name: grid if grid.fixed else replace(grid, scale=grid.scale * float(generator.uniform(1.0, 1.03)))
+        for name, grid in start.grids.items()
+    }
+    weights = {
+        layer: replace(
+            stored,
+            kernel=(stored.kernel + generator.normal(0, 0.2, stored.kernel.shape) * stored.steps).astype("f"),
+            bias=stored.bias + np.float32(0.01),
+        )
+        for layer, stored in start.weights.items()
+    }
+    return replace(start, grids=grids, weights=weights)
+
+
+def test_the_fake_quantized_model_is_the_integer_artifact(
+    tiny_graph: FrozenGraph,
+    tiny_images: ImageSet,
+    template: Template,
+    moved: FakeQuantization,
+    tmp_path: Path,
+) -> None:
+    """Same top-1 on at least 99 % of the images, and logits that differ by less than they do from float."""
+    from edgefx.quantize.qat_model import FakeQuantModel, scores
+
+    height, width = tiny_graph.spec.height, tiny_graph.spec.width
+    model = FakeQuantModel(thaw(tiny_graph), moved, height=height, width=width)
+    logits = scores(model.model, tiny_images.pixels, batch=30)
+    path = tmp_path / "trained.tflite"
+    tflite_trained.convert(template, moved, tiny_graph, SCHEME, path)
+    with tflite.open(path, 1) as session:
+        integer = session.infer(tiny_images.pixels)
+    assert (logits.argmax(axis=1) == integer.argmax(axis=1)).mean() >= 0.99
+    with tflite_grids.tapped(path, tiny_graph, 1) as tapped:
+        kernels = np.stack([tapped.infer(image)["predictions"] for image in tiny_images.pixels[:20]])
+    noise = np.square(kernels.reshape(20, -1) - logits[:20]).sum() / np.square(logits[:20]).sum()
+    assert noise < 1e-3, "30 dB: what is left are ties"
+
+
+def test_what_is_written_is_fully_integer_and_holds_the_trained_numbers(
+    tiny_graph: FrozenGraph, template: Template, moved: FakeQuantization, tmp_path: Path
+) -> None:
+    path = tmp_path / "trained.tflite"
+    tflite_trained.convert(template, moved, tiny_graph, SCHEME, path)
+    assert tflite.describe(path).compute_float == 0
+    again = tflite_trained.read(
+        Template(quantized=_int8_ends(template, moved, tiny_graph), float_model=template.float_model),
+        tiny_graph,
+    )
+    for name, grid in moved.grids.items():
+        assert again.grids[name].scale == pytest.approx(grid.scale, rel=1e-6), name
+    for layer, weights in moved.weights.items():
+        np.testing.assert_allclose(again.weights[layer].rounded(), weights.rounded(), rtol=1e-6)
+
+
+def _int8_ends(template: Template, trained: FakeQuantization, graph: FrozenGraph) -> bytes:
+    from edgefx.targets import tflite_file
+
+    model = tflite_file.read(template.quantized)
+    tflite_trained._Walk(model, graph).write(trained)
+    return tflite_file.write(model)
+
+
+def test_the_other_runtimes_get_the_trained_weights_and_ranges(
+    *,
+    tiny_graph: FrozenGraph,
+    tiny_calibration: ImageSet,
+    tiny_images: ImageSet,
+    template: Template,
+    moved: FakeQuantization,
+    tmp_path: Path,
+) -> None:
+    from edgefx.targets import onnx, onnx_grids, openvino, openvino_grids
+    from edgefx.targets.grids import Canonical
+
+    scheme = replace(SCHEME, io_dtype=IoDtype.FLOAT32)
+    canonical = Canonical(tiny_graph)
+    reference = tmp_path / "a.tflite"
+    tflite_trained.convert(template, moved, tiny_graph, SCHEME, reference)
+    with tflite.open(reference, 1) as session:
+        wanted = session.infer(tiny_images.pixels).argmax(axis=1)
+    for name, module, target, grids in (
+        ("a.onnx", onnx_trained, onnx, onnx_grids),
+        ("a.xml", openvino_trained, openvino, openvino_grids),
+    ):
+        path = tmp_path / name
+        module.convert(
+            moved, tiny_graph, scheme, path, calibration=tiny_calibration, progress=RecordedProgress()
+        )
+        found = grids.quantization(path, tiny_graph)
+        checked = 0
+        for grid in found.grids:
+            layer = canonical.layer_behind(grid.tensor)  # None where a bias is still to come
+            span = None if layer is None else moved.range_of(layer)
+            if grid.dynamic or span is None or len(grid.low) != 1 or grid.tensor.startswith("predictions"):
+                continue
+            step = (span[1] - span[0]) / 255
+            np.testing.assert_allclose(
+                [grid.low[0], grid.high[0]], span, atol=step, err_msg=f"{name} {grid.tensor} {grid.readers}"
+            )
+            checked += 1
+        assert checked >= 3, name
+        with target.open(path, 1) as session:
+            top1 = session.infer(tiny_images.pixels).argmax(axis=1)
+        assert (top1 == wanted).mean() >= 0.97, name
+
+
+def test_other_weights_are_written_into_a_graph_of_their_own(
+    tiny_graph: FrozenGraph, tiny_images: ImageSet, start: FakeQuantization, tmp_path: Path
+) -> None:
+    from edgefx.models.freeze import GraphRunner
+
+    exact = {}
+    for node in thaw(tiny_graph).nodes:
+        if isinstance(node.op, Conv | DepthwiseConv | Dense):
+            assert node.op.bias is not None
+            exact[node.name] = node.op.kernel, node.op.bias
+    same = with_weights(tiny_graph, exact, tmp_path)
+    before, after = (
+        GraphRunner(graph.path, output=graph.output_name).infer(tiny_images.pixels[:5])
+        for graph in (tiny_graph, same)
+    )
+    np.testing.assert_array_equal(before, after)
+    rounded = start.canonical_weights()
+    for layer, (kernel, _) in rounded.items():
+        error = np.abs(kernel - exact[layer][0])
+        # GPTQ may have chosen a code that is not the nearest.
+        assert error.max() <= 4.5 * (start.weights[layer].steps / start.weights[layer].factors).max(), layer
