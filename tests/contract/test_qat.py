@@ -18,8 +18,6 @@ from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme
 from .conftest import RecordedProgress
 
 SCHEME = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.UINT8)
-# No flips: mirrored digits are no digits.
-SETTINGS = QatSettings(epochs=2, batch_size=16, learning_rate=0.002, augment=False)
 
 
 @pytest.fixture(scope="module")

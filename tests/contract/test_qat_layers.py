@@ -78,7 +78,8 @@ def test_swish_rounds_its_input_its_gate_and_its_product(factors: NDArray[np.flo
 
     inner = rounded(x, GRID)
     wide = inner if factors is None or whole is None else rounded((inner * factors).astype("f"), whole)
-    product = inner * rounded(1 / (1 + np.exp(-wide)), GATE)
+    gate = rounded((1 / (1 + np.exp(-wide))).astype(np.float32), GATE)
+    product = np.multiply(inner, gate)
     same_but_for_ties(y, rounded(product, OUT), OUT.scale)
     k = np.ones(1, np.float32) if factors is None else factors
     sigmoid = 1 / (1 + np.exp(-k * x))
