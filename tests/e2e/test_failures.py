@@ -184,7 +184,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         assert done.code == 4
         assert "no space left" in done.stderr
         left = {path.name for path in disk.rglob("*") if path.is_file()}
-        assert left <= {"report.json", "edgefx.log"}
+        assert left <= {"report.json", "edgefx.log", "edgefx.lock.json", "predictions.json"}
     finally:
         subprocess.run(["umount", disk], check=True)
 
