@@ -29,7 +29,7 @@ output: {tmp_path / "out"}
 """,
         encoding="utf-8",
     )
-    env = {"EDGEFX_CACHE_DIR": str(tmp_path / "cache")}
+    env = {"EDGEFX_CACHE_DIR": str(tmp_path / "cache"), "EDGEFX_CACHE_SIZE": "1GB"}
     first = edgefx("run", recipe, "--json", env=env)
     assert first.code == 0, first.stderr
     training = first.json["training"]
