@@ -10,14 +10,14 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.cache import keys
 from edgefx.cache.entry import Entry, Json, Key
 from edgefx.errors import EdgefxError
-from edgefx.results import TrainingEpoch, TrainingResult
+from edgefx.results import TrainingResult
 from edgefx.types import FrozenGraph, ImageSet, Precision, Progress, QatSettings, QuantScheme, Runtime, Stage
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _result(trained: Trained, settings: QatSettings, *, seconds: float) -> Train
         mode=settings.mode,
         images=trained.images,
         validated=trained.validated,
-        epochs=tuple(TrainingEpoch(**asdict(epoch)) for epoch in trained.epochs),
+        epochs=trained.epochs,
         best=trained.best,
         stopped=trained.stopped,
         summary=trained.summary(),

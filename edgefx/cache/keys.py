@@ -188,7 +188,12 @@ def conversion(
         training=training.digest if training else None,
         cpu=cpu_features() if row.needs_calibration else None,
         tools=versions((*CONVERTERS[row.runtime], *(IMAGES if row.needs_calibration else ()))),
-        code=code(f"targets/{row.runtime}", "quantize", *(("data",) if row.needs_calibration else ())),
+        code=code(
+            f"targets/{row.runtime}",
+            "quantize",
+            *(("data",) if row.needs_calibration else ()),
+            *(("models",) if training else ()),  # writes the trained weights into the graph
+        ),
     )
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from edgefx.errors import EdgefxError
 from edgefx.quantize import qat_checkpoint, qat_plan
 from edgefx.quantize.fakequant import FakeQuantization
-from edgefx.quantize.qat_checkpoint import Epoch, State
+from edgefx.quantize.qat_checkpoint import State
+from edgefx.results import TrainingEpoch
 from edgefx.types import FrozenGraph, ImageSet, Progress, QatSettings
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Trained:
     """
 
     quantization: FakeQuantization
-    epochs: tuple[Epoch, ...]
+    epochs: tuple[TrainingEpoch, ...]
     best: int
     stopped: str
     images: int
@@ -129,7 +130,7 @@ class _Run:
         start = trainer.variables()
         self._identity = qat_checkpoint.fingerprint(graph.spec, images, settings, start)
         self._best = start
-        self._epochs: list[Epoch] = []
+        self._epochs: list[TrainingEpoch] = []
 
     def run(self, *, resume: bool) -> Trained:
         """Train until the last epoch, or until more does not help."""
@@ -184,11 +185,11 @@ class _Run:
                 self._progress.note(self._described(epoch))
         return ""
 
-    def _measured(self, number: int, loss: float | None, begun: float) -> Epoch:
+    def _measured(self, number: int, loss: float | None, begun: float) -> TrainingEpoch:
         trained = time.perf_counter()
         figures = self._trainer.evaluate()
         speed = len(self._trainer.split.training) / max(trained - begun, 1e-9)
-        return Epoch(
+        return TrainingEpoch(
             number=number,
             loss=loss,
             validation_loss=figures.loss,
@@ -211,7 +212,7 @@ class _Run:
         )
         qat_checkpoint.save(self._workdir, state, identity=self._identity)
 
-    def _described(self, epoch: Epoch) -> str:
+    def _described(self, epoch: TrainingEpoch) -> str:
         left = (self._settings.epochs - epoch.number) * epoch.seconds
         accuracy = "" if epoch.accuracy is None else f"accuracy {epoch.accuracy:.1%}, "
         return (
@@ -236,7 +237,7 @@ class _Logs:
         if self._writer is not None:
             self._writer.close()
 
-    def add(self, epoch: Epoch) -> None:
+    def add(self, epoch: TrainingEpoch) -> None:
         """Write an epoch's figures."""
         import tensorflow as tf
         from tensorflow.python.ops import summary_ops_v2  # tf.summary.scalar needs the tensorboard package

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.errors import UsageError
+from edgefx.results import TrainingEpoch
 from edgefx.types import ImageSet, QatSettings
 
 if TYPE_CHECKING:
@@ -24,31 +25,6 @@ if TYPE_CHECKING:
     Arrays = list[NDArray[Any]]
 
 NAME = "qat-checkpoint.npz"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """What an epoch brought; number 0 is the start, before any training.
-
-    Attributes:
-        number: From 1.
-        loss: Mean over the training images; None at the start.
-        validation_loss: On the validation images, as the integer kernels round.
-        agreement: Share of the validation images with the float model's best class.
-        accuracy: Share of them with the right class; None without labels.
-        snr_db: Signal to noise of the validation images' scores against the float model's.
-        images_per_s: Trained on; None at the start.
-        seconds: Wall time.
-    """
-
-    number: int
-    loss: float | None
-    validation_loss: float
-    agreement: float
-    accuracy: float | None
-    snr_db: float
-    images_per_s: float | None
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +38,7 @@ class State:
         best: Weights, biases and scales of the best epoch.
     """
 
-    epochs: tuple[Epoch, ...]
+    epochs: tuple[TrainingEpoch, ...]
     variables: Arrays
     optimizers: Arrays
     best: Arrays
@@ -115,7 +91,7 @@ def load(folder: Path, *, identity: str) -> State | None:
                 kind: [file[name] for name in sorted(file.files) if name.startswith(f"{kind}/")]
                 for kind in ("variables", "optimizers", "best")
             }
-            epochs = tuple(Epoch(**epoch) for epoch in notes["epochs"])
+            epochs = tuple(TrainingEpoch(**epoch) for epoch in notes["epochs"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"{path}: damaged checkpoint", hint="delete it, or train without --resume"

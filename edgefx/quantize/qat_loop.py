@@ -38,7 +38,7 @@ class DivergedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What the model makes of the validation images; see `edgefx.quantize.qat_checkpoint.Epoch`."""
+    """What the model makes of the validation images; see `edgefx.results.TrainingEpoch`."""
 
     loss: float
     agreement: float

@@ -11,12 +11,13 @@ import pytest
 from edgefx.errors import UsageError
 from edgefx.quantize import qat_checkpoint
 from edgefx.quantize.fakequant import FakeQuantization, Grid, Weights
-from edgefx.quantize.qat_checkpoint import Epoch, State
+from edgefx.quantize.qat_checkpoint import State
+from edgefx.results import TrainingEpoch
 from edgefx.types import ModelSpec, OutputKind, QatSettings
 
 from .test_qat_plan import image_set
 
-EPOCH = Epoch(
+EPOCH = TrainingEpoch(
     number=0,
     loss=None,
     validation_loss=0.5,
