@@ -18,7 +18,7 @@ from edgefx.models.load import LoadedModel, load
 from edgefx.resources import folder
 from edgefx.types import OutputKind
 
-from .models_zoo import CLASSES, SIZE, images, settle, trunk
+from .models_zoo import CLASSES, SIZE, images, save_case, trunk
 
 
 @pytest.fixture(scope="module")
@@ -242,9 +242,8 @@ def test_damaged_files(keras: Any, tmp_path: Path) -> None:
     refused(saved, "TensorFlow cannot load this SavedModel")
 
 
-def test_nothing_is_left_half_written(keras: Any, tmp_path: Path) -> None:
-    settle(trunk(keras, top=True)).save(tmp_path / "m.keras")
-    loaded = load(str(tmp_path / "m.keras"))
+def test_nothing_is_left_half_written(tmp_path: Path) -> None:
+    loaded = load(str(save_case("functional", tmp_path)))
     assert loaded.spec.classes == CLASSES
     assert loaded.notes == ()
     work = tmp_path / "work"
