@@ -8,6 +8,7 @@ rely on nothing else either. Operations are grouped by the layer that their name
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def with_weights(
     Args:
         graph: The canonical graph.
         weights: Kernel and bias of each layer that changes; the bias is left out where the layer has none.
-        workdir: A folder of its own; runtimes keep shared intermediates there.
+        workdir: A folder of its own, which is emptied first: runtimes keep intermediates of a graph there.
     """
     import tensorflow as tf
 
@@ -81,11 +82,10 @@ def with_weights(
         fresh.name = f"{node.name}/trained"
         fresh.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value.reshape(shape).astype(np.float32)))
         node.input[1] = fresh.name
-    workdir.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(workdir, ignore_errors=True)
+    workdir.mkdir(parents=True)
     path = workdir / "graph.pb"
-    partial = path.with_suffix(".pb.partial")
-    partial.write_bytes(definition.SerializeToString(deterministic=True))
-    partial.replace(path)
+    path.write_bytes(definition.SerializeToString(deterministic=True))
     return replace(graph, path=path, workdir=workdir)
 
 

@@ -45,8 +45,6 @@ def convert(
     """
     onnx.check()
     again = with_weights(graph, trained.canonical_weights(), graph.workdir / "trained")
-    for stale in again.workdir.glob("float32.*"):
-        stale.unlink()  # of another training
     model = onnx_convert.float_model(again, progress)
     plan = onnx_quantize.plan(model, keep_float=scheme.keep_float)
     model = onnx_gates.split_biases(model, plan.dynamic)

@@ -41,8 +41,6 @@ def convert(
     """
     openvino.check()
     again = with_weights(graph, trained.canonical_weights(), graph.workdir / "trained")
-    for stale in again.workdir.glob("float32.*"):
-        stale.unlink()  # of another training
     model = openvino._float_model(again, progress)  # noqa: SLF001 - the same runtime
     with progress.task("quantizing for OpenVINO"):
         model = _quantized(model, trained, scheme, calibration, progress)
