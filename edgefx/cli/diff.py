@@ -39,25 +39,12 @@ def command(app: App, *, run_a: Path, run_b: Path, report: Path | None, as_json:
     if report is not None and report.suffix not in (".md", ".json"):
         raise UsageError(f"--report {report}: the suffix must be .md or .json", hint="for example diff.md")
     result = diff(run_a, run_b)
-    from edgefx.report import comparison
+    from edgefx.report import comparison, save
     from edgefx.report.json import dumps
 
     if report is not None:
-        _write(report, comparison.markdown(result) if report.suffix == ".md" else dumps(result))
+        save(comparison.markdown(result) if report.suffix == ".md" else dumps(result), report)
     if as_json:
         app.write(dumps(result))
     else:
         comparison.render_diff(result, app.stdout)
-
-
-def _write(path: Path, text: str) -> None:
-    from edgefx.errors import OutputError
-    from edgefx.report import write_text
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
-    except OSError as error:
-        raise OutputError(
-            f"--report {path}: cannot be written: {error.strerror}", hint="choose another file"
-        ) from error

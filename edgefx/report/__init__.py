@@ -63,7 +63,15 @@ def write(report: RunReport, path: Path) -> None:
         UsageError: As `check` says.
         OutputError: The file cannot be written.
     """
-    text = str(import_module(check(path).module).dumps(report))
+    save(str(import_module(check(path).module).dumps(report)), path)
+
+
+def save(text: str, path: Path) -> None:
+    """Write what was asked for with ``--report``; missing folders are made.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
