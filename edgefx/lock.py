@@ -109,13 +109,13 @@ def make(report: RunReport, plan: Plan, inputs: Inputs, *, threads: int) -> Lock
         inputs: What it was made from.
         threads: Intra-op threads.
     """
-    from edgefx.recipe.document import document
+    from edgefx.recipe.dump import to_lock
 
     return Lock(
         schema_version=_VERSION,
         created=report.created,
         command=report.command,
-        recipe=document(plan.recipe),
+        recipe=to_lock(plan.recipe),
         threads=threads,
         seed=report.seed,
         model=LockedModel(

@@ -3,7 +3,6 @@
     <folder>/v1/ab/abcdef.../manifest.json    what it is: key, time, payload, the sha256 of each file
                             /<file>...        files too large for the payload
     <folder>/v1/temporary/                    entries being written or removed
-    <folder>/v1/unfinished/abcdef.../         what a long stage has done so far: a later run goes on with it
 
 An entry is written under a temporary name and appears by one rename, so that none is ever half there: not
 for a second process, nor after a kill at any instant. Nothing is locked: two processes that compute the same
@@ -34,9 +33,7 @@ from edgefx.cache.files import hash_file
 
 _LAYOUT = "v1"
 _TEMPORARY = "temporary"
-_UNFINISHED = "unfinished"
 _MANIFEST = "manifest.json"
-_FORGET_S = 14 * 86400.0  # how long an unfinished stage waits to be gone on with
 _TRIM_AFTER = 0.1  # of the limit written since the last look at the whole size
 # https://bford.info/cachedir/ : backup tools leave such a folder out.
 _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of edgefx; it may be removed.\n"
@@ -161,26 +158,6 @@ class Store:
         """Remove an entry that turned out to be unusable, with a warning."""
         self._discard(entry.folder, reason)
 
-    def workspace(self, wanted: Key) -> Path | None:
-        """Return a folder where a stage that takes long keeps what it has done, until `put` has its result.
-
-        A later run finds the folder as an interrupted one has left it. Two processes may be in it at once,
-        and either may be killed at any instant: what is written there must appear by a rename.
-
-        Returns:
-            None when nothing can be kept.
-        """
-        if not self._writable or self._folder is None:
-            return None
-        folder = self._folder / _UNFINISHED / wanted.digest
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            os.utime(folder)
-        except OSError as error:
-            self._complain(f"{folder} cannot be written: {error.strerror}")
-            return None
-        return folder
-
     # ---------------------------------------- housekeeping
 
     def usages(self) -> list[Usage]:
@@ -196,7 +173,6 @@ class Store:
         if self._folder is None:
             return 0
         temporary.sweep(self._folder / _TEMPORARY, "")
-        self._forget_unfinished(_FORGET_S)
         self._unseen = 0
         usages = self.usages()
         total = sum(usage.size_bytes for usage in usages)
@@ -216,7 +192,6 @@ class Store:
         if self._folder is None or not self._folder.is_dir():
             return 0, 0
         temporary.sweep(self._folder / _TEMPORARY, "")
-        self._forget_unfinished(unused_for_s)
         before = time.time() - unused_for_s
         removed = size = 0
         for usage in self.usages():
@@ -272,17 +247,8 @@ class Store:
                     raise  # else another process has computed the same in the meantime
         finally:
             shutil.rmtree(made, ignore_errors=True)
-        shutil.rmtree(self._folder / _UNFINISHED / wanted.digest, ignore_errors=True)
         self._unseen += size + len(text)
         return Entry(key=wanted, created=created, payload=payload, files=stored, folder=final)
-
-    def _forget_unfinished(self, unused_for_s: float) -> None:
-        assert self._folder is not None
-        before = time.time() - unused_for_s
-        with contextlib.suppress(OSError):  # none yet, or another process is at it
-            for folder in (self._folder / _UNFINISHED).iterdir():
-                if folder.stat().st_mtime <= before:
-                    shutil.rmtree(folder, ignore_errors=True)
 
     def _discard(self, folder: Path, reason: str) -> None:
         self._complain(f"entry {folder.name[:12]} is removed and computed again: {reason}")

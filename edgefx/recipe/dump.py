@@ -51,6 +51,13 @@ def to_yaml(recipe: Recipe, *, folder: Path | None = None, everything: bool = Fa
     return dump(document)
 
 
+def to_lock(recipe: Recipe) -> dict[str, Any]:
+    """Return what a lock file records: every key, and input paths that hold from any folder."""
+    document = to_document(recipe, everything=True)
+    _relocate(document, lambda text: str(Path(text).absolute()))
+    return document
+
+
 def to_document(recipe: Recipe, *, everything: bool = False) -> dict[str, Any]:
     """Return a recipe's keys and values as JSON has them, in the order of the schema."""
     document = recipe.model_dump(mode="json", exclude_defaults=not everything)

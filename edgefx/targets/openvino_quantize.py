@@ -8,6 +8,7 @@ times the latency.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from edgefx.targets import (
     openvino_statistics,
     openvino_weights,
 )
+from edgefx.targets.openvino_placement import Site
 from edgefx.targets.openvino_statistics import Grid
 from edgefx.types import Effort, ImageSet, IoDtype, OutputKind, Progress, QuantScheme, Ranges
 
@@ -95,22 +97,33 @@ def quantize(model: Any, calibration: ImageSet, scheme: QuantScheme, progress: P
     with progress.task("rounding weights for OpenVINO", len(weighted)) as task:
         for operation in weighted:
             name, before = operation.get_friendly_name(), seen[_source(operation)].mean
-            _quantize_weights(operation, before, after.get(name, before), moments.get(name))
+            quantize_weights(operation, before, after.get(name, before), moments.get(name))
             task.advance()
+    quantize_activations(quantized, grids)
+    return quantized
+
+
+def quantize_activations(model: Any, grids: Mapping[Site, Grid]) -> None:
+    """Put a FakeQuantize before the consumers of each site.
+
+    Args:
+        model: Changed in place.
+        grids: By site of this model.
+    """
+    named = {operation.get_friendly_name(): operation for operation in model.get_ordered_ops()}
     for site, grid in grids.items():
         fake = grid.quantize(named[site.source].output(0))
         fake.set_friendly_name(f"{site.source}/fake_quantize")
         for consumer, index in site.consumers:
             named[consumer].input(index).replace_source_output(fake.output(0))
-    quantized.validate_nodes_and_infer_types()
-    return quantized
+    model.validate_nodes_and_infer_types()
 
 
 def _source(operation: Any) -> str:
     return str(operation.input_value(0).get_node().get_friendly_name())
 
 
-def _quantize_weights(
+def quantize_weights(
     operation: Any,
     mean: NDArray[np.float64],
     quantized_mean: NDArray[np.float64],

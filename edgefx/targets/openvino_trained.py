@@ -84,11 +84,6 @@ def _quantized(
         layer = openvino_placement.layer_of(operation)
         if layer not in scheme.keep_float and not openvino_placement.reads_image(operation):
             nothing = np.zeros(int(operation.get_input_shape(0)[1]))
-            openvino_quantize._quantize_weights(operation, nothing, nothing, None)  # noqa: SLF001
-    for site, grid in grids.items():
-        fake = grid.quantize(named[site.source].output(0))
-        fake.set_friendly_name(f"{site.source}/fake_quantize")
-        for consumer, index in site.consumers:
-            named[consumer].input(index).replace_source_output(fake.output(0))
-    quantized.validate_nodes_and_infer_types()
+            openvino_quantize.quantize_weights(operation, nothing, nothing, None)
+    openvino_quantize.quantize_activations(quantized, grids)
     return quantized

@@ -204,25 +204,6 @@ def test_clean_by_age(store: Store, file: Path) -> None:
     assert not store.usages()
 
 
-def test_an_unfinished_stage_keeps_its_workspace_until_there_is_a_result(store: Store, file: Path) -> None:
-    folder = store.workspace(a_key())
-    assert folder is not None
-    (folder / "checkpoint").write_text("epoch 3")
-    assert store.workspace(a_key()) == folder
-    assert (folder / "checkpoint").exists()
-    assert store.workspace(a_key(1)) != folder
-    put(store, 0, file)
-    assert not folder.exists()
-    old = store.workspace(a_key(1))
-    assert old is not None
-    then = time.time() - 30 * 86400
-    os.utime(old, (then, then))
-    store.trim()
-    assert not old.exists()
-    assert [usage.stage for usage in store.usages()] == ["convert"]
-    assert settings.OFF.store(print).workspace(a_key()) is None
-
-
 # ------------------------------------------------------------------------------------------------ trouble
 
 
