@@ -3,7 +3,8 @@
 Read this first. Stages, in order: load -> canonicalize -> (per target) quantize + convert -> evaluate ->
 benchmark -> gate -> report. Data flows one way; a target that fails does not take the others down.
 
-`edgefx.inputs` makes what all targets share, `edgefx.workshop` and `edgefx.candidates` one target's artifact.
+The room `edgefx.run` has the parts: `inputs` makes what all targets share, `workshop` and `candidates` one
+target's artifact.
 Every stage but the last two is kept in the cache (`edgefx.cache`) as soon as it is done: a run that was
 interrupted goes on where it was, and one that repeats another only judges and reports.
 """
@@ -20,20 +21,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from edgefx import candidates, lock, predictions, targets, temporary
+from edgefx import targets, temporary
 from edgefx.cache import keys
 from edgefx.cache.settings import CacheSettings, from_environment
-from edgefx.candidates import Made, as_edgefx_errors
 from edgefx.errors import EdgefxError
-from edgefx.inputs import Inputs
-from edgefx.ledger import Ledger
-from edgefx.output import OutputFolder, disk_errors, opened
 from edgefx.plan import Plan, PlannedTarget
+from edgefx.provenance import lock, predictions
 from edgefx.recipe.schema import QatSection
 from edgefx.results import Failure, Latency, RunReport, TargetResult
-from edgefx.training import FOLDER, Training
+from edgefx.run import candidates
+from edgefx.run.candidates import Made, as_edgefx_errors
+from edgefx.run.inputs import Inputs
+from edgefx.run.ledger import Ledger
+from edgefx.run.output import OutputFolder, disk_errors, opened
+from edgefx.run.training import FOLDER, Training
+from edgefx.run.workshop import Candidate, Measured, Workshop
 from edgefx.types import IoDtype, ModelSpec, Precision, Progress, QuantScheme, Stage
-from edgefx.workshop import Candidate, Measured, Workshop
 
 if TYPE_CHECKING:
     from edgefx.cache.entry import Key

@@ -14,7 +14,7 @@ import edgefx
 from edgefx.cache.entry import Json
 
 _ROOT = Path(__file__).resolve().parents[1]
-_SHARED = ("types.py", "vocabulary.py", "layers.py")  # what every stage's results are made of
+_SHARED = ("types.py", "vocabulary.py")  # what every stage's results are made of
 _RUNTIMES = ("tflite", "onnx", "openvino")
 TENSORFLOW = ("tensorflow", "keras", "tf-keras", "numpy")
 IMAGES = ("numpy", "pillow")

@@ -129,11 +129,12 @@ def command(
 
     The exit code is 0 whatever is found, and 4 when a target cannot be examined.
     """
-    from edgefx import debug, targets
+    from edgefx import targets
+    from edgefx.debug import stages
     from edgefx.report import debug_plot
     from edgefx.types import Effort, Resize
 
-    settings = debug.Settings(
+    settings = stages.Settings(
         model=model,
         rows=targets.select(patterns),
         calib=calib,
@@ -152,7 +153,7 @@ def command(
     if plot is not None:
         debug_plot.check(plot)
     with app.native_log():
-        report = debug.run(settings, app, command=app.command_line)
+        report = stages.run(settings, app, command=app.command_line)
         if report.failures:
             app.keep_log = True
     if plot is not None:

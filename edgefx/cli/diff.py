@@ -33,8 +33,8 @@ def command(app: App, *, run_a: Path, run_b: Path, report: Path | None, as_json:
     A run is given by its output folder, or by the edgefx.lock.json or report.json in it. Recipe keys, model,
     images, versions and machine are compared, and which images an artifact now classifies otherwise.
     """
-    from edgefx.comparison import diff
     from edgefx.errors import UsageError
+    from edgefx.provenance.comparison import diff
 
     if report is not None and report.suffix not in (".md", ".json"):
         raise UsageError(f"--report {report}: the suffix must be .md or .json", hint="for example diff.md")

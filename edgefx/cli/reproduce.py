@@ -58,9 +58,9 @@ def command(
     metrics (other bytes that measure the same), or different; and which input is not what it was. The exit
     code is 1 when something is different, 4 when a target failed.
     """
-    from edgefx import lock as locks
-    from edgefx import reproduction
     from edgefx.errors import UsageError
+    from edgefx.provenance import lock as locks
+    from edgefx.provenance import reproduction
 
     before = locks.read(lock)
     folder = lock if lock.is_dir() else lock.parent

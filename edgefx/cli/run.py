@@ -183,10 +183,10 @@ def _told(app: App, one: NamedRecipe, *, resume: bool) -> Callable[[], RunReport
 
 def show_plans(app: App, runs: Sequence[NamedRecipe], *, as_json: bool) -> int:
     """Print what each run would do, and do nothing; returns the exit code."""
-    from edgefx import forecast
     from edgefx.plan import plan
     from edgefx.report import json
     from edgefx.report import plan as report_plan
+    from edgefx.run import forecast
 
     plans = [(one.name, plan(one.recipe)) for one in runs]
     views = [

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgefx.comparison import Change, Figures, Flips, RunDiff, TargetDiff
+from edgefx.provenance.comparison import Change, Figures, Flips, RunDiff, TargetDiff
+from edgefx.provenance.reproduction import Outcome, Reproduction
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import interval, ms, percent, signed, size
-from edgefx.reproduction import Outcome, Reproduction
 
 _CHANGES = ("input", "what", "before", "after")
 _TARGETS = ("target", "bytes", "size", "top-1", "change pp", "95% CI", "flipped", "lost", "gained", "p50 ms")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
-from edgefx.diagnosis import DebugReport, Diagnosis, LayerFigures
+from edgefx.debug.diagnosis import DebugReport, Diagnosis, LayerFigures
 from edgefx.errors import OutputError, UsageError
 from edgefx.report import write_text
 from edgefx.report.text import percent

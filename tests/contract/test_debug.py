@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgefx import debug, targets
-from edgefx.diagnosis import Broken, DebugReport, Step
+from edgefx import targets
+from edgefx.debug import stages
+from edgefx.debug.diagnosis import Broken, DebugReport, Step
 from edgefx.errors import UsageError
 from edgefx.targets import TARGETS, TargetRow, tflite_file
 from edgefx.types import FrozenGraph, ImageSet, QuantScheme
@@ -97,10 +98,10 @@ def made(
 
 
 def examine(row: TargetRow, *, artifact: Path | None = None, images: int = 12) -> DebugReport:
-    settings = debug.Settings(
+    settings = stages.Settings(
         model="digits", rows=(row,), calib=None, threads=2, images=images, samples=50, artifact=artifact
     )
-    return debug.run(settings, RecordedProgress(), command="edgefx debug digits")
+    return stages.run(settings, RecordedProgress(), command="edgefx debug digits")
 
 
 def test_nothing_is_broken_until_one_layer_is_spoilt(made: Made) -> None:
@@ -183,9 +184,9 @@ def test_a_model_without_layers_is_an_error(tiny_graph: FrozenGraph, tmp_path: P
         input_signature=[tf.TensorSpec([1, 32, 32, 3], tf.float32, name="image")],
     )
     tf.saved_model.save(module, str(folder), signatures={"serving_default": call})
-    settings = debug.Settings(
+    settings = stages.Settings(
         model=str(folder), rows=(TARGETS["tflite-int8"],), calib=calibration_folder(), threads=2, images=4
     )
     with pytest.raises(UsageError, match="no layers") as caught:
-        debug.run(settings, RecordedProgress(), command="edgefx debug")
+        stages.run(settings, RecordedProgress(), command="edgefx debug")
     assert ".keras" in caught.value.hint

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from edgefx.budget import Search, integer_share, meets
 from edgefx.errors import ConversionError
 from edgefx.evaluate.units import parse_drop
 from edgefx.results import Accuracy, LayerSensitivity, Trial
+from edgefx.run.budget import Search, integer_share, meets
 from edgefx.types import Effort
 from tests.unit.report_samples import artifact
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from edgefx.candidates import as_edgefx_errors
 from edgefx.errors import ConversionError, EdgefxError
+from edgefx.run.candidates import as_edgefx_errors
+from edgefx.run.workshop import _require_integer
 from edgefx.types import OpCount
-from edgefx.workshop import _require_integer
 from tests.unit.report_samples import artifact
 
 

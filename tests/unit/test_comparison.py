@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edgefx import lock, predictions
-from edgefx.comparison import diff, flips, input_changes
 from edgefx.errors import DataError, UsageError
-from edgefx.lock import Lock, LockedFile, LockedImages, LockedModel, LockedTarget
-from edgefx.predictions import Predictions
+from edgefx.provenance import lock, predictions
+from edgefx.provenance.comparison import diff, flips, input_changes
+from edgefx.provenance.lock import Lock, LockedFile, LockedImages, LockedModel, LockedTarget
+from edgefx.provenance.predictions import Predictions
+from edgefx.provenance.reproduction import Outcome, compare, recipe_of
 from edgefx.report.comparison import markdown, render_diff, render_reproduction
 from edgefx.report.json import dumps
-from edgefx.reproduction import Outcome, compare, recipe_of
 from edgefx.results import Environment
 from tests.unit.report_samples import accuracy
 

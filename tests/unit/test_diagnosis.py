@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from edgefx.diagnosis import (
+from edgefx.debug.diagnosis import (
     Broken,
     Cure,
     DebugReport,

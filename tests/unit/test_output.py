@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgefx.errors import DiskFullError, OutputError
-from edgefx.output import disk_errors, opened
+from edgefx.run.output import disk_errors, opened
 
 
 def _fail_in(out: Path, error: BaseException) -> None:

@@ -15,9 +15,9 @@ from edgefx.types import FrozenGraph, LayerInfo, ModelSpec, Progress, Spread, St
 if TYPE_CHECKING:
     from edgefx.cache.entry import Json
     from edgefx.cache.files import FileHashes
-    from edgefx.ledger import Ledger, Recalled
     from edgefx.models.load import LoadedModel
     from edgefx.recipe.schema import ModelSection
+    from edgefx.run.ledger import Ledger, Recalled
 
 _GRAPH, _SPREADS = "graph.pb", "spreads.f64"
 

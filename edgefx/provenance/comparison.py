@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgefx import lock as locks
-from edgefx import predictions
 from edgefx.errors import UsageError
 from edgefx.evaluate.statistics import paired_drop_ci
-from edgefx.lock import Lock, LockedImages, LockedTarget
-from edgefx.predictions import Predictions
+from edgefx.provenance import lock as locks
+from edgefx.provenance import predictions
+from edgefx.provenance.lock import Lock, LockedImages, LockedTarget
+from edgefx.provenance.predictions import Predictions
 
 # Keys of a recipe that say where results go, not what they are.
 _NO_INPUT = ("output", "report")

@@ -15,14 +15,14 @@ from edgefx import targets
 from edgefx.cache import keys
 from edgefx.cache.entry import Entry, Json, Key
 from edgefx.errors import ConversionError
-from edgefx.inputs import Inputs
-from edgefx.ledger import Ledger
-from edgefx.output import OutputFolder
 from edgefx.plan import PlannedTarget
 from edgefx.quantize.selection import select
 from edgefx.results import Accuracy, LayerSensitivity
+from edgefx.run.inputs import Inputs
+from edgefx.run.ledger import Ledger
+from edgefx.run.output import OutputFolder
+from edgefx.run.training import Training
 from edgefx.targets import TargetRow
-from edgefx.training import Training
 from edgefx.types import Artifact, ImageSet, IoDtype, Precision, Progress, QuantScheme, Stage
 
 # Calibration images that rank the layers. On B0, 32 of 100 images name 7 or 8 of the same 8 worst layers, in

@@ -21,11 +21,11 @@ from edgefx.results import TrainingResult
 from edgefx.types import FrozenGraph, ImageSet, Precision, Progress, QatSettings, QuantScheme, Runtime, Stage
 
 if TYPE_CHECKING:
-    from edgefx.imageset import Images
-    from edgefx.inputs import Inputs
-    from edgefx.ledger import Ledger
     from edgefx.quantize.fakequant import FakeQuantization
     from edgefx.quantize.qat import Trained
+    from edgefx.run.imageset import Images
+    from edgefx.run.inputs import Inputs
+    from edgefx.run.ledger import Ledger
     from edgefx.targets import TargetRow
     from edgefx.targets.tflite_trained import Template
 

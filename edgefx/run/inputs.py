@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 from edgefx.cache import keys
 from edgefx.data.folders import check_labels
 from edgefx.errors import DataError, ModelError
-from edgefx.imageset import Images
 from edgefx.recipe.schema import QatSection
 from edgefx.results import Check
-from edgefx.source import Source
+from edgefx.run.imageset import Images
+from edgefx.run.source import Source
 from edgefx.types import DataInfo, Dataset, ModelSpec, Progress, Stage
 
 if TYPE_CHECKING:
     from edgefx.cache.entry import Entry, Key
     from edgefx.cache.files import FileHashes
     from edgefx.data.images import Loader
-    from edgefx.ledger import Ledger, Recalled
     from edgefx.plan import Plan
+    from edgefx.run.ledger import Ledger, Recalled
     from edgefx.types import Pixels, Scores
 
 CANONICAL_TOLERANCE = 1e-5  # largest |Δp| between the model as loaded and its canonical graph

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from edgefx import budget
 from edgefx.errors import ConversionError, EdgefxError
-from edgefx.output import is_disk_full
 from edgefx.plan import PlannedTarget
 from edgefx.results import Accuracy, LayerSensitivity, MaxDrop, SearchResult, Trial
+from edgefx.run import budget
+from edgefx.run.output import is_disk_full
+from edgefx.run.workshop import Candidate, Measured, Workshop
 from edgefx.types import Artifact, Effort, Precision, Progress, QuantScheme
-from edgefx.workshop import Candidate, Measured, Workshop
 
 
 @dataclass(frozen=True, kw_only=True)

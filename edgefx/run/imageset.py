@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgefx.cache.entry import Json
     from edgefx.cache.files import FileHashes
     from edgefx.data.images import Loader
-    from edgefx.ledger import Ledger
+    from edgefx.run.ledger import Ledger
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,10 @@ from edgefx.errors import UsageError
 from edgefx.results import Accuracy, Environment, Latency, RunReport
 
 if TYPE_CHECKING:
-    from edgefx.imageset import Images
-    from edgefx.inputs import Inputs
     from edgefx.plan import Plan
     from edgefx.recipe.schema import Recipe
+    from edgefx.run.imageset import Images
+    from edgefx.run.inputs import Inputs
 
 NAME = "edgefx.lock.json"
 _VERSION = 1

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from edgefx import candidates
 from edgefx.cache.settings import CacheSettings, from_environment
 from edgefx.errors import EdgefxError
-from edgefx.inputs import Inputs
-from edgefx.ledger import Ledger
-from edgefx.output import OutputFolder
 from edgefx.pipeline import Latencies, latency_key, subjects_of, threads_of, training_of
 from edgefx.plan import Plan
 from edgefx.results import LayerSensitivity
+from edgefx.run import candidates
+from edgefx.run.inputs import Inputs
+from edgefx.run.ledger import Ledger
+from edgefx.run.output import OutputFolder
+from edgefx.run.workshop import Candidate, Measured, Workshop
 from edgefx.targets import TargetRow
 from edgefx.types import Artifact, QuantScheme, Stage, Task
-from edgefx.workshop import Candidate, Measured, Workshop
 
 _NOWHERE = Path("nowhere")  # files stay in the cache, so that no folder is needed
 

@@ -7,10 +7,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefx import lock as locks
-from edgefx.comparison import Change, input_changes
 from edgefx.errors import ExitCode
-from edgefx.lock import Lock, LockedTarget
+from edgefx.provenance import lock as locks
+from edgefx.provenance.comparison import Change, input_changes
+from edgefx.provenance.lock import Lock, LockedTarget
 
 if TYPE_CHECKING:
     from edgefx.recipe.schema import Recipe

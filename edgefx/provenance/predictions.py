@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from edgefx.errors import DataError
 
 if TYPE_CHECKING:
-    from edgefx.imageset import Images
+    from edgefx.run.imageset import Images
 
 NAME = "predictions.json"
 _VERSION = 1

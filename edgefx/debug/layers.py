@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgefx.diagnosis import LayerFigures
+from edgefx.debug.diagnosis import LayerFigures
 from edgefx.quantize.figures import GridUse, Noise, snr_db
 from edgefx.results import LayerSensitivity
 from edgefx.types import ActivationGrid, Progress

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx import targets
-from edgefx.diagnosis import (
+from edgefx.debug.diagnosis import (
     Cure,
     DebugReport,
     Diagnosis,
@@ -30,8 +30,8 @@ from edgefx.diagnosis import (
     was_changed_by_conversion,
 )
 from edgefx.errors import EdgefxError, UsageError
-from edgefx.output import disk_errors, is_disk_full
 from edgefx.results import Failure, LayerSensitivity
+from edgefx.run.output import disk_errors, is_disk_full
 from edgefx.targets import TARGETS, TargetRow
 from edgefx.types import (
     Artifact,
@@ -271,7 +271,7 @@ class _Run:
     # ---------------------------------------- one target
 
     def _examine(self, row: TargetRow, shared: _Shared) -> Diagnosis:
-        from edgefx.layers import first_changed, layer_figures
+        from edgefx.debug.layers import first_changed, layer_figures
         from edgefx.quantize.sensitivity import measure
         from edgefx.quantize.simulate import Simulation
         from edgefx.targets import grids

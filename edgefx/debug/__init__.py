@@ -1,0 +1,1 @@
+"""`edgefx debug`: where accuracy is lost, by stage and by layer."""
