@@ -279,6 +279,7 @@ class _Run:
             effort=made.effort if made else None,
             convert_s=made.convert_s if made else None,
             search=made.search if made else None,
+            training=made.training if made else None,
         )
 
 

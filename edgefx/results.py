@@ -263,7 +263,8 @@ class TargetResult:
     """Everything known of one target after a run.
 
     `convert_s` is the wall time of the artifact's own conversion, without the candidates that a search threw
-    away; `effort` and `search` belong to INT8 targets.
+    away; `effort`, `search` and `training` belong to INT8 targets. `training` is None where the artifact was
+    not compared with a trained one.
     """
 
     target: str
@@ -277,6 +278,7 @@ class TargetResult:
     effort: Effort | None = None
     convert_s: float | None = None
     search: SearchResult | None = None
+    training: TrainingEffect | None = None
 
     @property
     def verdict(self) -> Verdict | None:
@@ -326,6 +328,27 @@ class TrainingEpoch:
     snr_db: float
     images_per_s: float | None
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingEffect:
+    """What training brought to one artifact, on the images that chose the best epoch.
+
+    Attributes:
+        loss_before: Of the post-training artifact: mean KL divergence of its answers from the float model's;
+            in mode supervised their mean cross entropy with the labels.
+        loss_after: Of the trained one.
+        images: Measured on.
+    """
+
+    loss_before: float
+    loss_after: float
+    images: int
+
+    @property
+    def helped(self) -> bool:
+        """Whether the trained artifact is the one to keep."""
+        return self.loss_after <= self.loss_before
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -225,6 +225,21 @@ def training(
     )
 
 
+def training_effect(row: TargetRow, before: Artifact, after: Artifact, *, training: Key) -> Key:
+    """Key of the comparison of a post-training and a trained artifact on the training's own images."""
+    return key(
+        "training-effect",
+        version=1,
+        target=row.name,
+        before=_content(before),
+        after=_content(after),
+        training=training.digest,
+        cpu=cpu_features(),
+        tools=versions((*ENGINES[row.runtime], *TENSORFLOW, *IMAGES)),
+        code=code(f"targets/{row.runtime}", "quantize", "evaluate", "models", "data"),
+    )
+
+
 def sensitivity(row: TargetRow, artifact: Artifact, *, graph_sha256: str, images: Json) -> Key:
     """Key of the layers ranked by what quantizing each alone does."""
     return key(

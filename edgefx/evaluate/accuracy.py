@@ -122,6 +122,21 @@ def compare(
     )
 
 
+def cross_entropy(scores: Scores, labels: NDArray[np.int64], *, output: OutputKind) -> float:
+    """Return the mean cross entropy of scores with labels, in nats; probabilities are at least `KL_FLOOR`.
+
+    Args:
+        scores: float32 [N, classes].
+        labels: int64 [N], class indices.
+        output: Whether the scores are probabilities or logits.
+    """
+    total = 0.0
+    for rows in _blocks(len(scores)):
+        found = np.take_along_axis(_probabilities(scores[rows], output), labels[rows, None], 1)
+        total -= float(np.log(np.maximum(found, KL_FLOOR)).sum())
+    return total / len(scores)
+
+
 def _blocks(images: int) -> Iterator[slice]:
     return (slice(start, start + _ROWS) for start in range(0, images, _ROWS))
 

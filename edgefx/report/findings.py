@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgefx.report.text import percent, ratio, seconds
-from edgefx.results import CachedStage, RunReport, SearchResult, TargetResult, TrainingResult
+from edgefx.results import CachedStage, RunReport, SearchResult, TargetResult, TrainingEffect, TrainingResult
 from edgefx.types import DataInfo, Precision, Stage
 
 # Below this, a difference between two interleaved medians on one machine is noise.
@@ -87,6 +87,14 @@ def conversions(report: RunReport) -> Iterator[tuple[str, str]]:
     for result in report:
         if result.search is not None:
             yield "budget", f"{result.target}: {search_line(result.search)}"
+        if result.training is not None:
+            yield "trained", f"{result.target}: {effect_line(result.training)}"
+
+
+def effect_line(effect: TrainingEffect) -> str:
+    """Say what training brought to one artifact, and which one was kept."""
+    figures = f"loss {effect.loss_before:.3g} -> {effect.loss_after:.3g} on {effect.images} images"
+    return f"{figures}: the {'trained' if effect.helped else 'post-training'} artifact is kept"
 
 
 def search_line(search: SearchResult) -> str:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 from edgefx.errors import ConversionError, EdgefxError
 from edgefx.plan import PlannedTarget
-from edgefx.results import Accuracy, LayerSensitivity, MaxDrop, SearchResult, Trial
+from edgefx.results import Accuracy, LayerSensitivity, MaxDrop, SearchResult, TrainingEffect, Trial
 from edgefx.run import budget
 from edgefx.run.output import is_disk_full
 from edgefx.run.workshop import Candidate, Measured, Workshop
-from edgefx.types import Artifact, Effort, Precision, Progress, QuantScheme
+from edgefx.types import Artifact, Effort, Precision, Progress, QuantScheme, Runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class Made:
         effort: Of an INT8 artifact.
         measured: Where it was measured already, to choose it.
         search: What was tried, where there was a budget.
+        training: What training brought, where it was measured on this artifact.
     """
 
     candidate: Candidate
@@ -37,6 +38,7 @@ class Made:
     effort: Effort | None = None
     measured: Measured | None = None
     search: SearchResult | None = None
+    training: TrainingEffect | None = None
 
     @property
     def artifact(self) -> Artifact:
@@ -59,13 +61,33 @@ def make(target: PlannedTarget, workshop: Workshop, progress: Progress) -> Made:
     has_choice = target.row.precision is Precision.INT8
     if has_choice and target.budget is not None and workshop.evaluates:
         return _Search(target, scheme, target.budget, workshop, progress).run()
-    candidate = workshop.convert(target, scheme, label=f"convert {target.name}")
+    candidate, effect = _converted(target, scheme, workshop)
     workshop.publish(candidate)
     return Made(
         candidate=candidate,
         convert_s=candidate.convert_s,
         effort=target.effort if has_choice else None,
+        training=effect,
     )
+
+
+def _converted(
+    target: PlannedTarget, scheme: QuantScheme, workshop: Workshop
+) -> tuple[Candidate, TrainingEffect | None]:
+    """Make the post-training artifact or, where the run trains, the better of it and the trained one.
+
+    Training itself compares TFLite's two, before softmax; the other runtimes round elsewhere, so that what
+    helped there need not help them.
+    """
+    label = f"convert {target.name}"
+    if not workshop.trains(target.row) or not workshop.training_helped():
+        return workshop.convert(target, scheme, label=label), None
+    trained = workshop.convert(target, scheme, label=f"{label}, trained", number=1, trained=True)
+    if target.row.runtime is Runtime.TFLITE:
+        return trained, None
+    untrained = workshop.convert(target, scheme, label=label)
+    effect = workshop.training_effect(untrained, trained)
+    return (trained if effect.helped else untrained), effect
 
 
 class _Search:

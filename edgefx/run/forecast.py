@@ -10,7 +10,7 @@ from edgefx.cache.settings import CacheSettings, from_environment
 from edgefx.errors import EdgefxError
 from edgefx.pipeline import Latencies, latency_key, subjects_of, threads_of, training_of
 from edgefx.plan import Plan
-from edgefx.results import LayerSensitivity
+from edgefx.results import LayerSensitivity, TrainingEffect
 from edgefx.run import candidates
 from edgefx.run.inputs import Inputs
 from edgefx.run.ledger import Ledger
@@ -105,13 +105,22 @@ class _Peeking(Workshop):
     def publish(self, candidate: Candidate) -> Artifact:
         return candidate.artifact
 
+    def training_helped(self) -> bool:
+        if not self.is_trained:
+            raise self._miss(Stage.CONVERT, "training")
+        return super().training_helped()
+
     def discard(self, candidate: Candidate) -> None:
         del candidate
 
     def _converted(
-        self, row: TargetRow, scheme: QuantScheme, *, label: str, folder: Path
+        self, row: TargetRow, scheme: QuantScheme, *, label: str, folder: Path, trained: bool
     ) -> tuple[Artifact, float]:
-        del row, scheme, folder
+        del row, scheme, folder, trained
+        raise self._miss(Stage.CONVERT, label)
+
+    def _effect(self, before: Candidate, after: Candidate, label: str) -> TrainingEffect:
+        del before, after
         raise self._miss(Stage.CONVERT, label)
 
     def _measured(self, candidate: Candidate, label: str) -> Measured:

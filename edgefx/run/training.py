@@ -17,8 +17,18 @@ from typing import TYPE_CHECKING
 from edgefx.cache import keys
 from edgefx.cache.entry import Entry, Json, Key
 from edgefx.errors import EdgefxError
-from edgefx.results import TrainingResult
-from edgefx.types import FrozenGraph, ImageSet, Precision, Progress, QatSettings, QuantScheme, Runtime, Stage
+from edgefx.results import TrainingEffect, TrainingResult
+from edgefx.types import (
+    FrozenGraph,
+    ImageSet,
+    Precision,
+    Progress,
+    QatMode,
+    QatSettings,
+    QuantScheme,
+    Runtime,
+    Stage,
+)
 
 if TYPE_CHECKING:
     from edgefx.quantize.fakequant import FakeQuantization
@@ -137,6 +147,40 @@ class Training:
         return convert[row.runtime](
             trained, graph, scheme, out, calibration=calibration, progress=self._progress
         )
+
+    def effect(self, row: TargetRow, before: Path, after: Path, *, threads: int) -> TrainingEffect:
+        """Run a post-training and a trained artifact over the images that chose the best epoch.
+
+        Args:
+            row: Their target.
+            before: The post-training artifact.
+            after: The trained one.
+            threads: Intra-op threads.
+
+        Raises:
+            EdgefxError: One of them cannot be run, or its scores are not finite.
+        """
+        from edgefx import targets
+        from edgefx.evaluate import accuracy
+        from edgefx.models.freeze import GraphRunner
+        from edgefx.quantize import qat_plan
+
+        assert self._inputs.training is not None
+        images, graph = self._inputs.training.get(), self._inputs.source.graph
+        chosen = qat_plan.split(images, self._settings).validation
+        pixels = images.pixels[chosen]
+        exact = GraphRunner(graph.path, output=graph.output_name).infer(pixels)
+        losses = []
+        for path in (before, after):
+            with targets.load(row).open(path, threads, row.precision) as session:
+                scores, speed = accuracy.run(session, pixels)
+            if self._settings.mode is QatMode.SUPERVISED:
+                assert images.labels is not None
+                losses.append(accuracy.cross_entropy(scores, images.labels[chosen], output=graph.spec.output))
+            else:
+                compared = accuracy.compare(exact, scores, None, output=graph.spec.output, images_per_s=speed)
+                losses.append(compared.mean_kl)
+        return TrainingEffect(loss_before=losses[0], loss_after=losses[1], images=len(chosen))
 
     # ---------------------------------------- the cache
 

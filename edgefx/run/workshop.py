@@ -17,7 +17,7 @@ from edgefx.cache.entry import Entry, Json, Key
 from edgefx.errors import ConversionError
 from edgefx.plan import PlannedTarget
 from edgefx.quantize.selection import select
-from edgefx.results import Accuracy, LayerSensitivity
+from edgefx.results import Accuracy, LayerSensitivity, TrainingEffect
 from edgefx.run.inputs import Inputs
 from edgefx.run.ledger import Ledger
 from edgefx.run.output import OutputFolder
@@ -68,6 +68,7 @@ class Candidate:
         folder: Where its files are, or will be.
         artifact: Described, with paths in `folder`.
         convert_s: Wall time of its conversion.
+        trained: Whether its weights and ranges were trained.
         entry: Where its files are in the cache, while they are only there.
     """
 
@@ -77,6 +78,7 @@ class Candidate:
     folder: Path
     artifact: Artifact
     convert_s: float
+    trained: bool = False
     entry: Entry | None = None
 
     @property
@@ -136,7 +138,13 @@ class Workshop:
         )
 
     def convert(
-        self, target: PlannedTarget, scheme: QuantScheme, *, label: str, number: int = 0
+        self,
+        target: PlannedTarget,
+        scheme: QuantScheme,
+        *,
+        label: str,
+        number: int = 0,
+        trained: bool = False,
     ) -> Candidate:
         """Find or make an artifact.
 
@@ -145,20 +153,23 @@ class Workshop:
             scheme: How to convert.
             label: What it is called while it is made.
             number: Tells the candidates of one target apart.
+            trained: Whether to write what was trained.
 
         Raises:
             EdgefxError: It cannot be made, or computes in float against the target's wish.
         """
         folder = self._out.staging / f"{target.name}-{number}"
         recalled = self._ledger.recall(
-            self._conversion_key(target.row, scheme),
+            self._conversion_key(target.row, scheme, trained=trained),
             ConversionRecord,
             Stage.CONVERT,
             target=target.name,
             what=label,
         )
         if recalled is None:
-            artifact, seconds = self._converted(target.row, scheme, label=label, folder=folder)
+            artifact, seconds = self._converted(
+                target.row, scheme, label=label, folder=folder, trained=trained
+            )
         else:
             artifact, seconds = _moved(recalled.value.artifact, folder), recalled.value.convert_s
         if target.integer_only:
@@ -170,6 +181,7 @@ class Workshop:
             folder=folder,
             artifact=artifact,
             convert_s=seconds,
+            trained=trained,
             entry=recalled.entry if recalled else None,
         )
 
@@ -186,7 +198,11 @@ class Workshop:
             self._ledger.forget(entry.key)
             shutil.rmtree(candidate.folder, ignore_errors=True)
             candidate.artifact, candidate.convert_s = self._converted(
-                candidate.target.row, candidate.scheme, label=candidate.label, folder=candidate.folder
+                candidate.target.row,
+                candidate.scheme,
+                label=candidate.label,
+                folder=candidate.folder,
+                trained=candidate.trained,
             )
         return tuple(file.path for file in candidate.artifact.files)
 
@@ -206,20 +222,19 @@ class Workshop:
         shutil.rmtree(candidate.folder, ignore_errors=True)
 
     def _converted(
-        self, row: TargetRow, scheme: QuantScheme, *, label: str, folder: Path
+        self, row: TargetRow, scheme: QuantScheme, *, label: str, folder: Path, trained: bool
     ) -> tuple[Artifact, float]:
         folder.mkdir(parents=True)
         graph = self._inputs.source.graph
         images = self._calibration(row)
         target = targets.load(row)
         out = folder / f"{graph.spec.name}-{row.precision}{row.suffix}"
-        training = self._training_of(row)
-        trains = training is not None and training.helped()  # a stage of its own, before this one is timed
         begun = time.perf_counter()
         with self._ledger.stage(Stage.CONVERT, row.name), self._progress.task(label):
-            if training is not None and trains:
+            if trained:
+                assert self._training is not None
                 assert images is not None
-                files = training.convert(row, graph, scheme, images, out)
+                files = self._training.convert(row, graph, scheme, images, out)
             else:
                 files = target.convert(graph, scheme, images, out, self._progress)
             artifact = replace(target.describe(files[0]), target=row.name)
@@ -228,14 +243,11 @@ class Workshop:
             artifact, files=tuple(replace(file, path=Path(file.path.name)) for file in artifact.files)
         )
         self._ledger.keep(
-            self._conversion_key(row, scheme),
+            self._conversion_key(row, scheme, trained=trained),
             ConversionRecord(artifact=named, convert_s=seconds),
             {file.path.name: file.path for file in artifact.files},
         )
         return artifact, seconds
-
-    def _training_of(self, row: TargetRow) -> Training | None:
-        return self._training if row.precision is Precision.INT8 else None
 
     def _calibration(self, row: TargetRow) -> ImageSet | None:
         images = self._inputs.calibration
@@ -246,9 +258,9 @@ class Workshop:
             return None
         return [self._inputs.calibration.sha256, self._inputs.calibration.skip_bad]
 
-    def _conversion_key(self, row: TargetRow, scheme: QuantScheme) -> Key:
+    def _conversion_key(self, row: TargetRow, scheme: QuantScheme, *, trained: bool) -> Key:
         record = self._inputs.source.record
-        training = self._training_of(row)
+        training = self._training if trained else None
         return keys.conversion(
             row,
             scheme,
@@ -257,6 +269,45 @@ class Workshop:
             images=self._calibration_images(row),
             training=training.key if training else None,
         )
+
+    # ---------------------------------------- training
+
+    def trains(self, row: TargetRow) -> bool:
+        """Whether the run trains the artifacts of a target."""
+        return self._training is not None and row.precision is Precision.INT8
+
+    def training_helped(self) -> bool:
+        """Train, unless it is done; say whether an epoch was better than the post-training artifact.
+
+        Raises:
+            EdgefxError: Training failed.
+        """
+        assert self._training is not None
+        return self._training.helped()
+
+    def training_effect(self, before: Candidate, after: Candidate) -> TrainingEffect:
+        """Compare a post-training artifact with the trained one.
+
+        Raises:
+            EdgefxError: One of them cannot be run, or its scores are not finite.
+        """
+        assert self._training is not None
+        row = after.target.row
+        wanted = keys.training_effect(row, before.artifact, after.artifact, training=self._training.key)
+        label = f"effect of training on {row.name}"
+        recalled = self._ledger.recall(wanted, TrainingEffect, Stage.EVALUATE, target=row.name, what=label)
+        if recalled is not None:
+            return recalled.value
+        effect = self._effect(before, after, label)
+        self._ledger.keep(wanted, effect)
+        return effect
+
+    def _effect(self, before: Candidate, after: Candidate, label: str) -> TrainingEffect:
+        assert self._training is not None
+        row = after.target.row
+        paths = self.files(before)[0], self.files(after)[0]
+        with self._ledger.stage(Stage.EVALUATE, row.name), self._progress.task(label):
+            return self._training.effect(row, *paths, threads=self._threads)
 
     # ---------------------------------------- measurement
 
