@@ -17,7 +17,7 @@ Where even the best choice loses much, the product is left in float: see `_LOUD`
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,10 @@ _FEWEST = 8  # images below which halves of them say nothing
 # Share of its variance that the convolution behind may lose on images that did not set the range. A few late
 # blocks lose more, and most of the model's error is theirs: with their products in float, signal to noise of
 # V2-B0's logits rises from 22.0 to 27.3, 23.3 to 26.1 and 22.7 to 26.7 dB (three pairs of calibration and
-# test images). Only activations: the weights stay INT8, and a CPU with bf16 takes as long as before.
+# test images). Only activations: the weights stay INT8. Each block costs about 1 % of V2-B0's time (AMX), so
+# that the loudest few must do: with two, the same figures are 24.5, 23.1 and 24.4 dB.
 _LOUD = 0.006
+_LOUD_WORK = 0.035  # share of the model's multiply-accumulates that may become float
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,15 @@ class _Gate:
     @property
     def name(self) -> str:
         return str(self.product.get_friendly_name())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """What suits a product best: power and range, and the share of the reader's variance that they lose."""
+
+    power: float
+    towards: float
+    lost: float
 
 
 def balance(
@@ -84,33 +95,41 @@ def balance(
     samples = openvino_statistics.positions(
         model, [gate.name for gate in gates], images, count=_POSITIONS, seed=seed, task=task
     )
-    towards: dict[str, float] = {}
-    loud = set()
+    best = {}
     for gate in gates:
         weights = openvino_weights.read(gate.reader)
-        power, reach, lost = _best(seen[gate.name], samples[gate.name], weights[:, :, 0, 0])
-        if lost > _LOUD:
-            loud.add(gate.name)
-            continue
-        towards[gate.name] = reach
-        if power:
+        best[gate.name] = _best(seen[gate.name], samples[gate.name], weights[:, :, 0, 0])
+    loud = _loudest(model, gates, {name: choice.lost for name, choice in best.items()})
+    for gate in gates:
+        power = best[gate.name].power
+        if power and gate.name not in loud:
             factors = _factors(seen[gate.name], power)
-            _rescale(gate, weights, factors)
+            _rescale(gate, openvino_weights.read(gate.reader), factors)
             seen[gate.name] = _divided(seen[gate.name], factors)
     model.validate_nodes_and_infer_types()
-    return towards, frozenset(loud)
+    return {name: choice.towards for name, choice in best.items() if name not in loud}, loud
 
 
-def _best(seen: Seen, samples: NDArray[np.float32], weights: FloatArray) -> tuple[float, float, float]:
+def _loudest(model: Any, gates: Iterable[_Gate], lost: Mapping[str, float]) -> frozenset[str]:
+    """Choose the products to leave in float: the loudest first, as long as they are few."""
+    work = openvino_ir.macs_by_name(model)
+    most = _LOUD_WORK * sum(work.values())
+    chosen: set[str] = set()
+    for gate in sorted(gates, key=lambda gate: lost[gate.name], reverse=True):
+        most -= work[gate.reader.get_friendly_name()]
+        if lost[gate.name] <= _LOUD or most < 0:
+            break
+        chosen.add(gate.name)
+    return frozenset(chosen)
+
+
+def _best(seen: Seen, samples: NDArray[np.float32], weights: FloatArray) -> _Choice:
     """Choose power and range by the error on the half of the images that did not set them, both ways.
 
     Args:
         seen: Of the product, over all images.
         samples: Values of the product, [images, positions, channels].
         weights: Of the convolution behind, [out, channels].
-
-    Returns:
-        Power, range, and the share of the convolution's variance that is lost with them.
     """
     lost = dict.fromkeys(itertools.product(_POWERS, _TOWARDS_EXTREMES), 0.0)
     variance = 0.0
@@ -130,7 +149,8 @@ def _best(seen: Seen, samples: NDArray[np.float32], weights: FloatArray) -> tupl
                 error -= error.mean(axis=0)  # the bias makes good what is the same everywhere
                 lost[power, towards] += float(np.square(error).sum())
     power, towards = min(lost, key=lambda choice: lost[choice])
-    return power, towards, lost[power, towards] / max(variance, float(np.finfo(np.float32).tiny))
+    share = lost[power, towards] / max(variance, float(np.finfo(np.float32).tiny))
+    return _Choice(power=power, towards=towards, lost=share)
 
 
 def _factors(seen: Seen, power: float) -> FloatArray:

@@ -57,6 +57,12 @@ def is_depthwise(operation: Any) -> bool:
     return int(operation.input_value(1).get_shape()[2]) == 1  # [groups, out, in, kh, kw]
 
 
+def is_spatial(operation: Any) -> bool:
+    """Whether an operation is a dense convolution whose filters are larger than one pixel."""
+    kind = operation.get_type_name()
+    return kind == "Convolution" and any(size > 1 for size in operation.get_input_shape(1)[2:])
+
+
 def find(model: Any, *, keep_float: Collection[str]) -> tuple[Site, ...]:
     """Choose what is quantized.
 

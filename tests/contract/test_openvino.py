@@ -377,7 +377,7 @@ def test_a_product_that_is_clipped_on_other_images_stays_in_float() -> None:
         """Share of its variance that a convolution behind [images, positions, channels] loses."""
         seen = Seen(low=samples.min(axis=1), high=samples.max(axis=1), mean=samples.mean(axis=(0, 1)))
         weights = np.random.default_rng(1).normal(size=(8, samples.shape[2]))
-        return openvino_gates._best(seen, samples, weights)[2]
+        return openvino_gates._best(seen, samples, weights).lost
 
     even = np.random.default_rng(0).random((16, 25, 12)).astype(np.float32)
     rare = even.copy()
@@ -400,12 +400,44 @@ def test_loud_products_are_read_in_float_and_stay_as_they_are(
     monkeypatch.setattr(openvino_gates, "_LOUD", math.inf)
     every = sites(openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress()))
     monkeypatch.setattr(openvino_gates, "_LOUD", -1.0)
+    monkeypatch.setattr(openvino_gates, "_LOUD_WORK", 0.0)
+    none = openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress())
+    assert sites(none) == every
+    monkeypatch.setattr(openvino_gates, "_LOUD_WORK", 1.0)
     fewer = openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress())
     products = {f"{gate.name}/fake_quantize" for gate in openvino_gates._gates(model)}
     assert products
     assert every - sites(fewer) == products
     names = {op.get_friendly_name() for op in fewer.get_ordered_ops()}
     assert not any(name.endswith("/balance") for name in names)
+
+
+def test_few_products_are_left_in_float_and_the_loudest_first(
+    tiny_graph: FrozenGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgefx.targets import openvino_gates, openvino_ir
+
+    model = openvino._float_model(tiny_graph, RecordedProgress())
+    gates = list(openvino_gates._gates(model))
+    work = openvino_ir.macs_by_name(model)
+    share = {gate.name: work[gate.reader.get_friendly_name()] / sum(work.values()) for gate in gates}
+    lost = {gate.name: 0.1 + 0.01 * number for number, gate in enumerate(gates)}
+    order = [gate.name for gate in reversed(gates)]
+    monkeypatch.setattr(openvino_gates, "_LOUD_WORK", 1.01 * (share[order[0]] + share[order[1]]))
+    assert openvino_gates._loudest(model, gates, lost) == frozenset(order[:2])
+    assert openvino_gates._loudest(model, gates, dict.fromkeys(lost, 0.0)) == frozenset()
+
+
+def test_dense_filters_read_grids_with_zero_in_the_middle_where_that_costs_little() -> None:
+    from edgefx.targets import openvino_quantize
+    from edgefx.targets.openvino_statistics import Grid
+
+    even, one_sided = Grid.spanning(-1.0, 1.2), Grid.spanning(-0.28, 6.0)
+    fast = openvino_quantize._fast(even)
+    assert fast.low == pytest.approx(-128 * fast.high / 127)
+    assert fast.low <= even.low
+    assert fast.high >= even.high
+    assert openvino_quantize._fast(one_sided) == one_sided
 
 
 def test_the_bias_takes_back_what_rounding_shifts() -> None:
