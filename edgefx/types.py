@@ -323,14 +323,14 @@ class QatSettings:
     """
 
     mode: QatMode = QatMode.DISTILL
-    epochs: int = 8
+    epochs: int = 10
     batch_size: int = 16
     accumulate: int = 1
-    learning_rate: float = 0.003
+    learning_rate: float = 0.005
     optimizer: str = "adam"
     warm_up: float = 0.1
     label_smoothing: float = 0.0
-    features: float = 0.0
+    features: float = 10.0
     augment: bool = True
     sizes: tuple[int, ...] = ()
     tensor_float32: bool = True

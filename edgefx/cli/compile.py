@@ -97,13 +97,13 @@ Examples:
     metavar="DIR",
     help="Training images of --qat; they calibrate as well where --calib is not given.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Of --qat, at most.  [default: 8]")
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Of --qat, at most.  [default: 10]")
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Of --qat.  [default: 16]")
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="X",
-    help="Of --qat: highest step of a weight, in units of its INT8 step.  [default: 0.003]",
+    help="Of --qat: highest step of a weight, in units of its INT8 step.  [default: 0.005]",
 )
 @resume_option
 @click.option(

@@ -232,9 +232,11 @@ class Trainer:
     def _loss(self, scores: Any, targets: Any, *, smoothing: float | None = None) -> Any:
         """Return the loss of scores against the teacher's, or against labels.
 
-        Distillation: the divergence of the distributions (Hinton et al., "Distilling the knowledge in a
-        neural network", 2015), and the error of the scores over their power, 1 / SNR. A sure teacher's
-        distribution hardly says anything; its scores say as much for each image.
+        Distillation: the error of the scores over their power, 1 / SNR, which is what the divergence of the
+        distributions comes to at a high temperature (Hinton et al., "Distilling the knowledge in a neural
+        network", 2015). At temperature 1 a sure teacher hardly says anything about most images and, about
+        those between two classes, so much that the steps on B0 went astray: 20.4 -> 19.8 dB after an epoch,
+        where the error alone gave 21.4 dB.
         """
         smoothing = self._settings.label_smoothing if smoothing is None else smoothing
         if not self._distills:
@@ -244,16 +246,10 @@ class Trainer:
                 else tf_keras.losses.categorical_crossentropy
             )
             return tf.reduce_mean(cross_entropy(targets, scores, from_logits=True, label_smoothing=smoothing))
-        if self._head == "sigmoid":
-            error, wanted = scores - targets, tf.sigmoid(targets)
-            cross = tf.nn.sigmoid_cross_entropy_with_logits
-            divergence = tf.reduce_sum(cross(wanted, scores) - cross(wanted, targets), axis=1)
-        else:
-            error = scores - targets
-            error -= tf.reduce_mean(error, axis=1, keepdims=True)  # softmax does not see a shift
-            sure, found = tf.nn.log_softmax(targets), tf.nn.log_softmax(scores)
-            divergence = tf.reduce_sum(tf.exp(sure) * (sure - found), axis=1)
-        return tf.reduce_mean(divergence) + tf.reduce_mean(tf.square(error)) / self._power
+        error = scores - targets
+        if self._head != "sigmoid":  # softmax does not see a shift
+            error -= tf.reduce_mean(error, axis=1, keepdims=True)
+        return tf.reduce_mean(tf.square(error)) / self._power
 
     # ------------------------------------------------------------------------------------------ evaluation
 

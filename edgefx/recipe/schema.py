@@ -169,11 +169,11 @@ class QatSection(_Quantization):
     train: InputPath | None = Field(
         default=None, description="Folder of training images; with labels for mode supervised."
     )
-    epochs: PositiveInt = Field(default=8, description="Passes over the training images at most.")
+    epochs: PositiveInt = Field(default=10, description="Passes over the training images at most.")
     batch_size: PositiveInt = Field(default=16, description="Images per gradient.")
     accumulate: PositiveInt = Field(default=1, description="Gradients summed up per step.")
     learning_rate: PositiveFloat = Field(
-        default=0.003, description="Highest step of a weight, in units of its INT8 step."
+        default=0.005, description="Highest step of a weight, in units of its INT8 step."
     )
     optimizer: Literal["adam", "sgd"] = Field(default="adam", description="adam, or sgd with momentum 0.9.")
     warm_up: Fraction = Field(
@@ -183,7 +183,7 @@ class QatSection(_Quantization):
         default=0.0, description="Mode supervised: share of each label spread over all."
     )
     features: NonNegativeFloat = Field(
-        default=0.0,
+        default=10.0,
         description="Mode distill: weight of the error of the blocks' outputs beside that of the scores.",
     )
     augment: bool = Field(default=True, description="Flip and shift images a little.")
