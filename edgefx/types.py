@@ -318,7 +318,8 @@ class QatSettings:
         sizes: Image heights and widths to train on, one after the other; the model's own comes last.
         tensor_float32: Let a GPU that has TensorFloat-32 multiply in it.
         validation_split: Share of the training images that chooses the best epoch, and is not trained on.
-        patience: Epochs without a better one after which training stops.
+        patience: Epochs without a better one after which training stops; most is gained in the last ones,
+            when the rate is low.
         seed: Of order, split and augmentation.
     """
 
@@ -335,7 +336,7 @@ class QatSettings:
     sizes: tuple[int, ...] = ()
     tensor_float32: bool = True
     validation_split: float = 0.15
-    patience: int = 4
+    patience: int = 10
     seed: int = 0
 
 
