@@ -327,7 +327,7 @@ class QatSettings:
     epochs: int = 10
     batch_size: int = 16
     accumulate: int = 1
-    learning_rate: float = 0.005
+    learning_rate: float = 0.002
     optimizer: str = "adam"
     warm_up: float = 0.1
     label_smoothing: float = 0.0

@@ -103,7 +103,7 @@ Examples:
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="X",
-    help="Of --qat: highest step of a weight, in units of its INT8 step.  [default: 0.005]",
+    help="Of --qat: highest step of a weight, in units of its INT8 step.  [default: 0.002]",
 )
 @resume_option
 @click.option(

@@ -173,7 +173,7 @@ class QatSection(_Quantization):
     batch_size: PositiveInt = Field(default=16, description="Images per gradient.")
     accumulate: PositiveInt = Field(default=1, description="Gradients summed up per step.")
     learning_rate: PositiveFloat = Field(
-        default=0.005, description="Highest step of a weight, in units of its INT8 step."
+        default=0.002, description="Highest step of a weight, in units of its INT8 step."
     )
     optimizer: Literal["adam", "sgd"] = Field(default="adam", description="adam, or sgd with momentum 0.9.")
     warm_up: Fraction = Field(
