@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from edgefx.errors import ConversionError, EdgefxError
-from edgefx.run.candidates import as_edgefx_errors
-from edgefx.run.workshop import _require_integer
-from edgefx.types import OpCount
+from edgefx.plan import PlannedTarget
+from edgefx.results import TrainingEffect
+from edgefx.run.candidates import as_edgefx_errors, make
+from edgefx.run.workshop import Candidate, Workshop, _require_integer
+from edgefx.targets import TARGETS, TargetRow
+from edgefx.types import IoDtype, OpCount, Precision, Progress, QuantScheme
 from tests.unit.report_samples import artifact
 
 
@@ -41,3 +46,74 @@ def test_what_all_targets_share_passes_through(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, as_edgefx_errors("tflite-int8"):
         raise error
     assert caught.value is error
+
+
+class TrainingWorkshop:
+    """Makes candidates of nothing but their names, and says what training brought to them."""
+
+    def __init__(self, *, helped: bool, effect: TrainingEffect | None = None) -> None:
+        self.helped = helped
+        self.effect = effect
+        self.published: list[Candidate] = []
+
+    def scheme(self, target: PlannedTarget) -> QuantScheme:
+        return QuantScheme(precision=target.row.precision, io_dtype=target.io_dtype)
+
+    def trains(self, row: TargetRow) -> bool:
+        return row.precision is Precision.INT8
+
+    def training_helped(self) -> bool:
+        return self.helped
+
+    def training_effect(self, before: Candidate, after: Candidate) -> TrainingEffect:
+        assert (before.trained, after.trained) == (False, True)
+        assert self.effect is not None, "TFLite's two are compared by training itself"
+        return self.effect
+
+    def convert(
+        self,
+        target: PlannedTarget,
+        scheme: QuantScheme,
+        *,
+        label: str,
+        number: int = 0,
+        trained: bool = False,
+    ) -> Candidate:
+        return Candidate(
+            target=target,
+            scheme=scheme,
+            label=label,
+            folder=Path(str(number)),
+            artifact=artifact(target.name, size_bytes=1, compute_int8=1),
+            convert_s=1.0,
+            trained=trained,
+        )
+
+    def publish(self, candidate: Candidate) -> None:
+        self.published.append(candidate)
+
+
+BETTER = TrainingEffect(loss_before=2.0, loss_after=1.0, images=5)
+WORSE = TrainingEffect(loss_before=1.0, loss_after=2.0, images=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "helped", "effect", "trained"),
+    [
+        ("tflite-int8", False, None, False),
+        ("tflite-int8", True, None, True),
+        ("onnx-int8", False, None, False),
+        ("onnx-int8", True, BETTER, True),
+        ("openvino-int8", True, WORSE, False),
+        ("tflite-float32", True, None, False),
+    ],
+)
+def test_a_runtime_keeps_its_post_training_artifact_where_training_made_it_worse(
+    *, name: str, helped: bool, effect: TrainingEffect | None, trained: bool
+) -> None:
+    workshop = TrainingWorkshop(helped=helped, effect=effect)
+    target = PlannedTarget(row=TARGETS[name], io_dtype=IoDtype.FLOAT32)
+    made = make(target, cast("Workshop", workshop), cast("Progress", None))
+    assert [one.trained for one in workshop.published] == [trained]
+    assert made.candidate.trained is trained
+    assert made.training == effect
