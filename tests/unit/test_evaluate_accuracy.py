@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, DataError, ModelError
-from edgefx.evaluate.accuracy import KL_FLOOR, compare, run
+from edgefx.evaluate.accuracy import KL_FLOOR, compare, cross_entropy, run
 from edgefx.results import Accuracy
 from edgefx.types import OutputKind, TensorInfo
 
@@ -196,3 +196,12 @@ def test_labels_that_do_not_fit() -> None:
         compared(p, p, [0, 1, 4])
     with pytest.raises(DataError, match="no evaluation images"):
         compared(np.zeros((0, 4)), np.zeros((0, 4)))
+
+
+def test_cross_entropy_of_probabilities_and_logits() -> None:
+    probabilities = np.array([[0.25, 0.75], [1.0, 0.0]], np.float32)
+    labels = np.array([1, 1])
+    wanted = -(np.log(0.75) + np.log(KL_FLOOR)) / 2
+    assert cross_entropy(probabilities, labels, output=OutputKind.PROBABILITIES) == pytest.approx(wanted)
+    logits = np.log(np.array([[1, 3]], np.float32)) + 5
+    assert cross_entropy(logits, labels[:1], output=OutputKind.LOGITS) == pytest.approx(-np.log(0.75))
