@@ -1,0 +1,88 @@
+"""A training from start to end: killed and resumed, gone astray, and what it is told to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgefx.quantize import qat, qat_checkpoint
+from edgefx.quantize.fakequant import FakeQuantization
+from edgefx.quantize.qat import Trained
+from edgefx.targets import tflite_trained
+from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, QatSettings, QuantScheme
+
+from .conftest import RecordedProgress
+
+SCHEME = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.UINT8, effort=Effort.FAST)
+SETTINGS = QatSettings(epochs=2, batch_size=8, learning_rate=0.01)
+
+
+class Killed(RecordedProgress):
+    """Raises when the first epoch is reported: its checkpoint is written by then."""
+
+    def note(self, message: str) -> None:
+        super().note(message)
+        if message.startswith("epoch 1 "):
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def start(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> FakeQuantization:
+    template = tflite_trained.template(tiny_graph, SCHEME, tiny_calibration, RecordedProgress())
+    return tflite_trained.read(template, tiny_graph)
+
+
+def test_a_killed_training_resumes_to_the_same_end(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, start: FakeQuantization, tmp_path: Path
+) -> None:
+    def train(folder: str, progress: RecordedProgress, *, resume: bool = False) -> Trained:
+        return qat.train(
+            tiny_graph,
+            tiny_calibration,
+            SETTINGS,
+            start=start,
+            workdir=tmp_path / folder,
+            progress=progress,
+            resume=resume,
+        )
+
+    whole = train("whole", RecordedProgress())
+    with pytest.raises(KeyboardInterrupt):
+        train("killed", Killed())
+    assert (tmp_path / "killed" / qat_checkpoint.NAME).is_file()
+    progress = RecordedProgress()
+    resumed = train("killed", progress, resume=True)
+    assert any("resuming after epoch 1 of 2" in note for note in progress.messages)
+    assert [epoch.number for epoch in resumed.epochs] == [0, 1, 2]
+    for one, other in zip(whole.epochs, resumed.epochs, strict=True):
+        assert one.validation_loss == pytest.approx(other.validation_loss, rel=0.05)
+    assert whole.best == resumed.best
+    before, after = whole.quantization.arrays(), resumed.quantization.arrays()
+    for name, value in before.items():
+        np.testing.assert_allclose(
+            after[name], value, rtol=0.02, atol=0.02 * np.abs(value).max(), err_msg=name
+        )
+
+
+def test_a_loss_that_overflows_ends_training_and_loses_nothing(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, start: FakeQuantization, tmp_path: Path
+) -> None:
+    progress = RecordedProgress()
+    trained = qat.train(
+        tiny_graph,
+        tiny_calibration,
+        replace(SETTINGS, learning_rate=1e30),
+        start=start,
+        workdir=tmp_path,
+        progress=progress,
+    )
+    assert "the loss overflowed in epoch 1" in trained.stopped
+    assert "for example 1e+29" in trained.stopped
+    assert any("the loss overflowed" in message for message in progress.messages)
+    assert (trained.best, trained.helped) == (0, False)
+    assert "did not help" in trained.summary()
+    for name, value in start.arrays().items():
+        np.testing.assert_allclose(trained.quantization.arrays()[name], value, rtol=1e-5, err_msg=name)
