@@ -278,7 +278,8 @@ def _centred(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _optimizer(settings: QatSettings) -> Any:
-    # These are one operation per variable; the newer ones are twenty, and take half a minute to trace.
+    # These are one operation per variable; the newer ones are some twenty, which for hundreds of variables
+    # take longer to trace than the model.
     optimizers = tf_keras.optimizers.legacy
     if settings.optimizer == "sgd":
         return optimizers.SGD(settings.learning_rate, momentum=0.9)

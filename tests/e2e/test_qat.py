@@ -20,7 +20,7 @@ quantize:
   method: qat
   effort: fast
   train: {digits.calibration_folder()}
-  epochs: 1
+  epochs: 3
   augment: false  # mirrored digits are no digits
 targets: [tflite-int8, onnx-int8, openvino-int8]
 benchmark: null
@@ -34,14 +34,23 @@ output: {tmp_path / "out"}
     assert first.code == 0, first.stderr
     training = first.json["training"]
     assert training["images"] + training["validated"] == 100
-    assert [epoch["number"] for epoch in training["epochs"]] == [0, 1]
+    assert [epoch["number"] for epoch in training["epochs"]] == [0, 1, 2, 3]
     losses = [epoch["validation_loss"] for epoch in training["epochs"]]
     assert training["best"] == losses.index(min(losses))
     assert [data["role"] for data in first.json["data"]] == ["calibration", "training", "evaluation"]
     by_name = {result["target"]: result for result in first.json["targets"]}
     assert by_name["tflite-int8"]["artifact"]["compute_float"] == 0
-    for result in by_name.values():
+    for name, result in by_name.items():
         assert result["accuracy"]["agreement"] >= 0.99
+        effect = result["training"]
+        assert (effect is None) == (name == "tflite-int8" or not training["best"])
+        if effect is not None:
+            assert effect["images"] == training["validated"]
+    plain = edgefx(
+        "compile", "digits", "-t", "tflite-int8", "--effort", "fast", "--no-benchmark", "--json", env=env
+    )
+    untrained = plain.json["targets"][0]["accuracy"]
+    assert by_name["tflite-int8"]["accuracy"]["top1"] >= untrained["top1"]
 
     again = edgefx("run", recipe, "--json", "--set", "gates.max_drop=2pp", env=env)
     assert again.code == 0, again.stderr
