@@ -17,14 +17,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgefx.cli.context import App
 
-_KEPT_LOGS = 20  # logs of failed commands in the state folder; older ones are removed
+_KEPT_LOGS = 20  # logs of failed commands in the state folder; older ones are removed ...
+_IN_USE_S = 86400.0  # ... unless written to since then: they may be those of commands that run
 _NATIVE_ECHO = 3  # from this verbosity on, native output is not kept off stderr
 _ENVIRONMENT = {
     # Set before TensorFlow is imported; its C++ INFO lines say nothing that helps anyone here.
@@ -230,8 +231,7 @@ def _new_log() -> tuple[Path, int]:
     try:
         folder = _state_folder()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for old in sorted(folder.glob("*.log"))[: -_KEPT_LOGS + 1]:
-            old.unlink(missing_ok=True)
+        _prune(folder)
         descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".log", dir=folder)
     except (OSError, RuntimeError):  # RuntimeError: no home folder is known
         descriptor, name = tempfile.mkstemp(prefix=f"edgefx-{prefix}", suffix=".log")
@@ -240,8 +240,17 @@ def _new_log() -> tuple[Path, int]:
     return Path(name), os.open(name, os.O_WRONLY | os.O_APPEND)
 
 
+def _prune(folder: Path) -> None:
+    before = time.time() - _IN_USE_S
+    for old in sorted(folder.glob("*.log"))[: -_KEPT_LOGS + 1]:
+        with suppress(FileNotFoundError):  # another command is at it
+            if old.stat().st_mtime < before:
+                old.unlink()
+
+
 def _finish(app: App, keep_as: Path | None) -> None:
     """Move the log of work that went well to where it belongs, or remove it."""
+    _forget_if_gone(app)
     if app.log_path is not None and keep_as is not None:
         mask = os.umask(0)
         os.umask(mask)
@@ -251,7 +260,14 @@ def _finish(app: App, keep_as: Path | None) -> None:
         _drop(app)
 
 
+def _forget_if_gone(app: App) -> None:
+    """Do without a log that somebody has cleaned away: the work is done all the same."""
+    if app.log_path is not None and not app.log_path.exists():
+        app.log_path = None
+
+
 def _drop(app: App, *, only_if_empty: bool = False) -> None:
+    _forget_if_gone(app)
     if app.log_path is None or (only_if_empty and app.log_path.stat().st_size):
         return
     app.log_path.unlink(missing_ok=True)

@@ -110,12 +110,34 @@ def test_old_logs_are_pruned(tmp_path: Path) -> None:
     folder = tmp_path / "state" / "edgefx" / "logs"
     folder.mkdir(parents=True)
     for number in range(30):
-        (folder / f"20200101-0000{number:02}-x.log").write_text("old")
+        old = folder / f"20200101-0000{number:02}-x.log"
+        old.write_text("old")
+        os.utime(old, (0, 0))
     with pytest.raises(_BoomError):
         _fail(App())
     names = sorted(path.name for path in folder.iterdir())
     assert len(names) == 20
     assert names[0] == "20200101-000011-x.log"
+
+
+def test_logs_of_commands_that_may_still_run_are_not_pruned(tmp_path: Path) -> None:
+    app = App()
+    with app.native_log(keep_as=tmp_path / "edgefx.log"):
+        assert app.log_path is not None
+        for _ in range(25):
+            with pytest.raises(_BoomError):
+                _fail(App())
+        _noise()
+    assert "fd two" in (tmp_path / "edgefx.log").read_text()
+
+
+def test_a_log_that_somebody_has_cleaned_away_costs_nothing(tmp_path: Path) -> None:
+    for keep_as in (tmp_path / "edgefx.log", None):
+        app = App()
+        with app.native_log(keep_as=keep_as):
+            assert app.log_path is not None
+            app.log_path.unlink()
+        assert app.log_path is None
 
 
 def test_without_a_usable_home_the_log_is_in_the_temporary_folder(
