@@ -336,7 +336,7 @@ class QatSettings:
     sizes: tuple[int, ...] = ()
     tensor_float32: bool = True
     validation_split: float = 0.15
-    patience: int = 10
+    patience: int = 20
     seed: int = 0
 
 

@@ -198,7 +198,7 @@ class QatSection(_Quantization):
         default=0.15, description="Share of the training images kept apart to choose the best epoch."
     )
     patience: PositiveInt = Field(
-        default=10, description="Epochs without a better one after which training stops."
+        default=20, description="Epochs without a better one after which training stops."
     )
 
     def settings(self, *, seed: int) -> QatSettings:

@@ -294,11 +294,12 @@ class Workshop:
         assert self._training is not None
         row = after.target.row
         wanted = keys.training_effect(row, before.artifact, after.artifact, training=self._training.key)
-        label = f"effect of training on {row.name}"
-        recalled = self._ledger.recall(wanted, TrainingEffect, Stage.EVALUATE, target=row.name, what=label)
+        recalled = self._ledger.recall(
+            wanted, TrainingEffect, Stage.QUANTIZE, target=row.name, what="effect of training"
+        )
         if recalled is not None:
             return recalled.value
-        effect = self._effect(before, after, label)
+        effect = self._effect(before, after, f"effect of training on {row.name}")
         self._ledger.keep(wanted, effect)
         return effect
 
@@ -306,7 +307,7 @@ class Workshop:
         assert self._training is not None
         row = after.target.row
         paths = self.files(before)[0], self.files(after)[0]
-        with self._ledger.stage(Stage.EVALUATE, row.name), self._progress.task(label):
+        with self._ledger.stage(Stage.QUANTIZE, row.name), self._progress.task(label):
             return self._training.effect(row, *paths, threads=self._threads)
 
     # ---------------------------------------- measurement
