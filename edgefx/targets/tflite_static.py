@@ -17,6 +17,7 @@ from edgefx.targets import (
     tflite_file,
     tflite_quantize,
     tflite_ranges,
+    tflite_reconstruct,
     tflite_rounding,
 )
 from edgefx.types import Effort, FrozenGraph, ImageSet, Precision, Progress, QuantScheme, Ranges
@@ -62,6 +63,10 @@ def quantize(
         tflite_rounding.optimize(model, quantized, calibration.pixels, seed=scheme.seed, progress=progress)
     if is_int8 and not kept and scheme.effort is not Effort.FAST:
         tflite_bias.correct(model, quantized, calibration.pixels, progress)
+        if scheme.effort is Effort.HIGH:
+            quantized = tflite_reconstruct.reconstruct(
+                model, quantized, graph, calibration, seed=scheme.seed, progress=progress
+            )
     return quantized
 
 

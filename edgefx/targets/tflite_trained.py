@@ -9,7 +9,7 @@ leaves operations in float where it does not recognise a pattern).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from edgefx.quantize.fakequant import LARGEST_WEIGHT, FakeQuantization, Grid, We
 from edgefx.targets import tflite, tflite_file, tflite_static
 from edgefx.targets.grids import Canonical
 from edgefx.targets.tflite_grids import Reader
-from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, Progress, QuantScheme
+from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, Progress, QuantScheme
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
@@ -67,6 +67,8 @@ def template(graph: FrozenGraph, scheme: QuantScheme, calibration: ImageSet, pro
     if scheme.precision is not Precision.INT8 or scheme.keep_float:
         raise ConversionError("training for quantization starts from a fully integer artifact")
     tflite.check()
+    if scheme.effort is Effort.HIGH:
+        scheme = replace(scheme, effort=Effort.BALANCED)  # what it adds is a training itself
     model = tflite_file.read(tflite._float_content(graph, progress))  # noqa: SLF001 - the same runtime
     quantized = tflite_static.quantize(model, graph, scheme, calibration, progress)
     return Template(quantized=tflite_file.write(quantized), float_model=tflite_file.write(model))
@@ -94,8 +96,7 @@ def convert(
         ConversionError: The file is not fully integer.
         OutputError: `out` cannot be written.
     """
-    model = tflite_file.read(template.quantized)
-    _Walk(model, graph).write(trained)
+    model = applied(template, trained, graph)
     ends = {"input_name": graph.input_name, "output_name": graph.output_name}
     tflite_file.rename_io(model, **ends)
     if scheme.io_dtype is not IoDtype.INT8:
@@ -105,6 +106,13 @@ def convert(
     tflite._verify(content, graph, scheme)  # noqa: SLF001 - the same runtime
     tflite._write_atomically(content, out)  # noqa: SLF001
     return (out,)
+
+
+def applied(template: Template, trained: FakeQuantization, graph: FrozenGraph) -> ModelT:
+    """Return a template's integer graph with what was trained in it."""
+    model = tflite_file.read(template.quantized)
+    _Walk(model, graph).write(trained)
+    return model
 
 
 class _Walk:

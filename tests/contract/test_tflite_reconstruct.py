@@ -1,0 +1,72 @@
+"""`--effort high` for TFLite: all that an integer graph rounds, optimized together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgefx.models.canonical import canonicalize
+from edgefx.models.load import load
+from edgefx.quantize import qat
+from edgefx.targets import tflite, tflite_file, tflite_reconstruct, tflite_trained
+from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme
+
+from .conftest import RecordedProgress
+from .models_zoo import images, save_case
+
+FAST = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.UINT8, effort=Effort.FAST)
+
+
+def reconstructed(
+    template: tflite_trained.Template, graph: FrozenGraph, given: ImageSet, progress: RecordedProgress
+) -> bytes:
+    model, quantized = tflite_file.read(template.float_model), tflite_file.read(template.quantized)
+    return tflite_file.write(
+        tflite_reconstruct.reconstruct(model, quantized, graph, given, seed=0, progress=progress)
+    )
+
+
+def test_the_high_effort_gives_what_the_training_found_best(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[qat.Trained] = []
+    train = qat.train
+
+    def remembering(*args: Any, **options: Any) -> qat.Trained:
+        found.append(train(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(qat, "train", remembering)
+    monkeypatch.setattr(tflite_reconstruct, "_EPOCHS", 3)
+    scheme = replace(FAST, effort=Effort.HIGH)
+    (path,) = tflite.convert(
+        tiny_graph, scheme, tiny_calibration, tmp_path / "high.tflite", RecordedProgress()
+    )
+    assert tflite.describe(path).compute_float == 0
+    (trained,) = found
+    assert trained.images + trained.validated == len(tiny_calibration)
+    best = trained.epochs[trained.best]
+    assert best.validation_loss <= trained.epochs[0].validation_loss
+    with tflite.open(path, 1) as session:
+        scores = session.infer(tiny_calibration.pixels)
+    assert tiny_calibration.labels is not None
+    assert (scores.argmax(axis=1) == tiny_calibration.labels).mean() >= 0.98
+
+
+def test_what_cannot_be_optimized_stays_as_balanced_leaves_it(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
+) -> None:
+    progress = RecordedProgress()
+    few = replace(tiny_calibration, pixels=tiny_calibration.pixels[:10], labels=None)
+    template = tflite_trained.template(tiny_graph, FAST, few, progress)
+    assert reconstructed(template, tiny_graph, few, progress) == template.quantized
+    assert any("10 images are too few for effort high" in message for message in progress.messages)
+
+    graph = canonicalize(load(str(save_case("exported SavedModel", tmp_path))), tmp_path / "work")
+    given = replace(tiny_calibration, pixels=images(graph.spec.height, graph.spec.width, count=16))
+    template = tflite_trained.template(graph, FAST, given, progress)
+    assert reconstructed(template, graph, given, progress) == template.quantized
+    assert any("no layers that could be trained" in message for message in progress.messages)
