@@ -66,7 +66,8 @@ def test_what_cannot_be_optimized_stays_as_balanced_leaves_it(
     assert any("10 images are too few for effort high" in message for message in progress.messages)
 
     graph = canonicalize(load(str(save_case("exported SavedModel", tmp_path))), tmp_path / "work")
-    given = replace(tiny_calibration, pixels=images(graph.spec.height, graph.spec.width, count=16))
+    pixels = images(graph.spec.height, graph.spec.width, count=16)
+    given = replace(tiny_calibration, pixels=pixels, labels=None, paths=tiny_calibration.paths[:16])
     template = tflite_trained.template(graph, FAST, given, progress)
     assert reconstructed(template, graph, given, progress) == template.quantized
     assert any("no layers that could be trained" in message for message in progress.messages)
