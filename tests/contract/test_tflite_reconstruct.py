@@ -60,7 +60,12 @@ def test_what_cannot_be_optimized_stays_as_balanced_leaves_it(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
 ) -> None:
     progress = RecordedProgress()
-    few = replace(tiny_calibration, pixels=tiny_calibration.pixels[:10], labels=None)
+    few = replace(
+        tiny_calibration,
+        pixels=tiny_calibration.pixels[:10],
+        labels=None,
+        paths=tiny_calibration.paths[:10],
+    )
     template = tflite_trained.template(tiny_graph, FAST, few, progress)
     assert reconstructed(template, tiny_graph, few, progress) == template.quantized
     assert any("10 images are too few for effort high" in message for message in progress.messages)
