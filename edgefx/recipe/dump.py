@@ -52,8 +52,9 @@ def to_yaml(recipe: Recipe, *, folder: Path | None = None, everything: bool = Fa
 
 
 def to_lock(recipe: Recipe) -> dict[str, Any]:
-    """Return what a lock file records: every key, and input paths that hold from any folder."""
+    """Return what a lock file records: every key, targets as mappings, paths that hold from any folder."""
     document = to_document(recipe, everything=True)
+    document["targets"] = [{"target": one} if isinstance(one, str) else one for one in document["targets"]]
     _relocate(document, lambda text: str(Path(text).absolute()))
     return document
 
