@@ -24,6 +24,8 @@ sensitivity
 training
     The graph by content, the settings, the post-training quantization it starts from, the calibration and
     the training images, the CPU's features.
+training-effect
+    A post-training and a trained artifact by content, the training, the CPU's features.
 evaluate
     The artifact by content, the evaluation images, the baseline's key, threads, the CPU's features (OpenVINO
     computes in bf16 where the CPU can), the runtime's version.
@@ -55,7 +57,7 @@ from edgefx.cache.tools import (
     machine,
     versions,
 )
-from edgefx.vocabulary import Runtime
+from edgefx.vocabulary import Effort, Runtime
 
 if TYPE_CHECKING:
     from edgefx.cache.files import FileHashes
@@ -177,6 +179,7 @@ def conversion(
 
     if not row.needs_calibration:  # nothing is sampled
         scheme = replace(scheme, seed=0)
+    optimizes = row.name == "tflite-int8" and scheme.effort is Effort.HIGH  # by training
     return key(
         "convert",
         version=1,
@@ -187,12 +190,19 @@ def conversion(
         images=images,
         training=training.digest if training else None,
         cpu=cpu_features() if row.needs_calibration else None,
-        tools=versions((*CONVERTERS[row.runtime], *(IMAGES if row.needs_calibration else ()))),
+        tools=versions(
+            (
+                *CONVERTERS[row.runtime],
+                *(IMAGES if row.needs_calibration else ()),
+                *(TENSORFLOW if optimizes else ()),
+            )
+        ),
         code=code(
             f"targets/{row.runtime}",
             "quantize",
             *(("data",) if row.needs_calibration else ()),
-            *(("models",) if training else ()),  # writes the trained weights into the graph
+            # Writes the trained weights into the graph, or makes a model of it that can be trained.
+            *(("models",) if training or optimizes else ()),
         ),
     )
 

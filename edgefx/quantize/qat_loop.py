@@ -93,7 +93,7 @@ class Trainer:
         self._gradients = tf.function(self._eager_gradients, autograph=False)
         self._apply = tf.function(self._eager_apply, autograph=False)
         wanted = self._teach(self.split.validation, np.zeros(len(self.split.validation), np.int64), None)
-        self._wanted = _centred(wanted)
+        self._wanted = np.asarray(self._compared(wanted))
         self._validation_targets = self._targets(self.split.validation, wanted)
         # The error's share of this is 1 / SNR, whatever the model's scores are like.
         self._power = max(float(np.square(self._wanted).mean()), 1e-12)
@@ -246,10 +246,11 @@ class Trainer:
                 else tf_keras.losses.categorical_crossentropy
             )
             return tf.reduce_mean(cross_entropy(targets, scores, from_logits=True, label_smoothing=smoothing))
-        error = scores - targets
-        if self._head != "sigmoid":  # softmax does not see a shift
-            error -= tf.reduce_mean(error, axis=1, keepdims=True)
-        return tf.reduce_mean(tf.square(error)) / self._power
+        return tf.reduce_mean(tf.square(self._compared(scores - targets))) / self._power
+
+    def _compared(self, scores: Any) -> Any:
+        """Return scores, or errors of scores, without what the head does not see: softmax takes no shift."""
+        return scores if self._head == "sigmoid" else scores - tf.reduce_mean(scores, axis=1, keepdims=True)
 
     # ------------------------------------------------------------------------------------------ evaluation
 
@@ -263,18 +264,13 @@ class Trainer:
             parts.append(tf.nest.flatten(self._answer(pixels))[0].numpy())
         scores = np.concatenate(parts)
         labels = self._images.labels
-        error = float(np.square(_centred(scores) - self._wanted).mean())
+        error = float(np.square(np.asarray(self._compared(scores)) - self._wanted).mean())
         return Figures(
             loss=float(self._loss(tf.constant(scores), tf.constant(self._validation_targets), smoothing=0.0)),
             agreement=float((scores.argmax(axis=1) == self._wanted.argmax(axis=1)).mean()),
             accuracy=None if labels is None else float((scores.argmax(axis=1) == labels[numbers]).mean()),
             snr_db=10 * math.log10(self._power / max(error, 1e-12 * self._power)),
         )
-
-
-def _centred(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    result: NDArray[np.float32] = scores - scores.mean(axis=1, keepdims=True)
-    return result
 
 
 def _optimizer(settings: QatSettings) -> Any:

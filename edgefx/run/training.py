@@ -11,6 +11,7 @@ import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ from edgefx.types import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgefx.quantize.fakequant import FakeQuantization
     from edgefx.quantize.qat import Trained
     from edgefx.run.imageset import Images
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from edgefx.run.ledger import Ledger
     from edgefx.targets import TargetRow
     from edgefx.targets.tflite_trained import Template
+    from edgefx.types import Pixels, Scores
 
 FOLDER = "training"  # in the output folder
 _INTEGER, _FLOAT, _ARRAYS = "integer.tflite", "float.tflite", "trained.npz"
@@ -162,25 +167,38 @@ class Training:
         """
         from edgefx import targets
         from edgefx.evaluate import accuracy
-        from edgefx.models.freeze import GraphRunner
-        from edgefx.quantize import qat_plan
 
-        assert self._inputs.training is not None
-        images, graph = self._inputs.training.get(), self._inputs.source.graph
-        chosen = qat_plan.split(images, self._settings).validation
-        pixels = images.pixels[chosen]
-        exact = GraphRunner(graph.path, output=graph.output_name).infer(pixels)
+        pixels, labels = self._validation
+        output = self._inputs.source.spec.output
         losses = []
         for path in (before, after):
             with targets.load(row).open(path, threads, row.precision) as session:
                 scores, speed = accuracy.run(session, pixels)
             if self._settings.mode is QatMode.SUPERVISED:
-                assert images.labels is not None
-                losses.append(accuracy.cross_entropy(scores, images.labels[chosen], output=graph.spec.output))
+                assert labels is not None
+                losses.append(accuracy.cross_entropy(scores, labels, output=output))
             else:
-                compared = accuracy.compare(exact, scores, None, output=graph.spec.output, images_per_s=speed)
+                compared = accuracy.compare(self._exact, scores, None, output=output, images_per_s=speed)
                 losses.append(compared.mean_kl)
-        return TrainingEffect(loss_before=losses[0], loss_after=losses[1], images=len(chosen))
+        return TrainingEffect(loss_before=losses[0], loss_after=losses[1], images=len(pixels))
+
+    @cached_property
+    def _validation(self) -> tuple[Pixels, NDArray[np.int64] | None]:
+        """The images that chose the best epoch, and their labels."""
+        from edgefx.quantize import qat_plan
+
+        assert self._inputs.training is not None
+        images = self._inputs.training.get()
+        chosen = qat_plan.split(images, self._settings).validation
+        return images.pixels[chosen], None if images.labels is None else images.labels[chosen]
+
+    @cached_property
+    def _exact(self) -> Scores:
+        """The float graph's answers on these images; each runtime is compared with them."""
+        from edgefx.models.freeze import GraphRunner
+
+        graph = self._inputs.source.graph
+        return GraphRunner(graph.path, output=graph.output_name).infer(self._validation[0])
 
     # ---------------------------------------- the cache
 

@@ -39,6 +39,16 @@ def test_every_option_of_a_conversion_counts() -> None:
     assert len(found) == len(changes) + 2
 
 
+def test_high_effort_depends_on_what_makes_a_model_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_keys() -> list[str]:
+        return [convert("tflite-int8", replace(INT8, effort=effort)) for effort in Effort]
+
+    before = all_keys()
+    known = tools._version
+    monkeypatch.setattr(tools, "_version", lambda name: "0" if name == "tf-keras" else known(name))
+    assert [one == other for one, other in zip(before, all_keys(), strict=True)] == [True, True, False]
+
+
 def test_the_order_of_float_layers_does_not_count() -> None:
     one = frozenset(f"layer{number}" for number in range(20))
     other = frozenset(f"layer{number}" for number in reversed(range(20)))
