@@ -410,6 +410,10 @@ class Session(Protocol):
         """Run raw RGB uint8 [N, H, W, 3] through the artifact; returns float32 [N, classes], dequantized."""
 
 
+# Lowest and highest value of what canonical layers put out, by layer.
+Spans = Mapping[str, tuple[float, float]]
+
+
 class Target(Protocol):
     """One runtime's conversion: a module of ``edgefx.targets`` offers these functions."""
 

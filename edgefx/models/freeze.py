@@ -18,8 +18,11 @@ from edgefx.errors import ModelError
 from edgefx.models.ir import IMAGE
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from edgefx.types import Pixels, Scores, Task
 
+WEIGHTED = ("Conv2D", "DepthwiseConv2dNative", "MatMul")  # operations whose second input is a kernel
 _SCOPES = re.compile(
     r"^(ConstantFolding/|(Stateful)?PartitionedCall(_\d+)?/)+"
 )  # inlined calls and Grappler's
@@ -207,6 +210,38 @@ class GraphRunner:
         return np.asarray(rows, np.float32)
 
 
+def channel_means(
+    path: Path, layers: Sequence[str], pixels: Pixels, task: Task
+) -> dict[str, NDArray[np.float64]]:
+    """Return the mean of each channel that weighted layers read, [in], by layer.
+
+    Args:
+        path: A frozen canonical graph.
+        layers: Convolutions and matrix products.
+        pixels: Raw RGB uint8 [N, H, W, 3].
+        task: Counts images.
+    """
+    import tensorflow as tf
+
+    graph_def = tf.compat.v1.GraphDef()
+    graph_def.ParseFromString(path.read_bytes())
+    read = {
+        layer: node.input[0] if ":" in node.input[0] else f"{node.input[0]}:0"
+        for node in graph_def.node
+        if node.op in WEIGHTED and (layer := node.name.split("/", 1)[0]) in layers
+    }
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
+    run = wrapped.prune(f"{IMAGE}:0", sorted(set(read.values())))
+    totals: dict[str, NDArray[np.float64]] = {}
+    for image in pixels:
+        values = run(tf.constant(image[None].astype(np.float32)))
+        for tensor, value in zip(sorted(set(read.values())), values, strict=True):
+            mean = value.numpy().mean(axis=tuple(range(len(value.shape) - 1)), dtype=np.float64)
+            totals[tensor] = totals.get(tensor, 0) + mean
+        task.advance()
+    return {layer: totals[tensor] / len(pixels) for layer, tensor in read.items()}
+
+
 def count_macs(graph_def: Any) -> int:
     """Multiply-accumulates of the convolutions and matrix products in a frozen GraphDef with fixed shapes."""
     import tensorflow as tf
@@ -215,7 +250,7 @@ def count_macs(graph_def: Any) -> int:
         tf.graph_util.import_graph_def(graph_def, name="")
     total = 0
     for op in graph.get_operations():
-        if op.type in ("Conv2D", "DepthwiseConv2dNative", "MatMul"):
+        if op.type in WEIGHTED:
             kernel = op.inputs[1].shape
             if op.type == "Conv2D":
                 per_output = kernel[:3].num_elements()

@@ -18,6 +18,7 @@ import numpy as np
 
 from edgefx.errors import ModelError
 from edgefx.models import ir
+from edgefx.models.freeze import WEIGHTED
 from edgefx.models.ir import IMAGE, Graph, Node, Ref
 from edgefx.types import FrozenGraph
 
@@ -70,7 +71,7 @@ def with_weights(
     nodes = {node.name: node for node in definition.node}
     for node in definition.node:
         layer = node.name.split("/", 1)[0]
-        place = {"Conv2D": 0, "DepthwiseConv2dNative": 0, "MatMul": 0, "BiasAdd": 1}.get(node.op)
+        place = {**dict.fromkeys(WEIGHTED, 0), "BiasAdd": 1}.get(node.op)
         if layer not in weights or place is None:
             continue
         constant = nodes[_operation(node.input[1])]

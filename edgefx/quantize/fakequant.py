@@ -133,10 +133,9 @@ class FakeQuantization:
             for layer, stored in self.weights.items()
         }
 
-    def range_of(self, layer: str) -> tuple[float, float] | None:
-        """Return the ends of the grid of a layer's output, or None where the artifact has none.
+    def spans(self) -> dict[str, tuple[float, float]]:
+        """Return the ends of the grids of the layers' outputs.
 
         Where channels have scales of their own, these are the ends of the largest, whose factor is 1.
         """
-        name = self.outputs.get(layer)
-        return None if name is None else (self.grids[name].low, self.grids[name].high)
+        return {layer: (self.grids[name].low, self.grids[name].high) for layer, name in self.outputs.items()}

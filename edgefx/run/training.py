@@ -89,6 +89,7 @@ class Training:
         self._progress = progress
         self._resume = resume
         self._finished: _Finished | None = None
+        self._transferred: FrozenGraph | None = None
         self._result: TrainingResult | None = None
         self._error: EdgefxError | None = None
 
@@ -132,7 +133,8 @@ class Training:
             row: An INT8 target.
             graph: The canonical graph, before training.
             scheme: The artifact's ends.
-            calibration: Images for the few ranges that training did not know.
+            calibration: Images for what the other runtimes' rounding shifts, and the few ranges that training
+                did not know.
             out: The main file.
 
         Raises:
@@ -146,11 +148,26 @@ class Training:
             from edgefx.targets import tflite_trained
 
             return tflite_trained.convert(self._finished.template, trained, graph, scheme, out)
-        from edgefx.targets import onnx_trained, openvino_trained
+        from edgefx.targets import onnx, openvino
 
-        convert = {Runtime.ONNX: onnx_trained.convert, Runtime.OPENVINO: openvino_trained.convert}
-        return convert[row.runtime](
-            trained, graph, scheme, out, calibration=calibration, progress=self._progress
+        if self._transferred is None:
+            self._transferred = self._transfer(graph, calibration)
+        convert = {Runtime.ONNX: onnx.convert, Runtime.OPENVINO: openvino.convert}[row.runtime]
+        return convert(self._transferred, scheme, calibration, out, self._progress, spans=trained.spans())
+
+    def _transfer(self, graph: FrozenGraph, calibration: ImageSet) -> FrozenGraph:
+        from edgefx.quantize import transfer
+        from edgefx.targets import tflite_trained
+
+        assert self._finished is not None
+        return transfer.transferred(
+            self._finished.quantization,
+            graph,
+            graph.workdir / "trained",
+            start=tflite_trained.read(self._finished.template, graph),
+            calibration=calibration,
+            imitates=self._settings.mode is QatMode.DISTILL,
+            progress=self._progress,
         )
 
     def effect(self, row: TargetRow, before: Path, after: Path, *, threads: int) -> TrainingEffect:

@@ -30,10 +30,13 @@ from edgefx.types import (
     QuantScheme,
     Ranges,
     Session,
+    Spans,
 )
 
 if TYPE_CHECKING:
     import onnx
+
+    from edgefx.quantize.ranges import Range
 
 
 def check() -> None:
@@ -47,6 +50,8 @@ def convert(
     calibration: ImageSet | None,
     out: Path,
     progress: Progress,
+    *,
+    spans: Spans | None = None,
 ) -> tuple[Path, ...]:
     """Write the ``.onnx`` for `scheme` as `out`.
 
@@ -56,6 +61,7 @@ def convert(
         calibration: Images for the activation ranges; needed by INT8.
         out: The file to write; it appears when it is complete and checked, or not at all.
         progress: Told of the conversion and of each calibration image.
+        spans: INT8: the ranges that a training found.
 
     Returns:
         `out`.
@@ -86,7 +92,7 @@ def convert(
         case Precision.INT8:
             if message := onnx_machine.caveat(onnx_machine.detect()):
                 progress.note(message)
-            model = int8_model(model, graph, scheme, calibration, progress)
+            model = int8_model(model, graph, scheme, calibration, progress, spans=spans)
         case _:
             raise UsageError(
                 f"ONNX Runtime has no {scheme.precision}",
@@ -145,6 +151,7 @@ def int8_model(
     calibration: ImageSet | None,
     progress: Progress,
     *,
+    spans: Spans | None = None,
     intensity: float | None = None,
 ) -> onnx.ModelProto:
     """Quantize a tidy float32 model.
@@ -158,6 +165,8 @@ def int8_model(
         scheme: Ends, effort, layers kept in float.
         calibration: Images for the activation ranges.
         progress: Told of each pass over the images.
+        spans: Ranges that a training found. Weights that were trained with them are rounded to the nearest
+            level, whatever the effort.
         intensity: See `onnx_quantize.plan`.
 
     Raises:
@@ -169,7 +178,7 @@ def int8_model(
     if calibration is None or not len(calibration):
         raise UsageError("onnx-int8 needs calibration images", hint="give a folder with --calib")
     _check_layers(scheme.keep_float, graph)
-    thorough = scheme.effort is not Effort.FAST
+    thorough = scheme.effort is not Effort.FAST and spans is None
     seed, spared = scheme.seed, frozenset[str]()
     plan = onnx_quantize.plan(model, keep_float=scheme.keep_float, intensity=intensity)
     if thorough:
@@ -182,7 +191,9 @@ def int8_model(
         extra = (graph.output_name,)
     ranges = onnx_calibrate.ranges(model, plan, extra, calibration, progress, asked=scheme.ranges)
     channels = None
-    if scheme.ranges is Ranges.AUTO:
+    if spans is not None:
+        ranges |= _trained_ranges(model, spans)
+    elif scheme.ranges is Ranges.AUTO:
         channels = onnx_channels.ranges(model, plan, calibration, seed=seed, progress=progress)
     codes = onnx_rounding.optimize(model, plan, calibration, seed=seed, progress=progress) if thorough else {}
     with progress.task("quantizing to int8"):
@@ -195,6 +206,16 @@ def int8_model(
             codes=codes,
             channels=channels,
         )
+
+
+def _trained_ranges(model: onnx.ModelProto, spans: Spans) -> dict[str, Range]:
+    """Return the trained ranges by tensor."""
+    from edgefx.quantize.ranges import Range
+    from edgefx.targets import onnx_graph
+
+    # What a layer computes on its way, such as the transposed image, is not what was trained.
+    outputs = {onnx_graph.layer_of(result): result for node in model.graph.node for result in node.output}
+    return {outputs[layer]: Range(*span) for layer, span in spans.items() if layer in outputs}
 
 
 def _check_layers(names: Collection[str], graph: FrozenGraph) -> None:

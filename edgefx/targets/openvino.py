@@ -30,6 +30,7 @@ from edgefx.types import (
     Progress,
     QuantScheme,
     Session,
+    Spans,
     TensorInfo,
 )
 
@@ -54,6 +55,8 @@ def convert(
     calibration: ImageSet | None,
     out: Path,
     progress: Progress,
+    *,
+    spans: Spans | None = None,
 ) -> tuple[Path, ...]:
     """Write the IR for `scheme` as `out` and its ``.bin``.
 
@@ -63,6 +66,7 @@ def convert(
         calibration: Images for the activation ranges; needed by INT8.
         out: The ``.xml``; the pair appears when it is complete and checked, or not at all.
         progress: Told of each conversion and of each calibration image.
+        spans: INT8: the ranges that a training found.
 
     Returns:
         `out` and its ``.bin``.
@@ -91,7 +95,7 @@ def convert(
     if scheme.precision is Precision.INT8:
         if calibration is None or not len(calibration):
             raise UsageError("openvino-int8 needs calibration images", hint="give a folder with --calib")
-        model = _quantized(model, graph, scheme, calibration, progress)
+        model = _quantized(model, graph, scheme, calibration, progress, spans=spans)
     elif scheme.precision is Precision.FLOAT32:
         _products_to_convolutions(model)
     _finish(model, graph)
@@ -278,12 +282,18 @@ def _float_model(graph: FrozenGraph, progress: Progress) -> Any:
 
 
 def _quantized(
-    model: Any, graph: FrozenGraph, scheme: QuantScheme, calibration: ImageSet, progress: Progress
+    model: Any,
+    graph: FrozenGraph,
+    scheme: QuantScheme,
+    calibration: ImageSet,
+    progress: Progress,
+    *,
+    spans: Spans | None,
 ) -> Any:
     """Quantize and give the model the ends that were asked for."""
     from edgefx.targets import openvino_quantize
 
-    model = openvino_quantize.quantize(model, calibration, scheme, progress)
+    model = openvino_quantize.quantize(model, calibration, scheme, progress, spans=spans)
     if scheme.io_dtype is not IoDtype.FLOAT32:
         scores = None
         if graph.spec.output is OutputKind.LOGITS:

@@ -24,7 +24,7 @@ from edgefx.targets import (
 )
 from edgefx.targets.openvino_placement import Site
 from edgefx.targets.openvino_statistics import Grid
-from edgefx.types import Effort, ImageSet, IoDtype, OutputKind, Progress, QuantScheme, Ranges
+from edgefx.types import Effort, ImageSet, IoDtype, OutputKind, Progress, QuantScheme, Ranges, Spans
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +38,14 @@ _COARSER = 1.25
 _SWISH_MINIMUM = -0.27846455  # of x * sigmoid(x), at x = -1.2785
 
 
-def quantize(model: Any, calibration: ImageSet, scheme: QuantScheme, progress: Progress) -> Any:
+def quantize(
+    model: Any,
+    calibration: ImageSet,
+    scheme: QuantScheme,
+    progress: Progress,
+    *,
+    spans: Spans | None = None,
+) -> Any:
     """Quantize weights and activations of `model` (an ``openvino.Model``) to INT8.
 
     Args:
@@ -48,6 +55,8 @@ def quantize(model: Any, calibration: ImageSet, scheme: QuantScheme, progress: P
             others balance the channels behind gates and round so that errors cancel. Ranges other than
             ``AUTO`` leave the gates as they are.
         progress: Counts images, in each pass over them.
+        spans: Ranges that a training found. Weights that were trained with them are rounded to the nearest
+            level, whatever the effort.
 
     Raises:
         ConversionError: The float model overflows on a calibration image.
@@ -72,7 +81,7 @@ def quantize(model: Any, calibration: ImageSet, scheme: QuantScheme, progress: P
         operation.get_friendly_name() for operation in weighted if openvino_placement.is_spatial(operation)
     }
     named = {operation.get_friendly_name(): operation for operation in quantized.get_ordered_ops()}
-    thorough = scheme.effort is not Effort.FAST
+    thorough = scheme.effort is not Effort.FAST and spans is None
     automatic = scheme.ranges is Ranges.AUTO
     passes = 2 + thorough + (thorough or not automatic)
     with progress.task("quantizing for OpenVINO", passes * len(calibration)) as task:
@@ -98,6 +107,10 @@ def quantize(model: Any, calibration: ImageSet, scheme: QuantScheme, progress: P
             method = RangeMethod(scheme.ranges)
             ranges = openvino_statistics.ranges(quantized, sites, calibration, method, task)
             grids = {site: Grid.of(ranges[site.source]) for site in sites}
+        for site in sites:
+            span = (spans or {}).get(openvino_placement.layer_of(named[site.source]))
+            if span is not None:
+                grids[site] = Grid.spanning(*span)
         means = openvino_statistics.quantized_means(quantized, grids, calibration, task)
         moments: dict[str, NDArray[np.float64]] = {}
         if thorough:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgefx.models.ir import Conv, Dense, DepthwiseConv
 from edgefx.models.thaw import thaw, with_weights
 from edgefx.quantize.fakequant import FakeQuantization
-from edgefx.targets import onnx_trained, openvino_trained, tflite, tflite_grids, tflite_trained
+from edgefx.targets import tflite, tflite_grids, tflite_trained
 from edgefx.targets.tflite_trained import Template
 from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme
 
@@ -103,9 +104,11 @@ def test_the_other_runtimes_get_the_trained_weights_and_ranges(
     tiny_calibration: ImageSet,
     tiny_images: ImageSet,
     template: Template,
+    start: FakeQuantization,
     moved: FakeQuantization,
     tmp_path: Path,
 ) -> None:
+    from edgefx.quantize.transfer import transferred
     from edgefx.targets import onnx, onnx_grids, openvino, openvino_grids
     from edgefx.targets.grids import Canonical
 
@@ -115,19 +118,24 @@ def test_the_other_runtimes_get_the_trained_weights_and_ranges(
     tflite_trained.convert(template, moved, tiny_graph, SCHEME, reference)
     with tflite.open(reference, 1) as session:
         wanted = session.infer(tiny_images.pixels).argmax(axis=1)
-    for name, module, target, grids in (
-        ("a.onnx", onnx_trained, onnx, onnx_grids),
-        ("a.xml", openvino_trained, openvino, openvino_grids),
-    ):
+    progress = RecordedProgress()
+    again = transferred(
+        moved,
+        tiny_graph,
+        tmp_path / "graph",
+        start=start,
+        calibration=tiny_calibration,
+        imitates=False,
+        progress=progress,
+    )
+    for name, target, grids in (("a.onnx", onnx, onnx_grids), ("a.xml", openvino, openvino_grids)):
         path = tmp_path / name
-        module.convert(
-            moved, tiny_graph, scheme, path, calibration=tiny_calibration, progress=RecordedProgress()
-        )
+        target.convert(again, scheme, tiny_calibration, path, progress, spans=moved.spans())
         found = grids.quantization(path, tiny_graph)
         checked = 0
         for grid in found.grids:
             layer = canonical.layer_behind(grid.tensor)  # None where a bias is still to come
-            span = None if layer is None else moved.range_of(layer)
+            span = moved.spans().get(layer or "")
             if grid.dynamic or span is None or len(grid.low) != 1 or grid.tensor.startswith("predictions"):
                 continue
             step = (span[1] - span[0]) / 255
@@ -139,6 +147,47 @@ def test_the_other_runtimes_get_the_trained_weights_and_ranges(
         with target.open(path, 1) as session:
             top1 = session.infer(tiny_images.pixels).argmax(axis=1)
         assert (top1 == wanted).mean() >= 0.97, name
+
+
+def test_biases_for_runtimes_that_round_less_keep_the_means(
+    tiny_graph: FrozenGraph,
+    tiny_calibration: ImageSet,
+    start: FakeQuantization,
+    moved: FakeQuantization,
+    tmp_path: Path,
+) -> None:
+    """With the float model as the teacher, each layer's mean stays; otherwise what was learned is added."""
+    from edgefx.models.freeze import GraphRunner
+    from edgefx.quantize.transfer import transferred
+
+    def logits(graph: FrozenGraph) -> NDArray[np.float32]:
+        scores = GraphRunner(graph.path, output=graph.output_name).infer(tiny_calibration.pixels)
+        return np.log(np.maximum(scores, 1e-12))
+
+    def error(graph: FrozenGraph) -> float:
+        difference = logits(graph) - logits(tiny_graph)
+        return float(np.square(difference - difference.mean(axis=1, keepdims=True)).mean())
+
+    def graph(name: str, trained: FakeQuantization, *, imitates: bool) -> FrozenGraph:
+        return transferred(
+            trained,
+            tiny_graph,
+            tmp_path / name,
+            start=start,
+            calibration=tiny_calibration,
+            imitates=imitates,
+            progress=RecordedProgress(),
+        )
+
+    as_stored = with_weights(tiny_graph, moved.canonical_weights(), tmp_path / "stored")
+    taught = graph("taught", moved, imitates=True)
+    assert error(taught) < error(as_stored) / 2
+    # Nothing learned: both ways are one.
+    for imitates in (True, False):
+        unmoved = graph(f"unmoved-{imitates}", start, imitates=imitates)
+        np.testing.assert_array_equal(
+            logits(unmoved), logits(graph("unmoved", start, imitates=True)), str(imitates)
+        )
 
 
 def test_other_weights_are_written_into_a_graph_of_their_own(
