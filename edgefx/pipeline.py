@@ -336,6 +336,7 @@ def training_of(
         ledger=ledger,
         progress=progress,
         resume=resume,
+        insists=quantize.keep == "trained",
     )
 
 

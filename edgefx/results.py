@@ -339,16 +339,18 @@ class TrainingEffect:
             in mode supervised their mean cross entropy with the labels.
         loss_after: Of the trained one.
         images: Measured on.
+        insisted: Whether the trained artifact was asked for, better or not.
     """
 
     loss_before: float
     loss_after: float
     images: int
+    insisted: bool = False
 
     @property
-    def helped(self) -> bool:
-        """Whether the trained artifact is the one to keep."""
-        return self.loss_after <= self.loss_before
+    def kept(self) -> bool:
+        """Whether the trained artifact is the one that was kept."""
+        return self.insisted or self.loss_after <= self.loss_before
 
 
 @dataclass(frozen=True, kw_only=True)

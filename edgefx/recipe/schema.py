@@ -200,6 +200,11 @@ class QatSection(_Quantization):
     patience: PositiveInt = Field(
         default=20, description="Epochs without a better one after which training stops."
     )
+    keep: Literal["better", "trained"] = Field(
+        default="better",
+        description="better: where ONNX Runtime or OpenVINO are closer to the float model with the "
+        "post-training artifact, that one. trained: one trained model in all runtimes.",
+    )
 
     def settings(self, *, seed: int) -> QatSettings:
         """Return what training is told."""

@@ -94,7 +94,8 @@ def conversions(report: RunReport) -> Iterator[tuple[str, str]]:
 def effect_line(effect: TrainingEffect) -> str:
     """Say what training brought to one artifact, and which one was kept."""
     figures = f"loss {effect.loss_before:.3g} -> {effect.loss_after:.3g} on {effect.images} images"
-    return f"{figures}: the {'trained' if effect.helped else 'post-training'} artifact is kept"
+    asked = ", as asked for" if effect.insisted else ""
+    return f"{figures}: the {'trained' if effect.kept else 'post-training'} artifact is kept{asked}"
 
 
 def search_line(search: SearchResult) -> str:

@@ -74,7 +74,7 @@ def make(target: PlannedTarget, workshop: Workshop, progress: Progress) -> Made:
 def _converted(
     target: PlannedTarget, scheme: QuantScheme, workshop: Workshop
 ) -> tuple[Candidate, TrainingEffect | None]:
-    """Make the post-training artifact or, where the run trains, the better of it and the trained one.
+    """Make the post-training artifact or, where the run trains, the trained one if better or insisted on.
 
     Training itself compares TFLite's two, before softmax; the other runtimes round elsewhere, so that what
     helped there need not help them.
@@ -87,7 +87,7 @@ def _converted(
         return trained, None
     untrained = workshop.convert(target, scheme, label=label)
     effect = workshop.training_effect(untrained, trained)
-    return (trained if effect.helped else untrained), effect
+    return (trained if effect.kept else untrained), effect
 
 
 class _Search:

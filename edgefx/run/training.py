@@ -67,6 +67,7 @@ class Training:
         ledger: Notes and cache.
         progress: Told of each epoch.
         resume: Go on from the checkpoint in `folder`.
+        insists: Whether other runtimes keep the trained artifact even where the post-training one is better.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Training:
         ledger: Ledger,
         progress: Progress,
         resume: bool,
+        insists: bool = False,
     ) -> None:
         assert scheme.precision is Precision.INT8
         self._settings = settings
@@ -88,6 +90,7 @@ class Training:
         self._ledger = ledger
         self._progress = progress
         self._resume = resume
+        self.insists = insists
         self._finished: _Finished | None = None
         self._transferred: FrozenGraph | None = None
         self._result: TrainingResult | None = None

@@ -298,10 +298,11 @@ class Workshop:
             wanted, TrainingEffect, Stage.QUANTIZE, target=row.name, what="effect of training"
         )
         if recalled is not None:
-            return recalled.value
-        effect = self._effect(before, after, f"effect of training on {row.name}")
-        self._ledger.keep(wanted, effect)
-        return effect
+            effect = recalled.value
+        else:
+            effect = self._effect(before, after, f"effect of training on {row.name}")
+            self._ledger.keep(wanted, effect)
+        return replace(effect, insisted=self._training.insists)
 
     def _effect(self, before: Candidate, after: Candidate, label: str) -> TrainingEffect:
         assert self._training is not None

@@ -105,6 +105,7 @@ WORSE = TrainingEffect(loss_before=1.0, loss_after=2.0, images=5)
         ("onnx-int8", False, None, False),
         ("onnx-int8", True, BETTER, True),
         ("openvino-int8", True, WORSE, False),
+        ("openvino-int8", True, replace(WORSE, insisted=True), True),
         ("tflite-float32", True, None, False),
     ],
 )
