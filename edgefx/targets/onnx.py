@@ -74,7 +74,7 @@ def convert(
         DiskFullError: No space left.
     """
     check()
-    from edgefx.targets import onnx_convert, onnx_machine, onnx_quantize
+    from edgefx.targets import machine, onnx_convert, onnx_machine, onnx_quantize
 
     if scheme.precision is not Precision.INT8 and scheme.io_dtype is not IoDtype.FLOAT32:
         raise UsageError(
@@ -90,7 +90,7 @@ def convert(
         case Precision.DYNAMIC:
             model = onnx_quantize.dynamic(model)
         case Precision.INT8:
-            if message := onnx_machine.caveat(onnx_machine.detect()):
+            if message := onnx_machine.caveat(machine.detect()):
                 progress.note(message)
             model = int8_model(model, graph, scheme, calibration, progress, spans=spans)
         case _:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from edgefx.errors import ConversionError
 from edgefx.quantize.ranges import Consumer, Range
-from edgefx.targets import onnx_gates, onnx_graph, onnx_machine
+from edgefx.targets import machine, onnx_gates, onnx_graph, onnx_machine
 from edgefx.targets.onnx_describe import KEPT_FLOAT
 from edgefx.targets.onnx_graph import Graph
 from edgefx.targets.onnx_writer import ChannelRanges, Writer
@@ -90,7 +90,7 @@ def plan(
         ConversionError: The model has no convolution with constant weights at all, or none is left.
     """
     if intensity is None:
-        intensity = onnx_machine.intensity(onnx_machine.detect())
+        intensity = onnx_machine.intensity(machine.detect())
     graph = Graph(model)
     shapes, readers, producers = graph.shapes(), graph.consumers(), graph.producers()
     candidates = [

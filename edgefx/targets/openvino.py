@@ -291,8 +291,14 @@ def _quantized(
     spans: Spans | None,
 ) -> Any:
     """Quantize and give the model the ends that were asked for."""
-    from edgefx.targets import openvino_quantize
+    from edgefx.targets import openvino_placement, openvino_quantize
+    from edgefx.targets.machine import detect
 
+    if any(openvino_placement.is_large(operation) for operation in openvino_placement.weighted(model)):
+        progress.note(
+            f"openvino-int8: large maps stay in float, which {detect()} runs faster; for CPUs without that, "
+            "compile on one of them"
+        )
     model = openvino_quantize.quantize(model, calibration, scheme, progress, spans=spans)
     if scheme.io_dtype is not IoDtype.FLOAT32:
         scores = None

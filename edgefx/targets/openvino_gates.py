@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefx.targets import openvino_ir, openvino_placement, openvino_statistics, openvino_weights
+from edgefx.targets import openvino_ir, openvino_statistics, openvino_weights
+from edgefx.targets.machine import Machine, detect
 from edgefx.targets.openvino_statistics import FloatArray, Grid, Seen
 from edgefx.types import ImageSet, Task
 
@@ -36,10 +37,11 @@ _FEWEST = 8  # images below which halves of them say nothing
 # Share of its variance that the convolution behind may lose on images that did not set the range. A few late
 # blocks lose more, and most of the model's error is theirs: with their products in float, signal to noise of
 # V2-B0's logits rises from 22.0 to 27.3, 23.3 to 26.1 and 22.7 to 26.7 dB (three pairs of calibration and
-# test images). Only activations: the weights stay INT8. With AMX each block costs half a per cent of V2-B0's
-# time, so they must stay few; with two of six the same figures are 23.1, 24.4 and 24.5 dB.
+# test images). Only activations: the weights stay INT8. Each block costs half a per cent of V2-B0's time with
+# AMX, 1 to 2 without, so they must stay few; with two of six the same figures are 23.1, 24.4 and 24.5 dB.
 _LOUD = 0.006
-_LOUD_WORK = 0.1  # share of the model's multiply-accumulates that may become float
+_LOUD_WORK: Mapping[Machine, float] = {Machine.X86_AMX: 0.1}  # share of the model's multiply-accumulates
+_LOUD_WORK_ELSEWHERE = 0.035  # two blocks of V2-B0
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def balance(
     seen: dict[str, Seen],
     images: ImageSet,
     *,
-    keep_float: Collection[str],
+    readers: Collection[str],
     seed: int,
     task: Task,
 ) -> tuple[dict[str, float], frozenset[str]]:
@@ -77,7 +79,7 @@ def balance(
         model: Float; changed in place, what it computes is not.
         seen: By name of operation; products are replaced.
         images: The calibration images.
-        keep_float: Canonical layers whose inputs are not quantized, and thus need no balance.
+        readers: Operations whose inputs are quantized; others need no balance.
         seed: Of the positions that are looked at.
         task: Counts the images.
 
@@ -86,9 +88,7 @@ def balance(
         products that should stay in float.
     """
     gates = [
-        gate
-        for gate in _gates(model)
-        if gate.name in seen and openvino_placement.layer_of(gate.reader) not in keep_float
+        gate for gate in _gates(model) if gate.name in seen and gate.reader.get_friendly_name() in readers
     ]
     if len(images) < _FEWEST:
         gates = []
@@ -113,7 +113,7 @@ def balance(
 def _loudest(model: Any, gates: Iterable[_Gate], lost: Mapping[str, float]) -> frozenset[str]:
     """Choose the products to leave in float: the loudest first, as long as they are few."""
     work = openvino_ir.macs_by_name(model)
-    most = _LOUD_WORK * sum(work.values())
+    most = _LOUD_WORK.get(detect(), _LOUD_WORK_ELSEWHERE) * sum(work.values())
     chosen: set[str] = set()
     for gate in sorted(gates, key=lambda gate: lost[gate.name], reverse=True):
         most -= work[gate.reader.get_friendly_name()]

@@ -7,18 +7,28 @@ point (bf16 where the CPU has it), and the product with the gate is quantized on
 integers there (mean KL to the float model, V2-B0: 0.0068 -> 0.0040; B0: 0.0105 -> 0.0064) and is 3 to 6 %
 faster. (With NNCF's placement, which quantizes the values behind the depthwise convolution as well, leaving
 that convolution in float had made the model 10 to 25 % slower.)
+
+On CPUs with AMX, which OpenVINO lets compute in bf16, large maps stay in float altogether; see `_LARGE`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edgefx.targets import openvino_ir
+from edgefx.targets.machine import Machine, detect
 
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
 _POOLS = ("ReduceMean", "AvgPool", "AdaptiveAvgPool")
+# Positions of a map from which INT8 is slower than float. AMX multiplies INT8 by 64 input channels at a time,
+# bf16 by 32, and the first blocks have 16 to 48: their dense 3 x 3 convolutions take 1.7 to 2.3 times as long
+# in INT8, and conversions between them cost as much again. INT8 everywhere / this, over INT8 by NNCF's
+# defaults: V2-B0 1.03 / 0.95 with 1 thread, 1.05 / 1.03 with 2; B0 1.01 / 0.98, 1.00 / 1.00. Without AMX INT8
+# is faster everywhere.
+_LARGE: Mapping[Machine, int] = {Machine.X86_AMX: 28 * 28}
 
 
 @dataclass(frozen=True)
@@ -57,10 +67,15 @@ def is_depthwise(operation: Any) -> bool:
     return int(operation.input_value(1).get_shape()[2]) == 1  # [groups, out, in, kh, kw]
 
 
-def is_spatial(operation: Any) -> bool:
-    """Whether an operation is a dense convolution whose filters are larger than one pixel."""
-    kind = operation.get_type_name()
-    return kind == "Convolution" and any(size > 1 for size in operation.get_input_shape(1)[2:])
+def is_large(operation: Any, machine: Machine | None = None) -> bool:
+    """Whether an operation computes so large a map that it is faster in float.
+
+    Args:
+        operation: A convolution or sum.
+        machine: The class of CPU; this one's where none is given.
+    """
+    positions: int = math.prod(operation.get_output_shape(0)[2:])
+    return positions >= _LARGE.get(machine or detect(), math.inf)
 
 
 def find(model: Any, *, keep_float: Collection[str]) -> tuple[Site, ...]:
@@ -77,7 +92,7 @@ def find(model: Any, *, keep_float: Collection[str]) -> tuple[Site, ...]:
     consumers: dict[str, list[tuple[str, int]]] = {}
     computing = {operation.get_friendly_name(): operation for operation in weighted(model)}
     for operation in model.get_ordered_ops():
-        if layer_of(operation) in keep_float:
+        if layer_of(operation) in keep_float or is_large(operation):
             continue
         if operation.get_friendly_name() in computing:
             exempt = is_depthwise(operation) or reads_image(operation) or _reads_means(operation)

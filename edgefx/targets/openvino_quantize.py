@@ -1,8 +1,7 @@
 """INT8 for OpenVINO, and integer ends.
 
 Placement, ranges, rounding and bias are edgefx's own. Against NNCF with its defaults, mean KL to the float
-model on images that did not calibrate is ten times smaller or more (EfficientNet-B0, V2-B0), at 0.92 to 0.98
-times the latency.
+model on images that did not calibrate is ten times smaller or more (EfficientNet-B0, V2-B0).
 """
 
 from __future__ import annotations
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TOWARDS_EXTREMES = 0.4  # see `Grid.chosen`; 0.25 to 0.6 are equally good, 0 and 1 lose twice as much
-# Where zero is not the middle level of its input, a dense 3 x 3 convolution must make good what its padding
-# adds, and takes 1.3 to 1.5 times as long (V2-B0, AMX). Levels that much coarser are worth it: signal to
-# noise of the logits stays (25.4 -> 25.5, 23.7 -> 23.5, 25.3 -> 25.2 dB). At the outputs of swishes, where
-# they would be 1.8 times coarser, it falls by more than 1 dB.
-_COARSER = 1.25
 _SWISH_MINIMUM = -0.27846455  # of x * sigmoid(x), at x = -1.2785
 
 
@@ -77,9 +71,6 @@ def quantize(
         and operation.get_friendly_name() in readers
         and not any(step != 1 for step in operation.get_attributes()["dilations"])
     ]
-    spatial = {
-        operation.get_friendly_name() for operation in weighted if openvino_placement.is_spatial(operation)
-    }
     named = {operation.get_friendly_name(): operation for operation in quantized.get_ordered_ops()}
     thorough = scheme.effort is not Effort.FAST and spans is None
     automatic = scheme.ranges is Ranges.AUTO
@@ -90,7 +81,7 @@ def quantize(
         towards: dict[str, float] = {}
         if automatic and thorough:
             towards, loud = openvino_gates.balance(
-                quantized, seen, calibration, keep_float=scheme.keep_float, seed=scheme.seed, task=task
+                quantized, seen, calibration, readers=readers, seed=scheme.seed, task=task
             )
             sites = tuple(site for site in sites if site.source not in loud)
         if automatic:
@@ -102,7 +93,6 @@ def quantize(
                 )
                 for site in sites
             }
-            grids = {site: _fast(grid) if spatial & _readers(site) else grid for site, grid in grids.items()}
         else:
             method = RangeMethod(scheme.ranges)
             ranges = openvino_statistics.ranges(quantized, sites, calibration, method, task)
@@ -123,17 +113,6 @@ def quantize(
             task.advance()
     quantize_activations(quantized, grids)
     return quantized
-
-
-def _readers(site: Site) -> set[str]:
-    return {consumer for consumer, _ in site.consumers}
-
-
-def _fast(grid: Grid) -> Grid:
-    """Return the grid with zero in the middle, unless its levels would be much coarser; see `_COARSER`."""
-    symmetric = grid.symmetric()
-    coarser = (symmetric.high - symmetric.low) / (grid.high - grid.low)
-    return symmetric if coarser <= _COARSER else grid
 
 
 def quantize_activations(model: Any, grids: Mapping[Site, Grid]) -> None:
@@ -170,9 +149,9 @@ def quantize_weights(
         quantized_mean: Of each channel it reads, after quantization.
         moments: Covariance of what its weights are multiplied with; None rounds to the nearest level.
     """
-    if openvino_placement.is_depthwise(operation):
-        # Sums of 9 or 25 products do not even out rounding errors, and these weights are few. Against INT8
-        # the logits' squared error falls by a fifth (B0), for 1 to 4 % of the file.
+    if openvino_placement.is_depthwise(operation) or openvino_placement.is_large(operation):
+        # These weights are few. Sums of 9 or 25 products do not even out rounding errors: against INT8 for
+        # depthwise ones, the logits' squared error falls by a fifth (B0), for 1 to 4 % of the file.
         openvino_weights.store_as_half(operation)
         return
     groups = operation.get_type_name() == "GroupConvolution"

@@ -66,11 +66,6 @@ class Grid:
         zero_point = round(-low / step)
         return cls(-zero_point * step, (255 - zero_point) * step)
 
-    def symmetric(self) -> Grid:
-        """Return the grid that spans this one's range with zero in the middle."""
-        step = max(-self.low / 128, self.high / 127)
-        return Grid(-128 * step, 127 * step)
-
     def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `values` rounded to the levels."""
         step = np.float32((self.high - self.low) / 255)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgefx.targets import onnx_machine
+from edgefx.targets import machine
 from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme, Resize, Task
 
 from .common import show
@@ -54,7 +54,7 @@ def main(options: list[str]) -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(options)
-    rows: dict[str, object] = {"machine": str(onnx_machine.detect())}
+    rows: dict[str, object] = {"machine": str(machine.detect())}
     with tempfile.TemporaryDirectory() as folder:
         paths, shares = _forms(args.model, args.thresholds, Path(folder))
         for threads in args.threads:

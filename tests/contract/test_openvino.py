@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, UsageError
 from edgefx.targets import openvino, openvino_ir
+from edgefx.targets.machine import Machine
 from edgefx.types import (
     Effort,
     FrozenGraph,
@@ -301,6 +302,31 @@ def test_convolutions_and_residual_sums_read_integers(tiny_graph: FrozenGraph, i
     assert read_quantized == wanted
 
 
+def test_large_maps_stay_in_float_where_the_cpu_is_faster_so(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgefx.targets import openvino_placement
+
+    def share(name: str) -> float:
+        scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
+        path = tmp_path / f"{name}.xml"
+        found = openvino.describe(
+            openvino.convert(tiny_graph, scheme, tiny_calibration, path, RecordedProgress())[0]
+        )
+        assert found.int8_macs_share is not None
+        return found.int8_macs_share
+
+    model = openvino._float_model(tiny_graph, RecordedProgress())
+    convolutions = [op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"]
+    every = share("every")
+    monkeypatch.setattr(openvino_placement, "_LARGE", dict.fromkeys(Machine, 8 * 8))
+    large = {op.get_friendly_name() for op in convolutions if openvino_placement.is_large(op)}
+    assert 0 < len(large) < len(convolutions)
+    sites = openvino_placement.find(model, keep_float=())
+    assert not large & {consumer for site in sites for consumer, _ in site.consumers}
+    assert 0 < share("fewer") < every
+
+
 def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> None:
     import openvino as ov
 
@@ -314,9 +340,8 @@ def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibrati
     products = [f"block{block}_se_excite/Mul" for block in ("1a", "2a", "3a", "4a")]
     seen = openvino_statistics.observe(model, products, tiny_calibration, task)
     original = dict(seen)
-    towards, loud = openvino_gates.balance(
-        model, seen, tiny_calibration, keep_float={"block1a_project_conv"}, seed=0, task=task
-    )
+    readers = {f"block{block}_project_conv/Conv2D" for block in ("2a", "3a", "4a")}
+    towards, loud = openvino_gates.balance(model, seen, tiny_calibration, readers=readers, seed=0, task=task)
     assert set(towards) | loud == set(products[1:])
     assert not set(towards) & loud
     changed = [name for name in products if seen[name] is not original[name]]
@@ -400,10 +425,10 @@ def test_loud_products_are_read_in_float_and_stay_as_they_are(
     monkeypatch.setattr(openvino_gates, "_LOUD", math.inf)
     every = sites(openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress()))
     monkeypatch.setattr(openvino_gates, "_LOUD", -1.0)
-    monkeypatch.setattr(openvino_gates, "_LOUD_WORK", 0.0)
+    monkeypatch.setattr(openvino_gates, "_LOUD_WORK", dict.fromkeys(Machine, 0.0))
     none = openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress())
     assert sites(none) == every
-    monkeypatch.setattr(openvino_gates, "_LOUD_WORK", 1.0)
+    monkeypatch.setattr(openvino_gates, "_LOUD_WORK", dict.fromkeys(Machine, 1.0))
     fewer = openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress())
     products = {f"{gate.name}/fake_quantize" for gate in openvino_gates._gates(model)}
     assert products
@@ -423,21 +448,10 @@ def test_few_products_are_left_in_float_and_the_loudest_first(
     share = {gate.name: work[gate.reader.get_friendly_name()] / sum(work.values()) for gate in gates}
     lost = {gate.name: 0.1 + 0.01 * number for number, gate in enumerate(gates)}
     order = [gate.name for gate in reversed(gates)]
-    monkeypatch.setattr(openvino_gates, "_LOUD_WORK", 1.01 * (share[order[0]] + share[order[1]]))
+    most = 1.01 * (share[order[0]] + share[order[1]])
+    monkeypatch.setattr(openvino_gates, "_LOUD_WORK", dict.fromkeys(Machine, most))
     assert openvino_gates._loudest(model, gates, lost) == frozenset(order[:2])
     assert openvino_gates._loudest(model, gates, dict.fromkeys(lost, 0.0)) == frozenset()
-
-
-def test_dense_filters_read_grids_with_zero_in_the_middle_where_that_costs_little() -> None:
-    from edgefx.targets import openvino_quantize
-    from edgefx.targets.openvino_statistics import Grid
-
-    even, one_sided = Grid.spanning(-1.0, 1.2), Grid.spanning(-0.28, 6.0)
-    fast = openvino_quantize._fast(even)
-    assert fast.low == pytest.approx(-128 * fast.high / 127)
-    assert fast.low <= even.low
-    assert fast.high >= even.high
-    assert openvino_quantize._fast(one_sided) == one_sided
 
 
 def test_the_bias_takes_back_what_rounding_shifts() -> None:

@@ -16,9 +16,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgefx.quantize import rounding
 from edgefx.quantize.ranges import Range
-from edgefx.targets import onnx_channels, onnx_gates, onnx_machine, onnx_quantize, onnx_rounding, onnx_writer
+from edgefx.targets import (
+    machine,
+    onnx_channels,
+    onnx_gates,
+    onnx_machine,
+    onnx_quantize,
+    onnx_rounding,
+    onnx_writer,
+)
+from edgefx.targets.machine import Machine
 from edgefx.targets.onnx_graph import Graph
-from edgefx.targets.onnx_machine import Machine
 from edgefx.targets.onnx_writer import ChannelRanges, weight_parameters
 from edgefx.types import Effort, ImageSet, Resize, Task
 
@@ -293,6 +301,7 @@ def test_codes_for_another_step_are_not_used() -> None:
 @pytest.mark.parametrize(
     ("architecture", "cpuinfo", "expected"),
     [
+        ("x86_64", "flags : avx512_vnni amx_bf16 amx_tile amx_int8", Machine.X86_AMX),
         ("x86_64", "flags : sse2 avx512_vnni", Machine.X86_VNNI),
         ("AMD64", "flags : avx2 avx_vnni", Machine.X86_VNNI),
         ("x86_64", "flags : sse2 avx2", Machine.X86),
@@ -303,16 +312,16 @@ def test_codes_for_another_step_are_not_used() -> None:
     ],
 )
 def test_machines_are_told_apart(architecture: str, cpuinfo: str | None, expected: Machine) -> None:
-    assert onnx_machine.detect(architecture=architecture, cpuinfo=cpuinfo) is expected
+    assert machine.detect(architecture=architecture, cpuinfo=cpuinfo) is expected
 
 
 def test_where_nothing_was_measured_it_is_said() -> None:
     assert onnx_machine.caveat(Machine.X86_VNNI) is None
-    for machine in set(Machine) - set(onnx_machine.INTENSITY):
-        message = onnx_machine.caveat(machine)
+    for unmeasured in set(Machine) - set(onnx_machine.INTENSITY):
+        message = onnx_machine.caveat(unmeasured)
         assert message is not None
-        assert str(machine) in message
-        assert onnx_machine.intensity(machine) == onnx_machine.INTENSITY[Machine.X86_VNNI]
+        assert str(unmeasured) in message
+        assert onnx_machine.intensity(unmeasured) == onnx_machine.INTENSITY[Machine.X86_VNNI]
 
 
 def test_the_threshold_decides_how_much_is_quantized() -> None:
