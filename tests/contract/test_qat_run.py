@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from edgefx.errors import EdgefxError
 from edgefx.quantize import qat, qat_checkpoint
 from edgefx.quantize.fakequant import FakeQuantization
 from edgefx.quantize.qat import Trained
@@ -65,6 +67,32 @@ def test_a_killed_training_resumes_to_the_same_end(
         np.testing.assert_allclose(
             after[name], value, rtol=0.02, atol=0.02 * np.abs(value).max(), err_msg=name
         )
+
+
+@pytest.mark.parametrize("error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM")])
+def test_out_of_memory_names_the_batch_size_to_try(
+    *,
+    error: Exception,
+    tiny_graph: FrozenGraph,
+    tiny_calibration: ImageSet,
+    start: FakeQuantization,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def epoch(*_: object) -> float:
+        raise error
+
+    monkeypatch.setattr("edgefx.quantize.qat_loop.Trainer.epoch", epoch)
+    with pytest.raises(EdgefxError, match="out of memory training on 8 images at once") as caught:
+        qat.train(
+            tiny_graph,
+            tiny_calibration,
+            SETTINGS,
+            start=start,
+            workdir=tmp_path,
+            progress=RecordedProgress(),
+        )
+    assert "batch size 4; 2 gradients a step" in caught.value.hint
 
 
 def test_a_loss_that_overflows_ends_training_and_loses_nothing(
