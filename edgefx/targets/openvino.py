@@ -294,7 +294,7 @@ def _quantized(
     from edgefx.targets import openvino_placement, openvino_quantize
     from edgefx.targets.machine import detect
 
-    if any(openvino_placement.is_large(operation) for operation in openvino_placement.weighted(model)):
+    if openvino_placement.large(model):
         progress.note(
             f"openvino-int8: large maps stay in float, which {detect()} runs faster; for CPUs without that, "
             "compile on one of them"

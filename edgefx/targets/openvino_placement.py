@@ -67,18 +67,25 @@ def is_depthwise(operation: Any) -> bool:
     return int(operation.input_value(1).get_shape()[2]) == 1  # [groups, out, in, kh, kw]
 
 
-def is_large(operation: Any, machine: Machine | None = None) -> bool:
-    """Whether an operation computes so large a map that it is faster in float.
+def large(model: Any, machine: Machine | None = None) -> frozenset[str]:
+    """Return the names of the operations that compute so large a map that they are faster in float.
 
     Args:
-        operation: A convolution or sum.
+        model: Float. Where no smaller dense convolution would be left for INT8, nothing counts as large.
         machine: The class of CPU; this one's where none is given.
     """
-    positions: int = math.prod(operation.get_output_shape(0)[2:])
-    return positions >= _LARGE.get(machine or detect(), math.inf)
+    limit = _LARGE.get(machine or detect(), math.inf)
+    found = {
+        operation.get_friendly_name()
+        for operation in model.get_ordered_ops()
+        if operation.get_type_name() != "Result" and math.prod(operation.get_output_shape(0)[2:]) >= limit
+    }
+    reading = {reader for site in find(model) for reader, _ in site.consumers}
+    dense = {operation.get_friendly_name() for operation in weighted(model)} & reading
+    return frozenset(found) if dense - found else frozenset()
 
 
-def find(model: Any, *, keep_float: Collection[str]) -> tuple[Site, ...]:
+def find(model: Any, *, keep_float: Collection[str] = (), in_float: Collection[str] = ()) -> tuple[Site, ...]:
     """Choose what is quantized.
 
     What reads the image or pooled values (squeeze-and-excitation, the classifier) stays in floating point: it
@@ -88,11 +95,12 @@ def find(model: Any, *, keep_float: Collection[str]) -> tuple[Site, ...]:
     Args:
         model: Float.
         keep_float: Canonical layers that read their inputs in floating point.
+        in_float: Operations that do.
     """
     consumers: dict[str, list[tuple[str, int]]] = {}
     computing = {operation.get_friendly_name(): operation for operation in weighted(model)}
     for operation in model.get_ordered_ops():
-        if layer_of(operation) in keep_float or is_large(operation):
+        if layer_of(operation) in keep_float or operation.get_friendly_name() in in_float:
             continue
         if operation.get_friendly_name() in computing:
             exempt = is_depthwise(operation) or reads_image(operation) or _reads_means(operation)

@@ -105,5 +105,6 @@ def add_to_bias(operation: Any, amount: FloatArray) -> None:
             add.input(other).replace_source_output(ops.constant(total).output(0))
             return
     added = ops.add(operation.output(0), ops.constant(amount.reshape(shape).astype(np.float32)))
+    added.set_friendly_name(f"{operation.get_friendly_name()}/bias")
     for reader in readers:
         reader.replace_source_output(added.output(0))

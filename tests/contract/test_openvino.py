@@ -24,6 +24,7 @@ from edgefx.types import (
     Precision,
     QuantScheme,
     Ranges,
+    Resize,
     Runtime,
 )
 
@@ -318,13 +319,14 @@ def test_large_maps_stay_in_float_where_the_cpu_is_faster_so(
 
     model = openvino._float_model(tiny_graph, RecordedProgress())
     convolutions = [op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"]
+    monkeypatch.setattr(openvino_placement, "_LARGE", {})
     every = share("every")
     monkeypatch.setattr(openvino_placement, "_LARGE", dict.fromkeys(Machine, 8 * 8))
-    large = {op.get_friendly_name() for op in convolutions if openvino_placement.is_large(op)}
-    assert 0 < len(large) < len(convolutions)
-    sites = openvino_placement.find(model, keep_float=())
-    assert not large & {consumer for site in sites for consumer, _ in site.consumers}
+    large = openvino_placement.large(model)
+    assert 0 < len(large & {op.get_friendly_name() for op in convolutions}) < len(convolutions)
     assert 0 < share("fewer") < every
+    monkeypatch.setattr(openvino_placement, "_LARGE", dict.fromkeys(Machine, 1))
+    assert openvino_placement.large(model) == frozenset(), "an INT8 artifact computes in INT8"
 
 
 def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> None:
@@ -362,7 +364,7 @@ def test_the_methods_of_choosing_ranges_are_those_of_all_runtimes(
 
     task = RecordedTask({}, "")
     model = openvino._float_model(tiny_graph, RecordedProgress())
-    sites = openvino_placement.find(model, keep_float=())
+    sites = openvino_placement.find(model)
     seen = openvino_statistics.observe(model, [site.source for site in sites], tiny_calibration, task)
     found = {
         method: openvino_statistics.ranges(model, sites, tiny_calibration, method, task)
@@ -452,6 +454,35 @@ def test_few_products_are_left_in_float_and_the_loudest_first(
     monkeypatch.setattr(openvino_gates, "_LOUD_WORK", dict.fromkeys(Machine, most))
     assert openvino_gates._loudest(model, gates, lost) == frozenset(order[:2])
     assert openvino_gates._loudest(model, gates, dict.fromkeys(lost, 0.0)) == frozenset()
+
+
+def test_convolutions_without_a_bias_get_one_where_they_are_read(tmp_path: Path) -> None:
+    """What rounding shifts is taken back between two convolutions that follow each other."""
+    import keras
+
+    from edgefx.models.canonical import canonicalize
+    from edgefx.models.freeze import GraphRunner
+    from edgefx.models.load import load
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
+    for number in range(3):
+        x = keras.layers.Conv2D(16, 3, padding="same", use_bias=False, name=f"conv{number}")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    keras.Model(image, keras.layers.Dense(4, name="head")(x)).save(tmp_path / "plain.keras")
+    graph = canonicalize(load(str(tmp_path / "plain.keras")), tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3)).astype(np.uint8)
+    images = ImageSet(
+        pixels=pixels, labels=None, paths=(Path("a.png"),) * 12, sha256="0", resize=Resize.STRETCH
+    )
+    path = _make(graph, tmp_path, Precision.INT8, images)
+    fake = [op for op in openvino_ir.read(path).get_ordered_ops() if op.get_type_name() == "FakeQuantize"]
+    assert [op.input_value(0).get_node().get_type_name() for op in fake] == ["Convolution", "Add"]
+    wanted = GraphRunner(graph.path, output=graph.output_name).infer(pixels)
+    with openvino.open(path, 1) as session:
+        scores = session.infer(pixels)
+    assert np.abs((scores - wanted).mean(axis=0)).max() < 0.01 * np.abs(wanted).max()
 
 
 def test_the_bias_takes_back_what_rounding_shifts() -> None:
