@@ -100,14 +100,28 @@ def train(
     try:
         with progress.task("preparing training"):
             trainer = Trainer(graph, images, settings, start=start)
+        most = trainer.most_images()
+        if most is not None and most < min(settings.batch_size, len(trainer.split.training)):
+            raise _too_large(settings, fitting=most)
         return _Run(trainer, graph, images, settings, workdir=workdir, progress=progress).run(resume=resume)
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        smaller = max(1, settings.batch_size // 2)
-        raise EdgefxError(
-            f"out of memory training on {settings.batch_size} images at once",
-            hint=f"train with batch size {smaller}; {2 * settings.accumulate} gradients a step give the same "
-            "result",
-        ) from error
+        raise _too_large(settings, fitting=settings.batch_size - 1) from error
+
+
+def _too_large(settings: QatSettings, *, fitting: int) -> EdgefxError:
+    """Say that a batch does not fit into memory, and what gives the same result and does.
+
+    Args:
+        settings: What was asked for.
+        fitting: Images that may fit at once.
+    """
+    smaller, gradients = settings.batch_size, settings.accumulate
+    while smaller > 1 and smaller > fitting:
+        smaller, gradients = smaller // 2, 2 * gradients
+    return EdgefxError(
+        f"out of memory training on {settings.batch_size} images at once",
+        hint=f"train with batch size {smaller}; {gradients} gradients a step give the same result",
+    )
 
 
 class _Run:

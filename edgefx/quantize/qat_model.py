@@ -53,6 +53,12 @@ class FakeQuantModel:
             self.model = type(self.model)(self.model.input, [self.model.output, *outputs])
 
     @property
+    def values_per_image(self) -> int:
+        """What the layers put out for one image, together; 0 where sizes are not known."""
+        outputs = [tensor for layer in self.model.layers for tensor in tf.nest.flatten(layer.output)]
+        return sum(output.shape[1:].num_elements() or 0 for output in outputs)
+
+    @property
     def codes(self) -> list[Any]:
         """The weights, in units of their steps."""
         return [layer.codes for layer in self._weighted]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -93,6 +94,40 @@ def test_out_of_memory_names_the_batch_size_to_try(
             progress=RecordedProgress(),
         )
     assert "batch size 4; 2 gradients a step" in caught.value.hint
+
+
+def test_a_batch_that_cannot_fit_is_refused_before_training(
+    tiny_graph: FrozenGraph,
+    tiny_calibration: ImageSet,
+    start: FakeQuantization,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from edgefx.quantize.qat_loop import Trainer
+
+    monkeypatch.setattr(Trainer, "most_images", lambda _: 3)
+    progress = RecordedProgress()
+    with pytest.raises(EdgefxError, match="out of memory training on 8 images at once") as caught:
+        qat.train(tiny_graph, tiny_calibration, SETTINGS, start=start, workdir=tmp_path, progress=progress)
+    assert "batch size 2; 4 gradients a step" in caught.value.hint
+    assert not any(message.startswith("epoch") for message in progress.messages)
+
+
+def test_memory_bounds_the_images_of_a_gradient(
+    tiny_graph: FrozenGraph,
+    tiny_calibration: ImageSet,
+    start: FakeQuantization,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from edgefx.quantize.qat_loop import Trainer
+
+    trainer = Trainer(tiny_graph, tiny_calibration, SETTINGS, start=start)
+    values = sum(int(np.prod(layer.output_shape[1:])) for layer in tiny_graph.layers)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=100 * 8 * values))
+    if tf.config.list_physical_devices("GPU"):
+        assert trainer.most_images() is None
+    else:
+        assert trainer.most_images() == pytest.approx(100, rel=0.3)
 
 
 def test_a_loss_that_overflows_ends_training_and_loses_nothing(
