@@ -26,8 +26,8 @@ _POOLS = ("ReduceMean", "AvgPool", "AdaptiveAvgPool")
 # Positions of a map from which INT8 is slower than float. AMX multiplies INT8 by 64 input channels at a time,
 # bf16 by 32, and the first blocks have 16 to 48: their dense 3 x 3 convolutions take 1.7 to 2.3 times as long
 # in INT8, and conversions between them cost as much again. INT8 everywhere / this, over INT8 by NNCF's
-# defaults: V2-B0 1.03 / 0.95 with 1 thread, 1.05 / 1.03 with 2; B0 1.01 / 0.98, 1.00 / 1.00. Without AMX INT8
-# is faster everywhere.
+# defaults: V2-B0 1.03 / 0.94 with 1 thread, 1.05 / 1.03 with 2; B0 1.01 / 0.98, 1.00 / 1.00. With oneDNN held
+# to VNNI: V2-B0 1.07 / 1.39. B5 at 456 x 456, 1 thread: 1.06 / 1.06.
 _LARGE: Mapping[Machine, int] = {Machine.X86_AMX: 28 * 28}
 
 
