@@ -194,11 +194,8 @@ class GraphRunner:
     def __init__(self, path: Path, *, output: str) -> None:
         import tensorflow as tf
 
-        graph_def = tf.compat.v1.GraphDef()
-        graph_def.ParseFromString(path.read_bytes())
-        wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
         self._tf = tf
-        self._run = wrapped.prune(f"{IMAGE}:0", f"{output}:0")
+        self._run = _function(_read(path), f"{output}:0")
 
     def infer(self, pixels: Pixels, *, task: Task | None = None) -> Scores:
         """Scores, float32 [N, classes], of raw RGB uint8 [N, H, W, 3]."""
@@ -223,23 +220,38 @@ def channel_means(
     """
     import tensorflow as tf
 
-    graph_def = tf.compat.v1.GraphDef()
-    graph_def.ParseFromString(path.read_bytes())
+    graph_def = _read(path)
     read = {
         layer: node.input[0] if ":" in node.input[0] else f"{node.input[0]}:0"
         for node in graph_def.node
         if node.op in WEIGHTED and (layer := node.name.split("/", 1)[0]) in layers
     }
-    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
-    run = wrapped.prune(f"{IMAGE}:0", sorted(set(read.values())))
+    tensors = sorted(set(read.values()))
+    run = _function(graph_def, tensors)
     totals: dict[str, NDArray[np.float64]] = {}
     for image in pixels:
         values = run(tf.constant(image[None].astype(np.float32)))
-        for tensor, value in zip(sorted(set(read.values())), values, strict=True):
+        for tensor, value in zip(tensors, values, strict=True):
             mean = value.numpy().mean(axis=tuple(range(len(value.shape) - 1)), dtype=np.float64)
             totals[tensor] = totals.get(tensor, 0) + mean
         task.advance()
     return {layer: totals[tensor] / len(pixels) for layer, tensor in read.items()}
+
+
+def _read(path: Path) -> Any:
+    import tensorflow as tf
+
+    graph_def = tf.compat.v1.GraphDef()
+    graph_def.ParseFromString(path.read_bytes())
+    return graph_def
+
+
+def _function(graph_def: Any, outputs: str | list[str]) -> Any:
+    """Return a function of the image, float32 [1, H, W, 3], that computes the named tensors."""
+    import tensorflow as tf
+
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
+    return wrapped.prune(f"{IMAGE}:0", outputs)
 
 
 def count_macs(graph_def: Any) -> int:

@@ -291,14 +291,8 @@ def _quantized(
     spans: Spans | None,
 ) -> Any:
     """Quantize and give the model the ends that were asked for."""
-    from edgefx.targets import openvino_placement, openvino_quantize
-    from edgefx.targets.machine import detect
+    from edgefx.targets import openvino_quantize
 
-    if openvino_placement.large(model):
-        progress.note(
-            f"openvino-int8: large maps stay in float, which {detect()} runs faster; for CPUs without that, "
-            "compile on one of them"
-        )
     model = openvino_quantize.quantize(model, calibration, scheme, progress, spans=spans)
     if scheme.io_dtype is not IoDtype.FLOAT32:
         scores = None

@@ -67,20 +67,22 @@ def is_depthwise(operation: Any) -> bool:
     return int(operation.input_value(1).get_shape()[2]) == 1  # [groups, out, in, kh, kw]
 
 
-def large(model: Any, machine: Machine | None = None) -> frozenset[str]:
-    """Return the names of the operations that compute so large a map that they are faster in float.
+def large(model: Any, *, keep_float: Collection[str] = ()) -> frozenset[str]:
+    """Return the names of the operations that compute so large a map that this CPU is faster in float.
+
+    Where no smaller dense convolution would be left for INT8, nothing counts as large.
 
     Args:
-        model: Float. Where no smaller dense convolution would be left for INT8, nothing counts as large.
-        machine: The class of CPU; this one's where none is given.
+        model: Float.
+        keep_float: Canonical layers that are in float anyway.
     """
-    limit = _LARGE.get(machine or detect(), math.inf)
+    limit = _LARGE.get(detect(), math.inf)
     found = {
         operation.get_friendly_name()
         for operation in model.get_ordered_ops()
         if operation.get_type_name() != "Result" and math.prod(operation.get_output_shape(0)[2:]) >= limit
     }
-    reading = {reader for site in find(model) for reader, _ in site.consumers}
+    reading = {reader for site in find(model, keep_float=keep_float) for reader, _ in site.consumers}
     dense = {operation.get_friendly_name() for operation in weighted(model)} & reading
     return frozenset(found) if dense - found else frozenset()
 

@@ -21,6 +21,7 @@ from edgefx.targets import (
     openvino_statistics,
     openvino_weights,
 )
+from edgefx.targets.machine import detect
 from edgefx.targets.openvino_placement import Site
 from edgefx.targets.openvino_statistics import Grid
 from edgefx.types import Effort, ImageSet, IoDtype, OutputKind, Progress, QuantScheme, Ranges, Spans
@@ -56,7 +57,12 @@ def quantize(
         ConversionError: The float model overflows on a calibration image.
     """
     quantized = model.clone()
-    large = openvino_placement.large(quantized)
+    large = openvino_placement.large(quantized, keep_float=scheme.keep_float)
+    if large:
+        progress.note(
+            f"openvino-int8: large maps stay in float, which {detect()} runs faster; for CPUs without that, "
+            "compile on one of them"
+        )
     sites = openvino_placement.find(quantized, keep_float=scheme.keep_float, in_float=large)
     weighted = [
         operation

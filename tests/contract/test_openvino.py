@@ -325,6 +325,8 @@ def test_large_maps_stay_in_float_where_the_cpu_is_faster_so(
     large = openvino_placement.large(model)
     assert 0 < len(large & {op.get_friendly_name() for op in convolutions}) < len(convolutions)
     assert 0 < share("fewer") < every
+    small = {openvino_placement.layer_of(op) for op in convolutions if op.get_friendly_name() not in large}
+    assert openvino_placement.large(model, keep_float=small) == frozenset()
     monkeypatch.setattr(openvino_placement, "_LARGE", dict.fromkeys(Machine, 1))
     assert openvino_placement.large(model) == frozenset(), "an INT8 artifact computes in INT8"
 

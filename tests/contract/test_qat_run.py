@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,20 +39,34 @@ def start(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> FakeQuantizati
     return tflite_trained.read(template, tiny_graph)
 
 
-def test_a_killed_training_resumes_to_the_same_end(
+Train = Callable[..., Trained]
+
+
+@pytest.fixture
+def train(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet, start: FakeQuantization, tmp_path: Path
-) -> None:
-    def train(folder: str, progress: RecordedProgress, *, resume: bool = False) -> Trained:
+) -> Train:
+    def train(
+        folder: str,
+        progress: RecordedProgress,
+        *,
+        settings: QatSettings = SETTINGS,
+        resume: bool = False,
+    ) -> Trained:
         return qat.train(
             tiny_graph,
             tiny_calibration,
-            SETTINGS,
+            settings,
             start=start,
             workdir=tmp_path / folder,
             progress=progress,
             resume=resume,
         )
 
+    return train
+
+
+def test_a_killed_training_resumes_to_the_same_end(train: Train, tmp_path: Path) -> None:
     whole = train("whole", RecordedProgress())
     with pytest.raises(KeyboardInterrupt):
         train("killed", Killed())
@@ -72,43 +87,26 @@ def test_a_killed_training_resumes_to_the_same_end(
 
 @pytest.mark.parametrize("error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM")])
 def test_out_of_memory_names_the_batch_size_to_try(
-    *,
-    error: Exception,
-    tiny_graph: FrozenGraph,
-    tiny_calibration: ImageSet,
-    start: FakeQuantization,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    error: Exception, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def epoch(*_: object) -> float:
         raise error
 
     monkeypatch.setattr("edgefx.quantize.qat_loop.Trainer.epoch", epoch)
     with pytest.raises(EdgefxError, match="out of memory training on 8 images at once") as caught:
-        qat.train(
-            tiny_graph,
-            tiny_calibration,
-            SETTINGS,
-            start=start,
-            workdir=tmp_path,
-            progress=RecordedProgress(),
-        )
+        train("large", RecordedProgress())
     assert "batch size 4; 2 gradients a step" in caught.value.hint
 
 
 def test_a_batch_that_cannot_fit_is_refused_before_training(
-    tiny_graph: FrozenGraph,
-    tiny_calibration: ImageSet,
-    start: FakeQuantization,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgefx.quantize.qat_loop import Trainer
 
     monkeypatch.setattr(Trainer, "most_images", lambda _: 3)
     progress = RecordedProgress()
     with pytest.raises(EdgefxError, match="out of memory training on 8 images at once") as caught:
-        qat.train(tiny_graph, tiny_calibration, SETTINGS, start=start, workdir=tmp_path, progress=progress)
+        train("large", progress)
     assert "batch size 2; 4 gradients a step" in caught.value.hint
     assert not any(message.startswith("epoch") for message in progress.messages)
 
@@ -130,18 +128,9 @@ def test_memory_bounds_the_images_of_a_gradient(
         assert trainer.most_images() == pytest.approx(100, rel=0.3)
 
 
-def test_a_loss_that_overflows_ends_training_and_loses_nothing(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, start: FakeQuantization, tmp_path: Path
-) -> None:
+def test_a_loss_that_overflows_ends_training_and_loses_nothing(train: Train, start: FakeQuantization) -> None:
     progress = RecordedProgress()
-    trained = qat.train(
-        tiny_graph,
-        tiny_calibration,
-        replace(SETTINGS, learning_rate=1e30),
-        start=start,
-        workdir=tmp_path,
-        progress=progress,
-    )
+    trained = train("astray", progress, settings=replace(SETTINGS, learning_rate=1e30))
     assert "the loss overflowed in epoch 1" in trained.stopped
     assert "for example 1e+29" in trained.stopped
     assert any("the loss overflowed" in message for message in progress.messages)
