@@ -1,3 +1,50 @@
-"""edgefx: from a Keras EfficientNet to an edge artifact whose accuracy and speed are known."""
+"""edgefx: from a Keras EfficientNet to an edge artifact whose accuracy and speed are known.
 
-__version__ = "0.1.0"
+From Python: ``edgefx.compile``, ``run``, ``plan``, ``plan_recipe``, ``evaluate``, ``benchmark``, ``inspect``,
+``debug`` and ``diff`` do what the commands of those names do; see `edgefx.api`. They are imported when they
+are first used, so that ``import edgefx`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from edgefx.version import __version__
+
+if TYPE_CHECKING:
+    from edgefx.api import (
+        benchmark,
+        compile,  # noqa: A004 - the command's name
+        debug,
+        diff,
+        evaluate,
+        inspect,
+        plan,
+        plan_recipe,
+        run,
+    )
+    from edgefx.errors import EdgefxError
+
+__all__ = [
+    "EdgefxError",
+    "__version__",
+    "benchmark",
+    "compile",
+    "debug",
+    "diff",
+    "evaluate",
+    "inspect",
+    "plan",
+    "plan_recipe",
+    "run",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module 'edgefx' has no attribute '{name}'")
+    return getattr(import_module("edgefx.errors" if name == "EdgefxError" else "edgefx.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

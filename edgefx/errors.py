@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Self
+
+from edgefx.harmless import visible
 
 
 class ExitCode(IntEnum):
@@ -21,6 +24,17 @@ class ExitCode(IntEnum):
     STAGE_FAILED = 4
     BUG = 70
     INTERRUPTED = 130
+
+
+class Block(str):
+    """A detail of several lines; all other text of an error is one line, whatever names it quotes."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, lines: Iterable[str]) -> Self:
+        """Join lines, those after the first indented; line breaks inside one of them are shown instead."""
+        return cls("\n  ".join(map(visible, lines)))
 
 
 class EdgefxError(Exception):
@@ -63,16 +77,49 @@ class OutputError(UsageError):
 
 
 class MissingDependencyError(EdgefxError):
-    """A package or tool that a target needs is absent."""
+    """A package or tool that a target needs is absent, or is installed and cannot be used.
+
+    Args:
+        package: Import name.
+        needed_for: What needs it.
+        requirement: What to install, where that differs from `package`.
+        cause: What its import raised; None or its absence means that it is not installed.
+    """
 
     exit_code = ExitCode.MISSING_DEPENDENCY
 
-    def __init__(self, package: str, *, needed_for: str, requirement: str | None = None) -> None:
-        super().__init__(
-            f"the package '{package}', needed for {needed_for}, cannot be imported",
-            hint=f"run: pip install '{requirement or package}'",
-        )
+    def __init__(
+        self,
+        package: str,
+        *,
+        needed_for: str,
+        requirement: str | None = None,
+        cause: BaseException | None = None,
+    ) -> None:
+        install = f"pip install '{requirement or package}'"
+        if cause is None or (isinstance(cause, ModuleNotFoundError) and cause.name in (None, package)):
+            super().__init__(
+                f"the package '{package}', needed for {needed_for}, cannot be imported",
+                hint=f"run: {install}",
+            )
+        else:
+            told = (str(cause).strip().splitlines() or ["not enough memory"])[0][:300]
+            super().__init__(
+                f"the package '{package}', needed for {needed_for}, is installed but cannot be imported: "
+                f"{told}",
+                hint="there is too little memory for it: end other programs, or raise the limit "
+                "(ulimit -v, or the container's)"
+                if _is_lack_of_memory(cause)
+                else f"install another package that it names as missing, or repair it: {install} "
+                "--force-reinstall",
+            )
         self.package = package
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an import failed for want of memory: the dynamic linker says so in words of its own."""
+    signs = ("cannot allocate memory", "failed to map segment", "out of memory")
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
 
 
 class ModelError(EdgefxError):

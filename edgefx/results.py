@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from edgefx.errors import ExitCode
-from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, QatMode, Stage
+from edgefx.notebook import Shown
+from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, QatMode, StageKind
+from edgefx.vocabulary import Hardware
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +227,7 @@ class Check:
 class Failure:
     """Why a target has no artifact."""
 
-    stage: Stage
+    stage: StageKind
     message: str
     hint: str
 
@@ -234,7 +236,7 @@ class Failure:
 class StageTiming:
     """Wall time of one stage; `target` is "" for stages shared by all targets."""
 
-    stage: Stage
+    stage: StageKind
     target: str
     seconds: float
 
@@ -251,7 +253,7 @@ class CachedStage:
         created: When it was computed, ISO 8601, UTC.
     """
 
-    stage: Stage
+    stage: StageKind
     target: str
     what: str
     key: str
@@ -279,6 +281,7 @@ class TargetResult:
     convert_s: float | None = None
     search: SearchResult | None = None
     training: TrainingEffect | None = None
+    hardware: Hardware | None = None  # the class of CPU it is laid out for; None where it fits any
 
     @property
     def verdict(self) -> Verdict | None:
@@ -384,7 +387,7 @@ class TrainingResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunReport:
+class RunReport(Shown):
     """The outcome of `edgefx compile`; `report.json` is this object.
 
     `schema_version` changes when a field changes its meaning or goes away.

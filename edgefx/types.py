@@ -8,10 +8,9 @@ command may import it. Units are part of the names: ``_ms`` milliseconds, ``_mb`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from edgefx.vocabulary import (
     Effort,
@@ -22,7 +21,7 @@ from edgefx.vocabulary import (
     Ranges,
     Resize,
     Runtime,
-    Stage,
+    StageKind,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ __all__ = [  # of the vocabulary: re-exported
     "Ranges",
     "Resize",
     "Runtime",
-    "Stage",
+    "StageKind",
 ]
 
 # -------------------------------------------------------------------------------------------------- model
@@ -279,184 +278,4 @@ class Artifact:
         return sum(file.size_bytes for file in self.files)
 
 
-@dataclass(frozen=True, kw_only=True)
-class QuantScheme:
-    """What is asked of a conversion.
-
-    Attributes:
-        precision: The number format.
-        io_dtype: Element type of the ends.
-        seed: Of everything that is sampled.
-        effort: How much time accuracy is worth; only INT8 has a choice.
-        ranges: How activation ranges are chosen; one of those in the target's row.
-        keep_float: Canonical layers that an INT8 conversion leaves in floating point.
-    """
-
-    precision: Precision
-    io_dtype: IoDtype
-    seed: int = 0
-    effort: Effort = Effort.BALANCED
-    ranges: Ranges = Ranges.AUTO
-    keep_float: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, kw_only=True)
-class QatSettings:
-    """How a model is trained for quantization.
-
-    Attributes:
-        mode: What it learns from.
-        epochs: Passes over the training images at most.
-        batch_size: Images per gradient.
-        accumulate: Gradients summed up per step of the optimizer.
-        learning_rate: Highest step of a weight, in units of its INT8 step; biases and scales follow it.
-        optimizer: ``adam`` or ``sgd`` (with momentum 0.9).
-        warm_up: Share of all steps in which the rate rises from zero; it falls by a cosine afterwards.
-        label_smoothing: Mode supervised: share of each label spread over all classes.
-        features: Mode distill: weight of the difference of the blocks' outputs, beside that of the scores.
-        augment: Flip and shift images a little.
-        sizes: Image heights and widths to train on, one after the other; the model's own comes last.
-        tensor_float32: Let a GPU that has TensorFloat-32 multiply in it.
-        validation_split: Share of the training images that chooses the best epoch, and is not trained on.
-        patience: Epochs without a better one after which training stops; most is gained in the last ones,
-            when the rate is low.
-        seed: Of order, split and augmentation.
-    """
-
-    mode: QatMode = QatMode.DISTILL
-    epochs: int = 10
-    batch_size: int = 16
-    accumulate: int = 1
-    learning_rate: float = 0.002
-    optimizer: str = "adam"
-    warm_up: float = 0.1
-    label_smoothing: float = 0.0
-    features: float = 10.0
-    augment: bool = True
-    sizes: tuple[int, ...] = ()
-    tensor_float32: bool = True
-    validation_split: float = 0.15
-    patience: int = 20
-    seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ActivationGrid:
-    """The grid that an artifact rounds an activation to.
-
-    Attributes:
-        tensor: The operation of the canonical graph whose output is rounded, e.g. ``stem_conv/BiasAdd``.
-        low: Real value of the lowest level: float32 [1], or [channels] with a grid per channel.
-        high: Real value of the highest level, likewise.
-        levels: Number of evenly spaced levels, 256 for 8 bits.
-        readers: The canonical layers, or operations, that read the rounded values; None when all do.
-        dynamic: Whether the ends are those of each image, widened to hold zero; `low` and `high` are empty.
-        factor: What a dynamic grid's artifact multiplies the channels by before it rounds, float32
-            [channels] or [1]; in the ends of other grids this is accounted for.
-    """
-
-    tensor: str
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    levels: int
-    readers: frozenset[str] | None = None
-    dynamic: bool = False
-    factor: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class StoredWeights:
-    """What an artifact stores of a layer's weights, dequantized, in the canonical graph's layout.
-
-    Attributes:
-        layer: The canonical layer.
-        kernel: float32: [height, width, in / groups, out], depthwise [height, width, in, multiplier], dense
-            [in, out].
-        bias: float32 [out], or None where the artifact has none.
-    """
-
-    layer: str
-    kernel: NDArray[np.float32]
-    bias: NDArray[np.float32] | None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Quantization:
-    """What an artifact quantizes, in terms of the canonical graph.
-
-    Attributes:
-        grids: The activations that are rounded.
-        weights: The layers whose weights are stored in fewer bits.
-        unmatched: Quantized tensors of the artifact that have no counterpart in the canonical graph.
-    """
-
-    grids: tuple[ActivationGrid, ...]
-    weights: tuple[StoredWeights, ...]
-    unmatched: tuple[str, ...] = ()
-
-
-class Session(Protocol):
-    """An artifact opened in its runtime. Nothing runtime-specific leaks past it."""
-
-    @property
-    def input_spec(self) -> TensorInfo:
-        """The input tensor as stored in the file."""
-
-    @property
-    def precision_ran(self) -> str:
-        """The numeric format that the runtime executes in, e.g. "int8", "float32", "bf16"."""
-
-    def infer(self, batch: Pixels) -> Scores:
-        """Run raw RGB uint8 [N, H, W, 3] through the artifact; returns float32 [N, classes], dequantized."""
-
-
-# Lowest and highest value of what canonical layers put out, by layer.
-Spans = Mapping[str, tuple[float, float]]
-
-
-class Target(Protocol):
-    """One runtime's conversion: a module of ``edgefx.targets`` offers these functions."""
-
-    def check(self) -> None:
-        """Raise `errors.MissingDependencyError` when a package this runtime needs is absent."""
-
-    def convert(
-        self,
-        graph: FrozenGraph,
-        scheme: QuantScheme,
-        calibration: ImageSet | None,
-        out: Path,
-        progress: Progress,
-    ) -> tuple[Path, ...]:
-        """Write the artifact for `scheme` as `out` (main file); return what was written, main file first."""
-
-    def describe(self, path: Path) -> Artifact:
-        """Read an artifact's inputs, outputs and operations back from its files."""
-
-    def open(
-        self, path: Path, threads: int, precision: Precision | None = None
-    ) -> AbstractContextManager[Session]:
-        """Open an artifact for inference with `threads` intra-op threads."""
-
-
 # ------------------------------------------------------------------------------------------------ progress
-
-
-class Task(Protocol):
-    """A running piece of work whose length is known."""
-
-    def advance(self, steps: int = 1) -> None:
-        """Count `steps` more of the total as done."""
-
-
-class Progress(Protocol):
-    """How the core tells of long work; the CLI renders it, the core never prints."""
-
-    def task(self, label: str, total: int | None = None) -> AbstractContextManager[Task]:
-        """Show `label` with a bar over `total` steps, or a spinner when the total is unknown."""
-
-    def note(self, message: str) -> None:
-        """Tell the user something once, on stderr."""
-
-    def warn(self, message: str) -> None:
-        """Warn the user once, on stderr; the same text belongs in the report."""

@@ -6,6 +6,7 @@ Apart from the dataclasses, which take longer to import: listing targets and che
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Runtime(StrEnum):
@@ -24,6 +25,34 @@ class Precision(StrEnum):
     DYNAMIC = "dynamic"  # INT8 weights, activations quantized per inference
     INT8 = "int8"  # INT8 weights and activations, ranges from calibration
     INT16X8 = "int16x8"  # INT8 weights, INT16 activations
+
+
+class Hardware(StrEnum):
+    """The class of CPU that an artifact is laid out for: CPUs whose integer dot products differ.
+
+    It is an input, as the recipe says, and not what happens to compile. What is fast and what is accurate on
+    each class stands in tables and not on a stopwatch: the same inputs must give the same artifact.
+    """
+
+    X86 = "x86-64"
+    X86_VNNI = "x86-64+vnni"
+    X86_AMX = "x86-64+amx"
+    ARM = "aarch64"
+    ARM_DOTPROD = "aarch64+dotprod"
+    ARM_I8MM = "aarch64+i8mm"
+    OTHER = "other"
+
+    @property
+    def saturates_pairs(self) -> bool:
+        """Whether sums of two uint8 x int8 products saturate.
+
+        Without VNNI an x86-64 CPU multiplies with ``vpmaddubsw``, which adds each two products in 16 bits:
+        255 x 127 twice is too much.
+        """
+        return self is Hardware.X86
+
+
+NATIVE = "native"  # of a recipe: the class of the CPU that compiles
 
 
 class Effort(StrEnum):
@@ -91,7 +120,7 @@ class OutputKind(StrEnum):
     LOGITS = "logits"
 
 
-class Stage(StrEnum):
+class StageKind(StrEnum):
     """The steps of a compilation, in order."""
 
     LOAD = "load"
@@ -102,3 +131,22 @@ class Stage(StrEnum):
     BENCHMARK = "benchmark"
     GATE = "gate"
     REPORT = "report"
+
+
+class ReportFormat(NamedTuple):
+    """A format that the report of a run can be written in.
+
+    Attributes:
+        module: The module whose `dumps(report)` writes it.
+        suffix: How the name of such a file ends.
+    """
+
+    module: str
+    suffix: str
+
+
+REPORT_FORMATS = {
+    "terminal": ReportFormat("edgefx.report.terminal", ".txt"),
+    "json": ReportFormat("edgefx.storage.serde", ".json"),
+    "markdown": ReportFormat("edgefx.report.markdown", ".md"),
+}

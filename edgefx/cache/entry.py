@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from edgefx.cache.names import is_plain
+
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 
@@ -97,12 +99,14 @@ def manifest(wanted: Key, created: str, payload: Json, files: tuple[StoredFile, 
 
 
 def parsed(text: bytes, wanted: Key, folder: Path) -> Entry:
-    """Read a manifest.
+    """Read a manifest, which may have been written by anyone.
 
     Raises:
-        ValueError: It is not what was written.
+        ValueError: It is not what was written, or names a file outside the entry's folder.
         KeyError: Likewise.
         TypeError: Likewise.
+        AttributeError: Likewise.
+        RecursionError: Likewise; it is nested too deeply.
     """
     document = json.loads(text)
     checksum = document.pop("checksum")
@@ -110,10 +114,16 @@ def parsed(text: bytes, wanted: Key, folder: Path) -> Entry:
         raise ValueError("its checksum differs")
     if document["stage"] != wanted.stage or document["key"] != dict(wanted.parts):
         raise ValueError("it belongs to another key")
+    files = tuple(StoredFile(**file) for file in document["files"])
+    for file in files:
+        if not is_plain(file.name):
+            raise ValueError(f"{file.name!r} is not a plain file name")
+        if not isinstance(file.size_bytes, int) or file.size_bytes < 0:
+            raise ValueError(f"{file.name} has no size")
     return Entry(
         key=wanted,
         created=document["created"],
         payload=document["payload"],
-        files=tuple(StoredFile(**file) for file in document["files"]),
+        files=files,
         folder=folder,
     )

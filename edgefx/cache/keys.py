@@ -17,7 +17,7 @@ baseline
 convert
     The graph by content, the target's whole scheme (precision, ends, effort, ranges, float layers). Where
     it calibrates: the calibration images, the seed, the CPU's features (INT8 for ONNX also goes by a table of
-    CPUs). The versions of the runtime's converters. A target that does not calibrate has none of these, so
+    CPUs). The versions of the target's converters. A target that does not calibrate has none of these, so
     that another image or seed leaves it in the cache.
 sensitivity
     The artifact and the graph by content, the calibration images, the CPU's features.
@@ -34,8 +34,11 @@ benchmark
     rounds, time limit; the CPU, its features and number, the kernel; the runtimes' versions.
 
 Gates, reports and output folders are in no key: they are not kept, but made anew from what is kept. Every key
-holds edgefx's version and a hash of the code that computes the stage, so that an edited source tree never
-meets results of older code.
+holds edgefx's version and a hash of code: the modules that do the work and all that they import, the files of
+`edgefx.pipeline` that call them, and what the result is made of. So an edited source tree never meets the
+results of older code; `tests/architecture/test_code_hash.py` compares what is hashed with what is imported.
+An artifact whose bytes are known does not depend on how it was made: the keys of what it answers, and how
+fast, hold the code that opens and runs it, not the code that converts.
 """
 
 from __future__ import annotations
@@ -46,24 +49,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefx.cache.code import code
 from edgefx.cache.entry import Json, Key, canonical, key
-from edgefx.cache.tools import (
-    CONVERTERS,
-    ENGINES,
-    IMAGES,
-    TENSORFLOW,
-    code,
-    cpu_features,
-    machine,
-    versions,
-)
-from edgefx.vocabulary import Effort, Runtime
+from edgefx.cache.tools import IMAGES, TENSORFLOW, cpu_features, machine, versions
+from edgefx.targets import TARGETS
 
 if TYPE_CHECKING:
-    from edgefx.cache.files import FileHashes
+    from edgefx.quantization import QatSettings, QuantScheme
     from edgefx.recipe.schema import ModelSection
+    from edgefx.storage.hashes import FileHashes
     from edgefx.targets import TargetRow
-    from edgefx.types import Artifact, QatSettings, QuantScheme
+    from edgefx.types import Artifact
+
+
+_VERSION = 2  # of all that is kept; raised when it changes in a way that no hash of code shows
+
+# What is kept, and how it is written.
+_KEPT = ("edgefx.pipeline.records", "edgefx.storage.serde")
+# The modules that compute it, besides the runtime's own.
+_MODEL = ("edgefx.models.load", "edgefx.models.graph.canonical")
+_PIXELS = ("edgefx.data.images",)
+_ACCURACY = ("edgefx.evaluation.accuracy", *_PIXELS)
+# The files of the pipeline that call them for what all targets share.
+_INPUTS = ("inputs", "images", "model")
 
 
 def digest(document: Json) -> str:
@@ -98,61 +106,62 @@ def model(section: ModelSection, *, seed: int, hashes: FileHashes) -> dict[str, 
 
 def graph(identity: Json) -> Key:
     """Key of the canonical graph of a model."""
-    return key("canonicalize", version=1, model=identity, tools=versions(TENSORFLOW), code=code("models"))
+    return _key(
+        "canonicalize",
+        model=identity,
+        tools=TENSORFLOW,
+        code=_code(("model",), "edgefx.storage.hashes", *_MODEL),
+    )
 
 
 def equality(identity: Json, graph_sha256: str, compared_on: Json) -> Key:
     """Key of the comparison of the canonical graph with the model as loaded."""
-    return key(
+    return _key(
         "equality",
-        version=1,
         model=identity,
         graph=graph_sha256,
         images=compared_on,
         cpu=cpu_features(),
-        tools=versions(TENSORFLOW),
-        code=code("models", "data"),
+        tools=TENSORFLOW,
+        code=_code(_INPUTS, *_MODEL, *_PIXELS),
     )
 
 
 def images(sha256: str, names: Sequence[str], *, skip_bad: bool, pixel_range: tuple[float, float]) -> Key:
     """Key of what decoding a set of images tells of it: `sha256` covers files, labels, size and resize."""
-    return key(
+    return _key(
         "images",
-        version=1,
         images=sha256,
         names=digest(list(names)),
         skip_bad=skip_bad,
         pixel_range=list(pixel_range),
-        tools=versions(IMAGES),
-        code=code("data"),
+        tools=IMAGES,
+        code=_code(("images",), *_PIXELS),
     )
 
 
 def checks(calibration: Key, evaluation: Key | None, graph_sha256: str) -> Key:
     """Key of the checks of the calibration images, which compare them with the evaluation images."""
-    return key(
+    return _key(
         "checks",
-        version=1,
         calibration=calibration.digest,
         evaluation=evaluation.digest if evaluation else None,
         graph=graph_sha256,
-        tools=versions((*TENSORFLOW, *IMAGES)),
-        code=code("data"),
+        tools=(*TENSORFLOW, *IMAGES),
+        code=_code(_INPUTS, *_PIXELS, "edgefx.data.checks", "edgefx.data.stability"),
     )
 
 
 def baseline(identity: Json, images_sha256: str, *, skip_bad: bool) -> Key:
     """Key of the float Keras model's scores."""
-    return key(
+    return _key(
         "baseline",
-        version=1,
         model=identity,
         images=images_sha256,
         skip_bad=skip_bad,
         cpu=cpu_features(),
-        tools=versions((*TENSORFLOW, *IMAGES)),
-        code=code("models", "data"),
+        tools=(*TENSORFLOW, *IMAGES),
+        code=_code(_INPUTS, *_MODEL, *_PIXELS),
     )
 
 
@@ -175,14 +184,12 @@ def conversion(
         images: The calibration images by content; None where the target needs none.
         training: Where its weights and ranges were trained.
     """
-    from edgefx.report.json import to_json
+    from edgefx.storage.serde import to_json
 
     if not row.needs_calibration:  # nothing is sampled
         scheme = replace(scheme, seed=0)
-    optimizes = row.name == "tflite-int8" and scheme.effort is Effort.HIGH  # by training
-    return key(
+    return _key(
         "convert",
-        version=1,
         target=row.name,
         scheme=to_json(scheme),
         name=name,
@@ -190,19 +197,12 @@ def conversion(
         images=images,
         training=training.digest if training else None,
         cpu=cpu_features() if row.needs_calibration else None,
-        tools=versions(
-            (
-                *CONVERTERS[row.runtime],
-                *(IMAGES if row.needs_calibration else ()),
-                *(TENSORFLOW if optimizes else ()),
-            )
-        ),
-        code=code(
-            f"targets/{row.runtime}",
-            "quantize",
-            *(("data",) if row.needs_calibration else ()),
-            # Writes the trained weights into the graph, or makes a model of it that can be trained.
-            *(("models",) if training or optimizes else ()),
+        tools=(*row.converted_by, *(IMAGES if row.needs_calibration else ())),
+        code=_code(
+            ("artifacts", "images", "training"),
+            f"{row.module}.runtime",
+            *(_PIXELS if row.needs_calibration else ()),
+            *(("edgefx.qat.transfer",) if training else ()),  # writes the trained weights into the graph
         ),
     )
 
@@ -219,49 +219,56 @@ def training(
         calibration: The calibration images by content.
         images: The training images by content.
     """
-    from edgefx.report.json import to_json
+    from edgefx.storage.serde import to_json
 
-    return key(
+    return _key(
         "training",
-        version=1,
         settings=to_json(settings),
         start=to_json(start),
         graph=graph_sha256,
         calibration=calibration,
         images=images,
         cpu=cpu_features(),
-        tools=versions((*CONVERTERS[Runtime.TFLITE], *TENSORFLOW, *IMAGES)),
-        code=code("targets/tflite", "quantize", "models", "data"),
+        tools=(*TARGETS["tflite-int8"].converted_by, *TENSORFLOW, *IMAGES),
+        code=_code(
+            ("training", "images"), "edgefx.qat.train", f"{TARGETS['tflite-int8'].module}.runtime", *_PIXELS
+        ),
     )
 
 
 def training_effect(row: TargetRow, before: Artifact, after: Artifact, *, training: Key) -> Key:
     """Key of the comparison of a post-training and a trained artifact on the training's own images."""
-    return key(
+    return _key(
         "training-effect",
-        version=1,
         target=row.name,
         before=_content(before),
         after=_content(after),
         training=training.digest,
         cpu=cpu_features(),
-        tools=versions((*ENGINES[row.runtime], *TENSORFLOW, *IMAGES)),
-        code=code(f"targets/{row.runtime}", "quantize", "evaluate", "models", "data"),
+        tools=(*row.run_by, *TENSORFLOW, *IMAGES),
+        code=_code(
+            ("artifacts", "training", "images"),
+            *_session(row),
+            "edgefx.models.graph.freeze",
+            "edgefx.qat.schedule",
+            *_ACCURACY,
+        ),
     )
 
 
 def sensitivity(row: TargetRow, artifact: Artifact, *, graph_sha256: str, images: Json) -> Key:
     """Key of the layers ranked by what quantizing each alone does."""
-    return key(
+    return _key(
         "sensitivity",
-        version=1,
         target=row.name,
         artifact=_content(artifact),
         graph=graph_sha256,
         images=images,
         cpu=cpu_features(),
-        tools=versions((*CONVERTERS[row.runtime], *IMAGES)),
-        code=code(f"targets/{row.runtime}", "quantize", "evaluate", "data"),
+        tools=(*row.converted_by, *IMAGES),
+        code=_code(
+            ("artifacts", "images"), f"{row.module}.readback", "edgefx.analysis.sensitivity", *_PIXELS
+        ),
     )
 
 
@@ -269,9 +276,8 @@ def evaluation(
     row: TargetRow, artifact: Artifact, *, images_sha256: str, skip_bad: bool, baseline: Key, threads: int
 ) -> Key:
     """Key of an artifact's accuracy."""
-    return key(
+    return _key(
         "evaluate",
-        version=1,
         target=row.name,
         artifact=_content(artifact),
         images=images_sha256,
@@ -279,8 +285,8 @@ def evaluation(
         baseline=baseline.digest,
         threads=threads,
         cpu=cpu_features(),
-        tools=versions((*ENGINES[row.runtime], *IMAGES)),
-        code=code(f"targets/{row.runtime}", "evaluate", "data"),
+        tools=(*row.run_by, *IMAGES),
+        code=_code(("artifacts", "images"), *_session(row), *_ACCURACY),
     )
 
 
@@ -301,21 +307,37 @@ def benchmark(
         seconds: Time limit for all.
         warmup: Untimed inferences before.
     """
-    runtimes = sorted({row.runtime for row, _, _ in subjects})
-    return key(
+    rows = {row.runtime: row for row, _, _ in subjects}.values()
+    return _key(
         "benchmark",
-        version=1,
         subjects=[[row.name, _content(artifact), compared] for row, artifact, compared in subjects],
         threads=threads,
         rounds=rounds,
         seconds=seconds,
         warmup=warmup,
         machine=machine(),
-        tools=versions(
-            dict.fromkeys(("numpy", *(name for runtime in runtimes for name in ENGINES[runtime])))
+        tools=("numpy", *(name for row in rows for name in row.run_by)),
+        code=_code(
+            ("latency",),
+            "edgefx.benchmarking.latency",
+            "edgefx.benchmarking.worker",
+            *(module for row in rows for module in _session(row)),
         ),
-        code=code("benchmark", *(f"targets/{runtime}" for runtime in runtimes)),
     )
+
+
+def _key(stage: str, *, tools: Sequence[str], **parts: Json) -> Key:
+    return key(stage, version=_VERSION, tools=versions(tools), **parts)
+
+
+def _session(row: TargetRow) -> tuple[str, ...]:
+    """Return the modules that open an artifact and run it."""
+    return f"{row.module}.session", "edgefx.system.packages"
+
+
+def _code(callers: Sequence[str], *modules: str) -> str:
+    """Hash the modules that compute a result, the files of the pipeline that call them, and the records."""
+    return code(*_KEPT, *modules, alone=tuple(f"edgefx.pipeline.{name}" for name in callers))
 
 
 def _content(artifact: Artifact) -> list[Json]:

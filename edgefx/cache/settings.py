@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgefx.cache.files import FileHashes
 from edgefx.cache.store import Store
-from edgefx.evaluate.units import parse_size
+from edgefx.storage.hashes import FileHashes
+from edgefx.units import parse_size
 
 FOLDER_VARIABLE = "EDGEFX_CACHE_DIR"
 SIZE_VARIABLE = "EDGEFX_CACHE_SIZE"

@@ -22,18 +22,23 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgefx import temporary
 from edgefx.cache.entry import Entry, Json, Key, StoredFile, manifest, parsed
-from edgefx.cache.files import hash_file
+from edgefx.storage import temporary
+from edgefx.storage.disk import is_disk_full
+from edgefx.storage.hashes import hash_file
+from edgefx.storage.regular import read_bytes
 
 _LAYOUT = "v1"
 _TEMPORARY = "temporary"
 _MANIFEST = "manifest.json"
+_MANIFEST_BYTES = 256 * 10**6  # the largest hold the predictions of a large image set: some megabytes
+# What reading damaged JSON raises.
+_NOT_A_MANIFEST = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _TRIM_AFTER = 0.1  # of the limit written since the last look at the whole size
 # https://bford.info/cachedir/ : backup tools leave such a folder out.
 _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of edgefx; it may be removed.\n"
@@ -80,7 +85,7 @@ class Store:
             return None
         folder = self._entry_folder(wanted.digest)
         try:
-            text = (folder / _MANIFEST).read_bytes()
+            text = read_bytes(folder / _MANIFEST, limit_bytes=_MANIFEST_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -88,7 +93,7 @@ class Store:
             return None
         try:
             entry = parsed(text, wanted, folder)
-        except (ValueError, KeyError, TypeError) as error:
+        except _NOT_A_MANIFEST as error:
             self._discard(folder, f"its manifest is damaged ({error})")
             return None
         with contextlib.suppress(OSError):  # read-only, or removed by another process just now
@@ -112,7 +117,7 @@ class Store:
         except OSError as error:
             self._writable = False
             reason = error.strerror or str(error)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_disk_full(error):
                 reason += ": make room with edgefx cache clean"
             self._complain(f"{self._base} cannot be written: {reason}; results are not kept from here on")
             return None
@@ -120,8 +125,13 @@ class Store:
             self.trim()
         return entry
 
-    def copy(self, entry: Entry, to: Path) -> bool:
+    def copy(self, entry: Entry, to: Path, *, needed: Collection[str] = ()) -> bool:
         """Copy an entry's files into the folder `to`, comparing each with its sha256.
+
+        Args:
+            entry: From `get`.
+            to: The folder.
+            needed: Files without which the entry is of no use.
 
         Returns:
             False when a file is missing or damaged; the entry is gone then, and nothing is left in `to`.
@@ -129,6 +139,9 @@ class Store:
         Raises:
             OSError: `to` cannot be written.
         """
+        for name in sorted(set(needed) - {file.name for file in entry.files}):
+            self._discard(entry.folder, f"{name} is missing")
+            return False
         to.mkdir(parents=True, exist_ok=True)
         done: list[Path] = []
         for file in entry.files:
@@ -143,9 +156,12 @@ class Store:
 
     def read(self, entry: Entry, name: str) -> bytes | None:
         """Return the content of one of an entry's files; None when it is damaged, and the entry gone."""
-        file = next(file for file in entry.files if file.name == name)
+        file = next((file for file in entry.files if file.name == name), None)
+        if file is None:
+            self._discard(entry.folder, f"{name} is missing")
+            return None
         try:
-            content = (entry.folder / name).read_bytes()
+            content = read_bytes(entry.folder / name, limit_bytes=file.size_bytes)
         except OSError as error:
             self._discard(entry.folder, f"{name} cannot be read ({error.strerror})")
             return None
@@ -283,8 +299,8 @@ class Store:
 def _usage(folder: Path) -> Usage | None:
     """Measure an entry; None when another process removes it meanwhile."""
     try:
-        stage = str(json.loads((folder / _MANIFEST).read_bytes())["stage"])
-    except (OSError, ValueError, KeyError, TypeError):
+        stage = str(json.loads(read_bytes(folder / _MANIFEST, limit_bytes=_MANIFEST_BYTES))["stage"])
+    except (OSError, *_NOT_A_MANIFEST):
         stage = "damaged"
     try:
         sizes = [path.stat().st_size for path in folder.iterdir()]
@@ -309,14 +325,25 @@ def _copy(source: Path | bytes, target: Path) -> str:
 
 
 def _copy_problem(source: Path, target: Path, sha256: str) -> str:
-    """Copy a file that must have a certain hash; return what is wrong with it, or ""."""
+    """Copy a file that must have a certain hash; return what is wrong with it, or "".
+
+    Raises:
+        OSError: `target` cannot be written.
+    """
     if not source.is_file():
         return "is missing"
     try:
         shutil.copyfile(source, target)
     except OSError as error:
-        # `copyfile` names the source even where it was the target that had no room.
-        if error.filename != str(source) or error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
+        # `copyfile` names the source even where it was the target that had no room, or could not grow.
+        if _is_intact(source, sha256):
+            raise OSError(error.errno, error.strerror, str(target)) from error
         return f"cannot be read ({error.strerror})"
     return "" if hash_file(target) == sha256 else "is damaged"
+
+
+def _is_intact(path: Path, sha256: str) -> bool:
+    try:
+        return hash_file(path) == sha256
+    except OSError:
+        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 
 import click
 
@@ -42,31 +41,13 @@ def command() -> None:
 @pass_app
 def info(app: App, *, as_json: bool) -> None:
     """Show where the cache is and what it holds."""
+    from edgefx.cache import usage
     from edgefx.cache.settings import from_environment
-    from edgefx.report.cache import CacheInfo, StageUsage, render_info
+    from edgefx.report.cache import render_info
 
-    settings = from_environment()
-    usages = settings.store(app.warn).usages()
-    stages = {usage.stage: [one for one in usages if one.stage == usage.stage] for usage in usages}
-    rows = [
-        StageUsage(stage=stage, entries=len(found), size_bytes=sum(one.size_bytes for one in found))
-        for stage, found in stages.items()
-    ]
-    oldest = (
-        datetime.fromtimestamp(usages[0].used_s, tz=UTC).isoformat(timespec="seconds") if usages else None
-    )
-    result = CacheInfo(
-        folder=settings.folder,
-        limit_bytes=settings.limit_bytes,
-        entries=len(usages),
-        size_bytes=sum(usage.size_bytes for usage in usages),
-        oldest_use=oldest,
-        stages=tuple(sorted(rows, key=lambda row: -row.size_bytes)),
-    )
+    result = usage.info(from_environment(), app)
     if as_json:
-        from edgefx.report.json import dumps
-
-        app.write(dumps(result))
+        app.write_json(result)
     else:
         render_info(result, app.stdout)
 
@@ -85,8 +66,8 @@ Examples:
 def clean(app: App, *, older_than: str | None, everything: bool, as_json: bool) -> None:
     """Remove results from the cache; give --older-than or --all."""
     from edgefx.cache.settings import from_environment
-    from edgefx.report.cache import Cleaned
     from edgefx.report.text import size
+    from edgefx.views import Cleaned
 
     if (older_than is None) is not everything:
         raise UsageError("say what to remove: --older-than AGE or --all", hint="for example --older-than 30d")
@@ -103,9 +84,7 @@ def clean(app: App, *, older_than: str | None, everything: bool, as_json: bool) 
         ) from error
     result = Cleaned(folder=settings.folder, removed=removed, freed_bytes=freed)
     if as_json:
-        from edgefx.report.json import dumps
-
-        app.write(dumps(result))
+        app.write_json(result)
     else:
         plural = "entry" if removed == 1 else "entries"
         app.write(f"removed {removed} {plural}, {size(freed)}")

@@ -9,9 +9,14 @@ import click
 
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
+    PositiveNumber,
+    allow_unsafe_option,
     calib_option,
+    classes_range,
     dry_run_option,
     effort_option,
+    hardware_option,
+    input_size_range,
     json_option,
     no_cache_option,
     report_option,
@@ -77,8 +82,8 @@ Examples:
     metavar="imagenet|random|PATH",
     help="Weights of a zoo model.  [default: imagenet; digits brings its own]",
 )
-@click.option("--classes", type=click.IntRange(min=2), metavar="N", help="Classes of a zoo model.")
-@click.option("--input-size", type=click.IntRange(min=8), metavar="PX", help="Input height and width.")
+@click.option("--classes", type=classes_range, metavar="N", help="Classes of a zoo model.")
+@click.option("--input-size", type=input_size_range, metavar="PX", help="Input height and width.")
 @click.option(
     "--io-dtype",
     type=click.Choice(["uint8", "int8", "float32"]),
@@ -101,7 +106,7 @@ Examples:
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Of --qat.  [default: 16]")
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=PositiveNumber(),
     metavar="X",
     help="Of --qat: highest step of a weight, in units of its INT8 step.  [default: 0.002]",
 )
@@ -111,6 +116,7 @@ Examples:
     is_flag=True,
     help="No float operation in the artifact, for NPUs and MCUs: tflite-int8 and tflite-int16x8 only.",
 )
+@hardware_option
 @resize_option
 @skip_bad_option
 @threads_option
@@ -132,6 +138,7 @@ Examples:
     metavar="[FILE]",
     help="Write a recipe that does the same to FILE (or stdout), and do nothing else.",
 )
+@allow_unsafe_option
 @dry_run_option
 @no_cache_option
 @json_option
@@ -154,13 +161,15 @@ def command(
     """
     from edgefx.cli.run import execute, show_plans
     from edgefx.recipe.load import NamedRecipe, parse
+    from edgefx.recipe.options import document
 
-    recipe = parse(_document(model, **flags), where="command line")
+    recipe = parse(document(model, **flags), where="command line")
     if dump_recipe:
         return _dump(app, recipe, dump_recipe, report_files)
+    runs = [NamedRecipe(name="", recipe=recipe)]
     if dry_run:
-        return show_plans(app, [NamedRecipe(name="", recipe=recipe)], as_json=as_json)
-    return execute(app, recipe, as_json=as_json, report_files=report_files, resume=resume)
+        return show_plans(app, runs, as_json=as_json)
+    return execute(app, runs, as_json=as_json, report_files=report_files, resume=resume)
 
 
 def _dump(app: App, recipe: Recipe, file: str, report_files: tuple[Path, ...]) -> int:
@@ -184,65 +193,3 @@ def _dump(app: App, recipe: Recipe, file: str, report_files: tuple[Path, ...]) -
     new_file(Path(file), text, force=False)
     app.note(f"wrote {file}; run it with: edgefx run {file}")
     return 0
-
-
-def _document(
-    model: str,
-    *,
-    targets: tuple[str, ...],
-    calib: Path | None,
-    samples: int | None,
-    evaluation: Path | None,
-    eval_limit: int | None,
-    no_eval: bool,
-    no_benchmark: bool,
-    weights: str | None,
-    classes: int | None,
-    input_size: int | None,
-    resize: str,
-    skip_bad_images: bool,
-    threads: int | None,
-    rounds: int,
-    max_drop: str | None,
-    max_p95_ms: str | None,
-    max_size: str | None,
-    effort: str,
-    integer_only: bool,
-    qat: str | None,
-    train: Path | None,
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    **same: Any,
-) -> dict[str, Any]:
-    """Return the flags as the recipe they stand for; `same` are keys that a recipe names alike."""
-    from edgefx.errors import UsageError
-
-    if samples is not None and calib is None and model != "digits":
-        raise UsageError("--samples says how many images of --calib to use", hint="give --calib DIR")
-    if no_eval and (evaluation or eval_limit or max_drop):
-        raise UsageError("--no-eval contradicts --eval, --eval-limit and --max-drop", hint="leave one out")
-    if no_benchmark and max_p95_ms:
-        raise UsageError("--no-benchmark contradicts --max-p95-ms", hint="leave one out")
-    quantize: dict[str, Any] = {"method": "ptq", "effort": effort, "integer_only": integer_only}
-    training = {"train": train, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    given = {name: value for name, value in training.items() if value is not None}
-    if qat:
-        quantize |= {"method": "qat", "mode": qat, **given}
-    elif given:
-        flag = f"--{next(iter(given)).replace('_', '-')}"
-        raise UsageError(f"{flag} is for training", hint="say how with --qat distill or --qat supervised")
-    else:
-        quantize["budget"] = max_drop
-    return {
-        "version": 1,
-        "model": {"source": model, "weights": weights, "classes": classes, "input_size": input_size},
-        "quantize": quantize,
-        "targets": targets,
-        "calibration": {"images": calib, "samples": samples} if calib or samples else None,
-        "evaluate": None if no_eval else {"images": evaluation, "limit": eval_limit},
-        "data": {"resize": resize, "skip_bad_images": skip_bad_images},
-        "benchmark": None if no_benchmark else {"threads": threads, "rounds": rounds},
-        "gates": {"max_drop": max_drop, "max_p95_ms": max_p95_ms, "max_size": max_size},
-        **same,
-    }

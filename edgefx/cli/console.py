@@ -8,10 +8,12 @@ from typing import IO
 
 from rich.console import Console, ConsoleDimensions
 
+from edgefx.report.console import PlainConsole
+
 _PIPED_HEIGHT = 25
 
 
-class StreamConsole(Console):
+class StreamConsole(PlainConsole):
     """A console bound to one stream.
 
     Rich measures stdin, stdout and stderr, whichever is a terminal. While native output is redirected none
@@ -61,11 +63,10 @@ def make_console(stream: IO[str], *, colored: bool, piped_width: int = 120) -> C
         system = "standard"
     console = StreamConsole(
         file=stream,
-        color_system=system,  # type: ignore[arg-type]
+        color_system=system,
         no_color=not colored,
         force_terminal=terminal,
         force_interactive=terminal,
-        highlight=False,
     )
     console.piped_width = piped_width
     return console

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from edgefx.cli.progress import ConsoleProgress
-    from edgefx.types import Task
+    from edgefx.protocols import Task
 
 _PIPED_WIDTH = 120
 F = TypeVar("F", bound=Callable[..., object])
@@ -35,6 +35,7 @@ class App:
         log_path: The file that native code wrote to, once there is one.
         keep_log: Set it when something failed without an exception: the log is then kept.
         use_cache: Whether results of earlier runs may be used, and this one's kept.
+        allow_unsafe: Whether a model file is loaded that would be refused as unsafe.
     """
 
     def __init__(self, argv: Sequence[str] = ()) -> None:
@@ -46,6 +47,7 @@ class App:
         self.interrupted = False
         self.keep_log = False
         self.use_cache = True
+        self.allow_unsafe = False
         self._out: Console | None = None
         self._err: Console | None = None
         self._progress: ConsoleProgress | None = None
@@ -92,6 +94,12 @@ class App:
             stream.flush()
         except BrokenPipeError:
             self.stdout.on_broken_pipe()
+
+    def write_json(self, result: object) -> None:
+        """Write a result on stdout as one JSON document."""
+        from edgefx.storage.serde import dumps
+
+        self.write(dumps(result))
 
     def flush(self) -> None:
         """Make sure that the result has been written, so that a full disk is noticed."""

@@ -8,9 +8,11 @@ import click
 
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
-    available_cores,
+    allow_unsafe_option,
     calib_option,
+    classes_range,
     effort_option,
+    input_size_range,
     json_option,
     resize_option,
     samples_option,
@@ -18,6 +20,7 @@ from edgefx.cli.options import (
     skip_bad_option,
     threads_option,
 )
+from edgefx.vocabulary import Effort, Resize
 
 _ORDERS = ("effect", "sqnr", "saturated", "graph")
 
@@ -69,8 +72,8 @@ Examples:
 )
 @effort_option
 @click.option("--weights", metavar="imagenet|random|PATH", help="Weights of a zoo model.")
-@click.option("--classes", type=click.IntRange(min=2), metavar="N", help="Zoo models: number of classes.")
-@click.option("--input-size", type=click.IntRange(min=8), metavar="PX", help="Input height and width.")
+@click.option("--classes", type=classes_range, metavar="N", help="Zoo models: number of classes.")
+@click.option("--input-size", type=input_size_range, metavar="PX", help="Input height and width.")
 @click.option(
     "--sort",
     "order",
@@ -97,6 +100,7 @@ Examples:
 @skip_bad_option
 @threads_option
 @seed_option
+@allow_unsafe_option
 @json_option
 @pass_app
 def command(
@@ -129,39 +133,37 @@ def command(
 
     The exit code is 0 whatever is found, and 4 when a target cannot be examined.
     """
-    from edgefx import targets
-    from edgefx.debug import stages
+    from edgefx import api
     from edgefx.report import debug_plot
-    from edgefx.types import Effort, Resize
 
-    settings = stages.Settings(
-        model=model,
-        rows=targets.select(patterns),
-        calib=calib,
-        samples=samples,
-        images=images,
-        artifact=artifact,
-        effort=Effort(effort),
-        resize=Resize(resize),
-        skip_bad_images=skip_bad_images,
-        seed=seed,
-        threads=threads or available_cores(),
-        weights=weights,
-        classes=classes,
-        input_size=input_size,
-    )
     if plot is not None:
         debug_plot.check(plot)
     with app.native_log():
-        report = stages.run(settings, app, command=app.command_line)
+        report = api.debug(
+            model,
+            targets=patterns,
+            calibration=calib,
+            samples=samples,
+            images=images,
+            artifact=artifact,
+            effort=Effort(effort),
+            weights=weights,
+            classes=classes,
+            input_size=input_size,
+            resize=Resize(resize),
+            skip_bad_images=skip_bad_images,
+            threads=threads,
+            seed=seed,
+            allow_unsafe=app.allow_unsafe,
+            progress=app,
+            command=app.command_line,
+        )
         if report.failures:
             app.keep_log = True
     if plot is not None:
         debug_plot.write(report, plot)
     if as_json:
-        from edgefx.report.json import dumps
-
-        app.write(dumps(report))
+        app.write_json(report)
     else:
         from edgefx.report.debug import Order, render
 

@@ -33,18 +33,17 @@ def command(app: App, *, run_a: Path, run_b: Path, report: Path | None, as_json:
     A run is given by its output folder, or by the edgefx.lock.json or report.json in it. Recipe keys, model,
     images, versions and machine are compared, and which images an artifact now classifies otherwise.
     """
+    from edgefx import api
     from edgefx.errors import UsageError
-    from edgefx.provenance.comparison import diff
+    from edgefx.report import comparison, save
+    from edgefx.storage.serde import dumps
 
     if report is not None and report.suffix not in (".md", ".json"):
         raise UsageError(f"--report {report}: the suffix must be .md or .json", hint="for example diff.md")
-    result = diff(run_a, run_b)
-    from edgefx.report import comparison, save
-    from edgefx.report.json import dumps
-
+    result = api.diff(run_a, run_b)
     if report is not None:
         save(comparison.markdown(result) if report.suffix == ".md" else dumps(result), report)
     if as_json:
-        app.write(dumps(result))
+        app.write_json(result)
     else:
         comparison.render_diff(result, app.stdout)

@@ -12,12 +12,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgefx.errors import DiskFullError, EdgefxError, ExitCode, MissingDependencyError
+from edgefx.errors import Block, DiskFullError, EdgefxError, ExitCode, MissingDependencyError, UsageError
+from edgefx.harmless import visible
+from edgefx.storage.disk import disk_full, is_disk_full
 
 if TYPE_CHECKING:
     from edgefx.cli.context import App
 
 _SHOWN_DETAILS = 20
+# What a user's names, disks and limits cause; any other OSError may be a mistake of ours.
+_SURROUNDINGS: dict[int, tuple[type[EdgefxError], str]] = {
+    errno.ENAMETOOLONG: (UsageError, "choose a shorter name"),
+    errno.ELOOP: (UsageError, "symbolic links lead in a circle: check the path"),
+    errno.EFBIG: (EdgefxError, "a limit on the size of files is in force (ulimit -f): raise it"),
+    errno.EMFILE: (EdgefxError, "a limit on open files is in force (ulimit -n): raise it"),
+    errno.ENFILE: (EdgefxError, "this machine has no room for more open files: end other programs"),
+    errno.EIO: (EdgefxError, "the disk could not be read or written: see the system's log"),
+    errno.EROFS: (EdgefxError, "the file system is read-only: choose another folder"),
+}
 
 
 def guard(app: App, action: Callable[[], None]) -> int:
@@ -36,7 +48,7 @@ def report(app: App, error: BaseException) -> int:
         _discard_stdout()
         return int(ExitCode.OK)
     if app.debug and not isinstance(error, (click.ClickException, click.Abort)):
-        _write("".join(traceback.format_exception(error)))
+        _write(visible("".join(traceback.format_exception(error)), keep="\n"))
     if isinstance(error, (KeyboardInterrupt, click.Abort, EOFError)):
         _say(app, "interrupted", "")
         return int(ExitCode.INTERRUPTED)
@@ -86,24 +98,35 @@ def _bug(app: App, error: BaseException) -> int:
 def _as_edgefx_error(error: BaseException) -> EdgefxError | None:
     """Recognize what the user can cure, wherever it was raised."""
     for cause in _chain(error):
-        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
         # Native code (TensorFlow, ONNX Runtime) raises its own types with the text of strerror.
-        if full or (not isinstance(cause, EdgefxError) and "No space left on device" in str(cause)):
+        if is_disk_full(cause) or (
+            not isinstance(cause, EdgefxError) and "No space left on device" in str(cause)
+        ):
             if isinstance(error, DiskFullError):
                 return error
-            where = getattr(cause, "filename", None)
-            return DiskFullError(
-                f"{where}: no space left on the device" if where else "no space left on the device",
-                hint="free some space, or choose another output folder (-o) or temporary folder (TMPDIR)",
-            )
+            return cause if isinstance(cause, DiskFullError) else disk_full(getattr(cause, "filename", None))
     if isinstance(error, EdgefxError):
         return error
     if isinstance(error, MemoryError):
         return EdgefxError("out of memory", hint="use fewer images or fewer targets")
+    return _of_surroundings(error) if isinstance(error, OSError) else _of_packages(error)
+
+
+def _of_surroundings(error: OSError) -> EdgefxError | None:
+    """Explain an error of the file system that edgefx cannot have caused."""
+    if error.errno not in _SURROUNDINGS:
+        return None
+    kind, hint = _SURROUNDINGS[error.errno]
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return kind(f"{where}{error.strerror}", hint=hint)
+
+
+def _of_packages(error: BaseException) -> EdgefxError | None:
+    """Explain a package that cannot be found."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         if package != "edgefx":
-            from edgefx.packages import requirement_of
+            from edgefx.system.packages import requirement_of
 
             return MissingDependencyError(
                 package, needed_for="this command", requirement=requirement_of(package)
@@ -129,12 +152,13 @@ def _say(
     def style(text: str, **how: bool | str) -> str:
         return click.style(text, **how) if colored else text  # type: ignore[arg-type]
 
-    lines = [style(kind, fg="red", bold=True) + (f": {message}" if message else "")]
-    lines += [f"  {line}" for line in details or ()]
+    # A message quotes names that others chose; a line break in one would forge a line of ours.
+    lines = [style(kind, fg="red", bold=True) + (f": {visible(message)}" if message else "")]
+    lines += [f"  {line if isinstance(line, Block) else visible(line)}" for line in details or ()]
     if hint:
-        lines.append(style("hint", fg="cyan") + f": {hint}")
+        lines.append(style("hint", fg="cyan") + f": {visible(hint)}")
     if log:
-        lines.append(style("log", fg="cyan") + f": {log}")
+        lines.append(style("log", fg="cyan") + f": {visible(log)}")
     _write("\n".join(lines) + "\n")
 
 

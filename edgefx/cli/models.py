@@ -20,9 +20,7 @@ def command(app: App, as_json: bool) -> None:
 
     rows = list(FAMILIES.values())
     if as_json:
-        from edgefx.report.json import dumps
-
-        app.write(dumps(rows))
+        app.write_json(rows)
         return
     from edgefx.report.terminal import table as new_table
 

@@ -19,24 +19,43 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
+
+from edgefx.harmless import visible
+from edgefx.system.quiet import quiet
 
 if TYPE_CHECKING:
-    from edgefx.cli.context import App
+    from rich.console import Console
 
 _KEPT_LOGS = 20  # logs of failed commands in the state folder; older ones are removed ...
 _IN_USE_S = 86400.0  # ... unless written to since then: they may be those of commands that run
 _NATIVE_ECHO = 3  # from this verbosity on, native output is not kept off stderr
-_ENVIRONMENT = {
-    # Set before TensorFlow is imported; its C++ INFO lines say nothing that helps anyone here.
-    "TF_CPP_MIN_LOG_LEVEL": "1",
-    "GLOG_minloglevel": "1",
-    "AUTOGRAPH_VERBOSITY": "0",
-}
+
+
+class Streams(Protocol):
+    """What the redirection needs to know of one invocation of `edgefx`, which is an `App`.
+
+    Attributes:
+        verbosity: From `_NATIVE_ECHO` on, native output goes to stderr.
+        log_path: The log file; set here.
+        keep_log: Whether to keep the log of work that raised nothing.
+    """
+
+    verbosity: int
+    log_path: Path | None
+    keep_log: bool
+
+    @property
+    def stdout(self) -> Console:
+        """Where the result goes."""
+
+    @property
+    def stderr(self) -> Console:
+        """Where everything else goes."""
 
 
 @contextmanager
-def redirected(app: App, *, keep_as: Path | None) -> Iterator[None]:
+def redirected(app: Streams, *, keep_as: Path | None) -> Iterator[None]:
     """Redirect native and Python output of libraries; see `App.native_log`."""
     if isinstance(sys.stderr, _LogStream):  # nested: the outer block already does it
         yield
@@ -55,7 +74,7 @@ def redirected(app: App, *, keep_as: Path | None) -> Iterator[None]:
             log = _LogStream(descriptor)
         for console in (app.stdout, app.stderr):
             stack.enter_context(_bound_to(console, saved))
-        stack.enter_context(_environment())
+        stack.enter_context(quiet())
         stack.enter_context(_crashes_shown_on(saved[2]))
         stack.enter_context(_descriptors_on(log, saved))
         stack.enter_context(_python_streams_on(log))
@@ -83,7 +102,7 @@ class _LogStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Append `text`; unbuffered, so that the order of native and Python lines is kept."""
-        data = text.encode("utf-8", "backslashreplace")
+        data = visible(text, keep="\n\t").encode()
         while data:
             data = data[os.write(self._descriptor, data) :]
         return len(text)
@@ -140,17 +159,6 @@ def _bound_to(console: object, saved: dict[int, int]) -> Iterator[None]:
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
-    added = [name for name in _ENVIRONMENT if name not in os.environ]
-    os.environ.update({name: _ENVIRONMENT[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
-@contextmanager
 def _crashes_shown_on(descriptor: int) -> Iterator[None]:
     """A crash of native code would otherwise end edgefx without a word on the user's stderr."""
     if faulthandler.is_enabled():
@@ -192,7 +200,7 @@ def _python_streams_on(log: _LogStream) -> Iterator[None]:
 
 
 @contextmanager
-def _logging_on(log: _LogStream, app: App) -> Iterator[None]:
+def _logging_on(log: _LogStream, app: Streams) -> Iterator[None]:
     """Send Python's loggers and warnings to the log, and to stderr with -v."""
     root = logging.getLogger()
     handlers: list[logging.Handler] = [logging.StreamHandler(log)]
@@ -248,7 +256,7 @@ def _prune(folder: Path) -> None:
                 old.unlink()
 
 
-def _finish(app: App, keep_as: Path | None) -> None:
+def _finish(app: Streams, keep_as: Path | None) -> None:
     """Move the log of work that went well to where it belongs, or remove it."""
     _forget_if_gone(app)
     if app.log_path is not None and keep_as is not None:
@@ -260,13 +268,13 @@ def _finish(app: App, keep_as: Path | None) -> None:
         _drop(app)
 
 
-def _forget_if_gone(app: App) -> None:
+def _forget_if_gone(app: Streams) -> None:
     """Do without a log that somebody has cleaned away: the work is done all the same."""
     if app.log_path is not None and not app.log_path.exists():
         app.log_path = None
 
 
-def _drop(app: App, *, only_if_empty: bool = False) -> None:
+def _drop(app: Streams, *, only_if_empty: bool = False) -> None:
     _forget_if_gone(app)
     if app.log_path is None or (only_if_empty and app.log_path.stat().st_size):
         return
@@ -281,7 +289,7 @@ def append(path: Path | None, text: str) -> Path | None:
             path, descriptor = _new_log()
             os.close(descriptor)
         with path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(text)
+            stream.write(visible(text, keep="\n\t"))
     except OSError:
         return None
     return path

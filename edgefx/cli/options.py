@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,28 @@ from typing import Any
 import click
 
 from edgefx.cli.context import App
-from edgefx.errors import UsageError
-from edgefx.vocabulary import Effort, Resize
+from edgefx.vocabulary import NATIVE, Effort, Hardware, Resize
 
+
+class PositiveNumber(click.FloatRange):
+    """A finite number above zero: of infinity and NaN, no command can make sense."""
+
+    name = "positive number"
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the number; see `click.ParamType.convert`."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+# As the recipe's schema has it: more is no classifier, but fills the memory.
+classes_range = click.IntRange(min=2, max=100_000)
+input_size_range = click.IntRange(min=8, max=4096)
 calib_option = click.option(
     "--calib",
     type=click.Path(path_type=Path),
@@ -45,6 +64,20 @@ no_cache_option = click.option(
     callback=_without_cache,
     help="Compute everything now, and keep nothing for later runs.",
 )
+
+
+def _with_unsafe(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    App.of(ctx).allow_unsafe = value
+
+
+allow_unsafe_option = click.option(
+    "--allow-unsafe",
+    is_flag=True,
+    expose_value=False,
+    callback=_with_unsafe,
+    help="Load a model file though it may run code, use files, or inflate to any size. Only for models whose "
+    "makers you trust; the report tells of it.",
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout instead of a table."
 )
@@ -70,6 +103,14 @@ rounds_option = click.option(
     show_default=True,
     metavar="N",
     help="Timed inferences per artifact.",
+)
+hardware_option = click.option(
+    "--hardware",
+    default=NATIVE,
+    show_default=True,
+    metavar="CLASS|FILE",
+    help=f"The class of CPU to lay onnx-int8 and openvino-int8 out for: {NATIVE} (this machine), "
+    f"{', '.join(Hardware)}, or a .yaml profile.",
 )
 seed_option = click.option(
     "--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of every sample."
@@ -108,19 +149,3 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="NAME",
         help="Instead of the recipe's targets; may be repeated, a comma list or a glob.",
     )(function)
-
-
-def existing(path: Path) -> Path:
-    """Check that a path given on the command line exists.
-
-    Raises:
-        UsageError: It does not.
-    """
-    if not path.exists():
-        raise UsageError(f"{path}: no such file or folder", hint="check the path")
-    return path
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.group import LazyGroup
 from edgefx.cli.options import json_option, recipe_options
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from edgefx.recipe.tree import Diagnostic
 
 _HERE = "edgefx.cli.recipe"
 _COMMANDS = {
@@ -66,9 +60,7 @@ def list_command(app: App, as_json: bool) -> None:
 
     rows = [RecipeListing(recipe=name, summary=_summary(path), path=path) for name, path in shipped().items()]
     if as_json:
-        from edgefx.report.json import dumps
-
-        app.write(dumps(rows))
+        app.write_json(rows)
         return
     from edgefx.report.terminal import table as new_table
 
@@ -113,10 +105,8 @@ def show_command(
 
     runs = load_runs(find(recipe), [setting(one) for one in settings], targets=targets)
     if as_json:
-        from edgefx.report.json import dumps
-
         documents = [{"name": one.name, "recipe": to_document(one.recipe, everything=True)} for one in runs]
-        app.write(dumps(documents))
+        app.write_json(documents)
         return
     texts = []
     for one in runs:
@@ -126,27 +116,6 @@ def show_command(
 
 
 # --------------------------------------------------------------------------------------------------- check
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeProblem:
-    """One mistake, as `edgefx recipe check --json` tells it; `line` and `column` count from 1."""
-
-    file: str
-    line: int | None
-    column: int | None
-    message: str
-    hint: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeVerdict:
-    """What `edgefx recipe check` found in one recipe."""
-
-    recipe: str
-    valid: bool
-    runs: int
-    problems: tuple[RecipeProblem, ...]
 
 
 @click.command(
@@ -168,70 +137,27 @@ def check_command(
     The exit code is 2 when there are any. Images and models are not opened.
     """
     from edgefx.errors import ExitCode, UsageError
-    from edgefx.recipe.compose import setting
-    from edgefx.recipe.load import check, find, parse
-    from edgefx.recipe.tree import RecipeError
+    from edgefx.recipe import verdicts
 
-    verdicts: list[RecipeVerdict] = []
-    failed: list[UsageError] = []
-    for name in recipes:
-        try:
-            runs = check(find(name), [setting(one) for one in settings], targets=targets)
-            for one in runs:
-                parse(one.document, where=name)
-            verdicts.append(RecipeVerdict(recipe=name, valid=True, runs=len(runs), problems=()))
-        except UsageError as error:
-            problems = (
-                tuple(map(_problem, error.diagnostics))
-                if isinstance(error, RecipeError)
-                else (
-                    RecipeProblem(file=name, line=None, column=None, message=error.message, hint=error.hint),
-                )
-            )
-            verdicts.append(RecipeVerdict(recipe=name, valid=False, runs=0, problems=problems))
-            failed.append(error)
+    found = [verdicts.judge(name, settings, targets=targets) for name in recipes]
+    failed = [error for _, error in found if error is not None]
     if as_json:
-        from edgefx.report.json import dumps
-
-        app.write(dumps(verdicts))
+        app.write_json([verdict for verdict, _ in found])
         return int(ExitCode.USAGE if failed else ExitCode.OK)
-    for verdict in verdicts:
+    for verdict, _ in found:
         if verdict.valid:
             app.write(f"{verdict.recipe}: {_count(verdict.runs)}")
     if len(failed) == 1:
         raise failed[0]
     if failed:
-        raise UsageError(f"{len(failed)} of {len(recipes)} recipes have mistakes", details=_blocks(failed))
+        raise UsageError(
+            f"{len(failed)} of {len(recipes)} recipes have mistakes", details=verdicts.blocks(failed)
+        )
     return int(ExitCode.OK)
 
 
 def _count(runs: int) -> str:
     return "no mistakes" if runs == 1 else f"no mistakes in {runs} runs"
-
-
-def _problem(diagnostic: Diagnostic) -> RecipeProblem:
-    span = diagnostic.span
-    line, column = span.source.position(span.start) if span and span.source.is_file else (None, None)
-    return RecipeProblem(
-        file=span.source.name if span else "",
-        line=line,
-        column=column,
-        message=diagnostic.message,
-        hint=diagnostic.hint,
-    )
-
-
-def _blocks(errors: Sequence[Exception]) -> list[str]:
-    from edgefx.errors import UsageError
-    from edgefx.recipe.tree import RecipeError
-
-    blocks = []
-    for error in errors:
-        if isinstance(error, RecipeError):
-            blocks += ["\n  ".join(one.lines()) for one in error.diagnostics]
-        elif isinstance(error, UsageError):
-            blocks.append(error.message + (f"\n  hint: {error.hint}" if error.hint else ""))
-    return blocks
 
 
 # ------------------------------------------------------------------------------------------- schema, init
@@ -291,9 +217,7 @@ def init_command(
     new_file(output, init.text(found, output), force=force)
     load_runs(output)  # what was written is what can be run
     if as_json:
-        from edgefx.report.json import dumps
-
-        app.write(dumps({"recipe": output, "found": found}))
+        app.write_json({"recipe": output, "found": found})
         return
     app.write(f"wrote {output}")
     for line in init.told(found):
@@ -308,7 +232,7 @@ def new_file(path: Path, text: str, *, force: bool) -> None:
         UsageError: It exists, or cannot be written.
     """
     from edgefx.errors import OutputError, UsageError
-    from edgefx.report import write_text
+    from edgefx.storage.atomic import write_text
 
     if path.exists() and not force:
         raise UsageError(f"{path}: exists already", hint="give another name, or remove it first")

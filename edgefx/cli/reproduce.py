@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgefx.cli.context import App, pass_app
-from edgefx.cli.options import json_option
+from edgefx.cli.options import allow_unsafe_option, json_option
 
 
 @click.command(
@@ -39,6 +39,7 @@ Examples:
     help="Where the evaluation images are now.",
 )
 @click.option("--benchmark", is_flag=True, help="Measure latency too; it is never the same twice.")
+@allow_unsafe_option
 @json_option
 @pass_app
 def command(
@@ -59,8 +60,8 @@ def command(
     code is 1 when something is different, 4 when a target failed.
     """
     from edgefx.errors import UsageError
+    from edgefx.pipeline import reproduce
     from edgefx.provenance import lock as locks
-    from edgefx.provenance import reproduction
 
     before = locks.read(lock)
     folder = lock if lock.is_dir() else lock.parent
@@ -68,7 +69,7 @@ def command(
         raise UsageError(
             f"-o {output}: is the folder of the run to be reproduced", hint="choose another one with -o"
         )
-    recipe = reproduction.recipe_of(
+    recipe = reproduce.recipe_of(
         before,
         lock,
         output=output,
@@ -78,11 +79,9 @@ def command(
         benchmark=benchmark,
     )
     with app.native_log(keep_as=output / "edgefx.log"):
-        result = reproduction.run(lock, recipe, app, command=app.command_line)
+        result = reproduce.run(lock, recipe, app, command=app.command_line, allow_unsafe=app.allow_unsafe)
     if as_json:
-        from edgefx.report.json import dumps
-
-        app.write(dumps(result))
+        app.write_json(result)
     else:
         from edgefx.report.comparison import render_reproduction
 

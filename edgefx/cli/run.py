@@ -9,6 +9,7 @@ import click
 
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
+    allow_unsafe_option,
     dry_run_option,
     json_option,
     no_cache_option,
@@ -19,10 +20,9 @@ from edgefx.cli.options import (
 from edgefx.types import Effort
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from edgefx.recipe.load import NamedRecipe
-    from edgefx.recipe.schema import Recipe
     from edgefx.results import RunReport
 
 
@@ -47,6 +47,7 @@ Examples:
 )
 @report_option
 @resume_option
+@allow_unsafe_option
 @dry_run_option
 @no_cache_option
 @json_option
@@ -80,122 +81,60 @@ def command(
     runs = load_runs(path, given, targets=targets)
     if dry_run:
         return show_plans(app, runs, as_json=as_json)
-    if runs[0].name:
-        return _execute_matrix(
-            app, runs, name=path.stem, as_json=as_json, report_files=report_files, resume=resume
-        )
-    return execute(app, runs[0].recipe, as_json=as_json, report_files=report_files, resume=resume)
+    return execute(app, runs, name=path.stem, as_json=as_json, report_files=report_files, resume=resume)
 
 
 def execute(
-    app: App, recipe: Recipe, *, as_json: bool, report_files: Sequence[Path] = (), resume: bool = False
-) -> int:
-    """Plan and run `recipe`, print its report, and return the exit code.
-
-    Args:
-        app: Where results and progress go.
-        recipe: What to do.
-        as_json: Print JSON instead of tables.
-        report_files: Further files for the report, each in the format of its suffix.
-        resume: Let training go on from its checkpoint.
-    """
-    from edgefx.report import json, terminal
-
-    result = _run(app, recipe, (*recipe.report.files, *report_files), resume=resume)()
-    if as_json:
-        app.write(json.dumps(result))
-    else:
-        terminal.render(result, app.stdout)
-    if any(target.failure for target in result) and app.log_path:
-        app.note(f"log: {app.log_path}")
-    return result.exit_code
-
-
-def _run(
-    app: App, recipe: Recipe, files: Sequence[Path] = (), *, resume: bool = False
-) -> Callable[[], RunReport]:
-    """Plan a run now; return what carries it out and writes its reports."""
-    from edgefx import pipeline, report
-    from edgefx.cache import settings
-    from edgefx.plan import plan
-
-    in_folder = [
-        recipe.output / f"report{report.FORMATS[name].suffix}"
-        for name in recipe.report.formats
-        if name != "json"
-    ]
-    for path in files:
-        report.check(path)
-    planned = plan(recipe)
-
-    def carry_out() -> RunReport:
-        with app.native_log(keep_as=recipe.output / "edgefx.log"):
-            result = pipeline.run(
-                planned,
-                app,
-                command=app.command_line,
-                cache=None if app.use_cache else settings.OFF,
-                resume=resume,
-            )
-        for path in (*in_folder, *files):
-            report.write(result, path)
-        return result
-
-    return carry_out
-
-
-def _execute_matrix(
     app: App,
     runs: Sequence[NamedRecipe],
     *,
-    name: str,
     as_json: bool,
-    report_files: Sequence[Path],
-    resume: bool,
+    report_files: Sequence[Path] = (),
+    resume: bool = False,
+    name: str = "",
 ) -> int:
-    """Plan all runs, carry them out one by one, and print one report on all of them."""
-    from edgefx import matrix, report
-    from edgefx.report import matrix as report_matrix
+    """Plan and carry out the runs of a recipe, print the report on them, and return the exit code.
 
-    files = (*runs[0].recipe.report.files, *report_files)
-    for path in files:
-        report.check(path)
-    planned = [(one.name, one.recipe.output, _told(app, one, resume=resume)) for one in runs]
-    result = matrix.run(planned, recipe=name, command=app.command_line)
-    report_matrix.write(result, runs[0].recipe.output.parent, tuple(files))
+    Args:
+        app: Where results and progress go.
+        runs: What to do.
+        as_json: Print JSON instead of tables.
+        report_files: Further files for the report, each in the format of its suffix.
+        resume: Let training go on from its checkpoint.
+        name: The recipe's name, for the report on a matrix.
+    """
+    from edgefx.pipeline.runs import PlannedRun, prepare
+    from edgefx.report import matrix, terminal
+    from edgefx.results import RunReport
+
+    def one(run: PlannedRun) -> RunReport:
+        if run.name:
+            app.note(f"run {run.name}")
+        with app.native_log(keep_as=run.output / "edgefx.log"):
+            return run.carry_out(app, command=app.command_line, cache=app.use_cache, resume=resume)
+
+    job = prepare(runs, recipe=name, files=report_files, allow_unsafe=app.allow_unsafe)
+    result = job.carry_out(one, command=app.command_line)
     if as_json:
-        app.write(report_matrix.dumps(result))
+        app.write_json(result)
+    elif isinstance(result, RunReport):
+        terminal.render(result, app.stdout)
     else:
-        report_matrix.render(result, app.stdout)
+        matrix.render(result, app.stdout)
+    if isinstance(result, RunReport) and any(target.failure for target in result) and app.log_path:
+        app.note(f"log: {app.log_path}")
     return int(result.exit_code)
-
-
-def _told(app: App, one: NamedRecipe, *, resume: bool) -> Callable[[], RunReport]:
-    """Plan a run now; say its name when it begins."""
-    carry_out = _run(app, one.recipe, resume=resume)
-
-    def told() -> RunReport:
-        app.note(f"run {one.name}")
-        return carry_out()
-
-    return told
 
 
 def show_plans(app: App, runs: Sequence[NamedRecipe], *, as_json: bool) -> int:
     """Print what each run would do, and do nothing; returns the exit code."""
-    from edgefx.plan import plan
-    from edgefx.report import json
-    from edgefx.report import plan as report_plan
-    from edgefx.run import forecast
+    from edgefx.pipeline.runs import views
+    from edgefx.report import plan
 
-    plans = [(one.name, plan(one.recipe)) for one in runs]
-    views = [
-        report_plan.view(planned, name=name, cached=forecast.cached(planned) if app.use_cache else None)
-        for name, planned in plans
-    ]
+    shown = views(runs, cache=app.use_cache, allow_unsafe=app.allow_unsafe)
     if as_json:
-        app.write(json.dumps(views))
+        app.write_json(shown)
         return 0
-    for view in views:
-        report_plan.render(view, app.stdout)
+    for view in shown:
+        plan.render(view, app.stdout)
     return 0

@@ -37,9 +37,7 @@ def command(app: App, as_json: bool) -> None:
     """
     rows = [_listing(row) for row in TARGETS.values()]
     if as_json:
-        from edgefx.report.json import dumps
-
-        app.write(dumps(rows))
+        app.write_json(rows)
         return
     from edgefx.report.terminal import table as new_table
 
@@ -62,7 +60,7 @@ def command(app: App, as_json: bool) -> None:
 
 
 def _listing(row: TargetRow) -> TargetListing:
-    from edgefx.packages import is_installed
+    from edgefx.system.packages import is_installed
 
     missing = tuple(package for package in row.packages if not is_installed(package))
     return TargetListing(

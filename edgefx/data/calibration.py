@@ -40,7 +40,7 @@ def split(dataset: Dataset, *, samples: int, seed: int) -> tuple[Dataset, Datase
 
     def rank(item: ImageItem) -> bytes:
         name = item.path.relative_to(dataset.root).as_posix()
-        return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+        return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()
 
     by_class: dict[int | None, list[ImageItem]] = defaultdict(list)
     for item in sorted(dataset.items, key=rank):

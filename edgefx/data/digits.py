@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgefx.resources import folder
+from edgefx.system.resources import folder
 
 
 def calibration_folder() -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 import re
 from collections import Counter
@@ -15,15 +16,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgefx.errors import DataError
+from edgefx.storage.regular import open_regular, read_bytes
 from edgefx.types import Dataset, ImageItem, Resize
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"})
 INTERPOLATION = "bilinear (antialiased, Pillow)"
+MAX_FILE_BYTES = 300 * 10**6  # of an image; larger than any that is small enough to be decoded
 SHOWN = 10  # how many names an error lists before it says "+ n more"
 
+_SHOWN_SIGNS = 40
 _IMAGENET_CLASSES = 1000
 _WNID = re.compile(r"n\d{8}")
-_INTEGER = re.compile(r"[+-]?\d+")
+_INTEGER = re.compile(r"[+-]?\d{1,9}")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_LABELS_BYTES = 256 * 10**6  # ImageNet's 1.3 million rows take 40 MB
 _SPLIT_NAMES = {"calib", "calibration", "eval", "test", "train", "training", "val", "valid", "validation"}
 _LAYOUTS = (
     "give a folder with a sub-folder per class, a folder with labels.csv (columns file,label), "
@@ -106,7 +112,7 @@ def fingerprint(dataset: Dataset, *, height: int, width: int, resize: Resize) ->
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, or "unreadable"."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_bytes(path, limit_bytes=MAX_FILE_BYTES)).hexdigest()
     except OSError:
         return "unreadable"  # decoding names the file and the reason
 
@@ -135,7 +141,8 @@ def _from_folders(root: Path) -> Dataset:
     except OSError as error:
         raise DataError(f"{root}: cannot be read: {error.strerror}", hint="check its permissions") from error
     folders = [name for name in entries if (root / name).is_dir()]
-    loose = [root / name for name in entries if (root / name).is_file() and _is_image(root / name)]
+    is_folder = set(folders)
+    loose = [root / name for name in entries if name not in is_folder and _is_image(root / name)]
     files = {name: _walk(root / name) for name in folders}
     nested = sum(len(paths) for paths in files.values())
     if loose and nested:
@@ -161,6 +168,11 @@ def _from_folders(root: Path) -> Dataset:
     return Dataset(root=root, items=items, class_names=tuple(folders), kind="folders")
 
 
+def _cut(text: str) -> str:
+    """Shorten what nobody needs to see whole."""
+    return text if len(text) <= _SHOWN_SIGNS else f"{text[:_SHOWN_SIGNS]}..."
+
+
 def _walk(folder: Path) -> list[Path]:
     """List the images below `folder`, sorted, hidden files and folders left out."""
 
@@ -183,7 +195,7 @@ def _is_image(path: Path) -> bool:
 
 def _starts_like_image(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(12)
     except OSError:
         return False  # no suffix says that it is an image, and its content cannot
@@ -241,6 +253,13 @@ def _from_table(root: Path, table: Path) -> Dataset:
     if not rows:
         raise DataError(f"{table}: no rows below the header", hint="give a line file,label for each image")
     numeric = [bool(_INTEGER.fullmatch(label)) for _, _, label in rows]
+    for (number, _, label), is_index in zip(rows, numeric, strict=True):
+        # As class names, numbers would be sorted as text: 1.0, 10.0, 2.0.
+        if not is_index and _NUMBER.fullmatch(label):
+            raise DataError(
+                f"{table}, row {number}: label '{_cut(label)}' is a number, but no class index",
+                hint="write class indices as whole numbers from 0: 3, not 3.0",
+            )
     if any(numeric) and not all(numeric):
         number, _, label = rows[numeric.index(not numeric[0])]
         raise DataError(
@@ -260,6 +279,13 @@ def _from_table(root: Path, table: Path) -> Dataset:
         names = tuple(sorted({label for _, _, label in rows}))
         index = {name: position for position, name in enumerate(names)}
         labels = [index[label] for _, _, label in rows]
+    absolute = [f"row {number}: {file}" for number, file, _ in rows if Path(file).is_absolute()]
+    if absolute:
+        raise DataError(
+            f"{table}: {len(absolute)} of {len(rows)} paths in it are absolute",
+            hint=f"write them relative to {root}",
+            details=first_names(absolute),
+        )
     missing = [f"row {number}: {file}" for number, file, _ in rows if not (root / file).is_file()]
     if missing:
         raise DataError(
@@ -277,7 +303,8 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
     """Yield (row number as an editor shows it, file, label) of a labels.csv."""
     first_row: dict[str, int] = {}
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
+        text = read_bytes(table, limit_bytes=_LABELS_BYTES).decode("utf-8-sig")
+        with io.StringIO(text, newline="") as file:
             reader = csv.DictReader(file, strict=True)
             header = [name.strip() for name in reader.fieldnames or ()]
             if not {"file", "label"} <= set(header):
@@ -299,7 +326,12 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
                     )
                 first_row[name] = reader.line_num
                 yield reader.line_num, name, label
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
+    except OSError as error:
+        raise DataError(
+            f"{table}: cannot be read: {error.strerror}",
+            hint="expected a text file with the columns file,label",
+        ) from error
+    except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(
             f"{table}: not readable as CSV: {error}", hint="expected UTF-8 text with the columns file,label"
         ) from error

@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.data.folders import INTERPOLATION, check_labels, combine, fingerprint, first_names, scan
-from edgefx.errors import DataError, DiskFullError
-from edgefx.types import Dataset, ImageSet, Progress, Resize, Task
+from edgefx.errors import DataError
+from edgefx.protocols import Progress, Task
+from edgefx.storage.disk import disk_full, is_disk_full
+from edgefx.system.host import cores
+from edgefx.types import Dataset, ImageSet, Resize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,7 +112,7 @@ def load(
         raise DataError(f"{dataset.root}: no {role} images", hint="give a folder with more images")
     shape = (len(dataset.items), height, width, 3)
     with (
-        ThreadPoolExecutor(threads or _cores(), thread_name_prefix="edgefx-decode") as pool,
+        ThreadPoolExecutor(threads or cores(), thread_name_prefix="edgefx-decode") as pool,
         progress.task(f"decode {role} images", total=len(dataset.items)) as task,
     ):
         try:
@@ -298,11 +301,6 @@ def check_range(
         )
 
 
-def _cores() -> int:
-    # Decoding shares the machine with inference, but waits for it more often than the other way round.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _allocate(shape: tuple[int, int, int, int], scratch: Path | None, role: str) -> Pixels:
     """Return an array for the pixels: in memory, or in a file of `scratch` when it is large."""
     import numpy as np
@@ -322,9 +320,10 @@ def _allocate(shape: tuple[int, int, int, int], scratch: Path | None, role: str)
         return np.memmap(path, np.uint8, "r+", shape=shape)
     except OSError as error:
         path.unlink(missing_ok=True)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if not is_disk_full(error) and error.errno != errno.EFBIG:
             raise
-        raise DiskFullError(
-            f"{scratch}: no space for {size / 1e6:.0f} MB of decoded {role} images",
+        raise disk_full(
+            scratch,
+            what=f"no space for {size / 1e6:.0f} MB of decoded {role} images",
             hint="free some space, set TMPDIR to another disk, or use fewer images (--samples)",
         ) from error

@@ -9,7 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import threading
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, WebPImagePlugin  # noqa: F401 - registers WebP, which Pillow does not preload
 
+from edgefx.data.folders import MAX_FILE_BYTES
+from edgefx.storage.regular import read_bytes
 from edgefx.types import Resize
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # nothing else is tried: a wider net is a wider attack
+# Of one image, and of all that are decoded at the same time. It is the size from which Pillow warns of a
+# "decompression bomb"; decoded and converted, an image takes up to 8 bytes a pixel.
+MAX_PIXELS = 89_478_485
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused here, with the reason
 _ORIENTATION = 0x0112
 # EXIF 2.32, tag Orientation: what has to be done to show the image upright.
 _UPRIGHT = {
@@ -35,6 +45,35 @@ _UPRIGHT = {
 _DAMAGE = (SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 
 
+class _Budget:
+    """Pixels that may be decoded at the same time by all threads; who wants more waits for the others.
+
+    One image may want all there is, and is then decoded alone.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = pixels
+        self._left = pixels
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, pixels: int) -> Iterator[None]:
+        """Hold a share while the block runs."""
+        share = min(pixels, self._pixels)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= share)
+            self._left -= share
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += share
+                self._changed.notify_all()
+
+
+_DECODING = _Budget(MAX_PIXELS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
     """One file: the hash of its bytes, and its pixels or the reason why there are none."""
@@ -45,16 +84,25 @@ class Decoded:
 
 
 def read(path: Path, height: int, width: int, resize: Resize) -> Decoded:
-    """Read, hash, decode and resize one file; a file that cannot be decoded gives a reason, not an error."""
+    """Read, hash, decode and resize one file; a file that cannot be decoded gives a reason, not an error.
+
+    The size that the header states is judged before anything is decoded. JPEG's ``draft``, which decodes at a
+    fraction of the size, is not used: its pixels differ, and so would what is calibrated with them.
+    """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, limit_bytes=MAX_FILE_BYTES)
     except OSError as error:
         return Decoded(digest="unreadable", pixels=None, reason=error.strerror or str(error))
     digest = hashlib.sha256(data).hexdigest()
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            image.load()
-            pixels = np.asarray(fit(to_rgb(image), height=height, width=width, resize=resize))
+            count = image.width * image.height
+            if count > MAX_PIXELS:
+                reason = f"too large: {image.width} x {image.height} pixels, at most {MAX_PIXELS} are decoded"
+                return Decoded(digest=digest, pixels=None, reason=reason)
+            with _DECODING.take(count):
+                image.load()
+                pixels = np.asarray(fit(to_rgb(image), height=height, width=width, resize=resize))
     except UnidentifiedImageError:
         reason = "not a JPEG, PNG, WebP, BMP or GIF image" if data else "the file is empty"
     except Image.DecompressionBombError as error:
@@ -77,7 +125,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     orientation = _orientation(image)
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.int64) >> 8
+        grey = np.asarray(image) >> 8  # of its own type: a wider one would take 8 bytes a pixel
         image = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
     image.info.pop("transparency", None)  # else Pillow warns on stderr; the colours do not depend on it
     rgb = image.convert("RGB")

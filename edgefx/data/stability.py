@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from edgefx.types import FrozenGraph, Pixels, Task
+    from edgefx.protocols import Task
+    from edgefx.types import FrozenGraph, Pixels
 
 # What a model without canonical layers computes its activations with.
 _COMPUTING = frozenset({"Conv2D", "DepthwiseConv2dNative", "MatMul", "BiasAdd", "AddV2", "Mul", "Sigmoid"})

@@ -15,12 +15,12 @@ def import_tensorflow() -> ModuleType:
     """Import TensorFlow.
 
     Raises:
-        MissingDependencyError: TensorFlow cannot be imported.
+        MissingDependencyError: TensorFlow is absent, or cannot be imported, for want of memory for example.
     """
     try:
         import tensorflow as tf
-    except ImportError as error:
-        raise MissingDependencyError("tensorflow", needed_for="loading a model") from error
+    except (ImportError, MemoryError) as error:
+        raise MissingDependencyError("tensorflow", needed_for="loading a model", cause=error) from error
     return tf  # type: ignore[no-any-return]
 
 
@@ -39,8 +39,8 @@ def import_keras() -> ModuleType:
     import_tensorflow()
     try:
         import keras
-    except ImportError as error:
-        raise MissingDependencyError("keras", needed_for="loading a model") from error
+    except (ImportError, MemoryError) as error:
+        raise MissingDependencyError("keras", needed_for="loading a model", cause=error) from error
     active = keras.config.backend()
     if active != _BACKEND:
         raise UsageError(
@@ -63,9 +63,9 @@ def import_tf_keras() -> ModuleType:
     """
     try:
         import tf_keras
-    except ImportError as error:
+    except (ImportError, MemoryError) as error:
         raise MissingDependencyError(
-            "tf_keras", needed_for="a model saved by Keras 2", requirement="tf-keras"
+            "tf_keras", needed_for="a model saved by Keras 2", requirement="tf-keras", cause=error
         ) from error
     return tf_keras  # type: ignore[no-any-return]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from edgefx.errors import ModelError
+from edgefx.models.safety import archives
+from edgefx.models.safety.snapshot import check_regular, snapshot
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 
+_VERSION = re.compile(r"\d{1,4}(\.\w{1,20}){0,5}")
+_SAVE_AGAIN = "copy or download it again, or save it again with Keras"
 _EXPECTED = "expected a Keras model: .keras, .h5 or a SavedModel folder"
 
 
@@ -26,6 +30,9 @@ class Container(StrEnum):
     ZIP = "zip"  # .keras of Keras 3, and of Keras 2.12+
     HDF5 = "hdf5"  # .h5, and .keras of older Keras 2
     SAVED_MODEL = "saved_model"  # a folder
+
+
+SUFFIXES = {Container.ZIP: ".keras", Container.HDF5: ".h5", Container.SAVED_MODEL: ""}  # what Keras goes by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,30 +57,47 @@ class ModelFile:
         return self.keras_version != "" and int(self.keras_version.split(".")[0]) < 3
 
 
-def sniff(path: Path) -> ModelFile:
-    """Find out what kind of model `path` is, without importing Keras.
+def container(path: Path) -> Container:
+    """Tell how a model is stored, from its first bytes alone.
 
     Raises:
-        ModelError: There is no such file; it is truncated, of another format, or holds weights only.
+        ModelError: There is no such file, it cannot be read, or it is of another format.
     """
     if path.is_dir():
-        return _saved_model(path)
+        return Container.SAVED_MODEL
     if not path.exists():
         raise ModelError(
             f"{path}: no such model file", hint="give a path, or a name listed by: edgefx models"
         )
+    check_regular(path)
     try:
         with path.open("rb") as file:
             magic = file.read(8)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
     if magic == _HDF5:
-        return _hdf5(path)
+        return Container.HDF5
     if magic[:4] == _ZIP:
-        return _zip(path)
+        return Container.ZIP
     if not magic:
         raise ModelError(f"{path}: the file is empty", hint=_EXPECTED)
     raise ModelError(f"{path}: not a Keras model file", hint=_format_hint(path, magic))
+
+
+def sniff(path: Path, *, copy: Path | None = None, bounded: bool = True) -> ModelFile:
+    """Find out what kind of model `path` is, without importing Keras.
+
+    Args:
+        path: File or folder as the user names it, in messages too.
+        copy: Where to read it, if elsewhere: see `edgefx.models.safety.snapshot`.
+        bounded: Refuse what inflates to far more than its size.
+
+    Raises:
+        ModelError: There is no such file; it is truncated, of another format, or holds weights only.
+    """
+    readers = {Container.SAVED_MODEL: _saved_model, Container.ZIP: _zip, Container.HDF5: _hdf5}
+    content = copy if copy is not None else path
+    return readers[container(content)](path, content, bounded)
 
 
 def _format_hint(path: Path, magic: bytes) -> str:
@@ -86,40 +110,41 @@ def _format_hint(path: Path, magic: bytes) -> str:
     return _EXPECTED
 
 
-def _zip(path: Path) -> ModelFile:
+def _zip(path: Path, content: Path, bounded: bool) -> ModelFile:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(content) as archive:
             names = archive.namelist()
             if "config.json" not in names:
                 raise ModelError(
                     f"{path}: a zip file, but not a Keras model (no config.json in it)", hint=_EXPECTED
                 )
-            config = json.loads(archive.read("config.json"))
-            metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, EOFError, OSError) as error:
+            config = _json(archives.read_member(archive, "config.json", source=path))
+            metadata = (
+                _json(archives.read_member(archive, "metadata.json", source=path))
+                if "metadata.json" in names
+                else {}
+            )
+            archives.check_zip(archive, source=path, size=content.stat().st_size if bounded else None)
+    except archives.ZIP_ERRORS as error:
         raise _corrupt(path, error) from error
-    if damaged:
-        raise ModelError(f"{path}: corrupt ({damaged} in it is damaged)", hint="copy or download it again")
-    return ModelFile(
-        path=path,
-        container=Container.ZIP,
-        keras_version=str(metadata.get("keras_version", "3")),
-        config=config,
-    )
+    if not isinstance(config, dict) or not isinstance(metadata, dict):
+        raise ModelError(f"{path}: corrupt (its configuration is no JSON object)", hint=_SAVE_AGAIN)
+    version = _version(path, metadata.get("keras_version", "3"))
+    return ModelFile(path=path, container=Container.ZIP, keras_version=version, config=config)
 
 
-def _hdf5(path: Path) -> ModelFile:
+def _hdf5(path: Path, content: Path, bounded: bool) -> ModelFile:
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(content, "r") as file:
             attributes = {
                 key: _text(file.attrs[key]) for key in ("model_config", "keras_version") if key in file.attrs
             }
             weights_only = "model_config" not in attributes and len(file) > 0
-        config = json.loads(attributes["model_config"]) if "model_config" in attributes else None
-    except (OSError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+            archives.check_hdf5(file, source=path, size=content.stat().st_size if bounded else None)
+        config = _json(attributes["model_config"]) if "model_config" in attributes else None
+    except archives.HDF5_ERRORS as error:
         raise _corrupt(path, error) from error
     if config is None:
         if weights_only:
@@ -128,88 +153,95 @@ def _hdf5(path: Path) -> ModelFile:
                 hint=f"name the architecture: edgefx compile b0 --weights {path} --classes N",
             )
         raise ModelError(f"{path}: an HDF5 file, but not a Keras model", hint=_EXPECTED)
-    version = attributes.get("keras_version", "2")
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: corrupt (its configuration is no JSON object)", hint=_SAVE_AGAIN)
+    version = _version(path, attributes.get("keras_version", "2"))
     return ModelFile(path=path, container=Container.HDF5, keras_version=version, config=config)
 
 
-def _saved_model(path: Path) -> ModelFile:
-    if not (path / "saved_model.pb").is_file():
+def _saved_model(path: Path, content: Path, bounded: bool) -> ModelFile:  # noqa: ARG001 - graphs.py bounds it
+    if not (content / "saved_model.pb").is_file():
         raise ModelError(
             f"{path}: a folder, but not a SavedModel (no saved_model.pb in it)",
             hint=f"{_EXPECTED}; an image folder is given with --calib or --eval",
         )
-    legacy = (path / "keras_metadata.pb").is_file()
+    legacy = (content / "keras_metadata.pb").is_file()
     return ModelFile(
         path=path, container=Container.SAVED_MODEL, keras_version="2" if legacy else "", config=None
     )
 
 
+def _json(text: str | bytes) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: It is none, or is nested deeper than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON that is nested too deeply") from error
+
+
+def _version(path: Path, given: Any) -> str:
+    """Return the version of Keras that a file says wrote it."""
+    version = str(given)
+    if not _VERSION.fullmatch(version):
+        raise ModelError(
+            f"{path}: says that it was written by Keras '{version:.40}', which is no version",
+            hint=_SAVE_AGAIN,
+        )
+    return version
+
+
 def _corrupt(path: Path, error: BaseException) -> ModelError:
-    return ModelError(f"{path}: corrupt or truncated ({error})", hint="copy or download it again")
+    reason = str(error) or type(error).__name__
+    return ModelError(f"{path}: corrupt or truncated ({reason})", hint="copy or download it again")
 
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def refuse_lambdas(file: ModelFile) -> None:
-    """Refuse a model with Lambda layers: they are Python byte code, which would run on loading.
-
-    Raises:
-        ModelError: Names the layers.
-    """
-    names = sorted(set(_lambdas(file.config)))
-    if names:
-        raise ModelError(
-            f"{file.path}: holds Lambda layers ({', '.join(names)}), whose Python code edgefx does not run",
-            hint="replace them by Keras layers (Rescaling, Normalization, Activation), or export the model "
-            "where its code is at hand with model.export('folder') and compile that folder",
-        )
-
-
-def _lambdas(config: Any) -> Iterator[str]:
-    if isinstance(config, dict):
-        if config.get("class_name") == "Lambda":
-            inner = config.get("config") or {}
-            yield str(config.get("name") or inner.get("name") or "lambda")
-        for value in config.values():
-            yield from _lambdas(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _lambdas(value)
-
-
 @contextmanager
-def with_suffix_of_content(path: Path) -> Iterator[str]:
-    """Give `path` a name that Keras recognises: Keras goes by the suffix, a user's file may have any.
+def opened_weights(path: Path, *, sha256: str | None = None, bounded: bool = True) -> Iterator[Path]:
+    """Copy a weights file, under a name that Keras recognises: Keras goes by the suffix.
+
+    Args:
+        path: An HDF5 or .keras file, whatever it is called.
+        sha256: The hash that it must have, where the caller has hashed it before.
+        bounded: Refuse what inflates to far more than its size.
 
     Yields:
-        The path itself, or that of a symbolic link in a temporary folder.
+        The copy, which is gone afterwards.
 
     Raises:
-        ModelError: Neither HDF5 nor zip.
+        ModelError: Neither HDF5 nor zip, damaged, or inflating to far more than its size.
     """
-    with path.open("rb") as file:
-        magic = file.read(8)
-    if magic == _HDF5:
-        import h5py
+    kind = container(path)
+    if kind is Container.SAVED_MODEL:
+        raise ModelError(f"{path}: a folder, not a weights file", hint="expected .weights.h5, .h5 or .keras")
+    with snapshot(path, sha256=sha256) as whole:
+        copy = whole.path.with_name(f"model{_weights_suffix(path, whole.path, kind, bounded)}")
+        whole.path.rename(copy)
+        yield copy
 
+
+def _weights_suffix(path: Path, content: Path, kind: Container, bounded: bool) -> str:
+    size = content.stat().st_size if bounded else None
+    if kind is Container.ZIP:
         try:
-            with h5py.File(path, "r") as h5:
-                legacy = bool({"layer_names", "model_config"} & set(h5.attrs)) or "model_weights" in h5
-        except OSError as error:
+            with zipfile.ZipFile(content) as archive:
+                archives.check_zip(archive, source=path, size=size)
+        except archives.ZIP_ERRORS as error:
             raise _corrupt(path, error) from error
-        suffix = ".h5" if legacy else ".weights.h5"
-    elif magic[:4] == _ZIP:
-        suffix = ".keras"
-    else:
-        raise ModelError(
-            f"{path}: neither an HDF5 nor a .keras file", hint="expected .weights.h5, .h5 or .keras"
-        )
-    if path.name.endswith(suffix) and (suffix != ".h5" or not path.name.endswith(".weights.h5")):
-        yield str(path)
-        return
-    with tempfile.TemporaryDirectory(prefix="edgefx-") as folder:
-        link = Path(folder) / f"model{suffix}"
-        link.symlink_to(path.resolve())
-        yield str(link)
+        return SUFFIXES[kind]
+    import h5py
+
+    try:
+        with h5py.File(content, "r") as file:
+            archives.check_hdf5(file, source=path, size=size)
+            legacy = bool({"layer_names", "model_config"} & set(file.attrs)) or "model_weights" in file
+    except archives.HDF5_ERRORS as error:
+        raise _corrupt(path, error) from error
+    return SUFFIXES[kind] if legacy else ".weights.h5"

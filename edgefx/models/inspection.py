@@ -152,6 +152,8 @@ def _interface(
         if size is None:
             raise _size_needed(source)
         height, width = height or size, width or size
+    if min(height, width, 1 if batch is None else batch) < 1:
+        raise ModelError(f"{source}: its input has shape {_shape(given)}, which holds no image")
     if input_size is not None and (height, width) != (input_size, input_size):
         raise UsageError(
             f"--input-size {input_size}: the model {source} takes {height} x {width} px and no other size",

@@ -5,25 +5,31 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgefx.errors import EdgefxError, ModelError, UnknownNameError, UsageError
+from edgefx.errors import ModelError, UnknownNameError, UsageError
 from edgefx.models import zoo
 from edgefx.models.backend import first_line, import_keras, import_tensorflow, import_tf_keras
-from edgefx.models.flatten import is_layered
-from edgefx.models.formats import Container, ModelFile, refuse_lambdas, sniff, with_suffix_of_content
+from edgefx.models.formats import SUFFIXES, Container, ModelFile, container, sniff
+from edgefx.models.graph.flatten import is_layered
 from edgefx.models.inspection import check_classifier, keras_interface, output_kind, signature_interface
+from edgefx.models.safety.configs import judge_config
+from edgefx.models.safety.graphs import judge_saved_model
+from edgefx.models.safety.snapshot import Snapshot, snapshot
 from edgefx.types import ModelSpec
 
 if TYPE_CHECKING:
-    from edgefx.types import Pixels, Scores, Task
+    from edgefx.protocols import Task
+    from edgefx.types import Pixels, Scores
 
 _BATCH = 16  # larger batches are no faster on a CPU, and take more memory
 _BATCH_PIXELS = _BATCH * 224 * 224  # larger images run in smaller batches
+
+_UNSAFE = "loaded with --allow-unsafe: its file was not judged, and may run code or use files of this machine"
 
 _UNKNOWN_CLASS = (
     re.compile(r"Could not locate class '([^']+)'"),
@@ -95,8 +101,12 @@ def load(
     classes: int | None = None,
     input_size: int | None = None,
     seed: int = 0,
+    sha256: str | None = None,
+    allow_unsafe: bool = False,
 ) -> LoadedModel:
     """Load a zoo model by name, or any Keras classifier by path.
+
+    A file is untrusted: what is loaded is a copy that was hashed and judged (`edgefx.models.safety`).
 
     Args:
         model: A name of `edgefx.models.zoo.FAMILIES`, or the path of a ``.keras`` or ``.h5`` file or of a
@@ -105,16 +115,29 @@ def load(
         classes: For a zoo name: number of classes. For a path: the number it must have.
         input_size: Height and width in pixels, for a zoo name or a model that takes any size.
         seed: Seed of random weights.
+        sha256: The hash that the model's file or folder, or the file of a zoo model's weights, must have:
+            what the caller knows it by. None takes any.
+        allow_unsafe: Load a file though it would run code, read or write files, or inflate to far more than
+            its size. The model's notes tell of it.
 
     Raises:
         UnknownNameError: Neither a zoo name nor a path.
         UsageError: The options do not go with the model.
-        ModelError: The file cannot be loaded, or the model is not an image classifier.
+        ModelError: The file cannot be loaded, is refused as unsafe, or was changed since `sha256` was
+            computed, or the model is not an image classifier.
         MissingDependencyError: Keras or TensorFlow is absent.
     """
     if model.lower() in zoo.FAMILIES:
         family = zoo.find(model)
-        built = zoo.build(model, weights=weights, classes=classes, input_size=input_size, seed=seed)
+        built = zoo.build(
+            model,
+            weights=weights,
+            classes=classes,
+            input_size=input_size,
+            seed=seed,
+            sha256=sha256,
+            bounded=not allow_unsafe,
+        )
         chosen = weights or family.weights[0]
         return _from_keras(
             built,
@@ -128,44 +151,58 @@ def load(
     path = Path(model)
     if not path.exists() and not path.suffix and "/" not in model:
         raise UnknownNameError("model", model, zoo.FAMILIES, hint="(or the path of a Keras model)")
-    file = sniff(path)
+    kind = container(path)
     if weights is not None:
         raise UsageError(
             "--weights goes with a model of the zoo, not with a model file, which carries its own",
             hint=f"leave it out, or name the architecture: edgefx compile b0 --weights {weights}",
         )
-    return _from_file(file, classes=classes, input_size=input_size)
+    with snapshot(path, suffix=SUFFIXES[kind], sha256=sha256) as copy:
+        file = sniff(path, copy=copy.path, bounded=not allow_unsafe)
+        if not allow_unsafe:
+            _judge(file, copy.path)
+        loaded = _from_file(file, copy, classes=classes, input_size=input_size, allow_unsafe=allow_unsafe)
+    if allow_unsafe:
+        return replace(loaded, notes=(*loaded.notes, _UNSAFE))
+    return loaded
 
 
-def _from_file(file: ModelFile, *, classes: int | None, input_size: int | None) -> LoadedModel:
+def _judge(file: ModelFile, content: Path) -> None:
+    """Refuse a model that could run code or do more than compute.
+
+    Raises:
+        ModelError: Names what it would do.
+    """
+    if file.container is Container.SAVED_MODEL:
+        judge_saved_model(content, source=file.path)
+    else:  # the loss and the metrics that it was compiled with are not loaded
+        config = {key: value for key, value in file.config.items() if key != "compile_config"}
+        judge_config(config, source=file.path)
+
+
+def _from_file(
+    file: ModelFile, copy: Snapshot, *, classes: int | None, input_size: int | None, allow_unsafe: bool
+) -> LoadedModel:
     name = file.path.resolve().stem
-    sha256 = _hash_path(file.path)
     if file.container is Container.SAVED_MODEL and not file.legacy:
-        return _from_saved_model(file.path, name=name, sha256=sha256, classes=classes, input_size=input_size)
-    refuse_lambdas(file)
+        return _from_saved_model(file.path, copy, name=name, classes=classes, input_size=input_size)
     keras = import_tf_keras() if file.legacy else import_keras()
     try:
-        if file.container is Container.SAVED_MODEL:
-            model = keras.models.load_model(str(file.path), compile=False)
-        else:
-            with with_suffix_of_content(file.path) as recognised:
-                model = keras.models.load_model(recognised, compile=False)
-    except EdgefxError:
-        raise
+        model = keras.models.load_model(str(copy.path), compile=False, safe_mode=not allow_unsafe)
     except Exception as error:  # what Keras raises depends on how the file is wrong
-        raise _load_error(file, error) from error
+        raise _load_error(file, copy.path, error) from error
     return _from_keras(
         model,
         name=name,
         source=str(file.path),
-        sha256=sha256,
+        sha256=copy.sha256,
         input_size=input_size,
         classes=classes,
         class_names=(),
     )
 
 
-def _load_error(file: ModelFile, error: Exception) -> ModelError:
+def _load_error(file: ModelFile, content: Path, error: Exception) -> ModelError:
     text = str(error)
     for pattern in _UNKNOWN_CLASS:
         if match := pattern.search(text):
@@ -176,9 +213,14 @@ def _load_error(file: ModelFile, error: Exception) -> ModelError:
             )
     wrote = f"written by Keras {file.keras_version}" if file.keras_version else "a SavedModel"
     return ModelError(
-        f"{file.path}: Keras cannot load it ({wrote}): {first_line(error)}",
+        f"{file.path}: Keras cannot load it ({wrote}): {_renamed(error, content, file.path)}",
         hint="check that the file is complete, and that it loads with keras.models.load_model",
     )
+
+
+def _renamed(error: Exception, content: Path, path: Path) -> str:
+    """Return the first line of what a library says of the copy, with the name that the user knows."""
+    return first_line(error).replace(str(content), str(path))
 
 
 def _from_keras(
@@ -229,14 +271,14 @@ def _from_keras(
 
 
 def _from_saved_model(
-    path: Path, *, name: str, sha256: str, classes: int | None, input_size: int | None
+    path: Path, copy: Snapshot, *, name: str, classes: int | None, input_size: int | None
 ) -> LoadedModel:
     tf = import_tensorflow()
     try:
-        loaded = tf.saved_model.load(str(path))
+        loaded = tf.saved_model.load(str(copy.path))
     except Exception as error:  # what TensorFlow raises depends on how the folder is wrong
         raise ModelError(
-            f"{path}: TensorFlow cannot load this SavedModel: {first_line(error)}",
+            f"{path}: TensorFlow cannot load this SavedModel: {_renamed(error, copy.path, path)}",
             hint="check that the folder is complete (saved_model.pb and variables/)",
         ) from error
     signature, interface = signature_interface(loaded, source=str(path), input_size=input_size)
@@ -258,7 +300,7 @@ def _from_saved_model(
         output=output_kind(graph.as_graph_def(), graph.outputs[0].op.name),
         parameters=sum(int(np.prod(v.shape)) for v in signature.variables),
         macs=0,
-        sha256=sha256,
+        sha256=copy.sha256,
     )
     return LoadedModel(
         spec=spec,
@@ -322,17 +364,4 @@ def _hash_weights(model: Any) -> str:
         value = np.ascontiguousarray(variable.numpy())
         digest.update(f"{variable.path}{value.shape}{value.dtype}".encode())
         digest.update(value.tobytes())
-    return digest.hexdigest()
-
-
-def _hash_path(path: Path) -> str:
-    """Hash of a file's bytes, or of a folder's files and their relative names."""
-    digest = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        if path.is_dir():
-            digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
     return digest.hexdigest()

@@ -126,6 +126,8 @@ def build(
     classes: int | None = None,
     input_size: int | None = None,
     seed: int = 0,
+    sha256: str | None = None,
+    bounded: bool = True,
 ) -> Any:
     """Build a Keras model of the zoo.
 
@@ -136,6 +138,8 @@ def build(
         classes: Length of the output; None means the family's default.
         input_size: Height and width in pixels; None means the family's default.
         seed: Seed of random weights.
+        sha256: The hash that a weights file must have; None takes any.
+        bounded: Refuse a weights file that inflates to far more than its size.
 
     Returns:
         A ``keras.Model`` with input [N, size, size, 3] in [0, 255] and output [N, classes], softmax.
@@ -163,7 +167,7 @@ def build(
     if weights == PACKAGED:
         _load_weights(model, DIGITS_WEIGHTS, family)
     elif weights != RANDOM:
-        _load_weights(model, Path(weights), family)
+        _load_weights(model, Path(weights), family, sha256=sha256, bounded=bounded)
     return model
 
 
@@ -226,12 +230,14 @@ def _imagenet_file(family: Family) -> str:
     )
 
 
-def _load_weights(model: Any, path: Path, family: Family) -> None:
-    from edgefx.models.formats import with_suffix_of_content
+def _load_weights(
+    model: Any, path: Path, family: Family, *, sha256: str | None = None, bounded: bool = True
+) -> None:
+    from edgefx.models.formats import opened_weights
 
     try:
-        with with_suffix_of_content(path) as file:
-            model.load_weights(file)
+        with opened_weights(path, sha256=sha256, bounded=bounded) as file:
+            model.load_weights(str(file))
     except ModelError:
         raise
     except Exception as error:  # what Keras raises depends on how the file is wrong

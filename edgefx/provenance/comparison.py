@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgefx.errors import UsageError
-from edgefx.evaluate.statistics import paired_drop_ci
+from edgefx.evaluation.statistics import paired_drop_ci
+from edgefx.notebook import Shown
 from edgefx.provenance import lock as locks
 from edgefx.provenance import predictions
 from edgefx.provenance.lock import Lock, LockedImages, LockedTarget
@@ -99,7 +100,7 @@ class TargetDiff:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunDiff:
+class RunDiff(Shown):
     """Two runs: `edgefx diff`.
 
     Attributes:

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import UsageError
-from edgefx.results import Accuracy, Environment, Latency, RunReport
+from edgefx.results import Accuracy, Environment, Latency
+from edgefx.storage.regular import read_bytes
 
 if TYPE_CHECKING:
-    from edgefx.plan import Plan
     from edgefx.recipe.schema import Recipe
-    from edgefx.run.imageset import Images
-    from edgefx.run.inputs import Inputs
 
 NAME = "edgefx.lock.json"
-_VERSION = 1
+VERSION = 1
+_MOST_BYTES = 256 * 10**6  # a hundred times what a run with 50,000 images writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,56 +99,14 @@ class Lock:
         return next((target for target in self.targets if target.target == name), None)
 
 
-def make(report: RunReport, plan: Plan, inputs: Inputs, *, threads: int) -> Lock:
-    """Put a finished run's lock together.
-
-    Args:
-        report: Of the run.
-        plan: What was wanted.
-        inputs: What it was made from.
-        threads: Intra-op threads.
-    """
-    from edgefx.recipe.dump import to_lock
-
-    return Lock(
-        schema_version=_VERSION,
-        created=report.created,
-        command=report.command,
-        recipe=to_lock(plan.recipe),
-        threads=threads,
-        seed=report.seed,
-        model=LockedModel(
-            source=report.model.source,
-            content=str(inputs.source.identity["content"]),
-            graph_sha256=inputs.source.record.sha256,
-        ),
-        data=tuple(map(_images, inputs.image_sets)),
-        environment=report.environment,
-        targets=tuple(
-            LockedTarget(
-                target=result.target,
-                files=tuple(
-                    LockedFile(path=file.path.name, sha256=file.sha256) for file in result.artifact.files
-                )
-                if result.artifact
-                else (),
-                size_bytes=result.artifact.size_bytes if result.artifact else None,
-                accuracy=result.accuracy,
-                latency=result.latency,
-            )
-            for result in report
-        ),
-    )
-
-
 def write(lock: Lock, out: Path) -> None:
     """Write the lock file into the folder `out`, completely or not at all.
 
     Raises:
         OSError: The folder cannot be written.
     """
-    from edgefx.report import write_text
-    from edgefx.report.json import dumps
+    from edgefx.storage.atomic import write_text
+    from edgefx.storage.serde import dumps
 
     write_text(out / NAME, dumps(lock))
 
@@ -160,15 +117,15 @@ def read(path: Path) -> Lock:
     Raises:
         UsageError: There is none, or it is not one that this edgefx reads.
     """
-    from edgefx.report.json import from_json
+    from edgefx.storage.serde import from_json
 
     file = path / NAME if path.is_dir() else path
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(read_bytes(file, limit_bytes=_MOST_BYTES))
         version = document["schema_version"]
-        if version != _VERSION:
+        if version != VERSION:
             raise UsageError(
-                f"{file}: a lock file of version {version}, this edgefx reads version {_VERSION}",
+                f"{file}: a lock file of version {version}, this edgefx reads version {VERSION}",
                 hint="use the edgefx that wrote it, or run the recipe again",
             )
         return from_json(Lock, document)
@@ -177,8 +134,8 @@ def read(path: Path) -> Lock:
             f"{file}: cannot be read: {error.strerror}",
             hint=f"give the {NAME} of a run, or its output folder",
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
         raise UsageError(
             f"{file}: no lock file of edgefx: {reason}", hint=f"give the {NAME} of a run"
         ) from error
@@ -193,16 +150,3 @@ def recipe(lock: Lock, path: Path) -> Recipe:
     from edgefx.recipe.load import parse
 
     return parse(lock.recipe, where=str(path))
-
-
-def _images(images: Images) -> LockedImages:
-    root = images.dataset.root
-    return LockedImages(
-        role=images.role,
-        root=str(root.absolute()),
-        sha256=images.sha256,
-        files=tuple(
-            LockedFile(path=path.relative_to(root).as_posix(), sha256=sha256)
-            for path, sha256 in images.file_hashes.items()
-        ),
-    )

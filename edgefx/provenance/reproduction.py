@@ -1,20 +1,14 @@
-"""Run a lock file again, with nothing from the cache, and say whether the same came out."""
+"""Say whether a lock file's run gave the same when it was run again (`edgefx.pipeline.reproduce`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgefx.errors import ExitCode
-from edgefx.provenance import lock as locks
 from edgefx.provenance.comparison import Change, input_changes
 from edgefx.provenance.lock import Lock, LockedTarget
-
-if TYPE_CHECKING:
-    from edgefx.recipe.schema import Recipe
-    from edgefx.types import Progress
 
 # What of an accuracy is a result; throughput is not.
 _METRICS = ("images", "top1", "top5", "baseline_top1", "agreement", "mean_kl", "max_abs_dp")
@@ -70,75 +64,6 @@ class Reproduction:
         if Outcome.FAILED in outcomes:
             return ExitCode.STAGE_FAILED
         return ExitCode.GATE_FAILED if Outcome.DIFFERENT in outcomes else ExitCode.OK
-
-
-def recipe_of(
-    lock: Lock,
-    path: Path,
-    *,
-    output: Path,
-    model: str | None = None,
-    calibration: Path | None = None,
-    evaluation: Path | None = None,
-    benchmark: bool = False,
-) -> Recipe:
-    """Return the recipe that runs a lock again.
-
-    Args:
-        lock: What is to be reproduced.
-        path: Its file, for messages.
-        output: Where the new run's results go.
-        model: Where the model is now, if it has moved.
-        calibration: Where the calibration images are now.
-        evaluation: Where the evaluation images are now.
-        benchmark: Measure latency too; it is never the same twice.
-
-    Raises:
-        UsageError: This edgefx does not understand the recorded recipe.
-    """
-    from edgefx.recipe.load import parse
-
-    document = dict(lock.recipe)
-    document["output"] = str(output)
-    document.pop("report", None)
-    if model is not None:
-        document["model"] = {**document["model"], "source": model}
-    if calibration is not None:
-        document["calibration"] = {**(document.get("calibration") or {}), "images": str(calibration)}
-    if evaluation is not None:
-        document["evaluate"] = {**(document.get("evaluate") or {}), "images": str(evaluation)}
-    if benchmark and document.get("benchmark"):
-        document["benchmark"] = {**document["benchmark"], "threads": lock.threads}
-    if not benchmark:
-        document["benchmark"] = None
-        # Without latency its gates could not be judged; what gates say is not what is reproduced.
-        document["gates"] = {}
-        document["targets"] = [
-            {key: value for key, value in target.items() if key != "gates"} for target in document["targets"]
-        ]
-    return parse(document, where=str(path))
-
-
-def run(path: Path, recipe: Recipe, progress: Progress, *, command: str) -> Reproduction:
-    """Run a lock's recipe again without the cache, and compare.
-
-    Args:
-        path: The lock file.
-        recipe: From `recipe_of`.
-        progress: Told of long work.
-        command: The command line, for the new run's report.
-
-    Raises:
-        EdgefxError: The run failed as a whole.
-    """
-    from edgefx import pipeline
-    from edgefx.cache.settings import OFF
-    from edgefx.plan import plan
-
-    before = locks.read(path)
-    pipeline.run(plan(recipe), progress, command=command, cache=OFF, threads=before.threads)
-    after = locks.read(recipe.output)
-    return compare(before, after, path=path, output=recipe.output)
 
 
 def compare(before: Lock, after: Lock, *, path: Path, output: Path) -> Reproduction:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from edgefx import resources
 from edgefx.errors import EdgefxError
 from edgefx.recipe.formats import FORMATS
 from edgefx.recipe.tree import Diagnostic, Map, Node, Scalar, Sequence, Span, quoted
+from edgefx.system import resources
 
 Schema: TypeAlias = Mapping[str, Any]
 SCHEMA_NAME = "schema.json"

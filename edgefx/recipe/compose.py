@@ -23,6 +23,7 @@ from edgefx.recipe.tree import (
     quoted,
 )
 from edgefx.recipe.yaml_text import MAX_CHARACTERS, parse
+from edgefx.storage.regular import open_regular
 
 OF_THE_FILE = ("extends", "version")
 
@@ -53,7 +54,7 @@ def read(path: Path, *, shown: str | None = None) -> Source:
     """
     name = shown or str(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(4 * MAX_CHARACTERS + 1)
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror}", hint="check the path") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgefx.errors import EdgefxError, UnknownNameError
 from edgefx.recipe.tree import Scalar, quoted
+from edgefx.vocabulary import REPORT_FORMATS
 
 _NAMED_WEIGHTS = ("imagenet", "random", "packaged")
 
@@ -84,21 +85,21 @@ def _target(node: Scalar, _key: str) -> object:
 
 
 def _drop(node: Scalar, key: str) -> object:
-    from edgefx.evaluate.units import split_drop
+    from edgefx.units import split_drop
 
     split_drop(node.text, option=f"{key}:")
     return node.text
 
 
 def _milliseconds(node: Scalar, key: str) -> object:
-    from edgefx.evaluate.units import parse_ms
+    from edgefx.units import parse_ms
 
     parse_ms(node.text, option=f"{key}:")
     return node.text
 
 
 def _size(node: Scalar, key: str) -> object:
-    from edgefx.evaluate.units import parse_size
+    from edgefx.units import parse_size
 
     parse_size(node.text, option=f"{key}:")
     return node.text
@@ -115,9 +116,7 @@ def _output_path(node: Scalar, _key: str) -> object:
 
 
 def _report_path(node: Scalar, key: str) -> object:
-    from edgefx import report
-
-    suffixes = [row.suffix for row in report.FORMATS.values()]
+    suffixes = [row.suffix for row in REPORT_FORMATS.values()]
     if Path(node.text).suffix.lower() not in suffixes:
         raise EdgefxError(
             f"{quoted(node.text)}: the suffix names no format of reports",
@@ -126,11 +125,29 @@ def _report_path(node: Scalar, key: str) -> object:
     return _output_path(node, key)
 
 
+def _hardware(node: Scalar, _key: str) -> object:
+    """Return the name of a class of hardware, or the path of a profile, which is read only by the plan."""
+    from edgefx.system.cpu import PROFILE_SUFFIXES
+    from edgefx.vocabulary import NATIVE, Hardware
+
+    if node.text in {NATIVE, *Hardware}:
+        return node.text
+    path = resolved_path(node)
+    if path.suffix not in PROFILE_SUFFIXES:
+        raise UnknownNameError(
+            "hardware", node.text, [NATIVE, *Hardware], hint="(or the path of a profile, a .yaml file)"
+        )
+    if not _is(path, "file"):
+        raise EdgefxError(f"{quoted(node.text)}: no such profile", hint=_looked(node, path))
+    return str(path)
+
+
 FORMATS: dict[str, Callable[[Scalar, str], object]] = {
     "path": _input_path,
     "model": _model,
     "weights": _weights,
     "target": _target,
+    "hardware": _hardware,
     "drop": _drop,
     "milliseconds": _milliseconds,
     "size": _size,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefx import resources
 from edgefx.errors import UnknownNameError, UsageError
+from edgefx.system import resources
 
 if TYPE_CHECKING:
     from edgefx.recipe.compose import Setting

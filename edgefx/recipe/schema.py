@@ -25,12 +25,12 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from edgefx.evaluate.units import parse_drop, parse_ms, parse_size
 from edgefx.results import Gate, MaxDrop, Metric
-from edgefx.vocabulary import Effort, IoDtype, Ranges, Resize
+from edgefx.units import parse_drop, parse_ms, parse_size
+from edgefx.vocabulary import NATIVE, Effort, Hardware, IoDtype, Ranges, Resize
 
 if TYPE_CHECKING:
-    from edgefx.types import QatSettings
+    from edgefx.quantization import QatSettings
 
 # Where a value is more than its JSON type, the schema says so by its format: see `edgefx.recipe.check`.
 
@@ -99,6 +99,17 @@ Patterns = Annotated[
     tuple[Pattern, ...],
     BeforeValidator(_as_tuple, json_schema_input_type=Pattern | tuple[Pattern, ...]),
 ]
+HardwareName = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "hardware",
+            "minLength": 1,
+            "examples": [NATIVE, *Hardware, "board.yaml"],
+        }
+    ),
+]
 TargetGlob = Annotated[str, WithJsonSchema({"type": "string", "format": "target", "minLength": 1})]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -112,10 +123,10 @@ class ModelSection(_Section):
     weights: Weights | None = Field(
         default=None, description="Zoo models: imagenet, random or the path of a weights file."
     )
-    classes: Annotated[int, Field(ge=2)] | None = Field(
+    classes: Annotated[int, Field(ge=2, le=100_000)] | None = Field(
         default=None, description="Zoo models: number of classes, the length of the output vector."
     )
-    input_size: Annotated[int, Field(ge=8)] | None = Field(
+    input_size: Annotated[int, Field(ge=8, le=4096)] | None = Field(
         default=None, description="Input height and width in pixels."
     )
 
@@ -173,7 +184,7 @@ class QatSection(_Quantization):
     batch_size: PositiveInt = Field(default=16, description="Images per gradient.")
     accumulate: PositiveInt = Field(default=1, description="Gradients summed up per step.")
     learning_rate: PositiveFloat = Field(
-        default=0.002, description="Highest step of a weight, in units of its INT8 step."
+        default=0.002, allow_inf_nan=False, description="Highest step of a weight, in units of its INT8 step."
     )
     optimizer: Literal["adam", "sgd"] = Field(default="adam", description="adam, or sgd with momentum 0.9.")
     warm_up: Fraction = Field(
@@ -184,6 +195,7 @@ class QatSection(_Quantization):
     )
     features: NonNegativeFloat = Field(
         default=10.0,
+        allow_inf_nan=False,
         description="Mode distill: weight of the error of the blocks' outputs beside that of the scores.",
     )
     augment: bool = Field(default=True, description="Flip and shift images a little.")
@@ -208,7 +220,8 @@ class QatSection(_Quantization):
 
     def settings(self, *, seed: int) -> QatSettings:
         """Return what training is told."""
-        from edgefx.types import QatMode, QatSettings
+        from edgefx.quantization import QatSettings
+        from edgefx.types import QatMode
 
         names = {field.name for field in dataclasses.fields(QatSettings)} - {"mode", "seed"}
         values = {name: getattr(self, name) for name in names}
@@ -261,7 +274,9 @@ class BenchmarkSection(_Section):
     device: Literal["host"] = Field(default="host", description="Where: this machine.")
     threads: PositiveInt | None = Field(default=None, description="Intra-op threads; by default all cores.")
     rounds: PositiveInt = Field(default=100, description="Timed inferences per artifact.")
-    seconds: PositiveFloat = Field(default=30.0, description="Time limit for all artifacts together.")
+    seconds: PositiveFloat = Field(
+        default=30.0, allow_inf_nan=False, description="Time limit for all artifacts together."
+    )
 
 
 class GatesSection(_Section):
@@ -352,6 +367,12 @@ class Recipe(_Section):
     )
     io_dtype: IoDtype | None = Field(
         default=None, description="Input and output type; by default uint8 for INT8 TFLite, else float32."
+    )
+    hardware: HardwareName = Field(
+        default=NATIVE,
+        description="The class of CPU that onnx-int8, onnx-dynamic and openvino-int8 are laid out for: that "
+        "of the machine that compiles (native), another by name, or the path of a profile (a .yaml file with "
+        "architecture and features).",
     )
     calibration: CalibrationSection | None = Field(
         default=None, description="Images that set the activation ranges of INT8; labels are not needed."

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-from edgefx.errors import UsageError
+from edgefx.errors import Block, UsageError
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _WIDTH = 96  # of an excerpt; longer lines are cut around the caret
@@ -114,7 +114,7 @@ class RecipeError(UsageError):
             excerpt = first.span.excerpt() if first.span else ()
             super().__init__(place + first.message, hint=first.hint, details=excerpt)
             return
-        blocks = ["\n  ".join(diagnostic.lines()) for diagnostic in self.diagnostics]
+        blocks = [Block.of(diagnostic.lines()) for diagnostic in self.diagnostics]
         where = f"{first.span.source.name}: " if first.span else ""
         super().__init__(f"{where}{len(blocks)} mistakes", details=blocks)
 

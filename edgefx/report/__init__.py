@@ -1,55 +1,35 @@
 """One typed result, many renderers.
 
-To add a format: one row here and one module with `dumps(report) -> str`. Listing imports nothing.
+To add a format: one row of `vocabulary.REPORT_FORMATS` and one module with `dumps(report) -> str`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefx import temporary
 from edgefx.errors import OutputError, UsageError
+from edgefx.storage.atomic import write_text
+from edgefx.vocabulary import REPORT_FORMATS, ReportFormat
 
 if TYPE_CHECKING:
     from edgefx.results import RunReport
 
 
-@dataclass(frozen=True, kw_only=True)
-class FormatRow:
-    """A report format.
-
-    Attributes:
-        module: Where its `dumps(report)` is.
-        suffix: Of the file it makes.
-        summary: What it is for.
-    """
-
-    module: str
-    suffix: str
-    summary: str
+# The result of a run, in its output folder.
+REPORT_NAME = "report.json"
 
 
-FORMATS: dict[str, FormatRow] = {
-    "terminal": FormatRow(module="edgefx.report.terminal", suffix=".txt", summary="the table on stdout"),
-    "json": FormatRow(module="edgefx.report.json", suffix=".json", summary="everything, for programs"),
-    "markdown": FormatRow(
-        module="edgefx.report.markdown", suffix=".md", summary="the table, for CI summaries and pull requests"
-    ),
-}
-
-
-def check(path: Path) -> FormatRow:
+def check(path: Path) -> ReportFormat:
     """Return the format that a report file's suffix asks for, before any work is done for it.
 
     Raises:
         UsageError: No format has this suffix.
     """
-    row = next((row for row in FORMATS.values() if row.suffix == path.suffix.lower()), None)
+    row = next((row for row in REPORT_FORMATS.values() if row.suffix == path.suffix.lower()), None)
     if row is None:
-        known = ", ".join(row.suffix for row in FORMATS.values())
+        known = ", ".join(row.suffix for row in REPORT_FORMATS.values())
         raise UsageError(
             f"--report {path}: the suffix must name a format: {known}", hint="for example --report report.md"
         )
@@ -66,6 +46,19 @@ def write(report: RunReport, path: Path) -> None:
     save(str(import_module(check(path).module).dumps(report)), path)
 
 
+def write_report(report: RunReport, out: Path) -> Path:
+    """Write `report.json` into the folder `out`, completely or not at all, and return its path.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    from edgefx.storage.serde import dumps
+
+    path = out / REPORT_NAME
+    write_text(path, dumps(report, root=out))
+    return path
+
+
 def save(text: str, path: Path) -> None:
     """Write what was asked for with ``--report``; missing folders are made.
 
@@ -79,19 +72,3 @@ def save(text: str, path: Path) -> None:
         raise OutputError(
             f"--report {path}: cannot be written: {error.strerror}", hint="choose another file"
         ) from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file completely or not at all.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    made = path.parent / temporary.name(".edgefx-", path.suffix)
-    try:
-        with made.open("x", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(text)
-        made.replace(path)
-    except BaseException:
-        made.unlink(missing_ok=True)
-        raise

@@ -10,6 +10,8 @@ from rich.text import Text
 
 from edgefx.provenance.comparison import Change, Figures, Flips, RunDiff, TargetDiff
 from edgefx.provenance.reproduction import Outcome, Reproduction
+from edgefx.report import markdown_text
+from edgefx.report.markdown_text import heading, item
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import interval, ms, percent, signed, size
 
@@ -61,14 +63,14 @@ def render_reproduction(result: Reproduction, console: Console) -> None:
 
 def markdown(result: RunDiff) -> str:
     """Return a comparison as GitHub-flavoured Markdown that ends in a newline."""
-    lines = [f"### `{result.before}` → `{result.after}`", ""]
+    lines = [heading(f"{result.before} → {result.after}"), ""]
     if result.changes:
         lines += [*_markdown_table(_CHANGES, _change_rows(result.changes)), ""]
     else:
         lines += ["No input changed.", ""]
     lines += [*_markdown_table(_TARGETS, _target_rows(result)), ""]
-    lines += [f"- **{label}**: {_escape(text)}" for label, text in _flip_facts(result)]
-    lines += [f"- **note**: {_escape(note)}" for note in result.notes]
+    lines += [item(label, text) for label, text in _flip_facts(result)]
+    lines += [item("note", note) for note in result.notes]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -163,12 +165,4 @@ def _short(text: str) -> str:
 
 
 def _markdown_table(titles: tuple[str, ...], rows: Rows) -> list[str]:
-    return [
-        f"| {' | '.join(titles)} |",
-        f"| {' | '.join(':--' if title in _LEFT else '--:' for title in titles)} |",
-        *(f"| {' | '.join(_escape(cell) or '-' for cell in row)} |" for row in rows),
-    ]
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return markdown_text.table(titles, [title in _LEFT for title in titles], rows)

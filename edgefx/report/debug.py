@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgefx.debug.diagnosis import Broken, DebugReport, Diagnosis, Difference, LayerFigures, Step
+from edgefx.analysis.diagnosis import Broken, DebugReport, Diagnosis, Difference, LayerFigures, Step
 from edgefx.report.findings import data_line
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import count, percent, seconds, significant

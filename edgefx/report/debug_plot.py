@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 
-from edgefx.debug.diagnosis import DebugReport, Diagnosis, LayerFigures
+from edgefx.analysis.diagnosis import DebugReport, Diagnosis, LayerFigures
 from edgefx.errors import OutputError, UsageError
-from edgefx.report import write_text
+from edgefx.harmless import html_text as escape
 from edgefx.report.text import percent
+from edgefx.storage.atomic import write_text
 
 _HEIGHT = 180  # of one panel, pixels
 _LEFT, _TOP, _GAP = 64, 24, 30

@@ -2,47 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-
 from rich.console import Console, Group
 from rich.text import Text
 
 from edgefx.report.findings import data_line
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import interval, ms, percent, ratio, signed
-from edgefx.results import Accuracy, Environment, Latency
-from edgefx.types import DataInfo
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """One artifact on one set of images.
-
-    Attributes:
-        artifact: Its main file.
-        data: The images.
-        threads: Intra-op threads.
-        precision_ran: What the runtime executed in.
-        images: Number of images.
-        top1: Fraction right, None when unlabelled.
-        top5: Fraction with the label among the five best; None when unlabelled or with few classes.
-        images_per_s: Throughput of the artifact, images already decoded.
-        baseline: The model compared with, or None.
-        comparison: The paired comparison with it, or None.
-    """
-
-    artifact: Path
-    data: DataInfo
-    threads: int
-    precision_ran: str
-    images: int
-    top1: float | None
-    top5: float | None
-    images_per_s: float
-    baseline: str | None = None
-    comparison: Accuracy | None = None
+from edgefx.views import Benchmark, Evaluation
 
 
 def render_evaluation(result: Evaluation, console: Console) -> None:
@@ -69,15 +35,6 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
     speed = f"{result.images_per_s:.0f} images/s on this host with {result.threads} threads"
     rows += [("images", data_line(result.data)), ("ran in", f"{result.precision_ran}, {speed}")]
     console.print(Group(Text(str(result.artifact), style="bold"), Facts(rows)), highlight=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """Latencies of artifacts, measured in one interleaved run on one machine."""
-
-    environment: Environment
-    latencies: Mapping[str, Latency]  # by the artifact's path as given
-    failures: Mapping[str, str]
 
 
 def render_benchmark(result: Benchmark, console: Console) -> None:

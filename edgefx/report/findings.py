@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgefx.report.text import percent, ratio, seconds
 from edgefx.results import CachedStage, RunReport, SearchResult, TargetResult, TrainingEffect, TrainingResult
-from edgefx.types import DataInfo, Precision, Stage
+from edgefx.types import DataInfo, Precision, StageKind
 
 # Below this, a difference between two interleaved medians on one machine is noise.
 _SLOWER_FROM = 1.02
@@ -46,7 +46,7 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
         if latency.device != "host":
             where = f"on {latency.device}"
         how = f"batch 1, {threads} thread{'s' if threads != 1 else ''}"
-        before = next((one for one in report.cached if one.stage is Stage.BENCHMARK), None)
+        before = next((one for one in report.cached if one.stage is StageKind.BENCHMARK), None)
         if before is not None:  # figures of another day, maybe under another load, must not pass for today's
             how += f"; not measured now but on {before.created} (cache entry {before.key[:_KEY_SHOWN]})"
         yield "latency", f"{where}; {how}; x float: p50 / float32 of the same runtime"
@@ -68,9 +68,9 @@ def from_cache(report: RunReport) -> Iterator[tuple[str, str]]:
 
 def _what(one: CachedStage) -> str:
     """Name a cached result beside its target's name."""
-    if one.stage is Stage.CONVERT:
+    if one.stage is StageKind.CONVERT:
         return f"conversion{one.what.removeprefix(f'convert {one.target}')}"
-    if one.stage is Stage.EVALUATE and one.target:
+    if one.stage is StageKind.EVALUATE and one.target:
         return f"accuracy{one.what.removeprefix(one.target)}"
     return one.what
 
@@ -84,6 +84,9 @@ def conversions(report: RunReport) -> Iterator[tuple[str, str]]:
             parts.append(f"{result.target} in {seconds(result.convert_s)}{effort}")
     if parts:
         yield "converted", ", ".join(parts)
+    for hardware in dict.fromkeys(result.hardware for result in report if result.hardware):
+        names = ", ".join(result.target for result in report if result.hardware is hardware)
+        yield "laid out", f"for {hardware}: {names}"
     for result in report:
         if result.search is not None:
             yield "budget", f"{result.target}: {search_line(result.search)}"

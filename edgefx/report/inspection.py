@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
@@ -11,25 +10,8 @@ from rich.text import Text
 
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import count, percent, significant, size
-from edgefx.types import Artifact, LayerInfo, ModelSpec, TensorInfo
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelInspection:
-    """A model and the layers of its canonical graph."""
-
-    kind: str = field(default="model", init=False)
-    model: ModelSpec
-    layers: tuple[LayerInfo, ...]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArtifactInspection:
-    """An artifact, read back from its files."""
-
-    kind: str = field(default="artifact", init=False)
-    artifact: Artifact
+from edgefx.types import Artifact, TensorInfo
+from edgefx.views import ModelInspection
 
 
 def render_artifact(artifact: Artifact, console: Console) -> None:

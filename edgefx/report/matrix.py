@@ -10,11 +10,14 @@ from rich.console import Console
 from rich.text import Text
 
 from edgefx.errors import OutputError
-from edgefx.matrix import MatrixReport, MatrixRun
-from edgefx.report import check, json, write_text
+from edgefx.report import check, markdown_text
+from edgefx.report.console import PlainConsole
 from edgefx.report.terminal import VERDICT_STYLES, Facts, table
 from edgefx.report.text import ms, percent, signed, size
 from edgefx.results import TargetResult, Verdict
+from edgefx.storage import serde
+from edgefx.storage.atomic import write_text
+from edgefx.views import MatrixReport, MatrixRun
 
 NAME = "matrix"
 _TITLES = ("run", "target", "size", "top-1", "drop pp", "agree", "p50 ms", "verdict")
@@ -30,7 +33,8 @@ def render(report: MatrixReport, console: Console) -> None:
         verdict = row[-1]
         style = VERDICT_STYLES.get(Verdict(verdict)) if verdict in set(Verdict) else "bold red"
         result.add_row(*row[:-1], Text(verdict, style=style or ""))
-    console.print(Text.assemble((report.recipe, "bold"), f"  {len(report.runs)} runs\n"))
+    console.print(Text.assemble((report.recipe, "bold"), f"  {len(report.runs)} runs"))
+    console.print()
     console.print(result, highlight=False)
     facts = [(f"{run.name}", _reason(run)) for run in report.runs if _reason(run)]
     facts.append(("reports", f"{len(report.runs)} folders beside {NAME}.json, each with its report.json"))
@@ -41,27 +45,27 @@ def render(report: MatrixReport, console: Console) -> None:
 def text(report: MatrixReport) -> str:
     """Return `report` as text without colours."""
     stream = io.StringIO()
-    render(report, Console(file=stream, width=_TEXT_COLUMNS, color_system=None))
+    render(report, PlainConsole(file=stream, width=_TEXT_COLUMNS, color_system=None))
     return stream.getvalue()
 
 
 def markdown(report: MatrixReport) -> str:
     """Return `report` as Markdown that ends in a newline."""
     lines = [
-        f"### {_escape(report.recipe)}: {len(report.runs)} runs",
+        markdown_text.heading(f"{report.recipe}: {len(report.runs)} runs"),
         "",
-        f"| {' | '.join(_TITLES)} |",
-        f"| {' | '.join(':--' if title in _LEFT else '--:' for title in _TITLES)} |",
-        *(f"| {' | '.join(_escape(cell) or '-' for cell in row)} |" for _, row in _rows(report)),
+        *markdown_text.table(
+            _TITLES, [title in _LEFT for title in _TITLES], (row for _, row in _rows(report))
+        ),
         "",
-        *(f"- **{_escape(run.name)}**: {_escape(_reason(run))}" for run in report.runs if _reason(run)),
+        *(markdown_text.item(run.name, _reason(run)) for run in report.runs if _reason(run)),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def dumps(report: MatrixReport) -> str:
     """Return `report`, with the full report of each run, as one JSON document."""
-    return json.dumps(report)
+    return serde.dumps(report)
 
 
 def write(report: MatrixReport, folder: Path, files: tuple[Path, ...] = ()) -> None:
@@ -116,7 +120,3 @@ def _reason(run: MatrixRun) -> str:
             f"{result.target}: {gate.reason}" for gate in result.gates if gate.verdict != Verdict.PASS
         ]
     return "; ".join(reasons)
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

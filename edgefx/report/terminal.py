@@ -17,9 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from edgefx.report import findings
+from edgefx.report.console import PlainConsole, shown
 from edgefx.report.text import count, interval, ms, percent, ratio, seconds, signed, size
 from edgefx.results import RunReport, SearchResult, TargetResult, Verdict
-from edgefx.types import Stage
+from edgefx.types import StageKind
 
 _TEXT_COLUMNS = 160  # of a report in a file
 _UNLIMITED = 10_000  # columns; wider than any table
@@ -47,7 +48,7 @@ def render(report: RunReport, console: Console) -> None:
 def dumps(report: RunReport) -> str:
     """Return `report` as text without colours, wide enough for one table."""
     stream = io.StringIO()
-    render(report, Console(file=stream, width=_TEXT_COLUMNS, color_system=None))
+    render(report, PlainConsole(file=stream, width=_TEXT_COLUMNS, color_system=None))
     return stream.getvalue()
 
 
@@ -76,7 +77,7 @@ class Facts:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         indent = max((len(label) for label, _ in self._rows), default=0) + 2
         for label, value in self._rows:
-            text = value if isinstance(value, Text) else Text(value)
+            text = shown(value if isinstance(value, Text) else Text(value))
             head = Text(label.ljust(indent), style="dim")
             for line in text.wrap(console, max(20, options.max_width - indent)):
                 line.rstrip()
@@ -283,7 +284,7 @@ def output_folder(report: RunReport) -> Path | None:
 
 
 def _timing_line(report: RunReport) -> str:
-    stages = dict.fromkeys(Stage, 0.0)
+    stages = dict.fromkeys(StageKind, 0.0)
     for timing in report.timings:
         stages[timing.stage] += timing.seconds
     parts = ", ".join(f"{stage} {seconds(value)}" for stage, value in stages.items() if value >= 0.05)

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "kills": "runs killed at random instants: the next one must succeed with the right bytes",
     "byhand": "three INT8 targets in one run against the three scripts one would write by hand",
     "artifacts": "every artifact's bytes and every figure of its report, against those of another version",
+    "ablations": "what each tuned constant is worth: other values of it tried",
     "onnx_forms": "which convolutions ONNX Runtime should compute in INT8 on this machine",
 }
 

@@ -58,8 +58,12 @@ def main(options: list[str]) -> None:
                 args.keep.write_text(json.dumps(found, indent=1) + "\n")
     if args.against:
         kept = json.loads(args.against.read_text())
-        different = [line for name, one in found.items() for line in _differences(kept.get(name, {}), one, name)]
-        print("\n".join(f"  different: {line}" for line in different) or "  every byte and figure is the same")
+        different = [
+            line for name, one in found.items() for line in _differences(kept.get(name, {}), one, name)
+        ]
+        print(
+            "\n".join(f"  different: {line}" for line in different) or "  every byte and figure is the same"
+        )
         sys.exit(1 if different else 0)
 
 

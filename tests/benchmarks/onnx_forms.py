@@ -2,47 +2,26 @@
 
 Quantizes those with at least so many multiply-accumulates per value moved, for several thresholds, and runs
 all forms and the float32 model in turn. The threshold with the least time over several models belongs into
-`edgefx.targets.onnx_machine.INTENSITY`, under the class of machine that is printed.
+`edgefx.runtimes.onnx.profile.INTENSITY`, under the class of machine that is printed.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from edgefx.targets import machine
-from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme, Resize, Task
+from edgefx.protocols import SILENT
+from edgefx.quantization import QuantScheme
+from edgefx.system import cpu
+from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, Resize
 
 from .common import show
 
 _CALIBRATION = 4  # images: latency does not depend on the ranges
-
-
-class _Silent:
-    """A `Progress` that says nothing."""
-
-    def advance(self, steps: int = 1) -> None:
-        """Count nothing."""
-
-    @contextmanager
-    def task(self, label: str, total: int | None = None) -> Iterator[Task]:
-        """Show nothing."""
-        del label, total
-        yield self
-
-    def note(self, message: str) -> None:
-        """Say nothing."""
-
-    def warn(self, message: str) -> None:
-        """Pass a warning on."""
-        print(message, file=sys.stderr)
 
 
 def main(options: list[str]) -> None:
@@ -54,7 +33,7 @@ def main(options: list[str]) -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(options)
-    rows: dict[str, object] = {"machine": str(machine.detect())}
+    rows: dict[str, object] = {"machine": str(cpu.detect())}
     with tempfile.TemporaryDirectory() as folder:
         paths, shares = _forms(args.model, args.thresholds, Path(folder))
         for threads in args.threads:
@@ -68,24 +47,35 @@ def main(options: list[str]) -> None:
 
 def _forms(source: str, thresholds: list[float], folder: Path) -> tuple[dict[str, Path], dict[str, float]]:
     """Write the float32 model and one form per threshold; returns paths and INT8 shares of the work."""
-    from edgefx.models.canonical import canonicalize
+    from edgefx.models.graph.canonical import canonicalize
     from edgefx.models.load import load
-    from edgefx.targets import onnx, onnx_convert
+    from edgefx.runtimes.onnx import convert, quantize
+    from edgefx.runtimes.onnx.runtime import RUNTIME
 
-    progress = _Silent()
+    progress = SILENT
     graph = canonicalize(load(source), folder)
     paths = {"float32": folder / "form-float32.onnx"}
-    model = onnx_convert.float_model(graph, progress)
-    onnx_convert.save(model, paths["float32"])
-    scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=Effort.FAST)
+    model = convert.float_model(graph, progress)
+    convert.save(model, paths["float32"])
+    scheme = QuantScheme(
+        precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=Effort.FAST, hardware=cpu.detect()
+    )
     shares = {}
     for threshold in thresholds:
         name = f"from {threshold:g} MACs per value"
         paths[name] = folder / f"form-{threshold:g}.onnx"
-        model = onnx_convert.float_model(graph, progress)
-        made = onnx.int8_model(model, graph, scheme, _noise(graph), progress, intensity=threshold)
-        onnx_convert.save(made, paths[name])
-        shares[name] = onnx.describe(paths[name]).int8_macs_share or 0.0
+        model = convert.float_model(graph, progress)
+        made = quantize.int8_model(
+            model,
+            graph,
+            scheme,
+            _noise(graph),
+            progress,
+            intensity=threshold,
+            unsigned=scheme.hardware.saturates_pairs,
+        )
+        convert.save(made, paths[name])
+        shares[name] = RUNTIME.describe(paths[name]).int8_macs_share or 0.0
     return paths, shares
 
 
@@ -98,7 +88,7 @@ def _noise(graph: FrozenGraph) -> ImageSet:
 
 def _ratios(paths: dict[str, Path], threads: int, rounds: int) -> dict[str, tuple[float, float]]:
     """Return median and least time of each form over that of the first."""
-    from edgefx.targets.onnx_session import open_session
+    from edgefx.runtimes.onnx.session import open_session
 
     sessions = [open_session(path, threads) for path in paths.values()]
     shape = sessions[0].get_inputs()[0].shape

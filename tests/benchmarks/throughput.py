@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefx import targets
-from edgefx.evaluate import accuracy
+from edgefx import runtimes, targets
+from edgefx.evaluation import accuracy
 
 from .common import show
 
@@ -54,7 +54,7 @@ def main(options: list[str]) -> None:
 def _ratio(name: str, path: Path, args: argparse.Namespace) -> float:
     row = targets.TARGETS[name]
     bare = _BARE[row.runtime.value](path, args.threads)
-    with targets.load(row).open(path, args.threads, row.precision) as session:
+    with runtimes.load(row).open_session(path, threads=args.threads, precision=row.precision) as session:
         height, width = session.input_spec.shape[1:3]
         images = np.random.default_rng(0).integers(0, 256, (args.images, height, width, 3), dtype=np.uint8)
         ratios = []

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from edgefx import packages
-from edgefx.cli import doctor, run
-from edgefx.cli.context import App
+from edgefx import views
+from edgefx.cli import run
+from edgefx.protocols import SILENT
+from edgefx.system import doctor, packages
 from edgefx.targets import TARGETS
 from tests.cli.conftest import Edgefx
 
@@ -86,13 +87,13 @@ def test_deep_finds_a_package_that_is_there_but_broken(
     (tmp_path / "broken_native_package.py").write_text("raise OSError('libfoo.so.1: cannot open')")
     monkeypatch.syspath_prepend(tmp_path)
     whole, broken = (
-        packages.PackageState(
+        views.PackageState(
             distribution=name, module=name, requirement=name, version="1.0", needed_for=("onnx",)
         )
         for name in ("colorsys", "broken_native_package")
     )
-    assert doctor.imported(App(), broken).problem == "cannot be imported: OSError: libfoo.so.1: cannot open"
-    found = doctor.imported(App(), whole)
+    assert doctor.imported(broken, SILENT).problem == "cannot be imported: OSError: libfoo.so.1: cannot open"
+    found = doctor.imported(whole, SILENT)
     assert found.problem == ""
     assert found.import_s is not None
 

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from edgefx.system import cpu
 from edgefx.targets import TARGETS
 from edgefx.types import FrozenGraph, ImageSet, Resize
 
 if TYPE_CHECKING:
     from edgefx.types import Scores
+
+
+NATIVE = cpu.detect()  # artifacts are run here, so they are laid out for this CPU
 
 
 @dataclass
@@ -61,7 +65,7 @@ def progress() -> RecordedProgress:
 @pytest.fixture(scope="session")
 def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> FrozenGraph:
     """The canonical graph of the embedded `digits` EfficientNet: 32 x 32 pixels, 10 classes, trained."""
-    from edgefx.models.canonical import canonicalize
+    from edgefx.models.graph.canonical import canonicalize
     from edgefx.models.load import load
 
     return canonicalize(load("digits"), tmp_path_factory.mktemp("tiny-graph"))
@@ -101,6 +105,6 @@ def tiny_images() -> ImageSet:
 @pytest.fixture(scope="session")
 def tiny_scores(tiny_graph: FrozenGraph, tiny_images: ImageSet) -> Scores:
     """The float graph's probabilities of `tiny_images`, by TensorFlow."""
-    from edgefx.models.freeze import GraphRunner
+    from edgefx.models.graph.freeze import GraphRunner
 
     return GraphRunner(tiny_graph.path, output=tiny_graph.output_name).infer(tiny_images.pixels)

@@ -1,4 +1,4 @@
-"""One contract for every target: what `edgefx.types.Target` promises, tested on real conversions.
+"""One contract for every target: what `Runtime` promises, tested on real conversions.
 
 A runtime subclasses `TargetContract` and sets `runtime`; each test that takes `row` then runs on every
 target of that runtime. Bounds that a runtime cannot meet are overridden there, with the reason.
@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pytest
 
-from edgefx import targets
+from edgefx import runtimes
 from edgefx.errors import ArtifactError, EdgefxError, UsageError
+from edgefx.quantization import QuantScheme
+from edgefx.runtimes.protocol import ConversionRequest, Runtime
 from edgefx.targets import TARGETS, TargetRow
-from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme, Runtime, Target
+from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision
+from edgefx.types import Runtime as RuntimeName
 
-from .conftest import RecordedProgress
+from .conftest import NATIVE, RecordedProgress
 
 if TYPE_CHECKING:
     from edgefx.types import Scores
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 class TargetContract:
     """Subclass it, set `runtime`, and add what is particular to the runtime."""
 
-    runtime: ClassVar[Runtime]
+    runtime: ClassVar[RuntimeName]
 
     # Largest |dp| against the float graph, by precision.
     max_abs_dp: ClassVar[dict[Precision, float]] = {
@@ -49,28 +52,32 @@ class TargetContract:
     # ------------------------------------------------------------------------------------------- helpers
 
     @pytest.fixture(scope="class")
-    def target(self) -> Target:
+    def target(self) -> Runtime:
         first = next(row for row in TARGETS.values() if row.runtime is self.runtime)
-        return targets.load(first)
+        return runtimes.load(first)
 
     @pytest.fixture(scope="class")
     def artifact(
         self,
         row: TargetRow,
-        target: Target,
+        target: Runtime,
         tiny_graph: FrozenGraph,
         tiny_calibration: ImageSet,
         tmp_path_factory: pytest.TempPathFactory,
     ) -> tuple[Path, ...]:
         """The files of one target, made with its default input and output type."""
         out = tmp_path_factory.mktemp(row.name) / f"tiny{row.suffix}"
-        scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
+        scheme = QuantScheme(hardware=NATIVE, precision=row.precision, io_dtype=row.io_dtypes[0])
         calibration = tiny_calibration if row.needs_calibration else None
-        return target.convert(tiny_graph, scheme, calibration, out, RecordedProgress())
+        return target.convert(
+            ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=calibration),
+            out,
+            RecordedProgress(),
+        )
 
     # --------------------------------------------------------------------------------------------- tests
 
-    def test_check_passes_where_everything_is_installed(self, target: Target) -> None:
+    def test_check_passes_where_everything_is_installed(self, target: Runtime) -> None:
         target.check()
 
     def test_writes_its_files_and_nothing_else(self, row: TargetRow, artifact: tuple[Path, ...]) -> None:
@@ -79,7 +86,7 @@ class TargetContract:
         assert all(path.stat().st_size > 0 for path in artifact)
 
     def test_describes_what_was_asked_for(
-        self, row: TargetRow, target: Target, artifact: tuple[Path, ...], tiny_graph: FrozenGraph
+        self, row: TargetRow, target: Runtime, artifact: tuple[Path, ...], tiny_graph: FrozenGraph
     ) -> None:
         found = target.describe(artifact[0])
         assert [file.path for file in found.files] == list(artifact)
@@ -108,12 +115,12 @@ class TargetContract:
     def test_scores_are_those_of_the_float_graph(
         self,
         row: TargetRow,
-        target: Target,
+        target: Runtime,
         artifact: tuple[Path, ...],
         tiny_images: ImageSet,
         tiny_scores: Scores,
     ) -> None:
-        with target.open(artifact[0], 2, row.precision) as session:
+        with target.open_session(artifact[0], threads=2, precision=row.precision) as session:
             assert session.input_spec.name == "image"
             assert session.input_spec.dtype == row.io_dtypes[0]
             assert session.precision_ran
@@ -133,7 +140,7 @@ class TargetContract:
     def test_input_and_output_types_are_as_asked(  # noqa: PLR0917 - fixtures
         self,
         row: TargetRow,
-        target: Target,
+        target: Runtime,
         tiny_graph: FrozenGraph,
         tiny_calibration: ImageSet,
         tiny_images: ImageSet,
@@ -145,62 +152,86 @@ class TargetContract:
             if io_dtype is row.io_dtypes[0]:
                 continue  # the other tests use it
             out = tmp_path / f"{io_dtype}{row.suffix}"
-            scheme = QuantScheme(precision=row.precision, io_dtype=io_dtype)
+            scheme = QuantScheme(hardware=NATIVE, precision=row.precision, io_dtype=io_dtype)
             if io_dtype not in row.io_dtypes:
                 with pytest.raises(UsageError, match=str(io_dtype)):
-                    target.convert(tiny_graph, scheme, calibration, out, RecordedProgress())
+                    target.convert(
+                        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=calibration),
+                        out,
+                        RecordedProgress(),
+                    )
                 assert not list(tmp_path.glob(f"*{io_dtype}*"))
                 continue
-            target.convert(tiny_graph, scheme, calibration, out, RecordedProgress())
+            target.convert(
+                ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=calibration),
+                out,
+                RecordedProgress(),
+            )
             found = target.describe(out)
             assert found.inputs[0].dtype == io_dtype
             assert found.outputs[0].dtype == (io_dtype if self.integer_outputs else "float32")
-            with target.open(out, 1, row.precision) as session:
+            with target.open_session(out, threads=1, precision=row.precision) as session:
                 scores = session.infer(tiny_images.pixels)
             agreed = (scores.argmax(axis=1) == tiny_scores.argmax(axis=1)).mean()
             assert agreed >= self.agreement[row.precision]
 
     def test_counts_every_calibration_image(
-        self, target: Target, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
+        self, target: Runtime, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
     ) -> None:
         row = TARGETS[f"{self.runtime}-int8"]
         progress = RecordedProgress()
-        scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
-        first = target.convert(tiny_graph, scheme, tiny_calibration, tmp_path / f"a{row.suffix}", progress)
+        scheme = QuantScheme(hardware=NATIVE, precision=row.precision, io_dtype=row.io_dtypes[0])
+        first = target.convert(
+            ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+            tmp_path / f"a{row.suffix}",
+            progress,
+        )
         assert max(progress.steps.values(), default=0) >= len(tiny_calibration)
 
-        again = target.convert(tiny_graph, scheme, tiny_calibration, tmp_path / f"b{row.suffix}", progress)
+        again = target.convert(
+            ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+            tmp_path / f"b{row.suffix}",
+            progress,
+        )
         assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again], (
             "the same inputs give the same bytes"
         )
 
     def test_integers_need_calibration_images(
-        self, row: TargetRow, target: Target, tiny_graph: FrozenGraph, tmp_path: Path
+        self, row: TargetRow, target: Runtime, tiny_graph: FrozenGraph, tmp_path: Path
     ) -> None:
         if not row.needs_calibration:
             pytest.skip("needs no calibration images")
-        scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
+        scheme = QuantScheme(hardware=NATIVE, precision=row.precision, io_dtype=row.io_dtypes[0])
         with pytest.raises(UsageError, match="calibration") as caught:
-            target.convert(tiny_graph, scheme, None, tmp_path / f"x{row.suffix}", RecordedProgress())
+            target.convert(
+                ConversionRequest(graph=tiny_graph, scheme=scheme),
+                tmp_path / f"x{row.suffix}",
+                RecordedProgress(),
+            )
         assert caught.value.hint
         assert not list(tmp_path.iterdir())
 
     def test_an_output_folder_that_is_none_is_an_error(
-        self, target: Target, tiny_graph: FrozenGraph, tmp_path: Path
+        self, target: Runtime, tiny_graph: FrozenGraph, tmp_path: Path
     ) -> None:
         row = TARGETS[f"{self.runtime}-float32"]
-        scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
+        scheme = QuantScheme(hardware=NATIVE, precision=row.precision, io_dtype=row.io_dtypes[0])
         blocker = tmp_path / "file"
         blocker.write_text("not a folder")
         with pytest.raises(EdgefxError, match="file"):
-            target.convert(tiny_graph, scheme, None, blocker / f"x{row.suffix}", RecordedProgress())
+            target.convert(
+                ConversionRequest(graph=tiny_graph, scheme=scheme),
+                blocker / f"x{row.suffix}",
+                RecordedProgress(),
+            )
         assert list(tmp_path.iterdir()) == [blocker]
 
     def test_a_damaged_graph_is_an_error_and_leaves_nothing(
-        self, target: Target, tiny_graph: FrozenGraph, tmp_path: Path
+        self, target: Runtime, tiny_graph: FrozenGraph, tmp_path: Path
     ) -> None:
         row = TARGETS[f"{self.runtime}-float32"]
-        scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
+        scheme = QuantScheme(hardware=NATIVE, precision=row.precision, io_dtype=row.io_dtypes[0])
         work, out = tmp_path / "work", tmp_path / "out"
         work.mkdir()
         out.mkdir()
@@ -208,11 +239,13 @@ class TargetContract:
         damaged.write_bytes(tiny_graph.path.read_bytes()[:-1000] + b"\xff" * 1000)
         broken = FrozenGraph(path=damaged, spec=tiny_graph.spec, layers=tiny_graph.layers, workdir=work)
         with pytest.raises(EdgefxError):
-            target.convert(broken, scheme, None, out / f"x{row.suffix}", RecordedProgress())
+            target.convert(
+                ConversionRequest(graph=broken, scheme=scheme), out / f"x{row.suffix}", RecordedProgress()
+            )
         assert not list(out.iterdir())
 
     def test_a_file_that_cannot_be_read_is_an_error(
-        self, target: Target, artifact: tuple[Path, ...], tmp_path: Path
+        self, target: Runtime, artifact: tuple[Path, ...], tmp_path: Path
     ) -> None:
         content = artifact[0].read_bytes()
         cases = {
@@ -231,5 +264,5 @@ class TargetContract:
                 damaged.write_bytes(bad)
             with pytest.raises(ArtifactError, match=f"{case}.tiny"):
                 target.describe(damaged)
-            with pytest.raises(ArtifactError, match=f"{case}.tiny"), target.open(damaged, 1):
+            with pytest.raises(ArtifactError, match=f"{case}.tiny"), target.open_session(damaged, threads=1):
                 pass

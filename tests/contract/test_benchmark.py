@@ -14,15 +14,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgefx.benchmark import process
-from edgefx.benchmark.latency import Subject, measure
-from edgefx.benchmark.process import Worker
+from edgefx.benchmarking.devices import local
+from edgefx.benchmarking.devices.local import Worker
+from edgefx.benchmarking.latency import Subject, measure
 from edgefx.errors import BenchmarkError
+from edgefx.quantization import QuantScheme
 from edgefx.results import Latency
-from edgefx.targets import TARGETS, load
-from edgefx.types import FrozenGraph, IoDtype, Precision, QuantScheme
+from edgefx.runtimes import load
+from edgefx.runtimes.protocol import ConversionRequest
+from edgefx.targets import TARGETS
+from edgefx.types import FrozenGraph, IoDtype, Precision
 
-from .conftest import RecordedProgress, RecordedTask
+from .conftest import NATIVE, RecordedProgress, RecordedTask
 
 RUNTIMES = ("tflite", "onnx", "openvino")
 
@@ -31,12 +34,14 @@ RUNTIMES = ("tflite", "onnx", "openvino")
 def artifacts(tiny_graph: FrozenGraph, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One float32 artifact per runtime."""
     folder = tmp_path_factory.mktemp("latency")
-    scheme = QuantScheme(precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
+    scheme = QuantScheme(hardware=NATIVE, precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
     made = {}
     for runtime in RUNTIMES:
         row = TARGETS[f"{runtime}-float32"]
         out = folder / f"{runtime}{row.suffix}"
-        made[runtime] = load(row).convert(tiny_graph, scheme, None, out, RecordedProgress())[0]
+        made[runtime] = load(row).convert(
+            ConversionRequest(graph=tiny_graph, scheme=scheme), out, RecordedProgress()
+        )[0]
     return made
 
 
@@ -59,7 +64,7 @@ def _children() -> list[psutil.Process]:
 
 def _is_worker(child: psutil.Process) -> bool:
     try:
-        return "edgefx.benchmark.worker" in child.cmdline()
+        return "edgefx.benchmarking.worker" in child.cmdline()
     except psutil.Error:
         return False
 
@@ -84,7 +89,7 @@ def test_measures_every_runtime_in_one_run(artifacts: dict[str, Path]) -> None:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_worker_never_imports_tensorflow(artifacts: dict[str, Path], runtime: str) -> None:
     code = (
-        "import io, sys; from pathlib import Path; from edgefx.benchmark.worker import serve;"
+        "import io, sys; from pathlib import Path; from edgefx.benchmarking.worker import serve;"
         f"answers = list(serve(Path({str(artifacts[runtime])!r}), 1, None, io.StringIO('open\\nrun 2\\n')));"
         "unwanted = {'tensorflow', 'keras', 'nncf', 'tf2onnx', 'ai_edge_quantizer'} & set(sys.modules);"
         "print(len(answers), sorted(unwanted))"
@@ -141,7 +146,7 @@ def test_the_last_words_of_a_crash_are_kept(artifacts: dict[str, Path]) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_worker_that_hangs_is_ended(artifacts: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "RUN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(local, "RUN_TIMEOUT_S", 0.2)
     with Worker(artifacts["tflite"], 1) as worker:
         worker.wait_ready()
         worker.open()
@@ -186,7 +191,7 @@ def test_an_interruption_leaves_no_worker_behind(artifacts: dict[str, Path]) -> 
 
 def test_workers_end_when_their_parent_is_killed(artifacts: dict[str, Path]) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from edgefx.benchmark.process import Worker;"
+        "import os, sys; from pathlib import Path; from edgefx.benchmarking.devices.local import Worker;"
         f"worker = Worker(Path({str(artifacts['tflite'])!r}), 1).__enter__(); worker.wait_ready();"
         "print(worker.pid, flush=True); os._exit(9)"
     )

@@ -9,28 +9,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgefx import targets
-from edgefx.debug import stages
-from edgefx.debug.diagnosis import Broken, DebugReport, Step
+from edgefx import runtimes
+from edgefx.analysis.diagnosis import Broken, DebugReport, Step
 from edgefx.errors import UsageError
-from edgefx.targets import TARGETS, TargetRow, tflite_file
-from edgefx.types import FrozenGraph, ImageSet, QuantScheme
+from edgefx.pipeline import debug
+from edgefx.quantization import QuantScheme
+from edgefx.runtimes.protocol import ConversionRequest
+from edgefx.runtimes.tflite import flatbuffer
+from edgefx.targets import TARGETS, TargetRow
+from edgefx.types import FrozenGraph, ImageSet
 
-from .conftest import RecordedProgress
+from .conftest import NATIVE, RecordedProgress
 
 VICTIM = "block3a_project_conv"
 
 
 def spoil_tflite(path: Path) -> None:
     """Give the layer's output a grid that is far too narrow."""
-    model = tflite_file.read(path)
+    model = flatbuffer.read(path)
     (tensor,) = (
         tensor
         for tensor in model.subgraphs[0].tensors
         if tensor.name.startswith(f"{VICTIM}/BiasAdd".encode()) and len(tensor.shape) == 4
     )
     tensor.quantization.scale = [tensor.quantization.scale[0] / 40]
-    path.write_bytes(tflite_file.write(model))
+    path.write_bytes(flatbuffer.write(model))
 
 
 def spoil_onnx(path: Path) -> None:
@@ -92,16 +95,20 @@ def made(
 ) -> Made:
     row = TARGETS[request.param]
     path = tmp_path_factory.mktemp(row.name) / f"digits{row.suffix}"
-    scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
-    targets.load(row).convert(tiny_graph, scheme, tiny_calibration, path, RecordedProgress())
+    scheme = QuantScheme(hardware=NATIVE, precision=row.precision, io_dtype=row.io_dtypes[0])
+    runtimes.load(row).convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+        path,
+        RecordedProgress(),
+    )
     return Made(row, path)
 
 
 def examine(row: TargetRow, *, artifact: Path | None = None, images: int = 12) -> DebugReport:
-    settings = stages.Settings(
+    settings = debug.Settings(
         model="digits", rows=(row,), calib=None, threads=2, images=images, samples=50, artifact=artifact
     )
-    return stages.run(settings, RecordedProgress(), command="edgefx debug digits")
+    return debug.run(settings, RecordedProgress(), command="edgefx debug digits")
 
 
 def test_nothing_is_broken_until_one_layer_is_spoilt(made: Made) -> None:
@@ -184,9 +191,9 @@ def test_a_model_without_layers_is_an_error(tiny_graph: FrozenGraph, tmp_path: P
         input_signature=[tf.TensorSpec([1, 32, 32, 3], tf.float32, name="image")],
     )
     tf.saved_model.save(module, str(folder), signatures={"serving_default": call})
-    settings = stages.Settings(
+    settings = debug.Settings(
         model=str(folder), rows=(TARGETS["tflite-int8"],), calib=calibration_folder(), threads=2, images=4
     )
     with pytest.raises(UsageError, match="no layers") as caught:
-        stages.run(settings, RecordedProgress(), command="edgefx debug")
+        debug.run(settings, RecordedProgress(), command="edgefx debug")
     assert ".keras" in caught.value.hint

@@ -38,7 +38,7 @@ def op_counts(graph: FrozenGraph) -> Counter[str]:
 
 
 def compiled(name: str, folder: Path) -> tuple[Any, FrozenGraph]:
-    from edgefx.models.canonical import canonicalize
+    from edgefx.models.graph.canonical import canonicalize
     from edgefx.models.load import load
 
     path = save_case(name, folder)
@@ -48,7 +48,7 @@ def compiled(name: str, folder: Path) -> tuple[Any, FrozenGraph]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_equals_the_model_as_loaded(name: str, tmp_path: Path) -> None:
-    from edgefx.models.canonical import max_abs_dp
+    from edgefx.models.graph.canonical import max_abs_dp
 
     loaded, graph = compiled(name, tmp_path)
     pixels = images(loaded.spec.height, loaded.spec.width)
@@ -90,7 +90,7 @@ def test_an_exported_model_that_still_augments_is_refused(tmp_path: Path) -> Non
     [("efficientnet_b0_flowers5", "flowers/val"), ("efficientnetv2_b0_imagenet", "imagenet/val")],
 )
 def test_real_models_on_real_images(model: str, folder: str, tmp_path: Path) -> None:
-    from edgefx.models.canonical import canonicalize, max_abs_dp
+    from edgefx.models.graph.canonical import canonicalize, max_abs_dp
     from edgefx.models.load import load
 
     path = SHARED / "models" / f"{model}.keras"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgefx.errors import ModelError
-from edgefx.models import keras2
 from edgefx.models.backend import import_tf_keras
-from edgefx.models.thaw import thaw
+from edgefx.models.graph import tf_keras as keras2
+from edgefx.models.graph.thaw import thaw
 from edgefx.types import FrozenGraph, ImageSet
 
 from .models_zoo import images, save_case
@@ -28,7 +28,7 @@ LAYERED = (
 
 
 def frozen(name: str, folder: Path) -> FrozenGraph:
-    from edgefx.models.canonical import canonicalize
+    from edgefx.models.graph.canonical import canonicalize
     from edgefx.models.load import load
 
     return canonicalize(load(str(save_case(name, folder))), folder / "work")

@@ -13,9 +13,9 @@ from PIL import Image
 
 from edgefx.errors import EdgefxError, ModelError, UsageError
 from edgefx.models import zoo
-from edgefx.models.canonical import canonicalize, max_abs_dp
+from edgefx.models.graph.canonical import canonicalize, max_abs_dp
 from edgefx.models.load import LoadedModel, load
-from edgefx.resources import folder
+from edgefx.system.resources import folder
 from edgefx.types import OutputKind
 
 from .models_zoo import CLASSES, SIZE, images, save_case, trunk

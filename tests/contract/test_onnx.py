@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from edgefx.errors import ArtifactError, ConversionError, OutputError, UsageError
-from edgefx.targets import onnx as target
-from edgefx.targets import onnx_convert, onnx_graph
-from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme, Runtime
+from edgefx.quantization import QuantScheme
+from edgefx.runtimes.onnx import convert
+from edgefx.runtimes.onnx import graph as onnx_graph
+from edgefx.runtimes.onnx.runtime import RUNTIME
+from edgefx.runtimes.protocol import ConversionRequest
+from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, Runtime
 
-from .conftest import RecordedProgress
+from .conftest import NATIVE, RecordedProgress
 from .target_contract import TargetContract
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ class TestOnnx(TargetContract):
 
 @pytest.fixture(scope="module")
 def float_model(tiny_graph: FrozenGraph) -> onnx.ModelProto:
-    return onnx_convert.float_model(tiny_graph, RecordedProgress())
+    return convert.float_model(tiny_graph, RecordedProgress())
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +39,19 @@ def int8(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     out = tmp_path_factory.mktemp("int8") / "digits.onnx"
-    scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
-    return target.convert(tiny_graph, scheme, tiny_calibration, out, RecordedProgress())[0]
+    scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
+    return RUNTIME.convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+        out,
+        RecordedProgress(),
+    )[0]
 
 
 def test_the_float_graph_is_tidy(float_model: onnx.ModelProto) -> None:
     graph = float_model.graph
     assert [info.name for info in graph.input] == ["image"]
     assert [info.name for info in graph.output] == ["probabilities"]
-    assert onnx_graph.opset_of(float_model) == onnx_convert.OPSET
+    assert onnx_graph.opset_of(float_model) == convert.OPSET
     kinds = {node.op_type for node in graph.node}
     assert kinds <= {
         *("Transpose", "Add", "Conv", "Sigmoid", "Mul", "GlobalAveragePool"),
@@ -69,7 +76,7 @@ def test_the_float_file_is_made_once(tiny_graph: FrozenGraph, float_model: onnx.
     again = RecordedProgress()
     shared = tiny_graph.workdir / "float32.onnx"
     made = shared.stat().st_mtime_ns
-    assert onnx_convert.float_model(tiny_graph, again) == float_model
+    assert convert.float_model(tiny_graph, again) == float_model
     assert shared.stat().st_mtime_ns == made
 
 
@@ -85,16 +92,16 @@ def test_int8_convolutions_are_fused_by_the_runtime(int8: Path, tmp_path: Path) 
     onnxruntime.InferenceSession(str(int8), options, providers=["CPUExecutionProvider"])
     optimized = onnx.load(tmp_path / "optimized.onnx")
     fused = sum(node.op_type.startswith("QLinear") for node in optimized.graph.node)
-    found = target.describe(int8)
+    found = RUNTIME.describe(int8)
     assert fused == found.compute_int8 > 0
     left = {node.output[0] for node in optimized.graph.node if node.op_type in ("Cast", "Mul")}
     assert not any(name.endswith(("/cast", "/restored")) for name in left), "stored weights are folded"
 
 
 def test_what_stays_in_float_is_said(int8: Path) -> None:
-    found = target.describe(int8)
+    found = RUNTIME.describe(int8)
     assert any("convolutions run in INT8" in note for note in found.notes)
-    with target.open(int8, 1) as session:
+    with RUNTIME.open_session(int8, threads=1) as session:
         assert session.precision_ran == "int8+float32"
 
 
@@ -102,8 +109,10 @@ def test_what_stays_in_float_is_said(int8: Path) -> None:
 def test_stored_weights_shrink_the_file(
     tiny_graph: FrozenGraph, tmp_path: Path, precision: Precision
 ) -> None:
-    scheme = QuantScheme(precision=precision, io_dtype=IoDtype.FLOAT32)
-    (small,) = target.convert(tiny_graph, scheme, None, tmp_path / "small.onnx", RecordedProgress())
+    scheme = QuantScheme(hardware=NATIVE, precision=precision, io_dtype=IoDtype.FLOAT32)
+    (small,) = RUNTIME.convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme), tmp_path / "small.onnx", RecordedProgress()
+    )
     whole = (tiny_graph.workdir / "float32.onnx").stat().st_size
     assert small.stat().st_size < 0.75 * whole  # a tiny model is half names and structure
 
@@ -112,10 +121,14 @@ def test_integer_ends_carry_their_scale(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
 ) -> None:
     for io_dtype, zero_point in ((IoDtype.UINT8, 0), (IoDtype.INT8, -128)):
-        scheme = QuantScheme(precision=Precision.INT8, io_dtype=io_dtype)
+        scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=io_dtype)
         out = tmp_path / f"{io_dtype}.onnx"
-        target.convert(tiny_graph, scheme, tiny_calibration, out, RecordedProgress())
-        found = target.describe(out)
+        RUNTIME.convert(
+            ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+            out,
+            RecordedProgress(),
+        )
+        found = RUNTIME.describe(out)
         (image,), (scores,) = found.inputs, found.outputs
         assert (image.scale, image.zero_point) == (1.0, zero_point)
         assert scores.scale == pytest.approx(1 / 255)
@@ -126,11 +139,15 @@ def test_integer_ends_carry_their_scale(
 def test_every_effort_is_reproducible(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path, effort: Effort
 ) -> None:
-    scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=effort)
+    scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=effort)
     made = []
     for number in (1, 2):
         out = tmp_path / f"{number}.onnx"
-        target.convert(tiny_graph, scheme, tiny_calibration, out, RecordedProgress())
+        RUNTIME.convert(
+            ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+            out,
+            RecordedProgress(),
+        )
         made.append(out.read_bytes())
     assert made[0] == made[1]
 
@@ -147,10 +164,18 @@ def test_layers_stay_in_float_when_asked(
     ]
     kept = quantized[0], quantized[-1]
     scheme = QuantScheme(
-        precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=Effort.FAST, keep_float=frozenset(kept)
+        hardware=NATIVE,
+        precision=Precision.INT8,
+        io_dtype=IoDtype.FLOAT32,
+        effort=Effort.FAST,
+        keep_float=frozenset(kept),
     )
-    (out,) = target.convert(tiny_graph, scheme, tiny_calibration, tmp_path / "kept.onnx", RecordedProgress())
-    found = target.describe(out)
+    (out,) = RUNTIME.convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+        tmp_path / "kept.onnx",
+        RecordedProgress(),
+    )
+    found = RUNTIME.describe(out)
     assert f"kept in float as asked: {', '.join(sorted(kept))}" in found.notes
     written = onnx.load(out)
     constants = {tensor.name: tensor.data_type for tensor in written.graph.initializer}
@@ -159,7 +184,7 @@ def test_layers_stay_in_float_when_asked(
         assert stored
         assert set(stored) <= {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}
         assert not any(node.name == f"{layer}/Conv" and "Q" in node.op_type for node in written.graph.node)
-    assert found.compute_int8 == target.describe(int8).compute_int8 - len(kept)
+    assert found.compute_int8 == RUNTIME.describe(int8).compute_int8 - len(kept)
 
 
 def test_a_layer_to_keep_must_exist_and_something_must_be_left(
@@ -169,18 +194,24 @@ def test_a_layer_to_keep_must_exist_and_something_must_be_left(
         (["stem_konv"], UsageError, "unknown layer 'stem_konv'"),
         ([layer.name for layer in tiny_graph.layers], ConversionError, "kept in float"),
     ):
-        scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, keep_float=frozenset(layers))
+        scheme = QuantScheme(
+            hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, keep_float=frozenset(layers)
+        )
         with pytest.raises(error, match=words):
-            target.convert(tiny_graph, scheme, tiny_calibration, tmp_path / "x.onnx", RecordedProgress())
+            RUNTIME.convert(
+                ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+                tmp_path / "x.onnx",
+                RecordedProgress(),
+            )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_locked_output_is_an_error(tiny_graph: FrozenGraph, tmp_path: Path) -> None:
     taken = tmp_path / "x.onnx"
     taken.mkdir()
-    scheme = QuantScheme(precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
+    scheme = QuantScheme(hardware=NATIVE, precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
     with pytest.raises(OutputError, match="cannot be written"):
-        target.convert(tiny_graph, scheme, None, taken, RecordedProgress())
+        RUNTIME.convert(ConversionRequest(graph=tiny_graph, scheme=scheme), taken, RecordedProgress())
     assert list(tmp_path.iterdir()) == [taken]
 
 
@@ -194,9 +225,11 @@ def test_an_operation_without_onnx_counterpart_is_named(tiny_graph: FrozenGraph,
     path = tmp_path / "graph.pb"
     path.write_bytes(graph.as_graph_def().SerializeToString())
     strange = FrozenGraph(path=path, spec=tiny_graph.spec, layers=(), workdir=tmp_path)
-    scheme = QuantScheme(precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
+    scheme = QuantScheme(hardware=NATIVE, precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
     with pytest.raises(ConversionError, match="Lgamma"):
-        target.convert(strange, scheme, None, tmp_path / "x.onnx", RecordedProgress())
+        RUNTIME.convert(
+            ConversionRequest(graph=strange, scheme=scheme), tmp_path / "x.onnx", RecordedProgress()
+        )
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -221,7 +254,7 @@ class TestFilesOfOtherOrigin:
         for dim, size in zip(model.graph.input[0].type.tensor_type.shape.dim, (1, 3, 32, 32), strict=True):
             dim.dim_value = size
         path = self.save(model, tmp_path / "nchw.onnx")
-        with target.open(path, 1) as session:
+        with RUNTIME.open_session(path, threads=1) as session:
             assert session.input_spec.shape == (1, 3, 32, 32)
             np.testing.assert_allclose(session.infer(tiny_images.pixels[:5]), tiny_scores[:5], atol=1e-5)
 
@@ -235,9 +268,9 @@ class TestFilesOfOtherOrigin:
         for info in (model.graph.input[0], model.graph.output[0]):
             info.type.tensor_type.shape.dim[0].dim_param = "N"
         path = self.save(model, tmp_path / "free.onnx")
-        assert target.describe(path).inputs[0].shape == (1, 32, 32, 3)
-        assert target.describe(path).int8_macs_share == 0
-        with target.open(path, 1) as session:
+        assert RUNTIME.describe(path).inputs[0].shape == (1, 32, 32, 3)
+        assert RUNTIME.describe(path).int8_macs_share == 0
+        with RUNTIME.open_session(path, threads=1) as session:
             np.testing.assert_allclose(session.infer(tiny_images.pixels[:3]), tiny_scores[:3], atol=1e-5)
 
     def test_two_inputs(self, float_model: onnx.ModelProto, tmp_path: Path) -> None:
@@ -247,8 +280,8 @@ class TestFilesOfOtherOrigin:
         model.CopyFrom(float_model)
         model.graph.input.append(onnx.helper.make_tensor_value_info("mean", 1, [3]))
         path = self.save(model, tmp_path / "two.onnx")
-        assert [info.name for info in target.describe(path).inputs] == ["image", "mean"]
-        with pytest.raises(ArtifactError, match="2 inputs"), target.open(path, 1):
+        assert [info.name for info in RUNTIME.describe(path).inputs] == ["image", "mean"]
+        with pytest.raises(ArtifactError, match="2 inputs"), RUNTIME.open_session(path, threads=1):
             pass
 
     def test_external_weights(
@@ -260,16 +293,16 @@ class TestFilesOfOtherOrigin:
         model.CopyFrom(float_model)
         path = tmp_path / "big.onnx"
         onnx.save(model, path, save_as_external_data=True, location="big.data", size_threshold=256)
-        found = target.describe(path)
+        found = RUNTIME.describe(path)
         assert [file.path.name for file in found.files] == ["big.onnx", "big.data"]
-        with target.open(path, 1) as session:
+        with RUNTIME.open_session(path, threads=1) as session:
             np.testing.assert_allclose(session.infer(tiny_images.pixels[:2]), tiny_scores[:2], atol=1e-5)
         (tmp_path / "big.data").unlink()
         with pytest.raises(ArtifactError, match=r"big\.data"):
-            target.describe(path)
-        with pytest.raises(ArtifactError, match=r"big\.data"), target.open(path, 1):
+            RUNTIME.describe(path)
+        with pytest.raises(ArtifactError, match=r"big\.data"), RUNTIME.open_session(path, threads=1):
             pass
 
     def test_images_of_another_size(self, int8: Path) -> None:
-        with target.open(int8, 1) as session, pytest.raises(ValueError, match="48"):
+        with RUNTIME.open_session(int8, threads=1) as session, pytest.raises(ValueError, match="48"):
             session.infer(np.zeros((1, 48, 48, 3), np.uint8))

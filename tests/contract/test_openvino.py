@@ -13,8 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, UsageError
-from edgefx.targets import openvino, openvino_ir
-from edgefx.targets.machine import Machine
+from edgefx.quantization import QuantScheme
+from edgefx.runtimes.openvino import artifact, convert
+from edgefx.runtimes.openvino.runtime import RUNTIME
+from edgefx.runtimes.protocol import ConversionRequest
 from edgefx.types import (
     Effort,
     FrozenGraph,
@@ -22,13 +24,13 @@ from edgefx.types import (
     IoDtype,
     OutputKind,
     Precision,
-    QuantScheme,
     Ranges,
     Resize,
     Runtime,
 )
+from edgefx.vocabulary import Hardware
 
-from .conftest import RecordedProgress, RecordedTask
+from .conftest import NATIVE, RecordedProgress, RecordedTask
 from .target_contract import TargetContract
 
 
@@ -43,8 +45,12 @@ def _make(
     calibration: ImageSet | None = None,
     io_dtype: IoDtype = IoDtype.FLOAT32,
 ) -> Path:
-    scheme = QuantScheme(precision=precision, io_dtype=io_dtype)
-    return openvino.convert(graph, scheme, calibration, folder / "digits.xml", RecordedProgress())[0]
+    scheme = QuantScheme(hardware=NATIVE, precision=precision, io_dtype=io_dtype)
+    return RUNTIME.convert(
+        ConversionRequest(graph=graph, scheme=scheme, calibration=calibration),
+        folder / "digits.xml",
+        RecordedProgress(),
+    )[0]
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +81,12 @@ def test_float32_computes_in_float32_for_anyone_who_opens_it(float32: Path) -> N
             if operation.get_rt_info()["layerType"].value in ("Convolution", "FullyConnected", "MatMul")
         }
         assert ran == {"f32"}, config
-    with openvino.open(float32, 1) as session:
+    with RUNTIME.open_session(float32, threads=1) as session:
         assert session.precision_ran == "float32"
 
 
 def test_int8_says_what_ran(int8: Path) -> None:
-    with openvino.open(int8, 1, Precision.INT8) as session:
+    with RUNTIME.open_session(int8, threads=1, precision=Precision.INT8) as session:
         assert session.precision_ran.split("+")[0] == "int8"
 
 
@@ -90,8 +96,8 @@ def test_operations_have_the_canonical_names(float32: Path, int8: Path, tiny_gra
     for path in (float32, int8):
         named = [
             operation.get_friendly_name().split("/")[0]
-            for operation in openvino_ir.read(path).get_ordered_ops()
-            if operation.get_type_name() in kinds and not openvino_ir.is_constant(operation)
+            for operation in artifact.read(path).get_ordered_ops()
+            if operation.get_type_name() in kinds and not artifact.is_constant(operation)
         ]
         assert len(named) > 20
         assert set(named) <= layers
@@ -109,7 +115,7 @@ def test_the_graph_file_tells_nothing_of_this_machine(
 
 
 def test_int8_is_smaller_and_integer(int8: Path, float32: Path) -> None:
-    small, large = openvino.describe(int8), openvino.describe(float32)
+    small, large = RUNTIME.describe(int8), RUNTIME.describe(float32)
     assert small.files[1].size_bytes < 0.35 * large.files[1].size_bytes
     assert small.int8_macs_share is not None
     assert small.int8_macs_share > 0.65  # this tiny model's first layers are a larger part than usual
@@ -141,16 +147,16 @@ def test_nothing_is_printed_and_nobody_is_called(
 def test_integer_ends_are_exact(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tiny_images: ImageSet, int8: Path, tmp_path: Path
 ) -> None:
-    with openvino.open(int8, 1) as session:
+    with RUNTIME.open_session(int8, threads=1) as session:
         wanted = session.infer(tiny_images.pixels)
     for io_dtype, zero_point in ((IoDtype.UINT8, 0), (IoDtype.INT8, -128)):
         path = _make(tiny_graph, tmp_path, Precision.INT8, tiny_calibration, io_dtype)
-        found = openvino.describe(path)
+        found = RUNTIME.describe(path)
         (image,), (scores,) = found.inputs, found.outputs
         assert (image.scale, image.zero_point) == (1.0, zero_point)
         assert scores.scale == pytest.approx(1 / 255)
         assert scores.zero_point == zero_point
-        with openvino.open(path, 1) as session:
+        with RUNTIME.open_session(path, threads=1) as session:
             got = session.infer(tiny_images.pixels)
         assert np.abs(got - wanted).max() <= 0.5 / 255 + 0.02  # rounding, and ends fused differently
         assert np.abs(got - wanted).mean() <= 0.5 / 255
@@ -160,7 +166,7 @@ def test_integer_logits_have_a_scale_of_their_own() -> None:
     import openvino as ov
     from openvino import opset13 as ops
 
-    from edgefx.targets.openvino_quantize import set_io_dtype
+    from edgefx.runtimes.openvino.quantize import set_io_dtype
 
     image = ops.parameter([1, 2, 2, 3], ov.Type.f32, name="image")
     logits = ops.subtract(ops.reduce_sum(image, np.array([1, 2])), np.array([100, 200, 300], np.float32))
@@ -181,18 +187,18 @@ def test_channels_first_and_free_batch_of_other_origin(tmp_path: Path, tiny_imag
     import openvino as ov
     from openvino import opset13 as ops
 
-    from edgefx.benchmark.worker import serve
+    from edgefx.benchmarking.worker import serve
 
     image = ops.parameter(ov.PartialShape([-1, 3, 32, 32]), ov.Type.f32, name="x")
     means = ops.reduce_mean(image, np.array([2, 3]))
     ov.save_model(ov.Model([means], [image], "means"), tmp_path / "means.xml")
     pixels = tiny_images.pixels[:3]
-    with openvino.open(tmp_path / "means.xml", 1) as session:
+    with RUNTIME.open_session(tmp_path / "means.xml", threads=1) as session:
         np.testing.assert_allclose(session.infer(pixels), pixels.mean(axis=(1, 2)), rtol=0.01)
         assert session.infer(pixels[:0]).shape == (0, 3)
         with pytest.raises(ValueError, match="images"):
             session.infer(pixels[:, :16])
-    assert openvino.describe(tmp_path / "means.xml").inputs[0].shape == (-1, 3, 32, 32)
+    assert RUNTIME.describe(tmp_path / "means.xml").inputs[0].shape == (-1, 3, 32, 32)
 
     import io
 
@@ -204,10 +210,10 @@ def test_half_a_pair_is_an_error(float32: Path, tmp_path: Path) -> None:
     xml = tmp_path / "model.xml"
     shutil.copy(float32, xml)
     with pytest.raises(ArtifactError, match=r"model\.bin are missing"):
-        openvino.describe(xml)
+        RUNTIME.describe(xml)
     weights = float32.with_suffix(".bin").read_bytes()
     xml.with_suffix(".bin").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(ArtifactError, match=r"model\.xml"), openvino.open(xml, 1):
+    with pytest.raises(ArtifactError, match=r"model\.xml"), RUNTIME.open_session(xml, threads=1):
         pass
 
 
@@ -217,7 +223,10 @@ def test_not_a_classifier_is_an_error(tmp_path: Path) -> None:
 
     image = ops.parameter([1, 7], ov.Type.f32, name="x")
     ov.save_model(ov.Model([ops.relu(image)], [image], "vector"), tmp_path / "vector.xml")
-    with pytest.raises(ArtifactError, match="input shape"), openvino.open(tmp_path / "vector.xml", 1):
+    with (
+        pytest.raises(ArtifactError, match="input shape"),
+        RUNTIME.open_session(tmp_path / "vector.xml", threads=1),
+    ):
         pass
 
 
@@ -238,14 +247,18 @@ def test_layers_kept_in_float_are(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet, int8: Path, tmp_path: Path
 ) -> None:
     kept = frozenset({"block3a_expand_conv", "block2a_dwconv", "block4a_se_reduce"})
-    scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, keep_float=kept)
+    scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, keep_float=kept)
     out = tmp_path / "digits.xml"
-    openvino.convert(tiny_graph, scheme, tiny_calibration, out, RecordedProgress())
+    RUNTIME.convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+        out,
+        RecordedProgress(),
+    )
 
     def stored_in_float(path: Path) -> set[str]:
         return {
             operation.get_friendly_name().split("/")[0]
-            for operation in openvino_ir.read(path).get_ordered_ops()
+            for operation in artifact.read(path).get_ordered_ops()
             if operation.get_type_name() in ("Convolution", "GroupConvolution", "MatMul")
             and operation.input_value(0).get_node().get_type_name() != "FakeQuantize"
             and operation.input_value(1).get_node().get_type_name() == "Constant"
@@ -253,7 +266,7 @@ def test_layers_kept_in_float_are(
 
     assert stored_in_float(out) == kept | {"stem_conv"}
     assert stored_in_float(int8) == {"stem_conv"}  # few weights, and the image has levels of its own
-    before, after = openvino.describe(int8).int8_macs_share, openvino.describe(out).int8_macs_share
+    before, after = RUNTIME.describe(int8).int8_macs_share, RUNTIME.describe(out).int8_macs_share
     assert before is not None
     assert after is not None
     assert after < before
@@ -263,17 +276,24 @@ def test_a_layer_that_does_not_exist_cannot_be_kept(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
 ) -> None:
     scheme = QuantScheme(
-        precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, keep_float=frozenset({"block9z_conv"})
+        hardware=NATIVE,
+        precision=Precision.INT8,
+        io_dtype=IoDtype.FLOAT32,
+        keep_float=frozenset({"block9z_conv"}),
     )
     with pytest.raises(UsageError, match="block9z_conv"):
-        openvino.convert(tiny_graph, scheme, tiny_calibration, tmp_path / "a.xml", RecordedProgress())
+        RUNTIME.convert(
+            ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+            tmp_path / "a.xml",
+            RecordedProgress(),
+        )
 
 
 @pytest.mark.parametrize("effort", list(Effort))
 def test_the_same_inputs_give_the_same_bytes(
     effort: Effort, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
 ) -> None:
-    scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=effort)
+    scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=effort)
     made = []
     for name in ("a", "b"):
         work = tmp_path / name
@@ -281,13 +301,17 @@ def test_the_same_inputs_give_the_same_bytes(
         fresh = FrozenGraph(
             path=tiny_graph.path, spec=tiny_graph.spec, layers=tiny_graph.layers, workdir=work
         )
-        files = openvino.convert(fresh, scheme, tiny_calibration, work / "digits.xml", RecordedProgress())
+        files = RUNTIME.convert(
+            ConversionRequest(graph=fresh, scheme=scheme, calibration=tiny_calibration),
+            work / "digits.xml",
+            RecordedProgress(),
+        )
         made.append([file.read_bytes() for file in files])
     assert made[0] == made[1]
 
 
 def test_convolutions_and_residual_sums_read_integers(tiny_graph: FrozenGraph, int8: Path) -> None:
-    model = openvino_ir.read(int8)
+    model = artifact.read(int8)
     read_quantized = {
         reader.get_node().get_friendly_name().split("/")[0]
         for operation in model.get_ordered_ops()
@@ -306,46 +330,50 @@ def test_convolutions_and_residual_sums_read_integers(tiny_graph: FrozenGraph, i
 def test_large_maps_stay_in_float_where_the_cpu_is_faster_so(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgefx.targets import openvino_placement
+    from edgefx.runtimes.openvino import placement
 
     def share(name: str) -> float:
-        scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
+        scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
         path = tmp_path / f"{name}.xml"
-        found = openvino.describe(
-            openvino.convert(tiny_graph, scheme, tiny_calibration, path, RecordedProgress())[0]
+        found = RUNTIME.describe(
+            RUNTIME.convert(
+                ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+                path,
+                RecordedProgress(),
+            )[0]
         )
         assert found.int8_macs_share is not None
         return found.int8_macs_share
 
-    model = openvino._float_model(tiny_graph, RecordedProgress())
+    model = convert.float_model(tiny_graph, RecordedProgress())
     convolutions = [op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"]
-    monkeypatch.setattr(openvino_placement, "_LARGE", {})
+    monkeypatch.setattr(placement, "_LARGE", {})
     every = share("every")
-    monkeypatch.setattr(openvino_placement, "_LARGE", dict.fromkeys(Machine, 8 * 8))
-    large = openvino_placement.large(model)
+    monkeypatch.setattr(placement, "_LARGE", dict.fromkeys(Hardware, 8 * 8))
+    large = placement.large(model)
     assert 0 < len(large & {op.get_friendly_name() for op in convolutions}) < len(convolutions)
     assert 0 < share("fewer") < every
-    small = {openvino_placement.layer_of(op) for op in convolutions if op.get_friendly_name() not in large}
-    assert openvino_placement.large(model, keep_float=small) == frozenset()
-    monkeypatch.setattr(openvino_placement, "_LARGE", dict.fromkeys(Machine, 1))
-    assert openvino_placement.large(model) == frozenset(), "an INT8 artifact computes in INT8"
+    small = {placement.layer_of(op) for op in convolutions if op.get_friendly_name() not in large}
+    assert placement.large(model, keep_float=small) == frozenset()
+    monkeypatch.setattr(placement, "_LARGE", dict.fromkeys(Hardware, 1))
+    assert placement.large(model) == frozenset(), "an INT8 artifact computes in INT8"
 
 
 def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> None:
     import openvino as ov
 
-    from edgefx.targets import openvino_gates, openvino_statistics
+    from edgefx.runtimes.openvino import calibrate, equalize
 
     task = RecordedTask({}, "")
-    model = openvino._float_model(tiny_graph, RecordedProgress())
+    model = convert.float_model(tiny_graph, RecordedProgress())
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     image = tiny_calibration.pixels[:1].astype(np.float32)
     before = ov.Core().compile_model(model, "CPU", exact)([image])[0].copy()
     products = [f"block{block}_se_excite/Mul" for block in ("1a", "2a", "3a", "4a")]
-    seen = openvino_statistics.observe(model, products, tiny_calibration, task)
+    seen = calibrate.observe(model, products, tiny_calibration, task)
     original = dict(seen)
     readers = {f"block{block}_project_conv/Conv2D" for block in ("2a", "3a", "4a")}
-    towards, loud = openvino_gates.balance(model, seen, tiny_calibration, readers=readers, seed=0, task=task)
+    towards, loud = equalize.balance(model, seen, tiny_calibration, readers=readers, seed=0, task=task)
     assert set(towards) | loud == set(products[1:])
     assert not set(towards) & loud
     changed = [name for name in products if seen[name] is not original[name]]
@@ -362,14 +390,14 @@ def test_the_methods_of_choosing_ranges_are_those_of_all_runtimes(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet
 ) -> None:
     from edgefx.quantize.ranges import RangeMethod
-    from edgefx.targets import openvino_placement, openvino_statistics
+    from edgefx.runtimes.openvino import calibrate, placement
 
     task = RecordedTask({}, "")
-    model = openvino._float_model(tiny_graph, RecordedProgress())
-    sites = openvino_placement.find(model)
-    seen = openvino_statistics.observe(model, [site.source for site in sites], tiny_calibration, task)
+    model = convert.float_model(tiny_graph, RecordedProgress())
+    sites = placement.find(model)
+    seen = calibrate.observe(model, [site.source for site in sites], tiny_calibration, task)
     found = {
-        method: openvino_statistics.ranges(model, sites, tiny_calibration, method, task)
+        method: calibrate.ranges(model, sites, tiny_calibration, method, task)
         for method in (RangeMethod.MIN_MAX, RangeMethod.PERCENTILE, RangeMethod.ACTIVATION_MSE)
     }
     for site in sites:
@@ -390,51 +418,55 @@ def test_ranges_asked_for_make_a_working_artifact(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path, ranges: Ranges
 ) -> None:
     scheme = QuantScheme(
-        precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=Effort.FAST, ranges=ranges
+        hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=Effort.FAST, ranges=ranges
     )
-    path = openvino.convert(tiny_graph, scheme, tiny_calibration, tmp_path / "a.xml", RecordedProgress())[0]
-    with openvino.open(path, 1) as session:
+    path = RUNTIME.convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+        tmp_path / "a.xml",
+        RecordedProgress(),
+    )[0]
+    with RUNTIME.open_session(path, threads=1) as session:
         scores = session.infer(tiny_calibration.pixels[:1])
     assert np.isfinite(scores).all()
 
 
 def test_a_product_that_is_clipped_on_other_images_stays_in_float() -> None:
-    from edgefx.targets import openvino_gates
-    from edgefx.targets.openvino_statistics import Seen
+    from edgefx.runtimes.openvino import equalize
+    from edgefx.runtimes.openvino.calibrate import Seen
 
     def lost(samples: NDArray[np.float32]) -> float:
         """Share of its variance that a convolution behind [images, positions, channels] loses."""
         seen = Seen(low=samples.min(axis=1), high=samples.max(axis=1), mean=samples.mean(axis=(0, 1)))
         weights = np.random.default_rng(1).normal(size=(8, samples.shape[2]))
-        return openvino_gates._best(seen, samples, weights).lost
+        return equalize._best(seen, samples, weights).lost
 
     even = np.random.default_rng(0).random((16, 25, 12)).astype(np.float32)
     rare = even.copy()
     rare[3, :, 5] *= 200  # one channel that a single image excites
     assert lost(even) < 1e-4
-    assert lost(rare) > openvino_gates._LOUD
+    assert lost(rare) > equalize._LOUD
 
 
 def test_loud_products_are_read_in_float_and_stay_as_they_are(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgefx.targets import openvino_gates, openvino_quantize
+    from edgefx.runtimes.openvino import equalize, quantize
 
     def sites(model: Any) -> set[str]:
         operations = model.get_ordered_ops()
         return {op.get_friendly_name() for op in operations if op.get_type_name() == "FakeQuantize"}
 
-    model = openvino._float_model(tiny_graph, RecordedProgress())
-    scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
-    monkeypatch.setattr(openvino_gates, "_LOUD", math.inf)
-    every = sites(openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress()))
-    monkeypatch.setattr(openvino_gates, "_LOUD", -1.0)
-    monkeypatch.setattr(openvino_gates, "_LOUD_WORK", dict.fromkeys(Machine, 0.0))
-    none = openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress())
+    model = convert.float_model(tiny_graph, RecordedProgress())
+    scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
+    monkeypatch.setattr(equalize, "_LOUD", math.inf)
+    every = sites(quantize.quantize(model, tiny_calibration, scheme, RecordedProgress()))
+    monkeypatch.setattr(equalize, "_LOUD", -1.0)
+    monkeypatch.setattr(equalize, "_LOUD_WORK", dict.fromkeys(Hardware, 0.0))
+    none = quantize.quantize(model, tiny_calibration, scheme, RecordedProgress())
     assert sites(none) == every
-    monkeypatch.setattr(openvino_gates, "_LOUD_WORK", dict.fromkeys(Machine, 1.0))
-    fewer = openvino_quantize.quantize(model, tiny_calibration, scheme, RecordedProgress())
-    products = {f"{gate.name}/fake_quantize" for gate in openvino_gates._gates(model)}
+    monkeypatch.setattr(equalize, "_LOUD_WORK", dict.fromkeys(Hardware, 1.0))
+    fewer = quantize.quantize(model, tiny_calibration, scheme, RecordedProgress())
+    products = {f"{gate.name}/fake_quantize" for gate in equalize._gates(model)}
     assert products
     assert every - sites(fewer) == products
     names = {op.get_friendly_name() for op in fewer.get_ordered_ops()}
@@ -444,26 +476,27 @@ def test_loud_products_are_read_in_float_and_stay_as_they_are(
 def test_few_products_are_left_in_float_and_the_loudest_first(
     tiny_graph: FrozenGraph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgefx.targets import openvino_gates, openvino_ir
+    from edgefx.runtimes.openvino import artifact, equalize
 
-    model = openvino._float_model(tiny_graph, RecordedProgress())
-    gates = list(openvino_gates._gates(model))
-    work = openvino_ir.macs_by_name(model)
+    model = convert.float_model(tiny_graph, RecordedProgress())
+    gates = list(equalize._gates(model))
+    work = artifact.macs_by_name(model)
     share = {gate.name: work[gate.reader.get_friendly_name()] / sum(work.values()) for gate in gates}
     lost = {gate.name: 0.1 + 0.01 * number for number, gate in enumerate(gates)}
     order = [gate.name for gate in reversed(gates)]
     most = 1.01 * (share[order[0]] + share[order[1]])
-    monkeypatch.setattr(openvino_gates, "_LOUD_WORK", dict.fromkeys(Machine, most))
-    assert openvino_gates._loudest(model, gates, lost) == frozenset(order[:2])
-    assert openvino_gates._loudest(model, gates, dict.fromkeys(lost, 0.0)) == frozenset()
+    monkeypatch.setattr(equalize, "_LOUD_WORK", dict.fromkeys(Hardware, most))
+    assert equalize._loudest(model, gates, lost, Hardware.OTHER) == frozenset(order[:2])
+    nothing = dict.fromkeys(lost, 0.0)
+    assert equalize._loudest(model, gates, nothing, Hardware.OTHER) == frozenset()
 
 
 def test_convolutions_without_a_bias_get_one_where_they_are_read(tmp_path: Path) -> None:
     """What rounding shifts is taken back between two convolutions that follow each other."""
     import keras
 
-    from edgefx.models.canonical import canonicalize
-    from edgefx.models.freeze import GraphRunner
+    from edgefx.models.graph.canonical import canonicalize
+    from edgefx.models.graph.freeze import GraphRunner
     from edgefx.models.load import load
 
     keras.utils.set_random_seed(0)
@@ -479,16 +512,16 @@ def test_convolutions_without_a_bias_get_one_where_they_are_read(tmp_path: Path)
         pixels=pixels, labels=None, paths=(Path("a.png"),) * 12, sha256="0", resize=Resize.STRETCH
     )
     path = _make(graph, tmp_path, Precision.INT8, images)
-    fake = [op for op in openvino_ir.read(path).get_ordered_ops() if op.get_type_name() == "FakeQuantize"]
+    fake = [op for op in artifact.read(path).get_ordered_ops() if op.get_type_name() == "FakeQuantize"]
     assert [op.input_value(0).get_node().get_type_name() for op in fake] == ["Convolution", "Add"]
     wanted = GraphRunner(graph.path, output=graph.output_name).infer(pixels)
-    with openvino.open(path, 1) as session:
+    with RUNTIME.open_session(path, threads=1) as session:
         scores = session.infer(pixels)
     assert np.abs((scores - wanted).mean(axis=0)).max() < 0.01 * np.abs(wanted).max()
 
 
 def test_the_bias_takes_back_what_rounding_shifts() -> None:
-    from edgefx.targets import openvino_weights
+    from edgefx.runtimes.openvino import weights as openvino_weights
 
     generator = np.random.default_rng(0)
     weights, values = generator.normal(size=(4, 6, 1, 1)), generator.normal(2, 1, size=(1000, 6))

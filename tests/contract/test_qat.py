@@ -9,26 +9,29 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgefx.models.ir import Conv, Dense, DepthwiseConv
-from edgefx.models.thaw import thaw, with_weights
-from edgefx.quantize.fakequant import FakeQuantization
-from edgefx.targets import tflite, tflite_grids, tflite_trained
-from edgefx.targets.tflite_trained import Template
-from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme
+from edgefx.models.graph.ir import Conv, Dense, DepthwiseConv
+from edgefx.models.graph.thaw import thaw, with_weights
+from edgefx.qat.parameters import FakeQuantization
+from edgefx.quantization import QuantScheme
+from edgefx.runtimes.protocol import ConversionRequest, QatTemplate, TrainedQuantization
+from edgefx.runtimes.tflite import quantize, training
+from edgefx.runtimes.tflite import readback as tflite_grids
+from edgefx.runtimes.tflite.runtime import RUNTIME
+from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision
 
-from .conftest import RecordedProgress
+from .conftest import NATIVE, RecordedProgress
 
-SCHEME = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.UINT8)
-
-
-@pytest.fixture(scope="module")
-def template(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> Template:
-    return tflite_trained.template(tiny_graph, SCHEME, tiny_calibration, RecordedProgress())
+SCHEME = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.UINT8)
 
 
 @pytest.fixture(scope="module")
-def start(template: Template, tiny_graph: FrozenGraph) -> FakeQuantization:
-    return tflite_trained.read(template, tiny_graph)
+def template(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> QatTemplate:
+    return quantize.template(tiny_graph, SCHEME, tiny_calibration, RecordedProgress())
+
+
+@pytest.fixture(scope="module")
+def start(template: QatTemplate, tiny_graph: FrozenGraph) -> FakeQuantization:
+    return training.read(template, tiny_graph)
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +56,19 @@ def moved(start: FakeQuantization) -> FakeQuantization:
 def test_the_fake_quantized_model_is_the_integer_artifact(
     tiny_graph: FrozenGraph,
     tiny_images: ImageSet,
-    template: Template,
+    template: QatTemplate,
     moved: FakeQuantization,
     tmp_path: Path,
 ) -> None:
     """Same top-1 on at least 99 % of the images, and logits that differ by less than they do from float."""
-    from edgefx.quantize.qat_model import FakeQuantModel, scores
+    from edgefx.qat.model import FakeQuantModel, scores
 
     height, width = tiny_graph.spec.height, tiny_graph.spec.width
     model = FakeQuantModel(thaw(tiny_graph), moved, height=height, width=width)
     logits = scores(model.model, tiny_images.pixels, batch=30)
     path = tmp_path / "trained.tflite"
-    tflite_trained.convert(template, moved, tiny_graph, SCHEME, path)
-    with tflite.open(path, 1) as session:
+    path.write_bytes(training.written(template, moved, tiny_graph, SCHEME))
+    with RUNTIME.open_session(path, threads=1) as session:
         integer = session.infer(tiny_images.pixels)
     assert (logits.argmax(axis=1) == integer.argmax(axis=1)).mean() >= 0.99
     with tflite_grids.tapped(path, tiny_graph, 1) as tapped:
@@ -75,13 +78,13 @@ def test_the_fake_quantized_model_is_the_integer_artifact(
 
 
 def test_what_is_written_is_fully_integer_and_holds_the_trained_numbers(
-    tiny_graph: FrozenGraph, template: Template, moved: FakeQuantization, tmp_path: Path
+    tiny_graph: FrozenGraph, template: QatTemplate, moved: FakeQuantization, tmp_path: Path
 ) -> None:
     path = tmp_path / "trained.tflite"
-    tflite_trained.convert(template, moved, tiny_graph, SCHEME, path)
-    assert tflite.describe(path).compute_float == 0
-    again = tflite_trained.read(
-        Template(quantized=_int8_ends(template, moved, tiny_graph), float_model=template.float_model),
+    path.write_bytes(training.written(template, moved, tiny_graph, SCHEME))
+    assert RUNTIME.describe(path).compute_float == 0
+    again = training.read(
+        QatTemplate(quantized=_int8_ends(template, moved, tiny_graph), float_model=template.float_model),
         tiny_graph,
     )
     for name, grid in moved.grids.items():
@@ -90,12 +93,12 @@ def test_what_is_written_is_fully_integer_and_holds_the_trained_numbers(
         np.testing.assert_allclose(again.weights[layer].rounded(), weights.rounded(), rtol=1e-6)
 
 
-def _int8_ends(template: Template, trained: FakeQuantization, graph: FrozenGraph) -> bytes:
-    from edgefx.targets import tflite_file
+def _int8_ends(template: QatTemplate, trained: FakeQuantization, graph: FrozenGraph) -> bytes:
+    from edgefx.runtimes.tflite import flatbuffer
 
-    model = tflite_file.read(template.quantized)
-    tflite_trained._Walk(model, graph).write(trained)
-    return tflite_file.write(model)
+    model = flatbuffer.read(template.quantized)
+    training._Walk(model, graph).write(trained)
+    return flatbuffer.write(model)
 
 
 def test_the_other_runtimes_get_the_trained_weights_and_ranges(
@@ -103,20 +106,23 @@ def test_the_other_runtimes_get_the_trained_weights_and_ranges(
     tiny_graph: FrozenGraph,
     tiny_calibration: ImageSet,
     tiny_images: ImageSet,
-    template: Template,
+    template: QatTemplate,
     start: FakeQuantization,
     moved: FakeQuantization,
     tmp_path: Path,
 ) -> None:
-    from edgefx.quantize.transfer import transferred
-    from edgefx.targets import onnx, onnx_grids, openvino, openvino_grids
-    from edgefx.targets.grids import Canonical
+    from edgefx.qat.transfer import transferred
+    from edgefx.runtimes.onnx import readback as onnx_grids
+    from edgefx.runtimes.onnx.runtime import RUNTIME as ONNX
+    from edgefx.runtimes.openvino import readback as openvino_grids
+    from edgefx.runtimes.openvino.runtime import RUNTIME as OPENVINO
+    from edgefx.runtimes.readback import Canonical
 
     scheme = replace(SCHEME, io_dtype=IoDtype.FLOAT32)
     canonical = Canonical(tiny_graph)
     reference = tmp_path / "a.tflite"
-    tflite_trained.convert(template, moved, tiny_graph, SCHEME, reference)
-    with tflite.open(reference, 1) as session:
+    reference.write_bytes(training.written(template, moved, tiny_graph, SCHEME))
+    with RUNTIME.open_session(reference, threads=1) as session:
         wanted = session.infer(tiny_images.pixels).argmax(axis=1)
     progress = RecordedProgress()
     again = transferred(
@@ -128,9 +134,15 @@ def test_the_other_runtimes_get_the_trained_weights_and_ranges(
         imitates=False,
         progress=progress,
     )
-    for name, target, grids in (("a.onnx", onnx, onnx_grids), ("a.xml", openvino, openvino_grids)):
+    request = ConversionRequest(
+        graph=tiny_graph,
+        scheme=scheme,
+        calibration=tiny_calibration,
+        trained=TrainedQuantization(template=template, parameters=moved, graph=again),
+    )
+    for name, target, grids in (("a.onnx", ONNX, onnx_grids), ("a.xml", OPENVINO, openvino_grids)):
         path = tmp_path / name
-        target.convert(again, scheme, tiny_calibration, path, progress, spans=moved.spans())
+        target.convert(request, path, progress)
         found = grids.quantization(path, tiny_graph)
         checked = 0
         for grid in found.grids:
@@ -144,7 +156,7 @@ def test_the_other_runtimes_get_the_trained_weights_and_ranges(
             )
             checked += 1
         assert checked >= 3, name
-        with target.open(path, 1) as session:
+        with target.open_session(path, threads=1) as session:
             top1 = session.infer(tiny_images.pixels).argmax(axis=1)
         assert (top1 == wanted).mean() >= 0.97, name
 
@@ -157,8 +169,8 @@ def test_biases_for_runtimes_that_round_less_keep_the_means(
     tmp_path: Path,
 ) -> None:
     """With the float model as the teacher, each layer's mean stays; otherwise what was learned is added."""
-    from edgefx.models.freeze import GraphRunner
-    from edgefx.quantize.transfer import transferred
+    from edgefx.models.graph.freeze import GraphRunner
+    from edgefx.qat.transfer import transferred
 
     def logits(graph: FrozenGraph) -> NDArray[np.float32]:
         scores = GraphRunner(graph.path, output=graph.output_name).infer(tiny_calibration.pixels)
@@ -193,7 +205,7 @@ def test_biases_for_runtimes_that_round_less_keep_the_means(
 def test_other_weights_are_written_into_a_graph_of_their_own(
     tiny_graph: FrozenGraph, tiny_images: ImageSet, start: FakeQuantization, tmp_path: Path
 ) -> None:
-    from edgefx.models.freeze import GraphRunner
+    from edgefx.models.graph.freeze import GraphRunner
 
     exact = {}
     for node in thaw(tiny_graph).nodes:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgefx.quantize.fakequant import Grid
+from edgefx.qat.parameters import Grid
 
 tf = pytest.importorskip("tensorflow")
 
@@ -33,7 +33,7 @@ def same_but_for_ties(found: Any, wanted: NDArray[np.float32], step: float) -> N
 
 
 def test_a_grid_rounds_and_passes_gradients_inside_only() -> None:
-    from edgefx.quantize.qat_layers import TrainedGrid
+    from edgefx.qat.layers import TrainedGrid
 
     grid, x = TrainedGrid(GRID, "g"), values(8, 50)
     weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
@@ -54,7 +54,7 @@ def test_a_grid_rounds_and_passes_gradients_inside_only() -> None:
 
 
 def test_a_prescribed_grid_is_not_trained() -> None:
-    from edgefx.quantize.qat_layers import TrainedGrid
+    from edgefx.qat.layers import TrainedGrid
 
     grid = TrainedGrid(GATE, "g")
     assert not grid.trainable_variables
@@ -64,7 +64,7 @@ def test_a_prescribed_grid_is_not_trained() -> None:
 
 @pytest.mark.parametrize("factors", [None, np.linspace(0.2, 1.0, 5, dtype=np.float32)])
 def test_swish_rounds_its_input_its_gate_and_its_product(factors: NDArray[np.float32] | None) -> None:
-    from edgefx.quantize.qat_layers import Swish, TrainedGrid
+    from edgefx.qat.layers import Swish, TrainedGrid
 
     before, behind, x = TrainedGrid(GRID, "before"), TrainedGrid(OUT, "behind"), values(8, 6, 6, 5)
     whole = None if factors is None else Grid(scale=1 / 16, zero_point=0, fixed=True)
@@ -95,9 +95,9 @@ def test_swish_rounds_its_input_its_gate_and_its_product(factors: NDArray[np.flo
 
 
 def test_weights_are_narrow_codes_and_come_back_in_real_units() -> None:
-    from edgefx.models.ir import IMAGE, Dense, Node, Ref
-    from edgefx.quantize import qat_layers
-    from edgefx.quantize.fakequant import Weights
+    from edgefx.models.graph.ir import IMAGE, Dense, Node, Ref
+    from edgefx.qat import layers
+    from edgefx.qat.parameters import Weights
 
     steps = np.broadcast_to(np.array([[0.1, 0.2]], np.float32), (3, 2)).copy()
     kernel = np.array([[0.04, 0.31], [12.69, -99.0], [-0.06, 0.0]], np.float32)
@@ -109,7 +109,7 @@ def test_weights_are_narrow_codes_and_come_back_in_real_units() -> None:
         bias_factors=np.ones(1, np.float32),
     )
     node = Node(name="d", kind="Dense", inputs=(Ref(IMAGE),), op=Dense(kernel=kernel, bias=weights.bias))
-    layer = qat_layers.Dense(node, None, weights)
+    layer = layers.Dense(node, None, weights)
     y = layer(tf.constant(np.eye(3, dtype=np.float32))).numpy() - weights.bias
     np.testing.assert_allclose(y, [[0.0, 0.4], [12.7, -25.4], [-0.1, 0.0]], atol=1e-5)
     np.testing.assert_allclose(layer.read().kernel, kernel, rtol=1e-6)

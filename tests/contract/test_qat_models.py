@@ -8,21 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgefx.models.canonical import canonicalize
+from edgefx.models.graph.canonical import canonicalize
 from edgefx.models.load import load
-from edgefx.quantize import qat
-from edgefx.targets import tflite, tflite_trained
-from edgefx.types import (
-    Effort,
-    FrozenGraph,
-    ImageSet,
-    IoDtype,
-    Precision,
-    QatMode,
-    QatSettings,
-    QuantScheme,
-    Resize,
-)
+from edgefx.qat import train
+from edgefx.quantization import QatSettings, QuantScheme
+from edgefx.runtimes.tflite import quantize, training
+from edgefx.runtimes.tflite.runtime import RUNTIME
+from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, QatMode, Resize
 
 from .conftest import RecordedProgress
 from .models_zoo import images, save_case
@@ -62,15 +54,15 @@ def test_it_trains_and_becomes_fully_integer(
         resize=Resize.STRETCH,
     )
     progress = RecordedProgress()
-    template = tflite_trained.template(graph, SCHEME, given, progress)
-    start = tflite_trained.read(template, graph)
+    template = quantize.template(graph, SCHEME, given, progress)
+    start = training.read(template, graph)
     settings = QatSettings(mode=mode, epochs=1, batch_size=4)
-    trained = qat.train(graph, given, settings, start=start, workdir=tmp_path, progress=progress)
+    trained = train.train(graph, given, settings, start=start, workdir=tmp_path, progress=progress)
     assert [epoch.number for epoch in trained.epochs] == [0, 1]
     assert trained.epochs[1].loss is not None
     if trained.helped:
         before, after = start.arrays(), trained.quantization.arrays()
         assert any(not np.array_equal(before[name], after[name]) for name in before)
     path = tmp_path / "trained.tflite"
-    tflite_trained.convert(template, trained.quantization, graph, SCHEME, path)
-    assert tflite.describe(path).compute_float == 0
+    path.write_bytes(training.written(template, trained.quantization, graph, SCHEME))
+    assert RUNTIME.describe(path).compute_float == 0

@@ -12,11 +12,13 @@ import pytest
 import tensorflow as tf
 
 from edgefx.errors import EdgefxError
-from edgefx.quantize import qat, qat_checkpoint
-from edgefx.quantize.fakequant import FakeQuantization
-from edgefx.quantize.qat import Trained
-from edgefx.targets import tflite_trained
-from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, QatSettings, QuantScheme
+from edgefx.qat import checkpoint
+from edgefx.qat import train as qat
+from edgefx.qat.parameters import FakeQuantization
+from edgefx.qat.train import Trained
+from edgefx.quantization import QatSettings, QuantScheme
+from edgefx.runtimes.tflite import quantize, training
+from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision
 
 from .conftest import RecordedProgress
 
@@ -35,8 +37,8 @@ class Killed(RecordedProgress):
 
 @pytest.fixture(scope="module")
 def start(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> FakeQuantization:
-    template = tflite_trained.template(tiny_graph, SCHEME, tiny_calibration, RecordedProgress())
-    return tflite_trained.read(template, tiny_graph)
+    template = quantize.template(tiny_graph, SCHEME, tiny_calibration, RecordedProgress())
+    return training.read(template, tiny_graph)
 
 
 Train = Callable[..., Trained]
@@ -70,7 +72,7 @@ def test_a_killed_training_resumes_to_the_same_end(train: Train, tmp_path: Path)
     whole = train("whole", RecordedProgress())
     with pytest.raises(KeyboardInterrupt):
         train("killed", Killed())
-    assert (tmp_path / "killed" / qat_checkpoint.NAME).is_file()
+    assert (tmp_path / "killed" / checkpoint.NAME).is_file()
     progress = RecordedProgress()
     resumed = train("killed", progress, resume=True)
     assert any("resuming after epoch 1 of 2" in note for note in progress.messages)
@@ -92,7 +94,7 @@ def test_out_of_memory_names_the_batch_size_to_try(
     def epoch(*_: object) -> float:
         raise error
 
-    monkeypatch.setattr("edgefx.quantize.qat_loop.Trainer.epoch", epoch)
+    monkeypatch.setattr("edgefx.qat.trainer.Trainer.epoch", epoch)
     with pytest.raises(EdgefxError, match="out of memory training on 8 images at once") as caught:
         train("large", RecordedProgress())
     assert "batch size 4; 2 gradients a step" in caught.value.hint
@@ -101,7 +103,7 @@ def test_out_of_memory_names_the_batch_size_to_try(
 def test_a_batch_that_cannot_fit_is_refused_before_training(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgefx.quantize.qat_loop import Trainer
+    from edgefx.qat.trainer import Trainer
 
     monkeypatch.setattr(Trainer, "most_images", lambda _: 3)
     progress = RecordedProgress()
@@ -117,7 +119,7 @@ def test_memory_bounds_the_images_of_a_gradient(
     start: FakeQuantization,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from edgefx.quantize.qat_loop import Trainer
+    from edgefx.qat.trainer import Trainer
 
     trainer = Trainer(tiny_graph, tiny_calibration, SETTINGS, start=start)
     values = sum(int(np.prod(layer.output_shape[1:])) for layer in tiny_graph.layers)

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from edgefx import targets
+from edgefx import runtimes
+from edgefx.analysis import sensitivity
+from edgefx.analysis.simulate import Simulation
 from edgefx.errors import UsageError
-from edgefx.quantize import sensitivity
-from edgefx.quantize.simulate import Simulation
-from edgefx.targets import TARGETS, TargetRow, tflite_file
-from edgefx.targets.grids import load
-from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, Quantization, QuantScheme, Runtime
+from edgefx.quantization import Quantization, QuantScheme
+from edgefx.runtimes.protocol import ConversionRequest
+from edgefx.runtimes.tflite import flatbuffer
+from edgefx.targets import TARGETS, TargetRow
+from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, Runtime
 
-from .conftest import RecordedProgress
+from .conftest import NATIVE, RecordedProgress
 
 if TYPE_CHECKING:
     from edgefx.types import Scores
@@ -38,13 +40,17 @@ def artifact(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     out = tmp_path_factory.mktemp(row.name) / f"digits{row.suffix}"
-    scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
-    return targets.load(row).convert(tiny_graph, scheme, tiny_calibration, out, RecordedProgress())[0]
+    scheme = QuantScheme(hardware=NATIVE, precision=row.precision, io_dtype=row.io_dtypes[0])
+    return runtimes.load(row).convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+        out,
+        RecordedProgress(),
+    )[0]
 
 
 @pytest.fixture(scope="module")
 def simulation(row: TargetRow, artifact: Path, tiny_graph: FrozenGraph) -> Simulation:
-    return Simulation(tiny_graph, load(row).quantization(artifact, tiny_graph))
+    return Simulation(tiny_graph, runtimes.introspectable(row).read_quantization(artifact, tiny_graph))
 
 
 def snr_db(reference: Scores, observed: Scores) -> float:
@@ -90,7 +96,7 @@ def test_all_on_is_the_artifact(
     simulation: Simulation, row: TargetRow, artifact: Path, tiny_images: ImageSet, tiny_scores: Scores
 ) -> None:
     simulated = simulation.scores(tiny_images.pixels, quantized=True)
-    with targets.load(row).open(artifact, 2, row.precision) as session:
+    with runtimes.load(row).open_session(artifact, threads=2, precision=row.precision) as session:
         measured = session.infer(tiny_images.pixels)
     assert (simulated.argmax(1) == measured.argmax(1)).mean() >= 0.97
     assert snr_db(measured, simulated) > max(25.0, snr_db(tiny_scores, measured))
@@ -102,12 +108,14 @@ def test_taps_deliver_what_the_layers_put_out(
     pixels = tiny_images.pixels[:2]
     float_row = TARGETS[f"{row.runtime}-float32"]
     path = artifact.parent / f"float{row.suffix}"
-    scheme = QuantScheme(precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
-    targets.load(float_row).convert(tiny_graph, scheme, None, path, RecordedProgress())
+    scheme = QuantScheme(hardware=NATIVE, precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
+    runtimes.load(float_row).convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme), path, RecordedProgress()
+    )
     layers = {layer.name for layer in tiny_graph.layers}
     with (
-        load(row).tapped(artifact, tiny_graph, 2) as integer,
-        load(row).tapped(path, tiny_graph, 2) as unquantized,
+        runtimes.introspectable(row).probes(artifact, tiny_graph, threads=2) as integer,
+        runtimes.introspectable(row).probes(path, tiny_graph, threads=2) as unquantized,
     ):
         for (number, true), (_, simulated) in zip(
             simulation.values(pixels), simulation.values(pixels, quantized=True), strict=True
@@ -171,16 +179,20 @@ def test_a_layer_with_a_grid_too_narrow_ranks_first(
 ) -> None:
     row = TARGETS["tflite-int8"]
     path = tmp_path / "digits.tflite"
-    scheme = QuantScheme(precision=row.precision, io_dtype=row.io_dtypes[0])
-    targets.load(row).convert(tiny_graph, scheme, tiny_calibration, path, RecordedProgress())
-    model = tflite_file.read(path)
+    scheme = QuantScheme(hardware=NATIVE, precision=row.precision, io_dtype=row.io_dtypes[0])
+    runtimes.load(row).convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+        path,
+        RecordedProgress(),
+    )
+    model = flatbuffer.read(path)
     victim = next(
         t
         for t in model.subgraphs[0].tensors
         if t.name.startswith(b"block2a_project_conv/BiasAdd") and len(t.shape) == 4
     )
     victim.quantization.scale = [victim.quantization.scale[0] / 30]
-    path.write_bytes(tflite_file.write(model))
+    path.write_bytes(flatbuffer.write(model))
 
     ranked = sensitivity.rank(tiny_graph, row, path, tiny_calibration, RecordedProgress())
     assert ranked[0].layer == "block2a_project_conv"

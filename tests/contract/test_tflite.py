@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from edgefx.errors import ArtifactError
-from edgefx.targets import tflite, tflite_file
-from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme, Runtime
+from edgefx.quantization import QuantScheme
+from edgefx.runtimes.protocol import ConversionRequest
+from edgefx.runtimes.tflite import artifact, convert, flatbuffer
+from edgefx.runtimes.tflite.runtime import RUNTIME
+from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, Runtime
 
 from .conftest import RecordedProgress
 from .target_contract import TargetContract
@@ -25,14 +28,18 @@ def int8(
 ) -> Path:
     out = tmp_path_factory.mktemp("int8") / "digits.tflite"
     scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.UINT8)
-    return tflite.convert(tiny_graph, scheme, tiny_calibration, out, RecordedProgress())[0]
+    return RUNTIME.convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+        out,
+        RecordedProgress(),
+    )[0]
 
 
 def test_int8_is_fully_integer(int8: Path) -> None:
-    model = tflite_file.read(int8)
+    model = flatbuffer.read(int8)
     graph = model.subgraphs[0]
-    found = tflite_file.describe(model)
-    assert {tflite_file.dtype_name(tensor) for tensor in graph.tensors} <= {"uint8", "int8", "int32"}
+    found = artifact.describe(model)
+    assert {flatbuffer.dtype_name(tensor) for tensor in graph.tensors} <= {"uint8", "int8", "int32"}
     assert not found.custom_ops
     assert not found.float_ops
     assert not {op.op for op in found.ops} & {"SHAPE", "STRIDED_SLICE", "PACK"}
@@ -41,7 +48,7 @@ def test_int8_is_fully_integer(int8: Path) -> None:
 
 
 def test_int8_ends_are_exact(int8: Path) -> None:
-    (image,), (scores,) = tflite.describe(int8).inputs, tflite.describe(int8).outputs
+    (image,), (scores,) = RUNTIME.describe(int8).inputs, RUNTIME.describe(int8).outputs
     assert (image.dtype, image.scale, image.zero_point) == ("uint8", 1.0, 0)
     assert (scores.dtype, scores.scale, scores.zero_point) == ("uint8", 1 / 256, 0)
 
@@ -51,9 +58,13 @@ def test_float_ends_are_the_only_float_tensors(
 ) -> None:
     out = tmp_path / "float_ends.tflite"
     scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
-    tflite.convert(tiny_graph, scheme, tiny_calibration, out, RecordedProgress())
-    graph = tflite_file.read(out).subgraphs[0]
-    floats = {tensor.name.decode() for tensor in graph.tensors if tflite_file.dtype_name(tensor) == "float32"}
+    RUNTIME.convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+        out,
+        RecordedProgress(),
+    )
+    graph = flatbuffer.read(out).subgraphs[0]
+    floats = {tensor.name.decode() for tensor in graph.tensors if flatbuffer.dtype_name(tensor) == "float32"}
     assert floats == {"image", "probabilities"}
 
 
@@ -72,20 +83,20 @@ def test_float_file_is_made_once(tiny_graph: FrozenGraph, tmp_path: Path) -> Non
     own = FrozenGraph(path=tiny_graph.path, spec=tiny_graph.spec, layers=tiny_graph.layers, workdir=tmp_path)
     scheme = QuantScheme(precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
     first, second = RecordedProgress(), RecordedProgress()
-    tflite.convert(own, scheme, None, tmp_path / "a.tflite", first)
+    RUNTIME.convert(ConversionRequest(graph=own, scheme=scheme), tmp_path / "a.tflite", first)
     made = (tmp_path / "float32.tflite").stat().st_mtime_ns
-    tflite.convert(own, scheme, None, tmp_path / "b.tflite", second)
+    RUNTIME.convert(ConversionRequest(graph=own, scheme=scheme), tmp_path / "b.tflite", second)
     assert (tmp_path / "float32.tflite").stat().st_mtime_ns == made
     assert (tmp_path / "a.tflite").read_bytes() == (tmp_path / "b.tflite").read_bytes()
 
 
 def test_the_graph_says_which_ranges_need_no_image(tiny_graph: FrozenGraph) -> None:
     from edgefx.quantize.ranges import Consumer, Range
-    from edgefx.targets import tflite_ranges
+    from edgefx.runtimes.tflite import calibrate
 
-    model = tflite_file.read(tflite._float_content(tiny_graph, RecordedProgress()))
-    found = tflite_ranges.analyse(model)
-    ops = [tflite_file.op_name(model, op) for op in model.subgraphs[0].operators]
+    model = flatbuffer.read(convert.float_content(tiny_graph, RecordedProgress()))
+    found = calibrate.analyse(model)
+    ops = [flatbuffer.op_name(model, op) for op in model.subgraphs[0].operators]
     gates = sum(layer.name.endswith("se_excite") for layer in tiny_graph.layers)
     assert gates > 0
     assert len(found.swish) == ops.count("LOGISTIC") - gates
@@ -101,14 +112,17 @@ def test_every_truncation_is_noticed(int8: Path, tmp_path: Path) -> None:
     for length in range(0, len(content) - 4, len(content) // 150):
         cut.write_bytes(content[:length])
         with pytest.raises(ArtifactError):
-            tflite.describe(cut)
+            RUNTIME.describe(cut)
 
 
 def test_a_graph_that_is_no_image_classifier_is_refused(int8: Path, tmp_path: Path) -> None:
-    model = tflite_file.read(int8)
+    model = flatbuffer.read(int8)
     graph = model.subgraphs[0]
     graph.inputs = [int(graph.operators[-1].inputs[0])]
     odd = tmp_path / "odd.tflite"
-    odd.write_bytes(tflite_file.write(model))
-    with pytest.raises(ArtifactError, match="not \\[N, height, width, 3\\]"), tflite.open(odd, 1):
+    odd.write_bytes(flatbuffer.write(model))
+    with (
+        pytest.raises(ArtifactError, match="not \\[N, height, width, 3\\]"),
+        RUNTIME.open_session(odd, threads=1),
+    ):
         pass

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from edgefx.models.canonical import canonicalize
+from edgefx.models.graph.canonical import canonicalize
 from edgefx.models.load import load
-from edgefx.quantize import qat
-from edgefx.targets import tflite, tflite_file, tflite_reconstruct, tflite_trained
-from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme
+from edgefx.qat import train as qat
+from edgefx.quantization import QuantScheme
+from edgefx.runtimes.protocol import ConversionRequest, QatTemplate
+from edgefx.runtimes.tflite import flatbuffer, quantize, reconstruct
+from edgefx.runtimes.tflite.runtime import RUNTIME
+from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision
 
 from .conftest import RecordedProgress
 from .models_zoo import images, save_case
@@ -21,11 +24,11 @@ FAST = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.UINT8, effort=Effo
 
 
 def reconstructed(
-    template: tflite_trained.Template, graph: FrozenGraph, given: ImageSet, progress: RecordedProgress
+    template: QatTemplate, graph: FrozenGraph, given: ImageSet, progress: RecordedProgress
 ) -> bytes:
-    model, quantized = tflite_file.read(template.float_model), tflite_file.read(template.quantized)
-    return tflite_file.write(
-        tflite_reconstruct.reconstruct(model, quantized, graph, given, seed=0, progress=progress)
+    model, quantized = flatbuffer.read(template.float_model), flatbuffer.read(template.quantized)
+    return flatbuffer.write(
+        reconstruct.reconstruct(model, quantized, graph, given, seed=0, progress=progress)
     )
 
 
@@ -40,17 +43,19 @@ def test_the_high_effort_gives_what_the_training_found_best(
         return found[-1]
 
     monkeypatch.setattr(qat, "train", remembering)
-    monkeypatch.setattr(tflite_reconstruct, "_EPOCHS", 3)
+    monkeypatch.setattr(reconstruct, "_EPOCHS", 3)
     scheme = replace(FAST, effort=Effort.HIGH)
-    (path,) = tflite.convert(
-        tiny_graph, scheme, tiny_calibration, tmp_path / "high.tflite", RecordedProgress()
+    (path,) = RUNTIME.convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+        tmp_path / "high.tflite",
+        RecordedProgress(),
     )
-    assert tflite.describe(path).compute_float == 0
+    assert RUNTIME.describe(path).compute_float == 0
     (trained,) = found
     assert trained.images + trained.validated == len(tiny_calibration)
     best = trained.epochs[trained.best]
     assert best.validation_loss <= trained.epochs[0].validation_loss
-    with tflite.open(path, 1) as session:
+    with RUNTIME.open_session(path, threads=1) as session:
         scores = session.infer(tiny_calibration.pixels)
     assert tiny_calibration.labels is not None
     assert (scores.argmax(axis=1) == tiny_calibration.labels).mean() >= 0.98
@@ -66,13 +71,13 @@ def test_what_cannot_be_optimized_stays_as_balanced_leaves_it(
         labels=None,
         paths=tiny_calibration.paths[:10],
     )
-    template = tflite_trained.template(tiny_graph, FAST, few, progress)
+    template = quantize.template(tiny_graph, FAST, few, progress)
     assert reconstructed(template, tiny_graph, few, progress) == template.quantized
     assert any("10 images are too few for effort high" in message for message in progress.messages)
 
     graph = canonicalize(load(str(save_case("exported SavedModel", tmp_path))), tmp_path / "work")
     pixels = images(graph.spec.height, graph.spec.width, count=16)
     given = replace(tiny_calibration, pixels=pixels, labels=None, paths=tiny_calibration.paths[:16])
-    template = tflite_trained.template(graph, FAST, given, progress)
+    template = quantize.template(graph, FAST, given, progress)
     assert reconstructed(template, graph, given, progress) == template.quantized
     assert any("no layers that could be trained" in message for message in progress.messages)

@@ -9,51 +9,55 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgefx.quantization import QuantScheme
 from edgefx.quantize.ranges import RangeMethod
-from edgefx.targets import (
-    tflite,
-    tflite_bias,
-    tflite_equalize,
-    tflite_file,
-    tflite_quantize,
-    tflite_ranges,
-    tflite_rounding,
-    tflite_simulate,
+from edgefx.runtimes.protocol import ConversionRequest
+from edgefx.runtimes.tflite import (
+    aeq,
+    artifact,
+    bias,
+    calibrate,
+    convert,
+    equalize,
+    flatbuffer,
+    rounding,
+    simulate,
 )
-from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, QuantScheme
+from edgefx.runtimes.tflite.runtime import RUNTIME
+from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision
 
 from .conftest import RecordedProgress
 
 
 @pytest.fixture(scope="module")
 def content(tiny_graph: FrozenGraph) -> bytes:
-    return tflite._float_content(tiny_graph, RecordedProgress())
+    return convert.float_content(tiny_graph, RecordedProgress())
 
 
 @pytest.fixture
 def model(content: bytes) -> Any:
-    return tflite_file.read(content)
+    return flatbuffer.read(content)
 
 
 def logits(model: Any, images: ImageSet) -> NDArray[np.float32]:
-    return tflite_simulate.scores(model, {}, frozenset(), images.pixels)
+    return simulate.scores(model, {}, frozenset(), images.pixels)
 
 
 def ranges_of(
     model: Any, images: ImageSet, method: RangeMethod = RangeMethod.ACTIVATION_MSE
 ) -> dict[str, Any]:
-    return tflite_ranges.measure(model, images, RecordedProgress(), method=method)
+    return calibrate.measure(model, images, RecordedProgress(), method=method)
 
 
 def test_channel_scales_leave_the_function_as_it_is(
     model: Any, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tflite_equalize, "_PRICE", 1.0)  # as many as there are
-    monkeypatch.setattr(tflite_equalize, "_WORTH", 0.0)
+    monkeypatch.setattr(equalize, "_PRICE", 1.0)  # as many as there are
+    monkeypatch.setattr(equalize, "_WORTH", 0.0)
     before = logits(model, tiny_calibration)
     operations = len(model.subgraphs[0].operators)
-    found = tflite_equalize.find(model)
-    known = tflite_equalize.equalize(
+    found = equalize.find(model)
+    known = equalize.equalize(
         model,
         ranges_of(model, tiny_calibration),
         tiny_calibration.pixels,
@@ -70,45 +74,43 @@ def test_channel_scales_lower_the_noise_of_the_swish_that_gets_them(
     model: Any, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On one exaggerated swish: a channel a hundred times as large as the others takes all levels."""
-    monkeypatch.setattr(tflite_equalize, "_PRICE", 1.0)
-    monkeypatch.setattr(tflite_equalize, "_WORTH", 0.0)
-    swish = max(tflite_equalize.find(model), key=lambda swish: _channels(model, swish))
-    axis = tflite_equalize._MAKING[tflite_file.op_name(model, swish.maker)]
+    monkeypatch.setattr(equalize, "_PRICE", 1.0)
+    monkeypatch.setattr(equalize, "_WORTH", 0.0)
+    swish = max(equalize.find(model), key=lambda swish: _channels(model, swish))
+    axis = equalize._MAKING[flatbuffer.op_name(model, swish.maker)]
     large = np.ones(_channels(model, swish))
     large[0] = 100.0
-    tflite_equalize._scale_constant(model, swish.maker, 1, axis, large)
-    tflite_equalize._scale_constant(model, swish.maker, 2, 0, large)
+    equalize._scale_constant(model, swish.maker, 1, axis, large)
+    equalize._scale_constant(model, swish.maker, 2, 0, large)
     for reader in swish.readers:
-        tflite_equalize._scale_constant(
-            model, reader, 1, tflite_equalize._WEIGHTED[tflite_file.op_name(model, reader)], 1 / large
+        equalize._scale_constant(
+            model, reader, 1, equalize._WEIGHTED[flatbuffer.op_name(model, reader)], 1 / large
         )
     ranges = ranges_of(model, tiny_calibration, RangeMethod.MIN_MAX)
     exact = logits(model, tiny_calibration)
 
     def noise(ranges: dict[str, Any]) -> float:
         both = frozenset((swish.before, *swish.followers))
-        got = tflite_simulate.scores(model, ranges, both, tiny_calibration.pixels)
+        got = simulate.scores(model, ranges, both, tiny_calibration.pixels)
         return float(np.square(got - exact).sum())
 
     before = noise(ranges)
-    known = tflite_equalize.equalize(
-        model, ranges, tiny_calibration.pixels, tiny_graph.spreads, RecordedProgress()
-    )
+    known = equalize.equalize(model, ranges, tiny_calibration.pixels, tiny_graph.spreads, RecordedProgress())
     assert model.subgraphs[0].tensors[swish.before].name.decode() in known
     again = ranges_of(model, tiny_calibration, RangeMethod.MIN_MAX)
     assert noise(again | known) < 0.1 * before
 
 
-def _channels(model: Any, swish: tflite_equalize.Swish) -> int:
-    return tflite_file.shape_of(model.subgraphs[0].tensors[swish.before])[-1]
+def _channels(model: Any, swish: equalize.Swish) -> int:
+    return flatbuffer.shape_of(model.subgraphs[0].tensors[swish.before])[-1]
 
 
 def test_what_must_keep_one_scale_is_left_alone(
     model: Any, tiny_graph: FrozenGraph, tiny_calibration: ImageSet
 ) -> None:
-    every = frozenset(swish.before for swish in tflite_equalize.find(model))
-    written = tflite_file.write(model)
-    known = tflite_equalize.equalize(
+    every = frozenset(swish.before for swish in equalize.find(model))
+    written = flatbuffer.write(model)
+    known = equalize.equalize(
         model,
         ranges_of(model, tiny_calibration),
         tiny_calibration.pixels,
@@ -117,18 +119,18 @@ def test_what_must_keep_one_scale_is_left_alone(
         left_alone=every,
     )
     assert not known
-    assert tflite_file.write(model) == written
+    assert flatbuffer.write(model) == written
 
 
 def test_bias_correction_takes_back_a_shift(model: Any, tiny_calibration: ImageSet) -> None:
     ranges = ranges_of(model, tiny_calibration)
-    quantized = tflite_file.read(tflite_quantize.quantize(model, ranges, Precision.INT8))
-    layer = tflite_bias._layers(quantized)[2]
+    quantized = flatbuffer.read(aeq.quantize(model, ranges, Precision.INT8))
+    layer = bias._layers(quantized)[2]
     right = _bias(quantized, layer.op).astype(np.float64)
     steps = np.asarray(quantized.subgraphs[0].tensors[layer.op.inputs[2]].quantization.scale)
     shift = 4 * layer.scale  # four steps of the output, in every channel
-    tflite_bias._add_to_bias(quantized, layer.op, np.full(len(right), shift))
-    tflite_bias.correct(model, quantized, tiny_calibration.pixels, RecordedProgress())
+    bias._add_to_bias(quantized, layer.op, np.full(len(right), shift))
+    bias.correct(model, quantized, tiny_calibration.pixels, RecordedProgress())
     left = (_bias(quantized, layer.op) - right) * steps
     assert np.median(np.abs(left)) < 0.5 * shift
 
@@ -137,8 +139,8 @@ def test_what_a_few_images_cannot_tell_is_not_corrected() -> None:
     rng = np.random.default_rng(0)
     chance = rng.normal(0, 1, (30, 2000))
     certain = chance * 0.01 + 1.0
-    assert np.mean(tflite_bias._certain(chance) == 0) > 0.9
-    np.testing.assert_allclose(tflite_bias._certain(certain), certain.mean(axis=0), rtol=0.01)
+    assert np.mean(bias._certain(chance) == 0) > 0.9
+    np.testing.assert_allclose(bias._certain(certain), certain.mean(axis=0), rtol=0.01)
 
 
 def _bias(model: Any, op: Any) -> NDArray[np.int32]:
@@ -148,21 +150,21 @@ def _bias(model: Any, op: Any) -> NDArray[np.int32]:
 
 def test_rounding_lowers_the_error_of_what_convolutions_make(model: Any, tiny_calibration: ImageSet) -> None:
     ranges = ranges_of(model, tiny_calibration)
-    nearest = tflite_file.read(tflite_quantize.quantize(model, ranges, Precision.INT8))
-    better = tflite_file.read(tflite_file.write(nearest))
-    tflite_rounding.optimize(model, better, tiny_calibration.pixels, seed=0, progress=RecordedProgress())
-    convolutions = {conv.weights: conv for conv in tflite_rounding._convolutions(model)}
+    nearest = flatbuffer.read(aeq.quantize(model, ranges, Precision.INT8))
+    better = flatbuffer.read(flatbuffer.write(nearest))
+    rounding.optimize(model, better, tiny_calibration.pixels, seed=0, progress=RecordedProgress())
+    convolutions = {conv.weights: conv for conv in rounding._convolutions(model)}
     generator = np.random.default_rng(1)
     errors: dict[str, list[float]] = {"nearest": [], "better": []}
     found = next(
         iter(
-            tflite_rounding._activations(
+            rounding._activations(
                 model, [conv.source for conv in convolutions.values()], tiny_calibration.pixels[-1:]
             )
         )
     )
     for name, conv in convolutions.items():
-        x = tflite_rounding._vectors(found[conv.source], conv, generator)
+        x = rounding._vectors(found[conv.source], conv, generator)
         exact = _weights(model, name)
         for label, integer in (("nearest", nearest), ("better", better)):
             errors[label].append(float(np.square(x @ (_weights(integer, name) - exact).T).sum()))
@@ -174,10 +176,10 @@ def test_rounding_lowers_the_error_of_what_convolutions_make(model: Any, tiny_ca
 def _weights(model: Any, name: str) -> NDArray[np.float64]:
     """Return a convolution's weights as real values, [out, K]."""
     tensor = next(t for t in model.subgraphs[0].tensors if t.name.decode() == name)
-    exact = tflite_file.constant(model, tensor)
+    exact = flatbuffer.constant(model, tensor)
     if exact is not None:
         return exact.reshape(len(exact), -1)
-    shape = tflite_file.shape_of(tensor)
+    shape = flatbuffer.shape_of(tensor)
     codes = np.ascontiguousarray(model.buffers[tensor.buffer].data).view(np.int8).reshape(shape[0], -1)
     return codes * np.asarray(tensor.quantization.scale, np.float64)[:, None]
 
@@ -193,8 +195,8 @@ def test_vectors_are_what_a_convolution_multiplies() -> None:
     want = (
         tf.nn.conv2d(x[None], kernel.transpose(1, 2, 3, 0), strides=2, padding="SAME").numpy().reshape(-1, 5)
     )
-    conv = tflite_rounding._Convolution("x", "w", (3, 3), (2, 2), same=True)
-    got = tflite_rounding._vectors(x, conv, rng) @ kernel.reshape(5, -1).T
+    conv = rounding._Convolution("x", "w", (3, 3), (2, 2), same=True)
+    got = rounding._vectors(x, conv, rng) @ kernel.reshape(5, -1).T
     assert got.shape == want.shape
     np.testing.assert_allclose(np.sort(got, axis=0), np.sort(want, axis=0), rtol=1e-4, atol=1e-4)
 
@@ -209,12 +211,16 @@ def test_layers_kept_in_float_are_float_and_the_rest_is_not(
         keep_float=frozenset({"stem_conv"}),
     )
     out = tmp_path / "mixed.tflite"
-    tflite.convert(tiny_graph, scheme, tiny_calibration, out, RecordedProgress())
-    found = tflite_file.describe(tflite_file.read(out))
+    RUNTIME.convert(
+        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+        out,
+        RecordedProgress(),
+    )
+    found = artifact.describe(flatbuffer.read(out))
     assert sorted(found.float_ops) == ["CONV_2D", "LOGISTIC", "MUL"], "the convolution and its swish"
     assert found.compute_int > 10 * found.compute_float
     assert found.inputs[0].dtype == "uint8"
-    with tflite.open(out, 1) as session:
+    with RUNTIME.open_session(out, threads=1) as session:
         scores = session.infer(tiny_calibration.pixels)
     assert tiny_calibration.labels is not None
     assert np.mean(scores.argmax(axis=1) == tiny_calibration.labels) > 0.9
@@ -227,7 +233,11 @@ def test_every_effort_is_fully_integer_and_repeats_itself(
     scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.UINT8, effort=effort)
     made = []
     for name in ("a.tflite", "b.tflite"):
-        tflite.convert(tiny_graph, scheme, tiny_calibration, tmp_path / name, RecordedProgress())
+        RUNTIME.convert(
+            ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
+            tmp_path / name,
+            RecordedProgress(),
+        )
         made.append((tmp_path / name).read_bytes())
     assert made[0] == made[1]
-    assert not tflite_file.describe(tflite_file.read(made[0])).float_ops
+    assert not artifact.describe(flatbuffer.read(made[0])).float_ops

@@ -280,7 +280,7 @@ def test_a_cache_that_cannot_be_written_does_not_stop_a_run(
 def test_reproduce_finds_identical_bytes(work: Path, first: dict[str, Any], tmp_path: Path) -> None:
     assert first
     done = _called("reproduce", work / "first", "-o", tmp_path / "again")
-    assert done.code == 0, done.stderr
+    assert done.code == 0, done.stdout
     assert done.json["changes"] == []
     assert [target["outcome"] for target in done.json["targets"]] == ["identical bytes"] * 3
     report = json.loads((tmp_path / "again" / "report.json").read_text())

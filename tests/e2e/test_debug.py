@@ -31,3 +31,24 @@ def test_debug_prints_one_json_document_and_writes_the_plot(tmp_path: Path) -> N
     assert stem["alone_mean_kl"] >= 0
     assert "<svg" in plot.read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["layers.html"]
+
+
+def test_after_a_compilation_nothing_is_converted_again(tmp_path: Path) -> None:
+    env = {"EDGEFX_CACHE_DIR": str(tmp_path / "cache"), "EDGEFX_CACHE_SIZE": "1GB"}
+    targets = ("-t", "tflite-float32,tflite-int8", "--effort", "fast")
+    compiled = edgefx(
+        "compile", "digits", *targets, "--no-benchmark", "-o", tmp_path / "out", "--json", env=env
+    )
+    assert compiled.code == 0, compiled.stderr
+    files = {one["target"]: one["artifact"]["files"][0]["sha256"] for one in compiled.json["targets"]}
+
+    def conversions(*options: str) -> list[str]:
+        done = edgefx("debug", "digits", *options, "--images", "5", "--json", env=env, cwd=tmp_path)
+        assert done.code == 0, done.stderr
+        examined = {one["target"]: one["artifact"]["files"][0]["sha256"] for one in done.json["targets"]}
+        assert options[-1] != "fast" or examined == files
+        return [line for line in done.stderr.splitlines() if line.startswith("convert ") and "done" in line]
+
+    assert conversions(*targets) == []
+    (again,) = conversions("-t", "tflite-int8", "--effort", "balanced")
+    assert again.startswith("convert tflite-int8")

@@ -31,7 +31,7 @@ from edgefx.types import (
     OpCount,
     OutputKind,
     Resize,
-    Stage,
+    StageKind,
     TensorInfo,
 )
 
@@ -190,10 +190,10 @@ def report(*, labelled: bool = True) -> RunReport:
             ),
         ),
         timings=(
-            StageTiming(stage=Stage.LOAD, target="", seconds=9.1),
-            StageTiming(stage=Stage.CONVERT, target="tflite-int8", seconds=34.2),
-            StageTiming(stage=Stage.CONVERT, target="onnx-int8", seconds=30.4),
-            StageTiming(stage=Stage.EVALUATE, target="tflite-int8", seconds=3.3),
+            StageTiming(stage=StageKind.LOAD, target="", seconds=9.1),
+            StageTiming(stage=StageKind.CONVERT, target="tflite-int8", seconds=34.2),
+            StageTiming(stage=StageKind.CONVERT, target="onnx-int8", seconds=30.4),
+            StageTiming(stage=StageKind.EVALUATE, target="tflite-int8", seconds=3.3),
         ),
         warnings=("evaluation: skipped photos/rose/7.jpg: truncated",),
     )
@@ -238,7 +238,7 @@ def with_failure(base: RunReport) -> RunReport:
         latency=None,
         size_ratio_to_float=None,
         failure=Failure(
-            stage=Stage.CONVERT,
+            stage=StageKind.CONVERT,
             message="the converter refused the op 'Erf'",
             hint="use onnx-float32",
         ),

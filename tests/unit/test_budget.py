@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from edgefx.errors import ConversionError
-from edgefx.evaluate.units import parse_drop
+from edgefx.pipeline.budget import Search, integer_share, meets
 from edgefx.results import Accuracy, LayerSensitivity, Trial
-from edgefx.run.budget import Search, integer_share, meets
 from edgefx.types import Effort
+from edgefx.units import parse_drop
 from tests.unit.report_samples import artifact
 
 LAYERS = tuple(f"layer{number:02}" for number in range(20))

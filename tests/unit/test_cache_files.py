@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgefx.cache import files
-from edgefx.cache.files import FileHashes
+from edgefx.storage import hashes as files
+from edgefx.storage.hashes import FileHashes
 
 OLD_S = time.time() - 3600
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from edgefx.cache import keys, tools
-from edgefx.cache.files import FileHashes
+from edgefx.cache.code import closure, code
 from edgefx.models import zoo
+from edgefx.quantization import QuantScheme
 from edgefx.recipe.schema import ModelSection
+from edgefx.storage.hashes import FileHashes
 from edgefx.targets import TARGETS
-from edgefx.types import Effort, IoDtype, Precision, QuantScheme
+from edgefx.types import Effort, IoDtype, Precision
 from tests.unit.report_samples import artifact
 
 INT8 = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.UINT8)
@@ -39,14 +41,14 @@ def test_every_option_of_a_conversion_counts() -> None:
     assert len(found) == len(changes) + 2
 
 
-def test_high_effort_depends_on_what_makes_a_model_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tflite_int8_depends_on_what_makes_a_model_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     def all_keys() -> list[str]:
-        return [convert("tflite-int8", replace(INT8, effort=effort)) for effort in Effort]
+        return [convert("tflite-int8", INT8), convert("tflite-float32", FLOAT), convert("onnx-int8", INT8)]
 
     before = all_keys()
     known = tools._version
     monkeypatch.setattr(tools, "_version", lambda name: "0" if name == "tf-keras" else known(name))
-    assert [one == other for one, other in zip(before, all_keys(), strict=True)] == [True, True, False]
+    assert [one == other for one, other in zip(before, all_keys(), strict=True)] == [False, True, True]
 
 
 def test_the_order_of_float_layers_does_not_count() -> None:
@@ -88,11 +90,12 @@ def test_latency_belongs_to_a_machine_and_to_all_that_was_measured(monkeypatch: 
 
 
 def test_code_of_one_runtime_is_not_that_of_another() -> None:
-    names = {path.name for path in tools._files("targets/onnx")}
-    assert {"onnx.py", "onnx_graph.py", "grids.py", "__init__.py"} <= names
-    assert not {name for name in names if name.startswith(("tflite", "openvino"))}
-    assert tools.code("targets/onnx") != tools.code("targets/tflite")
-    assert all(path.suffix == ".py" for path in tools._files("models"))
+    onnx = closure("edgefx.runtimes.onnx.runtime")
+    assert {"edgefx.runtimes.onnx.graph", "edgefx.quantize.gptq", "edgefx.types"} <= onnx
+    assert not {
+        name for name in onnx if name.startswith(("edgefx.runtimes.tflite", "edgefx.runtimes.openvino"))
+    }
+    assert code("edgefx.runtimes.onnx.runtime") != code("edgefx.runtimes.tflite.runtime")
 
 
 @pytest.fixture

@@ -9,13 +9,20 @@ from typing import cast
 
 import pytest
 
+from edgefx.cache.entry import key
 from edgefx.errors import ConversionError, EdgefxError
-from edgefx.plan import PlannedTarget
+from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate, Files, _require_integer
+from edgefx.pipeline.memo import NotKeptError
+from edgefx.pipeline.plan import PlannedTarget
+from edgefx.pipeline.records import ConversionRecord
+from edgefx.pipeline.search import as_edgefx_errors, make
+from edgefx.pipeline.stages import Computed, Stage
+from edgefx.protocols import SILENT
+from edgefx.quantization import QuantScheme
 from edgefx.results import TrainingEffect
-from edgefx.run.candidates import as_edgefx_errors, make
-from edgefx.run.workshop import Candidate, Workshop, _require_integer
 from edgefx.targets import TARGETS, TargetRow
-from edgefx.types import IoDtype, OpCount, Precision, Progress, QuantScheme
+from edgefx.types import IoDtype, OpCount, Precision
+from edgefx.vocabulary import StageKind
 from tests.unit.report_samples import artifact
 
 
@@ -41,20 +48,21 @@ def test_what_one_target_dies_of_is_an_edgefx_error(error: Exception, says: str)
         raise error
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), NotKeptError()])
 def test_what_all_targets_share_passes_through(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, as_edgefx_errors("tflite-int8"):
         raise error
     assert caught.value is error
 
 
-class TrainingWorkshop:
+class TrainingBuilder:
     """Makes candidates of nothing but their names, and says what training brought to them."""
+
+    evaluates = False
 
     def __init__(self, *, helped: bool, effect: TrainingEffect | None = None) -> None:
         self.helped = helped
         self.effect = effect
-        self.published: list[Candidate] = []
 
     def scheme(self, target: PlannedTarget) -> QuantScheme:
         return QuantScheme(precision=target.row.precision, io_dtype=target.io_dtype)
@@ -71,26 +79,21 @@ class TrainingWorkshop:
         return self.effect
 
     def convert(
-        self,
-        target: PlannedTarget,
-        scheme: QuantScheme,
-        *,
-        label: str,
-        number: int = 0,
-        trained: bool = False,
+        self, target: PlannedTarget, scheme: QuantScheme, *, label: str, trained: bool = False
     ) -> Candidate:
-        return Candidate(
-            target=target,
-            scheme=scheme,
-            label=label,
-            folder=Path(str(number)),
-            artifact=artifact(target.name, size_bytes=1, compute_int8=1),
-            convert_s=1.0,
-            trained=trained,
-        )
+        assert scheme.precision is target.row.precision
+        record = ConversionRecord(artifact=artifact(target.name, size_bytes=1, compute_int8=1), convert_s=1.0)
 
-    def publish(self, candidate: Candidate) -> None:
-        self.published.append(candidate)
+        def compute() -> Computed[ConversionRecord, Files]:
+            raise AssertionError("nothing is to be made")
+
+        stage = Stage(
+            kind=StageKind.CONVERT,
+            key=key("convert", version=1, label=label),
+            result=ConversionRecord,
+            compute=compute,
+        )
+        return Candidate(target=target, stage=stage, record=record, trained=trained)
 
 
 BETTER = TrainingEffect(loss_before=2.0, loss_after=1.0, images=5)
@@ -112,9 +115,16 @@ WORSE = TrainingEffect(loss_before=1.0, loss_after=2.0, images=5)
 def test_a_runtime_keeps_its_post_training_artifact_where_training_made_it_worse(
     *, name: str, helped: bool, effect: TrainingEffect | None, trained: bool
 ) -> None:
-    workshop = TrainingWorkshop(helped=helped, effect=effect)
+    builder = TrainingBuilder(helped=helped, effect=effect)
     target = PlannedTarget(row=TARGETS[name], io_dtype=IoDtype.FLOAT32)
-    made = make(target, cast("Workshop", workshop), cast("Progress", None))
-    assert [one.trained for one in workshop.published] == [trained]
+    published: list[Candidate] = []
+
+    def publish(candidate: Candidate) -> Candidate:
+        published.append(candidate)
+        return replace(candidate, published=Path("out"))
+
+    made = make(target, cast("ArtifactBuilder", builder), SILENT, publish=publish)
+    assert [one.trained for one in published] == [trained]
     assert made.candidate.trained is trained
+    assert made.artifact.path.parent == Path("out")
     assert made.training == effect

@@ -11,14 +11,15 @@ import pytest
 from rich.console import Console
 
 from edgefx.errors import DataError, UsageError
+from edgefx.pipeline.reproduce import recipe_of
 from edgefx.provenance import lock, predictions
 from edgefx.provenance.comparison import diff, flips, input_changes
 from edgefx.provenance.lock import Lock, LockedFile, LockedImages, LockedModel, LockedTarget
 from edgefx.provenance.predictions import Predictions
-from edgefx.provenance.reproduction import Outcome, compare, recipe_of
+from edgefx.provenance.reproduction import Outcome, compare
 from edgefx.report.comparison import markdown, render_diff, render_reproduction
-from edgefx.report.json import dumps
 from edgefx.results import Environment
+from edgefx.storage.serde import dumps
 from tests.unit.report_samples import accuracy
 
 HERE = Environment(

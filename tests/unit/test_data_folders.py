@@ -266,8 +266,8 @@ def test_listing_imports_no_heavy_module(tmp_path: Path) -> None:
     image(tmp_path / "a.png")
     code = (
         "import sys, pathlib\n"
-        "from edgefx.data import images, calibration\n"
-        "from edgefx.evaluate import gates, units, statistics\n"
+        "from edgefx.data import images, calibration\nfrom edgefx import units\n"
+        "from edgefx.evaluation import gates, statistics\n"
         "data = images.scan(pathlib.Path(sys.argv[1]))\n"
         "images.fingerprint(data, height=8, width=8, resize='stretch')\n"
         "heavy = {'numpy', 'PIL', 'tensorflow', 'keras'} & set(sys.modules)\n"

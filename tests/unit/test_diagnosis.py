@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from edgefx.debug.diagnosis import (
+from edgefx.analysis.diagnosis import (
     Broken,
     Cure,
     DebugReport,
@@ -26,9 +26,9 @@ from edgefx.debug.diagnosis import (
 from edgefx.errors import ExitCode, OutputError, UsageError
 from edgefx.report import debug_plot
 from edgefx.report.debug import Order, ordered, render
-from edgefx.report.json import dumps
 from edgefx.results import Failure
-from edgefx.types import Effort, Precision, Stage
+from edgefx.storage.serde import dumps
+from edgefx.types import Effort, Precision, StageKind
 from tests.unit.report_samples import artifact, report
 
 SAME = Difference(max_abs_dp=1e-7, mean_kl=1e-12, agreement=1.0)
@@ -148,7 +148,7 @@ def test_rounding_while_running_is_called_so() -> None:
 
 
 def test_a_failed_target_is_exit_code_4() -> None:
-    failure = Failure(stage=Stage.CONVERT, message="refused", hint="try float32")
+    failure = Failure(stage=StageKind.CONVERT, message="refused", hint="try float32")
     assert debug_report().exit_code is ExitCode.OK
     failed = replace(debug_report(), failures=(FailedTarget(target="onnx-int8", failure=failure),))
     assert failed.exit_code is ExitCode.STAGE_FAILED

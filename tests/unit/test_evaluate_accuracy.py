@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, DataError, ModelError
-from edgefx.evaluate.accuracy import KL_FLOOR, compare, cross_entropy, run
+from edgefx.evaluation.accuracy import KL_FLOOR, compare, cross_entropy, run
 from edgefx.results import Accuracy
 from edgefx.types import OutputKind, TensorInfo
 

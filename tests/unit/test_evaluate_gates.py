@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from edgefx.errors import UsageError
-from edgefx.evaluate.gates import judge
-from edgefx.evaluate.units import parse_drop, parse_ms, parse_size
+from edgefx.evaluation.gates import judge
 from edgefx.results import Accuracy, DropUnit, Gate, GateResult, Latency, Metric, Verdict
 from edgefx.types import Artifact, ArtifactFile
+from edgefx.units import parse_drop, parse_ms, parse_size
 
 
 def artifact(size: int) -> Artifact:

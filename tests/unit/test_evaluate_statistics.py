@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from edgefx.evaluate.statistics import paired_drop_ci
+from edgefx.evaluation.statistics import paired_drop_ci
 
 
 def test_published_interval_of_airway_data() -> None:

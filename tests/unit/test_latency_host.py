@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import edgefx
-from edgefx.benchmark.devices import host
+from edgefx.system import cpu, host
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -31,7 +31,7 @@ CPU part\t: 0xd0b
 
 
 def test_reads_x86() -> None:
-    model, flags = host.parse_cpuinfo(X86)
+    model, flags = cpu.parse_cpuinfo(X86)
     assert model == "Intel(R) Xeon(R) Platinum 8480+"
     assert host.named_features(flags) == (
         "AVX2", "AVX512F", "AVX512-VNNI", "AVX-VNNI", "AVX512-BF16", "AMX-INT8", "AMX-BF16",
@@ -39,10 +39,10 @@ def test_reads_x86() -> None:
 
 
 def test_reads_arm() -> None:
-    model, flags = host.parse_cpuinfo(PI5)
+    model, flags = cpu.parse_cpuinfo(PI5)
     assert model == "Cortex-A76"
     assert host.named_features(flags) == ("NEON", "NEON-fp16", "NEON-dotprod")
-    unknown, _ = host.parse_cpuinfo(PI5.replace("0xd0b", "0xfff"))
+    unknown, _ = cpu.parse_cpuinfo(PI5.replace("0xd0b", "0xfff"))
     assert unknown == "Arm part 0xfff"
 
 
@@ -76,7 +76,7 @@ def test_reads_the_containers_memory_limit(tmp_path: Path) -> None:
 
 def test_environment_is_this_machine_and_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from edgefx.benchmark.devices.host import environment; found = environment();"
+        "import sys; from edgefx.system.host import environment; found = environment();"
         "heavy = {'tensorflow', 'keras', 'onnx', 'onnxruntime', 'openvino', 'numpy'} & set(sys.modules);"
         "print(found.edgefx, found.machine, found.cores, sorted(heavy), sorted(found.packages))"
     )

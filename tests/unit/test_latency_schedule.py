@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from edgefx.benchmark.latency import MIN_ROUNDS, allot, percentile, spread
+from edgefx.benchmarking.latency import MIN_ROUNDS, allot, percentile, spread
 
 
 def test_everyone_gets_all_rounds_when_time_allows() -> None:

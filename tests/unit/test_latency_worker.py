@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgefx.benchmark.process import Worker, environment
-from edgefx.benchmark.worker import peak_memory_mb
+from edgefx.benchmarking.devices.local import Worker, environment
+from edgefx.benchmarking.worker import peak_memory_mb
 from edgefx.errors import BenchmarkError
 
 
@@ -24,7 +24,7 @@ def test_a_file_of_no_runtime_is_an_error_with_its_name(tmp_path: Path) -> None:
 
 def test_what_libraries_print_does_not_reach_the_protocol() -> None:
     code = (
-        "import os; from edgefx.benchmark import worker; answers = worker._claim_stdout();"
+        "import os; from edgefx.benchmarking import worker; answers = worker._claim_stdout();"
         "os.write(1, b'native noise\\n'); print('python noise', flush=True);"
         "answers.write('answer\\n'); answers.flush()"
     )
@@ -36,7 +36,7 @@ def test_what_libraries_print_does_not_reach_the_protocol() -> None:
 
 def test_an_unopened_artifact_cannot_run(tmp_path: Path) -> None:
     code = (
-        "import io, sys; from pathlib import Path; from edgefx.benchmark import worker; "
+        "import io, sys; from pathlib import Path; from edgefx.benchmarking import worker; "
         "import edgefx.targets as t; from dataclasses import replace;"
         "t.TARGETS['tflite-float32'] = replace(t.TARGETS['tflite-float32'], engine=('json',));"
         f"list(worker.serve(Path({str(tmp_path / 'a.tflite')!r}), 1, None, io.StringIO('run 3\\n')))"
@@ -48,7 +48,7 @@ def test_an_unopened_artifact_cannot_run(tmp_path: Path) -> None:
 def test_peak_memory_is_this_process_not_its_parents() -> None:
     ballast = bytearray(300 * 10**6)
     ballast[::4096] = b"x" * len(ballast[::4096])
-    code = "from edgefx.benchmark.worker import peak_memory_mb; print(peak_memory_mb())"
+    code = "from edgefx.benchmarking.worker import peak_memory_mb; print(peak_memory_mb())"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 5 < float(result.stdout) < 200
     assert peak_memory_mb() > 300
@@ -67,7 +67,7 @@ def test_threads_of_children_are_limited_and_sleep_when_idle() -> None:
 
 
 def test_answers_are_json_lines(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "edgefx.benchmark.worker", str(tmp_path / "x.txt"), "--threads", "1"]
+    command = [sys.executable, "-m", "edgefx.benchmarking.worker", str(tmp_path / "x.txt"), "--threads", "1"]
     result = subprocess.run(command, input="", capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert set(json.loads(result.stdout)) == {"error", "hint"}

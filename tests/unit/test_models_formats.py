@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 
 from edgefx.errors import ModelError
-from edgefx.models.formats import Container, refuse_lambdas, sniff, with_suffix_of_content
+from edgefx.models.formats import Container, opened_weights, sniff
 
 
 def keras_zip(path: Path, *, version: str = "3.15.1", config: Any = None) -> Path:
+    weights = path.with_name("weights")
+    with h5py.File(weights, "w") as file:
+        file["vars"] = np.ones(2000, np.float32)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("metadata.json", json.dumps({"keras_version": version}))
         archive.writestr("config.json", json.dumps(config or {"class_name": "Functional"}))
-        archive.writestr("model.weights.h5", bytes(5000))
+        archive.write(weights, "model.weights.h5")
+    weights.unlink()
     return path
 
 
@@ -102,21 +107,18 @@ def test_an_image_folder(tmp_path: Path) -> None:
     assert "not a SavedModel" in refused(tmp_path).message
 
 
-def test_lambda_layers_are_refused_by_name(tmp_path: Path) -> None:
-    inner = {"class_name": "Lambda", "config": {"name": "preprocess", "function": "..."}}
-    config = {"class_name": "Functional", "config": {"layers": [{"config": {"layers": [inner]}}]}}
-    with pytest.raises(ModelError, match="preprocess"):
-        refuse_lambdas(sniff(keras_zip(tmp_path / "m.keras", config=config)))
-    refuse_lambdas(sniff(keras_zip(tmp_path / "m.keras")))
-
-
-def test_a_file_gets_the_suffix_that_keras_goes_by(tmp_path: Path) -> None:
-    cases = ((hdf5(tmp_path / "a.keras"), ".h5"), (keras_zip(tmp_path / "b.h5"), ".keras"))
+def test_a_weights_file_gets_the_suffix_that_keras_goes_by(tmp_path: Path) -> None:
+    bare = tmp_path / "d.h5"
+    with h5py.File(bare, "w") as file:
+        file.create_group("layers")
+    cases = (
+        (hdf5(tmp_path / "a.keras"), ".h5"),
+        (keras_zip(tmp_path / "b.h5"), ".keras"),
+        (hdf5(tmp_path / "c.h5"), ".h5"),
+        (bare, ".weights.h5"),
+    )
     for path, suffix in cases:
-        with with_suffix_of_content(path) as link:
-            assert link.endswith(suffix)
-            assert Path(link).read_bytes() == path.read_bytes()
-        assert not Path(link).exists()
-    right = hdf5(tmp_path / "c.h5")
-    with with_suffix_of_content(right) as link:
-        assert link == str(right)
+        with opened_weights(path) as copy:
+            assert copy.name == f"model{suffix}"
+            assert copy.read_bytes() == path.read_bytes()
+        assert not copy.exists()

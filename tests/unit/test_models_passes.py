@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefx.models import ir
-from edgefx.models.ir import IMAGE, Graph, Node, Ref
-from edgefx.models.passes import simplify
+from edgefx.models.graph import ir
+from edgefx.models.graph.ir import IMAGE, Graph, Node, Ref
+from edgefx.models.graph.passes import simplify
 
 RNG = np.random.default_rng(0)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +12,20 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgefx.quantize import rounding
+from edgefx.protocols import SILENT
+from edgefx.quantize import gptq
 from edgefx.quantize.ranges import Range
-from edgefx.targets import (
-    machine,
-    onnx_channels,
-    onnx_gates,
-    onnx_machine,
-    onnx_quantize,
-    onnx_rounding,
-    onnx_writer,
-)
-from edgefx.targets.machine import Machine
-from edgefx.targets.onnx_graph import Graph
-from edgefx.targets.onnx_writer import ChannelRanges, weight_parameters
-from edgefx.types import Effort, ImageSet, Resize, Task
+from edgefx.runtimes.onnx import channels as onnx_channels
+from edgefx.runtimes.onnx import equalize, gates, placement, profile, quantize
+from edgefx.runtimes.onnx import rounding as onnx_rounding
+from edgefx.runtimes.onnx import writer as onnx_writer
+from edgefx.runtimes.onnx.graph import Graph
+from edgefx.runtimes.onnx.writer import ChannelRanges, weight_parameters
+from edgefx.system import cpu
+from edgefx.types import Effort, ImageSet, Resize
+from edgefx.vocabulary import Hardware
 
 _CHANNELS = 64
-
-
-class Silent:
-    """A `Progress` that says nothing."""
-
-    @contextmanager
-    def task(self, label: str, total: int | None = None) -> Iterator[Task]:
-        del label, total
-        yield self
-
-    def advance(self, steps: int = 1) -> None:
-        pass
-
-    def note(self, message: str) -> None:
-        pass
-
-    def warn(self, message: str) -> None:
-        raise AssertionError(message)
 
 
 def gated(*, large: float = 1.0) -> onnx.ModelProto:
@@ -91,8 +68,11 @@ def images(count: int = 6) -> ImageSet:
     return ImageSet(pixels=pixels, labels=None, paths=paths, sha256="", resize=Resize.STRETCH)
 
 
-def run(model: onnx.ModelProto, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def run(model: onnx.ModelProto, image: NDArray[np.uint8], *, fused: bool = True) -> NDArray[np.float32]:
+    """Run a model; `fused=False` computes every operation as the file says, not in integer kernels."""
     options = onnxruntime.SessionOptions()
+    if not fused:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
@@ -111,17 +91,17 @@ def error_db(exact: NDArray[Any], found: NDArray[Any]) -> float:
 
 def test_finds_the_convolution_behind_a_gate_and_no_other() -> None:
     graph = Graph(gated())
-    (found,) = onnx_gates.find(graph, ["expand/Conv", "project/Conv"])
+    (found,) = gates.find(graph, ["expand/Conv", "project/Conv"])
     assert (found.convolution, found.product, found.gate) == ("project/Conv", "product", "gate")
     graph.nodes.append(helper.make_node("Tanh", ["product"], ["other"], name="other"))
-    assert onnx_gates.find(graph, ["project/Conv"]) == [], "others read the product too"
+    assert gates.find(graph, ["project/Conv"]) == [], "others read the product too"
 
 
 def test_factors_and_split_biases_change_nothing() -> None:
     model, image = gated(), images().pixels[0]
     factors = np.geomspace(0.1, 10, _CHANNELS).astype(np.float32)
-    changed = onnx_gates.apply_factors(model, {"project/Conv": factors})
-    changed = onnx_gates.split_biases(changed, ["project/Conv"])
+    changed = equalize.apply_factors(model, {"project/Conv": factors})
+    changed = gates.split_biases(changed, ["project/Conv"])
     kinds = [node.op_type for node in changed.graph.node]
     assert kinds.count("Mul") == 3
     assert kinds[-1] == "Add"
@@ -130,18 +110,18 @@ def test_factors_and_split_biases_change_nothing() -> None:
 
 def test_channels_that_are_large_for_every_image_are_evened_out() -> None:
     model, calibration = gated(large=40.0), images()
-    plan = onnx_quantize.plan(model)
+    plan = placement.plan(model)
     assert plan.dynamic == {"project/Conv"}
-    equal, errors = onnx_gates.equalize(model, plan, calibration, seed=0, progress=Silent())
+    equal, errors = equalize.equalize(model, plan, calibration, seed=0, progress=SILENT)
     assert any(node.name == "gate/equalized" for node in equal.graph.node)
 
     def loss(start: onnx.ModelProto) -> float:
-        split = onnx_gates.split_biases(start, plan.dynamic)
-        planned = onnx_quantize.plan(split)
-        only = onnx_quantize.Plan(
+        split = gates.split_biases(start, plan.dynamic)
+        planned = placement.plan(split)
+        only = placement.Plan(
             convolutions=planned.dynamic, tensors=planned.tensors, products=frozenset(), dynamic=plan.dynamic
         )
-        made = onnx_quantize.static(split, only, dict.fromkeys(only.tensors, Range(-60.0, 60.0)))
+        made = quantize.static(split, only, dict.fromkeys(only.tensors, Range(-60.0, 60.0)))
         return error_db(run(gated(large=40.0), calibration.pixels[0]), run(made, calibration.pixels[0]))
 
     assert loss(equal) > loss(gated(large=40.0)) + 3
@@ -150,18 +130,18 @@ def test_channels_that_are_large_for_every_image_are_evened_out() -> None:
 
 def test_one_image_is_too_few_to_choose_factors() -> None:
     model = gated()
-    plan = onnx_quantize.plan(model)
-    same, errors = onnx_gates.equalize(model, plan, images(1), seed=0, progress=Silent())
+    plan = placement.plan(model)
+    same, errors = equalize.equalize(model, plan, images(1), seed=0, progress=SILENT)
     assert same == model
     assert errors == {}
 
 
 def test_a_product_takes_its_range_from_the_image() -> None:
-    model = onnx_gates.split_biases(gated(), ["project/Conv"])
-    plan = onnx_quantize.plan(model)
+    model = gates.split_biases(gated(), ["project/Conv"])
+    plan = placement.plan(model)
     assert "product" not in plan.tensors
     limits = {**dict.fromkeys(plan.tensors, Range(-8.0, 8.0)), "stem/Transpose": Range(0.0, 255.0)}
-    made = onnx_quantize.static(model, plan, limits)
+    made = quantize.static(model, plan, limits)
     kinds = [node.op_type for node in made.graph.node]
     assert kinds.count("DynamicQuantizeLinear") == kinds.count("QLinearConv") == 1
     image = images().pixels[0]
@@ -171,16 +151,14 @@ def test_a_product_takes_its_range_from_the_image() -> None:
 
 def test_the_worst_are_spared_up_to_a_share_of_the_work() -> None:
     model = gated()
-    plan = onnx_quantize.plan(model)
-    assert onnx_quantize.spared(model, plan, {"project/Conv": 1e-4}, effort=Effort.HIGH) == set()
+    plan = placement.plan(model)
+    assert placement.spared(model, plan, {"project/Conv": 1e-4}, effort=Effort.HIGH) == set()
     # The only large convolution: sparing it would leave next to nothing.
-    assert onnx_quantize.spared(model, plan, {"project/Conv": 0.5}, effort=Effort.HIGH) == set()
-    twin = onnx_quantize.Plan(convolutions=plan.convolutions, tensors={}, products=frozenset())
+    assert placement.spared(model, plan, {"project/Conv": 0.5}, effort=Effort.HIGH) == set()
+    twin = placement.Plan(convolutions=plan.convolutions, tensors={}, products=frozenset())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_quantize, "_SPARED", dict.fromkeys(Effort, (25.0, 1.0)))
-        assert onnx_quantize.spared(model, twin, {"project/Conv": 0.5}, effort=Effort.HIGH) == {
-            "project/Conv"
-        }
+        patch.setattr(placement, "_SPARED", dict.fromkeys(Effort, (25.0, 1.0)))
+        assert placement.spared(model, twin, {"project/Conv": 0.5}, effort=Effort.HIGH) == {"project/Conv"}
 
 
 # ------------------------------------------------------------------------------------------ channels
@@ -208,10 +186,8 @@ def test_a_channel_without_negative_or_any_values_has_a_grid() -> None:
 
 def test_a_convolution_that_makes_codes_loses_less_than_one_with_a_common_range() -> None:
     model = gated(large=20.0)
-    plan = onnx_quantize.plan(model)
-    one = onnx_quantize.Plan(
-        convolutions=frozenset({"expand/Conv"}), tensors=plan.tensors, products=frozenset()
-    )
+    plan = placement.plan(model)
+    one = placement.Plan(convolutions=frozenset({"expand/Conv"}), tensors=plan.tensors, products=frozenset())
     image = images().pixels[0]
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
@@ -223,14 +199,32 @@ def test_a_convolution_that_makes_codes_loses_less_than_one_with_a_common_range(
     )
 
     def made(grids: dict[str, ChannelRanges]) -> float:
-        quantized = onnx_quantize.static(gated(large=20.0), one, limits, channels=grids)
+        quantized = quantize.static(gated(large=20.0), one, limits, channels=grids)
         dequantized = "e/dequantized"
         quantized.graph.output.insert(0, helper.make_empty_tensor_value_info(dequantized))
-        found = run(quantized, image)[0].reshape(_CHANNELS, -1)
+        # On x86-64 without VNNI the fused kernel adds pairs of products in 16 bits, which saturates here and
+        # would hide what the grids do: 22.7 dB instead of 48.7.
+        found = run(quantized, image, fused=False)[0].reshape(_CHANNELS, -1)
         small = values[3:]  # the channels that a common range starves
         return error_db(small, found[3:])
 
     assert made({"e": channels}) > made({}) + 10
+
+
+def test_unsigned_weights_hold_the_same_values_and_integer_kernels_compute_them() -> None:
+    """On x86-64 without VNNI kernels for uint8 by int8 saturate; those for two unsigned operands never do."""
+    model = gates.split_biases(gated(large=20.0), ["project/Conv"])
+    plan = placement.plan(model)
+    limits = {**dict.fromkeys(plan.tensors, Range(-400.0, 400.0)), "stem/Transpose": Range(0.0, 255.0)}
+    signed = quantize.static(model, plan, limits)
+    model = gates.split_biases(gated(large=20.0), ["project/Conv"])
+    unsigned = quantize.static(model, plan, limits, unsigned=True)
+    types = {one.name: one.data_type for one in unsigned.graph.initializer}
+    assert types["project/weight/uint8"] == TensorProto.UINT8
+    image = images().pixels[0]
+    as_written = run(signed, image, fused=False)
+    assert error_db(as_written, run(unsigned, image, fused=False)) > 60
+    assert error_db(as_written, run(unsigned, image)) > 35
 
 
 # ------------------------------------------------------------------------------------------ rounding
@@ -242,7 +236,7 @@ def test_rounding_with_moments_loses_less_than_rounding_to_nearest() -> None:
     x = mixing @ rng.normal(size=(48, 3000))
     weight = rng.normal(size=(16, 48)).astype(np.float32)
     nearest, steps = weight_parameters(weight, 0)
-    codes = rounding.rounded(weight.astype(np.float64), steps.astype(np.float64), x @ x.T)
+    codes = gptq.rounded(weight.astype(np.float64), steps.astype(np.float64), x @ x.T)
     assert codes.dtype == np.int8
     assert np.abs(codes.astype(int)).max() <= 127
     fresh = mixing @ rng.normal(size=(48, 3000))
@@ -301,31 +295,31 @@ def test_codes_for_another_step_are_not_used() -> None:
 @pytest.mark.parametrize(
     ("architecture", "cpuinfo", "expected"),
     [
-        ("x86_64", "flags : avx512_vnni amx_bf16 amx_tile amx_int8", Machine.X86_AMX),
-        ("x86_64", "flags : sse2 avx512_vnni", Machine.X86_VNNI),
-        ("AMD64", "flags : avx2 avx_vnni", Machine.X86_VNNI),
-        ("x86_64", "flags : sse2 avx2", Machine.X86),
-        ("aarch64", "Features : fp asimd asimddp", Machine.ARM_DOTPROD),
-        ("aarch64", "Features : fp asimd", Machine.ARM),
-        ("arm64", None, Machine.ARM_DOTPROD),
-        ("riscv64", "isa : rv64gc", Machine.OTHER),
+        ("x86_64", "flags : avx512_vnni amx_bf16 amx_tile amx_int8", Hardware.X86_AMX),
+        ("x86_64", "flags : sse2 avx512_vnni", Hardware.X86_VNNI),
+        ("AMD64", "flags : avx2 avx_vnni", Hardware.X86_VNNI),
+        ("x86_64", "flags : sse2 avx2", Hardware.X86),
+        ("aarch64", "Features : fp asimd asimddp", Hardware.ARM_DOTPROD),
+        ("aarch64", "Features : fp asimd", Hardware.ARM),
+        ("arm64", None, Hardware.ARM_DOTPROD),
+        ("riscv64", "isa : rv64gc", Hardware.OTHER),
     ],
 )
-def test_machines_are_told_apart(architecture: str, cpuinfo: str | None, expected: Machine) -> None:
-    assert machine.detect(architecture=architecture, cpuinfo=cpuinfo) is expected
+def test_machines_are_told_apart(architecture: str, cpuinfo: str | None, expected: Hardware) -> None:
+    assert cpu.detect(architecture=architecture, described=cpuinfo) is expected
 
 
 def test_where_nothing_was_measured_it_is_said() -> None:
-    assert onnx_machine.caveat(Machine.X86_VNNI) is None
-    for unmeasured in set(Machine) - set(onnx_machine.INTENSITY):
-        message = onnx_machine.caveat(unmeasured)
+    assert profile.caveat(Hardware.X86_VNNI) is None
+    for unmeasured in set(Hardware) - set(profile.INTENSITY):
+        message = profile.caveat(unmeasured)
         assert message is not None
         assert str(unmeasured) in message
-        assert onnx_machine.intensity(unmeasured) == onnx_machine.INTENSITY[Machine.X86_VNNI]
+        assert profile.intensity(unmeasured) == profile.INTENSITY[Hardware.X86_VNNI]
 
 
 def test_the_threshold_decides_how_much_is_quantized() -> None:
     model = gated()
-    everything = onnx_quantize.plan(model, intensity=0.0)
+    everything = placement.plan(model, intensity=0.0)
     assert everything.convolutions == {"expand/Conv", "project/Conv"}
-    assert onnx_quantize.plan(model, intensity=31.0).convolutions == {"project/Conv"}
+    assert placement.plan(model, intensity=31.0).convolutions == {"project/Conv"}

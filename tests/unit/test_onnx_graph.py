@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgefx.targets import onnx_graph
+from edgefx.runtimes.onnx import graph as onnx_graph
+from edgefx.runtimes.onnx import tidy
 
 Array = NDArray[Any]
 _RNG = np.random.default_rng(0)
@@ -47,7 +48,7 @@ def simplified(made: onnx.ModelProto, *, atol: float = 1e-5) -> onnx.ModelProto:
     x = _RNG.normal(size=[d.dim_value for d in made.graph.input[0].type.tensor_type.shape.dim])
     x = x.astype(np.float32)
     before = run(made, x)
-    result = onnx_graph.simplify(made)
+    result = tidy.simplify(made)
     onnx.checker.check_model(result, full_check=True)
     np.testing.assert_allclose(run(result, x), before, atol=atol)
     return result
@@ -205,5 +206,5 @@ def test_the_order_of_the_nodes_does_not_matter() -> None:
         helper.make_node("Mul", ["a", "b"], ["y"], name="three/Mul"),
     ]
     swapped = [nodes[1], nodes[0], nodes[2]]
-    first, second = (onnx_graph.simplify(model(order, {})).SerializeToString() for order in (nodes, swapped))
+    first, second = (tidy.simplify(model(order, {})).SerializeToString() for order in (nodes, swapped))
     assert first == second

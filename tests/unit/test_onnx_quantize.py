@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgefx.errors import ConversionError
 from edgefx.quantize.ranges import Consumer, Range
-from edgefx.targets import onnx_quantize, onnx_writer
+from edgefx.runtimes.onnx import placement, quantize, writer
 
 _RNG = np.random.default_rng(1)
 
@@ -68,13 +68,13 @@ def network(*, channels: int = 64, bias: float = 1.0, size: int = 8) -> onnx.Mod
 
 def test_activation_grids_hold_zero_exactly() -> None:
     for limits in (Range(-1.5, 6.0), Range(0.5, 2.0), Range(-3.0, -1.0), Range(-0.27, 40.0)):
-        scale, zero_point = onnx_writer.activation_parameters(limits)
+        scale, zero_point = writer.activation_parameters(limits)
         assert scale > 0
         low, high = (0 - int(zero_point)) * float(scale), (255 - int(zero_point)) * float(scale)
         assert low <= 0 <= high
         assert low == pytest.approx(min(limits.low, 0), abs=float(scale))
         assert high == pytest.approx(max(limits.high, 0), abs=float(scale))
-    scale, zero_point = onnx_writer.activation_parameters(Range(0.0, 0.0))  # a dead tensor
+    scale, zero_point = writer.activation_parameters(Range(0.0, 0.0))  # a dead tensor
     assert scale > 0
     assert zero_point == 0
 
@@ -84,7 +84,7 @@ def test_weights_are_symmetric_per_channel_and_half_a_step_away() -> None:
         _RNG.normal(size=(5, 4, 3, 3)).astype(np.float32) * np.array([1e-3, 1, 10, 1, 1])[:, None, None, None]
     )
     weight = weight.astype(np.float32)
-    codes, scale = onnx_writer.weight_parameters(weight, 0)
+    codes, scale = writer.weight_parameters(weight, 0)
     assert codes.dtype == np.int8
     assert (np.abs(codes.astype(int)).max(axis=(1, 2, 3)) == 127).all()
     error = np.abs(codes * scale[:, None, None, None] - weight)
@@ -98,7 +98,7 @@ def test_a_dead_channel_keeps_a_bias_that_int32_can_hold() -> None:
             weight = numpy_helper.to_array(tensor).copy()
             weight[3] = 0
             tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
-    made = onnx_quantize.static(model, onnx_quantize.plan(model), _ranges(model))
+    made = quantize.static(model, placement.plan(model), _ranges(model))
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
     restored = stored["expand/bias/int32"] * stored["expand/bias/scale"].astype(np.float64)
     wanted = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}["expand/bias"]
@@ -106,18 +106,18 @@ def test_a_dead_channel_keeps_a_bias_that_int32_can_hold() -> None:
 
 
 def _ranges(model: onnx.ModelProto) -> dict[str, Range]:
-    return dict.fromkeys(onnx_quantize.plan(model).tensors, Range(-4.0, 8.0))
+    return dict.fromkeys(placement.plan(model).tensors, Range(-4.0, 8.0))
 
 
 def test_only_convolutions_with_much_arithmetic_are_planned() -> None:
-    plan = onnx_quantize.plan(network(channels=64))
+    plan = placement.plan(network(channels=64))
     assert plan.convolutions == {"expand/Conv"}
     assert plan.tensors == {"a/Mul": Consumer.GENERIC, "expand/Conv": Consumer.SWISH}
     assert plan.products == {"a/Mul"}
 
 
 def test_a_small_network_still_computes_most_of_its_work_in_int8() -> None:
-    assert onnx_quantize.plan(network(channels=8)).convolutions == {"expand/Conv"}
+    assert placement.plan(network(channels=8)).convolutions == {"expand/Conv"}
 
 
 def test_a_network_without_convolutions_is_refused() -> None:
@@ -128,12 +128,12 @@ def test_a_network_without_convolutions_is_refused() -> None:
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, 10])],
     )
     with pytest.raises(ConversionError, match="no convolution"):
-        onnx_quantize.plan(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+        placement.plan(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
 
 
 def test_a_swish_behind_int8_is_one_node_and_others_are_left() -> None:
     model = network()
-    made = onnx_quantize.static(model, onnx_quantize.plan(model), _ranges(model))
+    made = quantize.static(model, placement.plan(model), _ranges(model))
     kinds = [node.op_type for node in made.graph.node]
     assert kinds.count("QuickGelu") == 1
     assert kinds.count("Sigmoid") == 1  # behind the stem, which stays in float
@@ -144,7 +144,7 @@ def test_a_sigmoid_that_others_read_is_not_fused() -> None:
     model = network()
     model.graph.node.insert(6, helper.make_node("Tanh", ["b/Sigmoid"], ["extra"], name="extra"))
     model.graph.output.append(helper.make_tensor_value_info("extra", TensorProto.FLOAT, [1, 64, 8, 8]))
-    made = onnx_quantize.static(model, onnx_quantize.plan(model), _ranges(model))
+    made = quantize.static(model, placement.plan(model), _ranges(model))
     assert "QuickGelu" not in [node.op_type for node in made.graph.node]
 
 
@@ -154,4 +154,4 @@ def test_weights_too_large_for_float16_are_refused() -> None:
         if tensor.name == "expand/weight":
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 1e6, tensor.name))
     with pytest.raises(ConversionError, match="expand"):
-        onnx_quantize.float16(model)
+        quantize.float16(model)

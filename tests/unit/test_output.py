@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from edgefx.errors import DiskFullError, OutputError
-from edgefx.run.output import disk_errors, opened
+from edgefx.pipeline.output import opened
+from edgefx.storage.disk import disk_errors
 
 
 def _fail_in(out: Path, error: BaseException) -> None:
@@ -66,7 +67,7 @@ def test_a_read_only_file_system() -> None:
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     with pytest.raises(DiskFullError, match="no space left") as caught, disk_errors(tmp_path):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "file"))
     assert str(tmp_path) in caught.value.message
 
 
@@ -77,3 +78,20 @@ def test_files_that_are_there_already(tmp_path: Path) -> None:
         assert folder.holds({"a": sha256})
         assert not folder.holds({"a": sha256, "b": sha256})
         assert not folder.holds({"a": hashlib.sha256(b"b").hexdigest()})
+
+
+def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
+    """The temporary folder and the output may be two disks; the error of one must not name the other."""
+    out, scratch = tmp_path / "out", tmp_path / "scratch"
+    for inner in (out, scratch):
+        with (
+            pytest.raises(DiskFullError, match=f"{inner}: no space left"),
+            opened(out),
+            disk_errors(scratch),
+        ):
+            raise OSError(errno.ENOSPC, "No space left on device", str(inner / "file"))
+
+
+def test_a_full_disk_of_an_unnamed_file_is_the_outputs(tmp_path: Path) -> None:
+    with pytest.raises(DiskFullError, match=f"{tmp_path}: no space left"), opened(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")

@@ -10,7 +10,7 @@ import pytest
 
 from edgefx.data import digits
 from edgefx.errors import DataError, UnknownNameError, UsageError
-from edgefx.plan import Plan, plan
+from edgefx.pipeline.plan import Plan, plan
 from edgefx.recipe.load import parse
 from edgefx.recipe.schema import QatSection
 
@@ -174,7 +174,7 @@ def test_without_quantization_there_is_no_int8() -> None:
 def test_training_needs_images(photos: Path) -> None:
     with pytest.raises(UsageError, match="needs training images"):
         planned(quantize={"method": "qat"})
-    from edgefx.types import QatSettings
+    from edgefx.quantization import QatSettings
 
     training = QatSection(method="qat", mode="supervised", train=photos, epochs=2).settings(seed=3)
     assert (str(training.mode), training.epochs, training.seed) == ("supervised", 2, 3)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from edgefx.errors import UsageError
-from edgefx.quantize import qat_checkpoint
-from edgefx.quantize.fakequant import FakeQuantization, Grid, Weights
-from edgefx.quantize.qat_checkpoint import State
+from edgefx.qat import checkpoint
+from edgefx.qat.checkpoint import State
+from edgefx.qat.parameters import FakeQuantization, Grid, Weights
+from edgefx.quantization import QatSettings
 from edgefx.results import TrainingEpoch
-from edgefx.types import ModelSpec, OutputKind, QatSettings
+from edgefx.types import ModelSpec, OutputKind
 
 from .test_qat_plan import image_set
 
@@ -55,45 +56,45 @@ def spec(sha256: str = "model") -> ModelSpec:
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     saved = state()
-    qat_checkpoint.save(tmp_path / "new", saved, identity="a")
-    found = qat_checkpoint.load(tmp_path / "new", identity="a")
+    checkpoint.save(tmp_path / "new", saved, identity="a")
+    found = checkpoint.load(tmp_path / "new", identity="a")
     assert found is not None
     assert found.epochs == saved.epochs
     for kind in ("variables", "optimizers", "best"):
         for got, want in zip(getattr(found, kind), getattr(saved, kind), strict=True):
             np.testing.assert_array_equal(got, want)
             assert got.shape == want.shape
-    assert [path.name for path in (tmp_path / "new").iterdir()] == [qat_checkpoint.NAME]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [checkpoint.NAME]
 
 
 def test_without_a_checkpoint_there_is_none(tmp_path: Path) -> None:
-    assert qat_checkpoint.load(tmp_path, identity="a") is None
+    assert checkpoint.load(tmp_path, identity="a") is None
 
 
 def test_another_trainings_checkpoint_is_refused(tmp_path: Path) -> None:
-    qat_checkpoint.save(tmp_path, state(), identity="a")
+    checkpoint.save(tmp_path, state(), identity="a")
     with pytest.raises(UsageError, match="belongs to another model, other images or other settings"):
-        qat_checkpoint.load(tmp_path, identity="b")
+        checkpoint.load(tmp_path, identity="b")
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", None])
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes | None) -> None:
-    path = qat_checkpoint.save(tmp_path, state(), identity="a")
+    path = checkpoint.save(tmp_path, state(), identity="a")
     path.write_bytes(path.read_bytes()[:-700] if content is None else content)
     with pytest.raises(UsageError, match="damaged checkpoint") as caught:
-        qat_checkpoint.load(tmp_path, identity="a")
+        checkpoint.load(tmp_path, identity="a")
     assert "without --resume" in caught.value.hint
 
 
 def test_the_identity_is_that_of_model_images_settings_and_start() -> None:
     images, start, settings = image_set(4), [np.ones(3, np.float32)], QatSettings()
-    base = qat_checkpoint.fingerprint(spec(), images, settings, start)
-    assert base == qat_checkpoint.fingerprint(spec(), images, replace(settings, patience=9), start)
+    base = checkpoint.fingerprint(spec(), images, settings, start)
+    assert base == checkpoint.fingerprint(spec(), images, replace(settings, patience=9), start)
     others = (
-        qat_checkpoint.fingerprint(spec("other"), images, settings, start),
-        qat_checkpoint.fingerprint(spec(), replace(images, sha256="x"), settings, start),
-        qat_checkpoint.fingerprint(spec(), images, replace(settings, epochs=9), start),
-        qat_checkpoint.fingerprint(spec(), images, settings, [np.zeros(3, np.float32)]),
+        checkpoint.fingerprint(spec("other"), images, settings, start),
+        checkpoint.fingerprint(spec(), replace(images, sha256="x"), settings, start),
+        checkpoint.fingerprint(spec(), images, replace(settings, epochs=9), start),
+        checkpoint.fingerprint(spec(), images, settings, [np.zeros(3, np.float32)]),
     )
     assert base not in others
     assert len(set(others)) == len(others)

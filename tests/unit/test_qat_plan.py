@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edgefx.errors import DataError, UsageError
-from edgefx.quantize import qat_plan
-from edgefx.types import ImageSet, QatMode, QatSettings, Resize
+from edgefx.qat import schedule
+from edgefx.quantization import QatSettings
+from edgefx.types import ImageSet, QatMode, Resize
 
 SETTINGS = QatSettings(batch_size=4, epochs=10)
 SUPERVISED = replace(SETTINGS, mode=QatMode.SUPERVISED)
@@ -29,7 +30,7 @@ def image_set(count: int, labels: list[int] | None = None) -> ImageSet:
 
 
 def test_split_leaves_no_image_out_and_uses_none_twice() -> None:
-    split = qat_plan.split(image_set(40), SETTINGS)
+    split = schedule.split(image_set(40), SETTINGS)
     together = np.sort(np.concatenate([split.training, split.validation]))
     np.testing.assert_array_equal(together, np.arange(40))
     assert len(split.validation) == 6, "0.15 of 40"
@@ -37,20 +38,20 @@ def test_split_leaves_no_image_out_and_uses_none_twice() -> None:
 
 def test_split_takes_the_same_share_of_each_class() -> None:
     labels = [0] * 40 + [1] * 40 + [2] * 20
-    split = qat_plan.split(image_set(100, labels), replace(SETTINGS, validation_split=0.2))
+    split = schedule.split(image_set(100, labels), replace(SETTINGS, validation_split=0.2))
     counts = np.bincount(np.array(labels)[split.validation])
     np.testing.assert_array_equal(counts, [8, 8, 4])
 
 
 def test_the_same_seed_divides_alike_and_another_does_not() -> None:
     images = image_set(60)
-    first, again = (qat_plan.split(images, SETTINGS).validation for _ in range(2))
+    first, again = (schedule.split(images, SETTINGS).validation for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, qat_plan.split(images, replace(SETTINGS, seed=1)).validation)
+    assert not np.array_equal(first, schedule.split(images, replace(SETTINGS, seed=1)).validation)
 
 
 def test_an_epoch_shows_every_image_in_batches_of_one_size() -> None:
-    batches = list(qat_plan.batches(10, SETTINGS, epoch=0))
+    batches = list(schedule.batches(10, SETTINGS, epoch=0))
     assert [len(batch.images) for batch in batches] == [4, 4, 4]
     shown = np.concatenate([batch.images for batch in batches])
     np.testing.assert_array_equal(np.sort(shown[:10]), np.arange(10))
@@ -60,7 +61,7 @@ def test_an_epoch_shows_every_image_in_batches_of_one_size() -> None:
 def test_epochs_differ_and_each_can_be_repeated() -> None:
     """A resumed training sees what an uninterrupted one would have seen."""
     orders = [
-        np.concatenate([batch.images for batch in qat_plan.batches(50, SETTINGS, epoch=epoch)])
+        np.concatenate([batch.images for batch in schedule.batches(50, SETTINGS, epoch=epoch)])
         for epoch in (0, 1, 1)
     ]
     assert not np.array_equal(orders[0], orders[1])
@@ -68,19 +69,19 @@ def test_epochs_differ_and_each_can_be_repeated() -> None:
 
 
 def test_more_images_to_a_batch_than_there_are() -> None:
-    batches = list(qat_plan.batches(3, SETTINGS, epoch=0))
+    batches = list(schedule.batches(3, SETTINGS, epoch=0))
     assert [len(batch.images) for batch in batches] == [3]
-    assert qat_plan.steps_per_epoch(3, SETTINGS) == 1
+    assert schedule.steps_per_epoch(3, SETTINGS) == 1
 
 
 def test_gathered_gradients_make_fewer_steps() -> None:
-    assert qat_plan.steps_per_epoch(17, SETTINGS) == 5
-    assert qat_plan.steps_per_epoch(17, replace(SETTINGS, accumulate=2)) == 3
+    assert schedule.steps_per_epoch(17, SETTINGS) == 5
+    assert schedule.steps_per_epoch(17, replace(SETTINGS, accumulate=2)) == 3
 
 
 def test_variants_are_flips_and_small_shifts_of_whole_pixels() -> None:
     image = image_set(1).pixels[0]
-    variants = [qat_plan.augmented(image, v, seed=0, number=3) for v in range(qat_plan.VARIANTS)]
+    variants = [schedule.augmented(image, v, seed=0, number=3) for v in range(schedule.VARIANTS)]
     np.testing.assert_array_equal(variants[0], image)
     np.testing.assert_array_equal(variants[1], image[:, ::-1])
     for number, variant in enumerate(variants[2:], start=2):
@@ -88,9 +89,9 @@ def test_variants_are_flips_and_small_shifts_of_whole_pixels() -> None:
         assert variant.dtype == np.uint8
         source = image[:, ::-1] if number % 2 else image
         assert _is_shifted(source, variant, limits=(2, 3)), number
-    again = qat_plan.augmented(image, 5, seed=0, number=3)
+    again = schedule.augmented(image, 5, seed=0, number=3)
     np.testing.assert_array_equal(again, variants[5])
-    assert not np.array_equal(qat_plan.augmented(image, 5, seed=0, number=4), variants[5])
+    assert not np.array_equal(schedule.augmented(image, 5, seed=0, number=4), variants[5])
 
 
 def _is_shifted(source: NDArray[np.uint8], found: NDArray[np.uint8], limits: tuple[int, int]) -> bool:
@@ -106,7 +107,7 @@ def _is_shifted(source: NDArray[np.uint8], found: NDArray[np.uint8], limits: tup
 
 
 def test_the_rate_rises_then_falls_to_almost_zero() -> None:
-    rates = [qat_plan.rate(step, 100, SETTINGS) for step in range(100)]
+    rates = [schedule.rate(step, 100, SETTINGS) for step in range(100)]
     assert max(rates) == pytest.approx(1.0)
     assert int(np.argmax(rates)) == 10, "a tenth of the steps is warm-up"
     assert (np.diff(rates[:11]) > 0).all()
@@ -116,20 +117,20 @@ def test_the_rate_rises_then_falls_to_almost_zero() -> None:
 
 
 def test_one_step_is_enough_for_a_rate() -> None:
-    assert 0 < qat_plan.rate(0, 1, SETTINGS) <= 1
+    assert 0 < schedule.rate(0, 1, SETTINGS) <= 1
 
 
 def test_sizes_share_the_first_half_of_the_epochs() -> None:
     settings = replace(SETTINGS, sizes=(16, 24), epochs=8)
-    assert [qat_plan.size_of_epoch(epoch, settings) for epoch in range(8)] == [16, 16, 24, 24] + [None] * 4
-    assert qat_plan.size_of_epoch(0, SETTINGS) is None
+    assert [schedule.size_of_epoch(epoch, settings) for epoch in range(8)] == [16, 16, 24, 24] + [None] * 4
+    assert schedule.size_of_epoch(0, SETTINGS) is None
 
 
 def test_training_stops_when_nothing_gets_better() -> None:
-    assert not qat_plan.is_over([3.0, 2.0, 1.0], 2)
-    assert not qat_plan.is_over([3.0, 1.0, 2.0], 2)
-    assert qat_plan.is_over([3.0, 1.0, 2.0, 1.5], 2)
-    assert not qat_plan.is_over([3.0, 4.0], 2), "two epochs are allowed to fail, one did"
+    assert not schedule.is_over([3.0, 2.0, 1.0], 2)
+    assert not schedule.is_over([3.0, 1.0, 2.0], 2)
+    assert schedule.is_over([3.0, 1.0, 2.0, 1.5], 2)
+    assert not schedule.is_over([3.0, 4.0], 2), "two epochs are allowed to fail, one did"
 
 
 @pytest.mark.parametrize(
@@ -146,24 +147,24 @@ def test_training_stops_when_nothing_gets_better() -> None:
 )
 def test_settings_out_of_range_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        qat_plan.check(replace(SETTINGS, **change), image_set(40), classes=3)  # type: ignore[arg-type]
+        schedule.check(replace(SETTINGS, **change), image_set(40), classes=3)  # type: ignore[arg-type]
 
 
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(DataError, match="8 images are too few") as caught:
-        qat_plan.check(SETTINGS, image_set(8), classes=3)
+        schedule.check(SETTINGS, image_set(8), classes=3)
     assert "--train" in caught.value.hint
-    qat_plan.check(SETTINGS, image_set(10), classes=3)
+    schedule.check(SETTINGS, image_set(10), classes=3)
 
 
 def test_supervised_training_needs_labels_of_the_models_classes() -> None:
     with pytest.raises(DataError, match="these have no labels") as caught:
-        qat_plan.check(SUPERVISED, image_set(40), classes=3)
+        schedule.check(SUPERVISED, image_set(40), classes=3)
     assert "--qat distill" in caught.value.hint
     with pytest.raises(DataError, match="have class 3, the model has classes 0 to 2"):
-        qat_plan.check(SUPERVISED, image_set(40, [0, 1, 2, 3] * 10), classes=3)
-    qat_plan.check(SUPERVISED, image_set(40, [0, 1, 2, 1] * 10), classes=3)
+        schedule.check(SUPERVISED, image_set(40, [0, 1, 2, 3] * 10), classes=3)
+    schedule.check(SUPERVISED, image_set(40, [0, 1, 2, 1] * 10), classes=3)
 
 
 def test_distillation_does_not_look_at_labels() -> None:
-    qat_plan.check(SETTINGS, image_set(40, [0, 1, 2, 900] * 10), classes=3)
+    schedule.check(SETTINGS, image_set(40, [0, 1, 2, 900] * 10), classes=3)

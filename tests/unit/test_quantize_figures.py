@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from edgefx.quantize.figures import GridUse, Noise, snr_db
-from edgefx.types import ActivationGrid
+from edgefx.analysis.figures import GridUse, Noise, snr_db
+from edgefx.quantization import ActivationGrid
 
 
 def grid(low: float | list[float], high: float | list[float], levels: int = 256) -> ActivationGrid:

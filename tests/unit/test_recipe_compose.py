@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgefx.errors import UsageError
-from edgefx.plan import resolve
+from edgefx.pipeline.plan import resolve
 from edgefx.recipe.compose import option, setting
 from edgefx.recipe.load import load, load_runs
 from edgefx.recipe.schema import PtqSection, QatSection

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from edgefx.errors import UsageError
-from edgefx.plan import resolve as resolve_targets
+from edgefx.pipeline.plan import resolve as resolve_targets
 from edgefx.recipe.compose import setting
 from edgefx.recipe.dump import to_yaml
 from edgefx.recipe.environment import interpolate

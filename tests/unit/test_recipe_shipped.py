@@ -13,7 +13,7 @@ import yaml
 
 from edgefx.data import digits
 from edgefx.errors import UnknownNameError, UsageError
-from edgefx.plan import plan, resolve
+from edgefx.pipeline.plan import plan, resolve
 from edgefx.recipe import init
 from edgefx.recipe.check import schema_file
 from edgefx.recipe.dump import to_yaml

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgefx.report.json import dumps, write
+from edgefx.report import write_report
+from edgefx.storage.serde import dumps
 from tests.unit.report_samples import OUT, report, with_failure
 
 
@@ -79,7 +80,7 @@ def test_unknown_types_are_refused() -> None:
 def test_written_whole_and_readable_by_others(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
-        path = write(report(), tmp_path)
+        path = write_report(report(), tmp_path)
     finally:
         os.umask(before)
     assert path == tmp_path / "report.json"
@@ -89,11 +90,11 @@ def test_written_whole_and_readable_by_others(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_the_old_report_and_no_litter(tmp_path: Path) -> None:
-    path = write(report(), tmp_path)
+    path = write_report(report(), tmp_path)
     old = path.read_text()
     broken = replace(report(), seed=object())  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        write(broken, tmp_path)
+        write_report(broken, tmp_path)
     assert path.read_text() == old
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
 

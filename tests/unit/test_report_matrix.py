@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgefx import matrix
+from edgefx import views
 from edgefx.errors import ConversionError, ExitCode, MissingDependencyError, OutputError
+from edgefx.pipeline import matrix
 from edgefx.report import matrix as report_matrix
 from edgefx.results import RunReport
 from tests.unit.report_samples import report as sample
@@ -18,7 +19,7 @@ def failing() -> RunReport:
     raise ConversionError("no | such <op>", hint="take another")
 
 
-def run(*, fail: bool = True) -> matrix.MatrixReport:
+def run(*, fail: bool = True) -> views.MatrixReport:
     good = sample()
     runs = [("b0_224", Path("out/b0_224"), lambda: good)]
     if fail:

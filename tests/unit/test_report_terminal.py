@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from edgefx.errors import OutputError, UsageError
-from edgefx.report import FORMATS, check, markdown, terminal, write
+from edgefx.report import check, markdown, terminal, write
 from edgefx.results import DropUnit, MaxDrop, Metric, RunReport, Verdict
+from edgefx.vocabulary import REPORT_FORMATS
 from tests.unit.report_samples import accuracy, gate, report, with_failure, with_search
 
 
@@ -127,7 +128,7 @@ def test_markdown_cells_stay_whole() -> None:
     shown = replace(report(labelled=False), warnings=("a | b\n<script>",))
     text = markdown.dumps(shown)
     assert "max \\|dp\\|" in text
-    assert "- **warning**: a \\| b &lt;script>" in text
+    assert "- **warning**: a \\| b␊&lt;script>" in text
 
 
 def test_a_negative_drop_is_a_gain() -> None:
@@ -167,9 +168,9 @@ def test_markdown_has_the_candidates() -> None:
     assert "- **checks**: calibration images passed 1 of 2" in text
 
 
-@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize("name", sorted(REPORT_FORMATS))
 def test_a_report_file_has_the_format_of_its_suffix(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "new" / f"report{FORMATS[name].suffix}"
+    path = tmp_path / "new" / f"report{REPORT_FORMATS[name].suffix}"
     write(report(), path)
     text = path.read_text(encoding="utf-8")
     assert "tflite-int8" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgefx.quantize.rounding import Moments, rounded
+from edgefx.quantize.gptq import Moments, rounded
 
 
 @pytest.fixture

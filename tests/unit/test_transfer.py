@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgefx.models import ir
-from edgefx.quantize import transfer
+from edgefx.models.graph import ir
+from edgefx.qat import transfer
 
 _RANDOM = np.random.default_rng(0)
 

@@ -1,0 +1,1 @@
+"""Where accuracy is lost: per stage and per layer."""

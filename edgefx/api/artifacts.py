@@ -1,0 +1,277 @@
+"""Examine what exists: artifacts, models and finished runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefx.api import values
+from edgefx.api.values import EffortName, ResizeName, StrPath, Targets
+from edgefx.protocols import SILENT, Progress
+from edgefx.vocabulary import Effort, Resize
+
+if TYPE_CHECKING:
+    from edgefx.analysis.diagnosis import DebugReport
+    from edgefx.provenance.comparison import RunDiff
+    from edgefx.views import ArtifactInspection, Benchmark, Evaluation, ModelInspection
+
+
+def evaluate(
+    artifact: StrPath,
+    images: StrPath,
+    *,
+    baseline: StrPath | None = None,
+    weights: StrPath | None = None,
+    resize: ResizeName = "stretch",
+    limit: int | None = None,
+    seed: int = 0,
+    skip_bad_images: bool = False,
+    threads: int | None = None,
+    allow_unsafe: bool = False,
+    cache: bool = True,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Measure how well an artifact classifies images.
+
+    Args:
+        artifact: A .tflite, .onnx or OpenVINO .xml file.
+        images: A folder with a sub-folder per class, a folder with labels.csv (file,label), or, with
+            `baseline`, a folder of unlabelled images.
+        baseline: Compare image by image with this Keras model: a path or a zoo name.
+        weights: The weights of a zoo baseline: "imagenet", "random" or a path.
+        resize: How an image of any shape becomes the input.
+        limit: Measure on a sample of this many images.
+        seed: The seed of the sample.
+        skip_bad_images: Leave corrupt images out, and say how many.
+        threads: Runtime threads; by default all cores.
+        allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
+        cache: Use the baseline's scores of earlier runs, such as `compile`, and keep this one's.
+        progress: Told of long work and of warnings.
+
+    Raises:
+        EdgefxError: The artifact, the images or the baseline cannot be used, or do not fit each other.
+
+    Example:
+        >>> found = edgefx.evaluate("build/b0-int8.tflite", "test/", baseline="b0.keras")
+        >>> print(found.top1, found.comparison.drop_pp, found.comparison.drop_ci95_pp)
+    """
+    from edgefx.cache.settings import OFF
+    from edgefx.pipeline import evaluate as use_case
+    from edgefx.system.quiet import quiet
+
+    values.check(1, limit=limit)
+    with quiet():
+        return use_case.run(
+            Path(artifact),
+            Path(images),
+            progress,
+            baseline=values.text(baseline),
+            weights=values.text(weights),
+            resize=values.choice(Resize, resize, "resize"),
+            limit=limit,
+            seed=seed,
+            skip_bad=skip_bad_images,
+            threads=values.threads(threads),
+            allow_unsafe=allow_unsafe,
+            cache=None if cache else OFF,
+        )
+
+
+def benchmark(
+    artifacts: StrPath | Iterable[StrPath],
+    *,
+    rounds: int = 100,
+    warmup: int = 5,
+    seconds: float = 30.0,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> Benchmark:
+    """Measure the batch-1 latency of artifacts on this machine, interleaved so that they compare.
+
+    Each artifact runs in a process of its own. Artifacts of one runtime are compared with its float32
+    artifact when that one, named *-float32 as `compile` names it, is given too.
+
+    Args:
+        artifacts: One or more .tflite, .onnx or OpenVINO .xml files.
+        rounds: Timed inferences per artifact.
+        warmup: Inferences before the timed ones.
+        seconds: Time limit of all timed inferences together; slow artifacts then get fewer rounds.
+        threads: Runtime threads; by default all cores.
+        progress: Told of every timed inference, and of artifacts that cannot be measured.
+
+    Returns:
+        The latencies; what could not be measured is in `Benchmark.failures`.
+
+    Raises:
+        UsageError: A file does not exist, or no runtime opens it.
+        BenchmarkError: No artifact could be measured.
+
+    Example:
+        >>> found = edgefx.benchmark(["build/b0-int8.tflite", "build/b0-float32.tflite"], threads=1)
+        >>> print(found.latencies["build/b0-int8.tflite"].ratio_to_float)
+    """
+    from edgefx.pipeline import benchmark as use_case
+    from edgefx.system.quiet import quiet
+
+    values.check(1, rounds=rounds)
+    values.check(0, warmup=warmup, seconds=seconds)
+    given = [artifacts] if isinstance(artifacts, (str, os.PathLike)) else artifacts
+    with quiet():
+        return use_case.run(
+            [Path(path) for path in given],
+            progress,
+            threads=values.threads(threads),
+            rounds=rounds,
+            warmup=warmup,
+            seconds=seconds,
+        )
+
+
+def inspect(
+    subject: StrPath,
+    *,
+    weights: StrPath | None = None,
+    classes: int | None = None,
+    input_size: int | None = None,
+    allow_unsafe: bool = False,
+    progress: Progress = SILENT,
+) -> ModelInspection | ArtifactInspection:
+    """Show what a model or an artifact is made of.
+
+    Args:
+        subject: A .tflite, .onnx or OpenVINO .xml file; everything else is a model, as for `compile`.
+        weights: The weights of a zoo model; by default random ones, as the structure is the same.
+        classes: The number of classes of a zoo model.
+        input_size: Input height and width in pixels.
+        allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
+        progress: Told of long work.
+
+    Raises:
+        EdgefxError: The file does not exist, is damaged, or is no model that edgefx can compile.
+
+    Example:
+        >>> artifact = edgefx.inspect("build/b0-int8.tflite").artifact
+        >>> print(artifact.compute_int8, artifact.compute_float)
+    """
+    from edgefx.pipeline import inspect as use_case
+    from edgefx.system.quiet import quiet
+
+    values.check(2, classes=classes)
+    values.check(8, input_size=input_size)
+    with quiet():
+        return use_case.run(
+            os.fspath(subject),
+            progress,
+            weights=values.text(weights),
+            classes=classes,
+            input_size=input_size,
+            allow_unsafe=allow_unsafe,
+        )
+
+
+def debug(
+    model: StrPath,
+    *,
+    targets: Targets,
+    calibration: StrPath | None = None,
+    samples: int | None = None,
+    images: int = 50,
+    artifact: StrPath | None = None,
+    effort: EffortName = "balanced",
+    weights: StrPath | None = None,
+    classes: int | None = None,
+    input_size: int | None = None,
+    resize: ResizeName = "stretch",
+    skip_bad_images: bool = False,
+    threads: int | None = None,
+    seed: int = 0,
+    allow_unsafe: bool = False,
+    cache: bool = True,
+    progress: Progress = SILENT,
+    command: str = "edgefx.debug",
+) -> DebugReport:
+    """Find the stage and the layers that cost a model accuracy.
+
+    The model is converted, and the loaded model, its deployable graph, the float artifact, a simulation of
+    the quantization and the artifact itself are compared on the same images, each with the one before. Then
+    every layer is examined, under the same name for every runtime.
+
+    Args:
+        model: As for `compile`.
+        targets: What to examine: names, comma lists or globs.
+        calibration: A folder of images that set the INT8 ranges, and that everything is measured on.
+        samples: Calibrate on this many of them; by default 100.
+        images: Measure on this many of them.
+        artifact: Examine this file instead of converting the model; with one target.
+        effort: As for `compile`.
+        weights: As for `compile`.
+        classes: As for `compile`.
+        input_size: As for `compile`.
+        resize: As for `compile`.
+        skip_bad_images: As for `compile`.
+        threads: Runtime threads; by default all cores.
+        seed: The seed of everything that is sampled.
+        allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
+        cache: Use results of earlier runs, such as the artifacts that `compile` made, and keep this one's.
+        progress: Told of long work and of warnings.
+        command: What the report records as the command that made it.
+
+    Returns:
+        The findings; a target that could not be examined is in `DebugReport.failures`.
+
+    Raises:
+        EdgefxError: Nothing can be examined as asked for.
+
+    Example:
+        >>> found = edgefx.debug("b0.keras", targets="tflite-int8", calibration="photos/")
+        >>> print(found.targets[0].verdict)
+    """
+    from edgefx import targets as table
+    from edgefx.cache.settings import OFF
+    from edgefx.pipeline import debug as use_case
+    from edgefx.system.quiet import quiet
+
+    values.check(1, samples=samples, images=images)
+    values.check(2, classes=classes)
+    values.check(8, input_size=input_size)
+    settings = use_case.Settings(
+        model=os.fspath(model),
+        rows=table.select(values.patterns(targets)),
+        calib=values.path(calibration),
+        samples=samples,
+        images=images,
+        artifact=values.path(artifact),
+        effort=values.choice(Effort, effort, "effort"),
+        resize=values.choice(Resize, resize, "resize"),
+        skip_bad_images=skip_bad_images,
+        seed=seed,
+        threads=values.threads(threads),
+        weights=values.text(weights),
+        classes=classes,
+        input_size=input_size,
+        allow_unsafe=allow_unsafe,
+    )
+    with quiet():
+        return use_case.run(settings, progress, command=command, cache=None if cache else OFF)
+
+
+def diff(before: StrPath, after: StrPath) -> RunDiff:
+    """Compare two runs: inputs, size, accuracy image by image, latency.
+
+    Args:
+        before: A run's output folder, or its edgefx.lock.json or report.json.
+        after: Another run.
+
+    Raises:
+        UsageError: There is no run.
+        DataError: The predictions that a run has kept are damaged.
+
+    Example:
+        >>> for target in edgefx.diff("build-main/", "build-branch/").targets:
+        ...     print(target.target, target.identical, target.flips)
+    """
+    from edgefx.provenance import comparison
+
+    return comparison.diff(Path(before), Path(after))

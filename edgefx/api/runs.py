@@ -1,0 +1,359 @@
+"""Compile with options or as a recipe says, or say what that would do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from edgefx.api import values
+from edgefx.api.values import EffortName, IoDtypeName, QatName, ResizeName, StrPath, Targets
+from edgefx.errors import UsageError
+from edgefx.protocols import SILENT, Progress
+
+if TYPE_CHECKING:
+    from edgefx.pipeline.runs import PlannedRun
+    from edgefx.recipe.load import NamedRecipe
+    from edgefx.recipe.schema import Recipe
+    from edgefx.results import RunReport
+    from edgefx.views import MatrixReport, PlanView
+
+
+class CompileOptions(TypedDict, total=False):
+    """The options of `compile` that say what to make; `compile` explains them."""
+
+    targets: Targets
+    calibration: StrPath | None
+    samples: int | None
+    evaluate: bool
+    evaluation: StrPath | None
+    eval_limit: int | None
+    benchmark: bool
+    output: StrPath
+    weights: StrPath | None
+    classes: int | None
+    input_size: int | None
+    io_dtype: IoDtypeName | None
+    effort: EffortName
+    hardware: str
+    qat: QatName | None
+    train: StrPath | None
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    integer_only: bool
+    resize: ResizeName
+    skip_bad_images: bool
+    threads: int | None
+    rounds: int
+    max_drop: str | None
+    max_p95_ms: float | str | None
+    max_size: str | None
+    seed: int
+
+
+def compile(  # noqa: A001 - the command's name
+    model: StrPath,
+    *,
+    targets: Targets,
+    calibration: StrPath | None = None,
+    samples: int | None = None,
+    evaluate: bool = True,
+    evaluation: StrPath | None = None,
+    eval_limit: int | None = None,
+    benchmark: bool = True,
+    output: StrPath = "edgefx-out",
+    weights: StrPath | None = None,
+    classes: int | None = None,
+    input_size: int | None = None,
+    io_dtype: IoDtypeName | None = None,
+    effort: EffortName = "balanced",
+    hardware: str = "native",
+    qat: QatName | None = None,
+    train: StrPath | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    integer_only: bool = False,
+    resize: ResizeName = "stretch",
+    skip_bad_images: bool = False,
+    threads: int | None = None,
+    rounds: int = 100,
+    max_drop: str | None = None,
+    max_p95_ms: float | str | None = None,
+    max_size: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    cache: bool = True,
+    allow_unsafe: bool = False,
+    progress: Progress = SILENT,
+    command: str = "edgefx.compile",
+) -> RunReport:
+    """Compile a Keras classifier for edge runtimes, and report what it lost and how fast it runs.
+
+    Args:
+        model: A zoo name such as "b0" or "digits", or the path of a .keras file, an .h5 file or a SavedModel
+            folder.
+        targets: What to make: names such as "tflite-int8", comma lists or globs such as "openvino-*".
+        calibration: A folder of typical images that set the INT8 ranges; labels are not needed.
+        samples: Calibrate on this many of them; by default 100, or half of a small folder.
+        evaluate: Measure accuracy.
+        evaluation: A folder of images to measure accuracy on; by default what calibration leaves of its
+            folder.
+        eval_limit: Measure accuracy on a sample of this many images.
+        benchmark: Measure latency and memory.
+        output: The folder for artifacts, report.json and edgefx.lock.json.
+        weights: The weights of a zoo model: "imagenet" (the default), "random" or a path.
+        classes: The number of classes of a zoo model.
+        input_size: Input height and width in pixels.
+        io_dtype: Input and output type of INT8 artifacts; by default uint8 for TFLite, else float32.
+        effort: The time that INT8 accuracy is worth: at most 1, 3 or 15 times the runtime's own converter.
+        hardware: The class of CPU that onnx-int8, onnx-dynamic and openvino-int8 are laid out for: "native"
+            (this machine), a class such as "x86-64+vnni" or "aarch64+dotprod", or the path of a profile.
+        qat: Train the INT8 targets for quantization: "distill" learns from the float model's own scores and
+            needs no labels, "supervised" learns from labels.
+        train: A folder of training images; they calibrate as well where `calibration` is not given.
+        epochs: Most passes over the training images; by default 10.
+        batch_size: Training images per gradient; by default 16.
+        learning_rate: Highest training step of a weight, in units of its INT8 step; by default 0.002.
+        integer_only: Allow no float operation in the artifact, for NPUs and microcontrollers: only
+            tflite-int8 and tflite-int16x8.
+        resize: How an image of any shape becomes the input.
+        skip_bad_images: Leave corrupt images out, and say how many.
+        threads: Runtime threads; by default all cores.
+        rounds: Timed inferences per artifact.
+        max_drop: Gate on the top-1 lost against the float Keras model, such as "1pp" (percentage points) or
+            "1%" (of the model's top-1). INT8 targets are searched for it.
+        max_p95_ms: Gate on the 95th percentile of host latency in milliseconds.
+        max_size: Gate on the size of the artifact's files, such as "6MB".
+        seed: The seed of everything that is sampled or trained.
+        resume: Let training go on from the checkpoint in the output folder.
+        cache: Use results of earlier runs, and keep this one's.
+        allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
+        progress: Told of long work and of warnings.
+        command: What the report records as the command that made it.
+
+    Returns:
+        The report, which is also written to the output folder. A failed gate or a failed target is in it and
+        raises nothing: see `RunReport.exit_code`.
+
+    Raises:
+        EdgefxError: The run cannot be carried out, or something that all targets share failed.
+
+    Example:
+        >>> import edgefx
+        >>> run = edgefx.compile(
+        ...     "model.keras", targets=["tflite-int8"], calibration="photos/", max_drop="0.5pp"
+        ... )
+        >>> for result in run:
+        ...     print(result.target, result.accuracy.drop_pp, result.latency.p50_ms)
+    """
+    options = CompileOptions(
+        targets=targets,
+        calibration=calibration,
+        samples=samples,
+        evaluate=evaluate,
+        evaluation=evaluation,
+        eval_limit=eval_limit,
+        benchmark=benchmark,
+        output=output,
+        weights=weights,
+        classes=classes,
+        input_size=input_size,
+        io_dtype=io_dtype,
+        effort=effort,
+        hardware=hardware,
+        qat=qat,
+        train=train,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        integer_only=integer_only,
+        resize=resize,
+        skip_bad_images=skip_bad_images,
+        threads=threads,
+        rounds=rounds,
+        max_drop=max_drop,
+        max_p95_ms=max_p95_ms,
+        max_size=max_size,
+        seed=seed,
+    )
+    recipe = _recipe(model, options)
+    result = run(
+        recipe, resume=resume, cache=cache, allow_unsafe=allow_unsafe, progress=progress, command=command
+    )
+    return _single(result)
+
+
+def plan(
+    model: StrPath, *, cache: bool = True, allow_unsafe: bool = False, **options: Unpack[CompileOptions]
+) -> PlanView:
+    """Say what `compile` would do, and what of it is in the cache; nothing is done.
+
+    Args:
+        model: As for `compile`.
+        cache: Look results up in the cache.
+        allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
+        options: As for `compile`.
+
+    Raises:
+        EdgefxError: The run could not be carried out.
+
+    Example:
+        >>> edgefx.plan("digits", targets="tflite-int8").steps[0].what
+        'model digits'
+    """
+    return plan_recipe(_recipe(model, options), cache=cache, allow_unsafe=allow_unsafe)[0]
+
+
+def run(
+    recipe: StrPath | Recipe,
+    *,
+    targets: Targets = (),
+    settings: Mapping[str, object] | None = None,
+    output: StrPath | None = None,
+    effort: EffortName | None = None,
+    report: Iterable[StrPath] = (),
+    resume: bool = False,
+    cache: bool = True,
+    allow_unsafe: bool = False,
+    progress: Progress = SILENT,
+    command: str = "edgefx.run",
+) -> RunReport | MatrixReport:
+    """Compile as a recipe says.
+
+    Args:
+        recipe: The path of a .yaml file, the name of a recipe that comes with edgefx, or a
+            `edgefx.recipe.schema.Recipe`.
+        targets: Instead of the recipe's targets: names, comma lists or globs.
+        settings: Other values for keys of the recipe, such as ``{"quantize.effort": "high"}``. Relative paths
+            in them are relative to the working folder.
+        output: Instead of the recipe's output folder.
+        effort: Instead of the recipe's effort.
+        report: Further files for the report, each in the format of its suffix: .md, .json or .txt.
+        resume: Let training go on from the checkpoint in the output folder.
+        cache: Use results of earlier runs, and keep this one's.
+        allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
+        progress: Told of long work and of warnings.
+        command: What the report records as the command that made it.
+
+    Returns:
+        The report; of a recipe with a matrix, the report on all runs.
+
+    Raises:
+        RecipeError: All mistakes of the recipe, each with its place.
+        EdgefxError: The run cannot be carried out, or something that all targets share failed.
+
+    Example:
+        >>> edgefx.run("digits-demo", settings={"gates.max_drop": "1pp"}, output="build/").exit_code
+        <ExitCode.OK: 0>
+    """
+    from edgefx.pipeline import runs
+    from edgefx.system.quiet import quiet
+
+    named = _runs(recipe, targets=targets, settings=settings, output=output, effort=effort)
+    name = Path(recipe).stem if isinstance(recipe, (str, os.PathLike)) else ""
+    with quiet():
+        job = runs.prepare(
+            named, recipe=name, files=[Path(path) for path in report], allow_unsafe=allow_unsafe
+        )
+
+        def one(planned: PlannedRun) -> RunReport:
+            return planned.carry_out(progress, command=command, cache=cache, resume=resume)
+
+        return job.carry_out(one, command=command)
+
+
+def plan_recipe(
+    recipe: StrPath | Recipe,
+    *,
+    targets: Targets = (),
+    settings: Mapping[str, object] | None = None,
+    output: StrPath | None = None,
+    effort: EffortName | None = None,
+    cache: bool = True,
+    allow_unsafe: bool = False,
+) -> tuple[PlanView, ...]:
+    """Say what `run` would do, and what of it is in the cache; nothing is done.
+
+    Args:
+        recipe: As for `run`.
+        targets: As for `run`.
+        settings: As for `run`.
+        output: As for `run`.
+        effort: As for `run`.
+        cache: Look results up in the cache.
+        allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
+
+    Returns:
+        A plan for each run of the recipe's matrix; one without a matrix.
+
+    Raises:
+        EdgefxError: A run could not be carried out.
+
+    Example:
+        >>> [step.what for step in edgefx.plan_recipe("digits-demo")[0].steps][0]
+        'model digits'
+    """
+    from edgefx.pipeline import runs
+
+    named = _runs(recipe, targets=targets, settings=settings, output=output, effort=effort)
+    return runs.views(named, cache=cache, allow_unsafe=allow_unsafe)
+
+
+def _recipe(model: StrPath, options: CompileOptions) -> Recipe:
+    """Return the recipe that the options of `compile` stand for.
+
+    Raises:
+        UsageError: A value that an option cannot have, or options that contradict each other.
+    """
+    from edgefx.recipe.load import parse
+    from edgefx.recipe.options import document
+
+    given: dict[str, Any] = dict(options)
+    given["targets"] = values.patterns(given.get("targets", ()))
+    given["no_eval"] = not given.pop("evaluate", True)
+    given["no_benchmark"] = not given.pop("benchmark", True)
+    given["calib"] = given.pop("calibration", None)
+    given["weights"] = values.text(given.get("weights"))
+    given["output"] = Path(given.get("output", "edgefx-out"))
+    return parse(document(os.fspath(model), **given), where="edgefx.compile")
+
+
+def _runs(
+    recipe: StrPath | Recipe,
+    *,
+    targets: Targets,
+    settings: Mapping[str, object] | None,
+    output: StrPath | None,
+    effort: EffortName | None,
+) -> tuple[NamedRecipe, ...]:
+    """Read a recipe with what is changed in it: one run, or the runs of its matrix.
+
+    Raises:
+        RecipeError: All mistakes of the recipe.
+        UsageError: There is no such recipe, or a `Recipe` is to be changed.
+    """
+    from edgefx.recipe.compose import setting
+    from edgefx.recipe.load import NamedRecipe, find, load_runs
+
+    changes = dict(settings or {})
+    if effort is not None:
+        changes["quantize.effort"] = effort
+    if output is not None:
+        changes["output"] = os.fspath(output)
+    if isinstance(recipe, (str, os.PathLike)):
+        given = [setting(f"{key}={json.dumps(value, default=str)}") for key, value in changes.items()]
+        return load_runs(find(os.fspath(recipe)), given, targets=values.patterns(targets))
+    if changes or targets:
+        raise UsageError("a Recipe is carried out as it is", hint="change it with Recipe.model_copy")
+    return (NamedRecipe(name="", recipe=recipe),)
+
+
+def _single(result: RunReport | MatrixReport) -> RunReport:
+    from edgefx.results import RunReport
+
+    assert isinstance(result, RunReport)  # only recipe files have a matrix
+    return result

@@ -1,0 +1,77 @@
+"""What the functions take: the types of options, and how a value becomes what the core takes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
+
+from edgefx.errors import UnknownNameError, UsageError
+from edgefx.vocabulary import Effort, IoDtype, QatMode, Resize
+
+StrPath: TypeAlias = str | os.PathLike[str]
+Targets: TypeAlias = str | Sequence[str]
+EffortName: TypeAlias = Effort | Literal["fast", "balanced", "high"]
+ResizeName: TypeAlias = Resize | Literal["stretch", "crop", "pad"]
+IoDtypeName: TypeAlias = IoDtype | Literal["float32", "uint8", "int8"]
+QatName: TypeAlias = QatMode | Literal["distill", "supervised"]
+E = TypeVar("E", bound=StrEnum)
+
+
+def patterns(targets: Targets) -> tuple[str, ...]:
+    """Return one name or several as several."""
+    return (targets,) if isinstance(targets, str) else tuple(targets)
+
+
+def path(given: StrPath | None) -> Path | None:
+    """Return a path as an object."""
+    return None if given is None else Path(given)
+
+
+def text(given: StrPath | None) -> str | None:
+    """Return a path or a name as text."""
+    return None if given is None else os.fspath(given)
+
+
+def choice(kind: type[E], value: str, option: str) -> E:
+    """Return the member of an enumeration that a word names.
+
+    Raises:
+        UnknownNameError: No member has this name.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        raise UnknownNameError(option, str(value), [str(one) for one in kind]) from None
+
+
+def check(least: float, **options: float | None) -> None:
+    """Check the numbers that options are given, where no recipe's schema does.
+
+    Args:
+        least: The smallest that each of them may be.
+        options: The numbers by the options' names; None stands for a default.
+
+    Raises:
+        UsageError: A number is smaller, or none that can be compared.
+    """
+    for name, value in options.items():
+        if value is not None and not least <= value < math.inf:
+            raise UsageError(
+                f"{name}={value}: not a number of {least:g} or more", hint=f"for example {name}=10"
+            )
+
+
+def threads(asked: int | None) -> int:
+    """Return the number of runtime threads: as asked, else all cores that this process may use.
+
+    Raises:
+        UsageError: Fewer than one is asked for.
+    """
+    from edgefx.system.host import cores
+
+    check(1, threads=asked)
+    return asked or cores()

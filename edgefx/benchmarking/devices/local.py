@@ -1,0 +1,180 @@
+"""The parent's end of a latency worker: start it, ask it, and never leave it behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from edgefx.benchmarking import memory
+from edgefx.errors import BenchmarkError
+from edgefx.types import Precision
+
+START_TIMEOUT_S = 180.0  # importing a runtime on a cold disk, or compiling a large model
+RUN_TIMEOUT_S = 60.0  # on top of twenty times the expected duration
+_STDERR_TAIL = 15  # lines
+
+
+class Worker:
+    """A latency worker process for one artifact; a context manager.
+
+    Raises:
+        BenchmarkError: From every request: the worker died, did not answer in time, or answered with an
+            error. The process is ended before the error is raised.
+    """
+
+    def __init__(self, path: Path, threads: int, precision: Precision | None = None) -> None:
+        self._path = path
+        self._threads = threads
+        self._precision = precision
+        self._last_ms = 1e3  # duration of the last inference, for the next request's timeout
+        self._answers: queue.Queue[str | None] = queue.Queue()
+
+    def __enter__(self) -> Self:
+        # -P: the user's working folder is not searched for modules.
+        command = [sys.executable, "-P", "-m", "edgefx.benchmarking.worker", str(self._path.resolve())]
+        command += ["--threads", str(self._threads)]
+        if self._precision is not None:
+            command += ["--precision", str(self._precision)]
+        # A file and not a pipe: a talkative library cannot block on it.
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(  # noqa: S603 - our own module, arguments as a list
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=environment(self._threads),
+            encoding="utf-8",
+        )
+        memory.limit(self._process.pid)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(grace_s=2.0 if kind is None else 0.0)
+        self._stderr.close()
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def wait_ready(self) -> None:
+        """Wait until the runtime is imported."""
+        self._receive(START_TIMEOUT_S, "start")
+
+    def open(self) -> float:
+        """Open the artifact and run it once; returns the cold start in milliseconds."""
+        answer = self._ask("open", START_TIMEOUT_S)
+        cold_start_ms = float(str(answer["cold_start_ms"]))
+        self._last_ms = cold_start_ms
+        return cold_start_ms
+
+    def run(self, count: int) -> list[float]:
+        """Run `count` inferences; returns the milliseconds of each."""
+        answer = self._ask(f"run {count}", RUN_TIMEOUT_S + 20 * count * self._last_ms / 1e3)
+        times = answer["times_ms"]
+        assert isinstance(times, list)
+        self._last_ms = max(times)
+        return times
+
+    def stats(self) -> tuple[float, str]:
+        """Return peak memory in MB (10^6 bytes) and the precision that ran."""
+        answer = self._ask("stats", RUN_TIMEOUT_S)
+        return float(str(answer["peak_memory_mb"])), str(answer["precision_ran"])
+
+    def _ask(self, request: str, timeout_s: float) -> dict[str, object]:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(request + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._died(request) from None
+        return self._receive(timeout_s, request)
+
+    def _receive(self, timeout_s: float, request: str) -> dict[str, object]:
+        try:
+            line = self._answers.get(timeout=timeout_s)
+        except queue.Empty:
+            self._end(grace_s=0.0)
+            raise BenchmarkError(
+                f"{self._path}: the latency worker did not answer '{request}' within {timeout_s:.0f} s",
+                hint="try fewer threads, or leave this target out",
+                details=self._tail(),
+            ) from None
+        if line is None:
+            raise self._died(request)
+        answer = json.loads(line)
+        if not isinstance(answer, dict):
+            raise BenchmarkError(f"{self._path}: the latency worker answered {line.strip()!r}")
+        if "error" in answer:
+            self._end(grace_s=2.0)
+            raise BenchmarkError(
+                f"{self._path}: latency could not be measured: {answer['error']}",
+                hint=str(answer["hint"]),
+                details=self._tail(),
+            )
+        return answer
+
+    def _read(self) -> None:
+        """Pass the worker's lines on (a thread: pipes cannot be waited for with a timeout everywhere)."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put(None)
+
+    def _died(self, request: str) -> BenchmarkError:
+        self._end(grace_s=2.0)
+        code = self._process.returncode
+        reason = f"exit code {code}"
+        if code < 0:
+            reason = f"signal {signal.Signals(-code).name}"
+        return BenchmarkError(
+            f"{self._path}: the latency worker died during '{request}' ({reason})",
+            hint="the runtime crashed or ran out of memory; its last output is above",
+            details=self._tail(),
+        )
+
+    def _tail(self) -> list[str]:
+        self._stderr.seek(0)
+        text = self._stderr.read().decode("utf-8", errors="replace")
+        return [line for line in text.splitlines() if line.strip()][-_STDERR_TAIL:]
+
+    def _end(self, *, grace_s: float) -> None:
+        """End the process: by closing its stdin if there is time, else at once."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it is dead already: a buffered request cannot be flushed
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=grace_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(timeout=1.0)
+        if not self._reader.is_alive():  # closing a pipe that is being read would wait for the reader
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Environment of a worker: thread counts for libraries that read them there, and idle threads asleep."""
+    env = dict(os.environ)
+    env |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    env["OMP_WAIT_POLICY"] = "PASSIVE"
+    env["PYTHONFAULTHANDLER"] = "1"  # a native crash names the Python line
+    root = Path(__file__).resolve().parents[3]
+    if root.name not in ("site-packages", "dist-packages"):  # a checkout that may not be installed
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), str(root))))
+    return env

@@ -1,0 +1,217 @@
+"""Latency of several artifacts on this machine, interleaved in one run.
+
+On a shared machine the speed drifts by tens of percent within seconds, so that figures taken one artifact
+after the other do not compare. Each artifact therefore lives in a worker process of its own
+(`edgefx.benchmarking.worker`); the workers are asked in turn for a few inferences at a time, back and forth,
+and idle ones block on their stdin. Drift then hits all of them alike and cancels in ratios.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from edgefx.benchmarking.devices.local import Worker
+from edgefx.errors import BenchmarkError
+from edgefx.protocols import Progress, Task
+from edgefx.results import Latency
+from edgefx.types import Precision
+
+PASSES = 20  # how many times the measurement goes around all artifacts
+MIN_ROUNDS = 5  # measured of each artifact, whatever the budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """An artifact to measure.
+
+    Attributes:
+        key: How the caller finds its result.
+        path: The artifact's main file.
+        precision: What the target asked for, if known.
+        float_key: Key of the same runtime's float32 artifact in this run, for `Latency.ratio_to_float`.
+    """
+
+    key: str
+    path: Path
+    precision: Precision | None = None
+    float_key: str | None = None
+
+
+@dataclass(kw_only=True)
+class _Running:
+    """A subject, its worker and what was measured so far."""
+
+    subject: Subject
+    worker: Worker
+    cold_start_ms: float
+    estimate_ms: float
+    schedule: list[int] = field(default_factory=list)  # timed inferences in each pass
+    times_ms: list[float] = field(default_factory=list)
+
+
+def measure(
+    subjects: Sequence[Subject],
+    *,
+    threads: int,
+    rounds: int,
+    warmup: int,
+    budget_s: float,
+    progress: Progress,
+    on_failure: Callable[[Subject, BenchmarkError], None] | None = None,
+) -> dict[str, Latency]:
+    """Measure batch-1 latency of all subjects, interleaved.
+
+    Args:
+        subjects: What to measure; keys must differ.
+        threads: Intra-op threads of each runtime.
+        rounds: Timed inferences of each artifact; slow artifacts get fewer so that the budget holds.
+        warmup: Inferences before the timed ones, after the cold start.
+        budget_s: Wall time for the timed inferences of all subjects together; five of each are made
+            whatever it says.
+        progress: Told of every timed inference.
+        on_failure: Called for a subject whose worker failed; the others go on. Without it the first
+            failure is raised.
+
+    Returns:
+        Results by key, without the failed subjects.
+
+    Raises:
+        BenchmarkError: A worker died, hung, or could not open its artifact.
+    """
+
+    def failed(subject: Subject, error: BenchmarkError) -> None:
+        if on_failure is None:
+            raise error
+        on_failure(subject, error)
+
+    with ExitStack() as stack:
+        running = _start(
+            subjects, threads=threads, warmup=warmup, stack=stack, progress=progress, failed=failed
+        )
+        shares = allot([one.estimate_ms for one in running], rounds=rounds, budget_s=budget_s)
+        for one, share in zip(running, shares, strict=True):
+            one.schedule = spread(share, PASSES)
+        with progress.task("latency", sum(shares)) as task:
+            for number in range(PASSES):
+                order = running if number % 2 == 0 else running[::-1]  # no artifact always follows another
+                for one in order:
+                    try:
+                        _batch(one, one.schedule[number], task)
+                    except BenchmarkError as error:
+                        failed(one.subject, error)
+                        running = [other for other in running if other is not one]
+        return _results(running, threads, failed)
+
+
+def allot(estimates_ms: Sequence[float], *, rounds: int, budget_s: float) -> list[int]:
+    """Share the budget: how many inferences each artifact gets.
+
+    Every artifact may use an equal share of the time; what the fast ones leave is shared among the slow
+    ones (water-filling). Nobody gets fewer than `MIN_ROUNDS`, nor more than `rounds`.
+    """
+    shares = [rounds] * len(estimates_ms)
+    left_ms, waiting = budget_s * 1e3, len(estimates_ms)
+    for index in sorted(range(len(estimates_ms)), key=lambda i: estimates_ms[i]):
+        affordable = int(left_ms / waiting / max(estimates_ms[index], 1e-6))
+        shares[index] = max(min(rounds, affordable), min(MIN_ROUNDS, rounds))
+        left_ms = max(0.0, left_ms - shares[index] * estimates_ms[index])
+        waiting -= 1
+    return shares
+
+
+def spread(rounds: int, passes: int) -> list[int]:
+    """Spread `rounds` over `passes` as evenly as possible."""
+    return [(number + 1) * rounds // passes - number * rounds // passes for number in range(passes)]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the `share` quantile by linear interpolation between order statistics (NumPy's default)."""
+    ordered = sorted(values)
+    position = share * (len(ordered) - 1)
+    low, high = math.floor(position), math.ceil(position)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def _start(
+    subjects: Sequence[Subject],
+    *,
+    threads: int,
+    warmup: int,
+    stack: ExitStack,
+    progress: Progress,
+    failed: Callable[[Subject, BenchmarkError], None],
+) -> list[_Running]:
+    """Start all workers, then open the artifacts one at a time: a cold start is measured undisturbed."""
+    running = []
+    with progress.task("start latency workers", len(subjects)) as task:
+        workers = [
+            (subject, stack.enter_context(Worker(subject.path, threads, subject.precision)))
+            for subject in subjects
+        ]
+        ready = []
+        for subject, worker in workers:
+            try:
+                worker.wait_ready()
+                ready.append((subject, worker))
+            except BenchmarkError as error:
+                failed(subject, error)
+                task.advance()
+        for subject, worker in ready:
+            try:
+                cold = worker.open()
+                warm = worker.run(warmup) if warmup else []
+            except BenchmarkError as error:
+                failed(subject, error)
+            else:
+                running.append(
+                    _Running(
+                        subject=subject,
+                        worker=worker,
+                        cold_start_ms=cold,
+                        estimate_ms=median(warm) if warm else cold,
+                    )
+                )
+            task.advance()
+    return running
+
+
+def _batch(one: _Running, count: int, task: Task) -> None:
+    """Time `count` inferences; one untimed before them, as the caches hold another artifact's weights."""
+    if not count:
+        return
+    if count > 1:
+        one.worker.run(1)
+    one.times_ms += one.worker.run(count)
+    task.advance(count)
+
+
+def _results(
+    running: Sequence[_Running], threads: int, failed: Callable[[Subject, BenchmarkError], None]
+) -> dict[str, Latency]:
+    p50 = {one.subject.key: median(one.times_ms) for one in running}
+    results = {}
+    for one in running:
+        try:
+            peak_memory_mb, precision_ran = one.worker.stats()
+        except BenchmarkError as error:
+            failed(one.subject, error)
+            continue
+        float_p50 = p50.get(one.subject.float_key or "")
+        results[one.subject.key] = Latency(
+            device="host",
+            threads=threads,
+            rounds=len(one.times_ms),
+            p50_ms=p50[one.subject.key],
+            p95_ms=percentile(one.times_ms, 0.95),
+            min_ms=min(one.times_ms),
+            cold_start_ms=one.cold_start_ms,
+            peak_memory_mb=peak_memory_mb,
+            precision_ran=precision_ran,
+            ratio_to_float=p50[one.subject.key] / float_p50 if float_p50 else None,
+        )
+    return results

@@ -1,1 +1,0 @@
-"""`edgefx debug`: where accuracy is lost, by stage and by layer."""

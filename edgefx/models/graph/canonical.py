@@ -1,0 +1,89 @@
+"""The deployable graph: what every conversion starts from.
+
+Batch of one; augmentation and dropout stripped; nested models flattened; activations split off; BatchNorm
+folded; weights constant; layer names kept. `max_abs_dp` proves it equal to the model as loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgefx.errors import ModelError
+from edgefx.models.graph.emit import emit
+from edgefx.models.graph.flatten import flatten
+from edgefx.models.graph.freeze import GraphRunner, count_macs, freeze
+from edgefx.models.graph.ir import Conv, Dense, DepthwiseConv
+from edgefx.models.graph.passes import simplify
+from edgefx.storage.atomic import replacing
+from edgefx.types import FrozenGraph, LayerInfo, OutputKind, Spread
+
+if TYPE_CHECKING:
+    from edgefx.models.load import LoadedModel
+    from edgefx.protocols import Task
+    from edgefx.types import Pixels, Scores
+
+
+def canonicalize(loaded: LoadedModel, workdir: Path) -> FrozenGraph:
+    """Write the canonical graph of `loaded` as ``workdir/graph.pb``.
+
+    Raises:
+        ModelError: The graph is random at inference, or holds variables that cannot be frozen.
+    """
+    spec = loaded.spec
+    try:
+        graph_def, layers, spreads = _graph_def(loaded)
+    except ModelError as error:
+        raise ModelError(f"{spec.source}: {error.message}", hint=error.hint) from error
+    macs = sum(layer.macs for layer in layers) or count_macs(graph_def)
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "graph.pb"
+    with replacing(path) as made:
+        made.write_bytes(graph_def.SerializeToString(deterministic=True))
+    return FrozenGraph(
+        path=path, spec=replace(spec, macs=macs), layers=layers, workdir=workdir, spreads=spreads
+    )
+
+
+def _graph_def(loaded: LoadedModel) -> tuple[Any, tuple[LayerInfo, ...], dict[str, Spread]]:
+    """Layer by layer where the model has layers, else TensorFlow's own graph of it."""
+    spec = loaded.spec
+    output = spec.output.value
+    if not loaded.layered:
+        return freeze(loaded.trace(batch=1, output=output), output=output, inline=True), (), {}
+    graph = flatten(loaded.model)
+    simplify(graph)
+    emitted = emit(graph, height=spec.height, width=spec.width, output=output)
+    graph_def = freeze(emitted.function, output=output, inline=emitted.opaque)
+    used = {node.name.split("/", 1)[0] for node in graph_def.node}
+    spreads = {
+        node.name: node.op.spread
+        for node in graph.nodes
+        if isinstance(node.op, Conv | DepthwiseConv | Dense) and node.op.spread is not None
+    }
+    return graph_def, tuple(layer for layer in emitted.layers if layer.name in used), spreads
+
+
+def max_abs_dp(loaded: LoadedModel, graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) -> float:
+    """Largest absolute difference of a probability between the model as loaded and the canonical graph.
+
+    Args:
+        loaded: The model, which runs in batches as for the baseline.
+        graph: Its canonical graph, which runs image by image.
+        pixels: Real images, uint8 [N, H, W, 3].
+        task: Counts images.
+    """
+    want = loaded.predict(pixels)
+    got = GraphRunner(graph.path, output=graph.output_name).infer(pixels, task=task)
+    if graph.spec.output is OutputKind.LOGITS:
+        want, got = _softmax(want), _softmax(got)
+    return float(np.max(np.abs(want - got), initial=0.0))
+
+
+def _softmax(logits: Scores) -> Scores:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: Scores = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+    return probabilities

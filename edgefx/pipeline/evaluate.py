@@ -1,0 +1,284 @@
+"""An artifact's accuracy on a folder of images: `edgefx evaluate`.
+
+What it is compared with comes from the stages of a compilation, hence from the same cache: after `compile`,
+the float model is not run on the same images again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefx import runtimes
+from edgefx.data import calibration, folders
+from edgefx.errors import ArtifactError, UsageError
+from edgefx.pipeline.execute import computing
+from edgefx.pipeline.inputs import Inputs
+from edgefx.pipeline.inspect import existing
+from edgefx.pipeline.plan import Plan
+from edgefx.protocols import Progress
+from edgefx.recipe.schema import DataSection, ModelSection, Recipe, TargetSection
+from edgefx.targets import row_for_artifact
+from edgefx.types import DataInfo, OutputKind, Resize
+from edgefx.views import Evaluation
+
+if TYPE_CHECKING:
+    from edgefx.cache.settings import CacheSettings
+    from edgefx.pipeline.memo import Memo
+    from edgefx.protocols import Session
+    from edgefx.results import Accuracy
+    from edgefx.types import Dataset, ImageSet, ModelSpec, Scores, TensorInfo
+
+_CHUNK = 16  # images a call; artifacts take one at a time, this only paces decoding and progress
+
+
+def run(
+    artifact: Path,
+    data: Path,
+    progress: Progress,
+    *,
+    baseline: str | None = None,
+    weights: str | None = None,
+    resize: Resize = Resize.STRETCH,
+    limit: int | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    threads: int,
+    allow_unsafe: bool = False,
+    cache: CacheSettings | None = None,
+) -> Evaluation:
+    """Measure how well an artifact classifies images.
+
+    Args:
+        artifact: Its main file.
+        data: A folder of images.
+        progress: Told of long work, and warned of images that are left out.
+        baseline: A Keras model, a path or a zoo name, to compare with image by image.
+        weights: The weights of a zoo baseline.
+        resize: How an image of any shape becomes the input.
+        limit: Measure on a sample of this many images.
+        seed: The seed of the sample.
+        skip_bad: Leave corrupt images out.
+        threads: Intra-op threads of the runtime.
+        allow_unsafe: Load a baseline that would be refused as unsafe.
+        cache: Where the baseline's scores are kept; by default as the environment says.
+
+    Raises:
+        UsageError: No such artifact, images without labels and no baseline, or a baseline that cannot be the
+            model that the artifact was made from.
+        DataError: The images cannot be used, or their classes are not those of the artifact.
+        ArtifactError: The file is damaged, or not an image classifier.
+    """
+    existing(artifact)
+    if weights is not None and baseline is None:
+        raise UsageError("--weights belongs to --baseline", hint="give --baseline MODEL")
+    target = runtimes.for_artifact(artifact)
+    target.check()
+    described = target.describe(artifact)
+    height, width = _input_size(artifact, described.inputs)
+    classes = described.outputs[0].shape[-1]
+    dataset, note = _listed(data, classes=classes, limit=limit, seed=seed)
+    if not dataset.labelled and baseline is None:
+        raise UsageError(
+            f"{data} has no labels, so there is no accuracy to measure",
+            hint="give sub-folders per class or labels.csv, or compare with a model: --baseline MODEL",
+        )
+
+    label = f"evaluate {artifact.name}"
+    session = partial(target.open_session, artifact, threads=threads)
+    with computing(cache, progress) as (memo, hashes):
+        if baseline is None:
+            found = _alone(
+                session,
+                dataset,
+                memo,
+                height=height,
+                width=width,
+                resize=resize,
+                skip_bad=skip_bad,
+                label=label,
+            )
+        else:
+            plan = _planned(
+                artifact,
+                dataset,
+                ModelSection(source=baseline, weights=weights),
+                DataSection(resize=resize, skip_bad_images=skip_bad),
+                allow_unsafe=allow_unsafe,
+            )
+            inputs = Inputs(plan, memo, hashes)
+            _check_fits(baseline, inputs.source.spec, height=height, width=width, classes=classes)
+            found = _against(session, inputs, progress, label=label)
+    accuracy = found.accuracy
+    return Evaluation(
+        artifact=artifact,
+        data=_described(found.images, data, seed=seed if limit else None, note=note),
+        threads=threads,
+        precision_ran=found.precision_ran,
+        images=len(found.images),
+        top1=accuracy.top1,
+        top5=accuracy.top5,
+        images_per_s=accuracy.images_per_s,
+        baseline=found.baseline,
+        comparison=accuracy if found.baseline else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What running an artifact over images gave.
+
+    Attributes:
+        images: The images that could be decoded.
+        accuracy: The artifact against the baseline; without one, against itself.
+        precision_ran: What the runtime executed in.
+        baseline: Where the baseline was loaded from; None without one.
+    """
+
+    images: ImageSet
+    accuracy: Accuracy
+    precision_ran: str
+    baseline: str | None = None
+
+
+def _alone(
+    opened: Callable[[], AbstractContextManager[Session]],
+    dataset: Dataset,
+    memo: Memo,
+    *,
+    height: int,
+    width: int,
+    resize: Resize,
+    skip_bad: bool,
+    label: str,
+) -> _Found:
+    """Run the artifact over images while they are being decoded."""
+    import numpy as np
+
+    from edgefx.data import images
+    from edgefx.evaluation import accuracy
+
+    loading = images.load(
+        dataset,
+        height=height,
+        width=width,
+        resize=resize,
+        skip_bad=skip_bad,
+        progress=memo.progress,
+        role="evaluation",
+        scratch=memo.workspace.scratch,
+    )
+    parts: list[Scores] = []
+    seconds = 0.0
+    with loading as loader, opened() as session, memo.progress.task(label, len(loader)) as task:
+        for _, chunk in loader.chunks(_CHUNK):
+            begun = time.perf_counter()
+            parts.append(session.infer(chunk))
+            seconds += time.perf_counter() - begun
+            task.advance(len(chunk))
+        decoded = loader.finish()
+        precision_ran = session.precision_ran
+    images.check_range(decoded.pixels, where=str(dataset.root))
+    for path, reason in decoded.skipped:
+        memo.warn(f"skipped {path}: {reason}")
+    scores = np.concatenate(parts)
+    compared = accuracy.compare(
+        scores,
+        scores,
+        decoded.labels,
+        output=OutputKind.PROBABILITIES,
+        images_per_s=len(decoded) / max(seconds, 1e-9),
+    )
+    return _Found(images=decoded, accuracy=compared, precision_ran=precision_ran)
+
+
+def _against(
+    opened: Callable[[], AbstractContextManager[Session]], inputs: Inputs, progress: Progress, *, label: str
+) -> _Found:
+    """Run the artifact over images, and compare it with the float model, whose scores may be in the cache."""
+    from edgefx.evaluation import accuracy
+
+    inputs.load()
+    assert inputs.evaluation is not None
+    decoded, spec = inputs.evaluation.get(), inputs.source.spec
+    with opened() as session, progress.task(label, len(decoded)) as task:
+        scores, images_per_s = accuracy.run(session, decoded.pixels, task=task)
+        precision_ran = session.precision_ran
+    compared = accuracy.compare(
+        inputs.baseline, scores, decoded.labels, output=spec.output, images_per_s=images_per_s
+    )
+    return _Found(images=decoded, accuracy=compared, precision_ran=precision_ran, baseline=spec.source)
+
+
+def _planned(
+    artifact: Path, dataset: Dataset, model: ModelSection, data: DataSection, *, allow_unsafe: bool
+) -> Plan:
+    """Plan what a compilation would do before it makes an artifact: find the images and score the model."""
+    recipe = Recipe(
+        version=1, model=model, targets=(TargetSection(target=row_for_artifact(artifact).name),), data=data
+    )
+    return Plan(recipe=recipe, targets=(), calibration=None, evaluation=dataset, allow_unsafe=allow_unsafe)
+
+
+def _described(decoded: ImageSet, data: Path, *, seed: int | None, note: str) -> DataInfo:
+    from edgefx.data.images import INTERPOLATION
+
+    return DataInfo(
+        role="evaluation",
+        root=str(data),
+        images=len(decoded),
+        classes=None if decoded.labels is None else len(set(decoded.labels.tolist())),
+        sha256=decoded.sha256,
+        resize=decoded.resize,
+        interpolation=INTERPOLATION,
+        seed=seed,
+        skipped=len(decoded.skipped),
+        note=note,
+    )
+
+
+def _input_size(artifact: Path, inputs: tuple[TensorInfo, ...]) -> tuple[int, int]:
+    """Return height and width of the image input, which may be NHWC or, in files of other origin, NCHW.
+
+    Raises:
+        ArtifactError: The artifact does not take one RGB image of a fixed size.
+    """
+    shape = inputs[0].shape if inputs else ()
+    if len(shape) == 4 and shape[1] == 3 and shape[3] != 3:
+        shape = (shape[0], *shape[2:], 3)
+    if len(inputs) != 1 or len(shape) != 4 or shape[3] != 3 or min(shape[1:3]) < 1:
+        taken = "; ".join(f"{info.name} {list(info.shape)}" for info in inputs)
+        raise ArtifactError(
+            f"{artifact}: not an image classifier of edgefx: its inputs are {taken or 'none'}",
+            hint="expected one input [batch, height, width, 3]",
+        )
+    return shape[1], shape[2]
+
+
+def _listed(data: Path, *, classes: int, limit: int | None, seed: int) -> tuple[Dataset, str]:
+    """List the images, or a sample of them; returns how they were chosen, too."""
+    dataset = folders.check_labels(folders.scan(data), classes)
+    total = len(dataset.items)
+    if limit is None or limit >= total:
+        return dataset, f"all {total} images of {data}"
+    sampled, _ = calibration.split(dataset, samples=limit, seed=seed)
+    return sampled, f"{limit} sampled of {total} images of {data}, seed {seed}"
+
+
+def _check_fits(model: str, spec: ModelSpec, *, height: int, width: int, classes: int) -> None:
+    """Check that a baseline can be the model that the artifact was made from.
+
+    Raises:
+        UsageError: It cannot: the artifact has another input size, or other classes.
+    """
+    if (spec.height, spec.width, spec.classes) != (height, width, classes):
+        raise UsageError(
+            f"the baseline {model} takes {spec.height}x{spec.width} pixels and has {spec.classes} classes;"
+            f" the artifact takes {height}x{width} and has {classes}",
+            hint="give the model that the artifact was made from",
+        )

@@ -1,0 +1,316 @@
+"""The pipeline: `plan.plan(recipe)` checks what can be checked cheaply, `run(plan)` does the work.
+
+Read this first. `stages.steps(plan)` lists what is done, in order: load -> canonicalize -> quantize (checks
+and training that all targets share) -> convert and evaluate every target -> benchmark -> gate -> report.
+`Run.carry_out` does one step; `edgefx run --dry-run` (`forecast`) asks the same method, with a memo that
+computes nothing. Data flows one way, and a target that fails does not take the others down.
+
+`inputs` has what all targets share, `artifacts` and `search` one target's artifact. Every result but those of
+the last two steps is a `stages.Stage`, which `memo` keeps as soon as it is computed: a run that was
+interrupted goes on where it was, and one that repeats another only judges and reports.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefx.cache.settings import CacheSettings, from_environment
+from edgefx.errors import DiskFullError, EdgefxError
+from edgefx.pipeline import record, search
+from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
+from edgefx.pipeline.inputs import Inputs
+from edgefx.pipeline.latency import latency_stage, subjects_of
+from edgefx.pipeline.memo import Memo, Workspace
+from edgefx.pipeline.output import OutputFolder, opened
+from edgefx.pipeline.plan import Plan, PlannedTarget, threads_of
+from edgefx.pipeline.search import BuiltTarget, failing_alone
+from edgefx.pipeline.stages import steps
+from edgefx.pipeline.training import training_of
+from edgefx.protocols import Progress
+from edgefx.provenance import lock
+from edgefx.results import Failure, Latency, RunReport, TargetResult
+from edgefx.storage import temporary
+from edgefx.storage.disk import disk_errors
+from edgefx.types import ModelSpec
+from edgefx.vocabulary import StageKind
+
+if TYPE_CHECKING:
+    from edgefx.pipeline.records import Measured
+    from edgefx.storage.hashes import FileHashes
+    from edgefx.targets import TargetRow
+
+SCHEMA_VERSION = 1
+
+
+def run(
+    plan: Plan,
+    progress: Progress,
+    *,
+    command: str,
+    cache: CacheSettings | None = None,
+    threads: int | None = None,
+    resume: bool = False,
+) -> RunReport:
+    """Compile, evaluate, benchmark and judge every target of `plan`; write artifacts and the report.
+
+    Args:
+        plan: From `plan`.
+        progress: Told of long work.
+        command: The command line, recorded in the report.
+        cache: Where results are kept; by default as the environment says.
+        threads: Intra-op threads; by default as the recipe says, else all cores.
+        resume: Let training go on from the checkpoint in the output folder.
+
+    Returns:
+        The report that was also written to `report.json` in the output folder.
+
+    Raises:
+        EdgefxError: Something that all targets share failed, such as a full disk. A single target's failure
+            is in the report.
+    """
+    with ExitStack() as stack:
+        out = stack.enter_context(opened(plan.recipe.output))
+        memo, hashes = stack.enter_context(computing(cache, progress, staging=out.staging))
+        one = Run(plan, memo, hashes, out=out, threads=threads, resume=resume)
+        for kind, of_kind in groupby(steps(plan), key=attrgetter("stage")):
+            for step in of_kind:
+                one.carry_out(kind, step.target)
+            if kind is StageKind.CONVERT and memo.timings:  # else nothing was computed that could be freed
+                gc.collect()
+        return one.report(command, out.path)
+
+
+@contextmanager
+def computing(
+    cache: CacheSettings | None, progress: Progress, *, staging: Path | None = None
+) -> Iterator[tuple[Memo, FileHashes]]:
+    """Open the cache and a temporary folder; give a memo that computes, and the hashes of files.
+
+    Args:
+        cache: Where results are kept; by default as the environment says.
+        progress: Told of long work.
+        staging: Where artifacts are made; by default in the temporary folder.
+
+    Raises:
+        DiskFullError: No space is left in the temporary folder.
+    """
+    settings = cache if cache is not None else from_environment()
+    with ExitStack() as stack:
+        scratch = stack.enter_context(temporary.workspace())
+        stack.enter_context(disk_errors(scratch))
+        store = stack.enter_context(closing(settings.store(progress.warn)))
+        hashes = stack.enter_context(closing(settings.hashes()))
+        workspace = Workspace(scratch=scratch, staging=staging or scratch / "staging")
+        yield Memo(store, progress, workspace), hashes
+
+
+class Run:
+    """One execution of a plan: holds what its steps hand to each other.
+
+    Args:
+        plan: From `plan`.
+        memo: Recalls, computes and keeps; one that computes nothing finds out what is known.
+        hashes: Hashes of files.
+        out: Where artifacts are published; None leaves their files where they are.
+        threads: Intra-op threads; by default as the recipe says, else all cores.
+        resume: Let training go on from its checkpoint.
+
+    Attributes:
+        inputs: What all targets share.
+        failures: Why targets have no result, by name.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        memo: Memo,
+        hashes: FileHashes,
+        *,
+        out: OutputFolder | None = None,
+        threads: int | None = None,
+        resume: bool = False,
+    ) -> None:
+        self.inputs = Inputs(plan, memo, hashes)
+        self.failures: dict[str, Failure] = {}
+        self._plan = plan
+        self._memo = memo
+        self._out = out
+        self._threads = threads or threads_of(plan)
+        self._training = training_of(plan, self.inputs, memo, resume=resume)
+        self._builder = ArtifactBuilder(
+            inputs=self.inputs,
+            memo=memo,
+            threads=self._threads,
+            seed=plan.recipe.seed,
+            training=self._training,
+        )
+        self._targets = {target.name: target for target in plan.targets}
+        self._built: dict[str, BuiltTarget] = {}
+        self._measured: dict[str, Measured] = {}
+        self._latencies: Mapping[str, Latency] = {}
+
+    def is_ready(self, kind: StageKind, target: str) -> bool:
+        """Whether the results that a step starts from are known."""
+        if kind in (StageKind.LOAD, StageKind.CANONICALIZE):
+            return True
+        if kind in (StageKind.QUANTIZE, StageKind.CONVERT):
+            return self.inputs.source.known is not None
+        if kind is StageKind.EVALUATE:
+            return target in self._built
+        return kind is StageKind.BENCHMARK and len(self._built) == len(self._targets)
+
+    def carry_out(self, kind: StageKind, target: str) -> None:
+        """Do one of `stages.steps`; gates are judged with the report.
+
+        Raises:
+            NotKeptError: Something is not in the cache, and the memo computes nothing.
+            EdgefxError: Something that all targets share failed.
+        """
+        if kind is StageKind.LOAD:
+            self.inputs.load()
+        elif kind is StageKind.CANONICALIZE:
+            self.inputs.compare()
+        elif kind is StageKind.QUANTIZE:
+            self.inputs.check()
+            self._train()
+        elif kind is StageKind.CONVERT:
+            with self._failing_alone(target, kind):
+                self._build(self._targets[target])
+        elif kind is StageKind.EVALUATE and target in self._built and target not in self._measured:
+            with self._failing_alone(target, kind):
+                self._measured[target] = self._builder.measure(self._built[target].candidate, target)
+        elif kind is StageKind.BENCHMARK and self._built:
+            self._benchmark()
+
+    def report(self, command: str, out: Path) -> RunReport:
+        """Judge the targets; write the report, the lock file and the predictions."""
+        from edgefx.report import write_report
+        from edgefx.system.host import environment
+
+        first = next(iter(self._measured.values()), None)
+        spec = self.inputs.source.record.spec
+        report = RunReport(
+            schema_version=SCHEMA_VERSION,
+            created=datetime.now(tz=UTC).isoformat(timespec="seconds"),
+            command=command,
+            environment=environment(),
+            model=spec,
+            data=tuple(self.inputs.data),
+            seed=self._plan.recipe.seed,
+            baseline_top1=first.accuracy.baseline_top1 if first else None,
+            baseline_top5=first.accuracy.baseline_top5 if first else None,
+            canonical_max_abs_dp=self.inputs.canonical_max_abs_dp,
+            targets=tuple(self._result(target, spec) for target in self._plan.targets),
+            timings=tuple(self._memo.timings),
+            warnings=tuple(self._memo.warnings),
+            effort=self._plan.recipe.effort,
+            integer_only=all(target.integer_only for target in self._plan.targets),
+            checks=tuple(self.inputs.checks),
+            training=self._training.result if self._training else None,
+            cached=tuple(self._memo.cached),
+        )
+        if self.inputs.evaluation is not None:
+            record.write_predictions(
+                out,
+                images=self.inputs.evaluation,
+                baseline=self.inputs.baseline_top1,
+                targets={name: measured.top1 for name, measured in self._measured.items()},
+            )
+        else:
+            record.remove_predictions(out)
+        lock.write(record.lock_of(report, self._plan, self.inputs, threads=self._threads), out)
+        write_report(report, out)
+        return report
+
+    # ---------------------------------------- steps
+
+    def _train(self) -> None:
+        """Train for all targets; where that fails, each of them that needs it fails alike."""
+        if self._training is not None:
+            with failing_alone(
+                "training", lambda error: self._memo.warn(f"training failed: {error.message}")
+            ):
+                self._training.helped()
+
+    def _build(self, target: PlannedTarget) -> None:
+        built = search.make(target, self._builder, self._memo.progress, publish=self._publish)
+        self._built[target.name] = built
+        if built.measured is not None:
+            self._measured[target.name] = built.measured
+
+    def _publish(self, candidate: Candidate) -> Candidate:
+        return self._builder.publish(candidate, self._out) if self._out is not None else candidate
+
+    def _benchmark(self) -> None:
+        """Measure the latency of all artifacts in turn, or take all of it from the cache."""
+        settings = self._plan.recipe.benchmark
+        assert settings is not None
+        stage = latency_stage(
+            subjects_of(
+                {name: built.candidate for name, built in self._built.items() if name not in self.failures},
+                self._float_reference,
+            ),
+            settings,
+            threads=self._threads,
+            builder=self._builder,
+            progress=self._memo.progress,
+            on_failure=lambda name, error: self._fail(name, StageKind.BENCHMARK, error),
+        )
+        self._latencies = self._memo.get(stage).latencies
+
+    def _float_reference(self, row: TargetRow) -> Candidate | None:
+        """Find or make the float32 artifact that latency is compared with."""
+        try:
+            return self._builder.reference(row)
+        except DiskFullError:
+            raise
+        except EdgefxError as error:
+            self._memo.warn(f"no ratio to float for {row.runtime}: {error.message}")
+            return None
+
+    # ---------------------------------------- failures and results
+
+    def _failing_alone(self, name: str, kind: StageKind) -> AbstractContextManager[None]:
+        """Let a target fail alone; the reason goes into the report."""
+        return failing_alone(f"{name} in stage {kind}", lambda error: self._fail(name, kind, error))
+
+    def _fail(self, name: str, kind: StageKind, error: EdgefxError) -> None:
+        """Record that `name` failed; a float reference that is no output of the run is only warned of."""
+        text = f"{name} failed to {kind}: {error.message}" + (f" ({error.hint})" if error.hint else "")
+        if name in self._targets:
+            self.failures[name] = Failure(stage=kind, message=error.message, hint=error.hint)
+            self._memo.progress.warn(text)
+        else:
+            self._memo.warn(text)
+
+    def _result(self, target: PlannedTarget, spec: ModelSpec) -> TargetResult:
+        from edgefx.evaluation.gates import judge
+
+        name = target.name
+        built, measured, latency = self._built.get(name), self._measured.get(name), self._latencies.get(name)
+        artifact = built.artifact if built else None
+        accuracy = measured.accuracy if measured else None
+        return TargetResult(
+            target=name,
+            artifact=artifact,
+            accuracy=accuracy,
+            latency=latency,
+            # A SavedModel may have its weights in its graph, and then has no parameters.
+            size_ratio_to_float=artifact.size_bytes / (4 * spec.parameters)
+            if artifact and spec.parameters
+            else None,
+            gates=judge(target.gates, target=name, artifact=artifact, accuracy=accuracy, latency=latency),
+            failure=self.failures.get(name),
+            effort=built.effort if built else None,
+            convert_s=built.convert_s if built else None,
+            search=built.search if built else None,
+            training=built.training if built else None,
+            hardware=target.hardware if built and target.row.follows_hardware else None,
+        )

@@ -1,0 +1,280 @@
+"""What all targets of a run start from: the canonical graph, the images, the float baseline, the checks.
+
+What only a later stage would need (pixels, the graph's file, the baseline's scores) is made when it is asked
+for, so that a run whose stages are all cached imports no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from edgefx.cache import keys
+from edgefx.data.folders import check_labels
+from edgefx.errors import DataError, ModelError
+from edgefx.pipeline.images import Images
+from edgefx.pipeline.memo import Memo
+from edgefx.pipeline.model import Source
+from edgefx.pipeline.records import BaselineRecord, CalibrationChecks, Equality
+from edgefx.pipeline.stages import Computed, KeptFiles, Stage
+from edgefx.recipe.schema import QatSection
+from edgefx.results import Check
+from edgefx.types import DataInfo, Dataset, ModelSpec
+from edgefx.vocabulary import StageKind
+
+if TYPE_CHECKING:
+    from edgefx.pipeline.plan import Plan
+    from edgefx.storage.hashes import FileHashes
+    from edgefx.types import Pixels, Scores
+
+CANONICAL_TOLERANCE = 1e-5  # largest |Δp| between the model as loaded and its canonical graph
+_CHECK_IMAGES = 16
+_CHUNK = 32  # images scored at once by the baseline
+_SCORES = "scores.f32"
+
+
+class Inputs:
+    """What the targets share.
+
+    Args:
+        plan: What is wanted.
+        memo: Recalls, computes and keeps.
+        hashes: Hashes of the input files.
+
+    Attributes:
+        source: The model and its canonical graph.
+        calibration: The images that set ranges.
+        training: The images of quantization-aware training.
+        evaluation: The images that accuracy is measured on.
+        checks: What was found in the calibration images.
+        data: The images, for the report.
+    """
+
+    def __init__(self, plan: Plan, memo: Memo, hashes: FileHashes) -> None:
+        self._plan = plan
+        self._memo = memo
+        self._hashes = hashes
+        self.source = Source(
+            plan.recipe.model,
+            seed=plan.recipe.seed,
+            memo=memo,
+            hashes=hashes,
+            allow_unsafe=plan.allow_unsafe,
+        )
+        self.calibration: Images | None = None
+        self.training: Images | None = None
+        self.evaluation: Images | None = None
+        self.checks: list[Check] = []
+        self.data: list[DataInfo] = []
+
+    @property
+    def image_sets(self) -> tuple[Images, ...]:
+        """Those that there are."""
+        return tuple(images for images in (self.calibration, self.training, self.evaluation) if images)
+
+    def load(self) -> None:
+        """Find out what model and images are; score the model where nothing is known of that.
+
+        Raises:
+            EdgefxError: The model cannot be loaded, the images cannot be used, or the labels do not fit.
+        """
+        plan = self._plan
+        for note in self.source.notes:
+            self._memo.warn(f"{self.source.spec.source}: {note}")
+        if plan.calibration is not None:
+            self.calibration = self._images(plan.calibration, "calibration")
+        if plan.training is not None:
+            self.training = self._images(self._fitting(plan.training), "training")
+        if plan.evaluation is not None:
+            if plan.listed is not None:
+                check_labels(plan.listed, self.source.spec.classes)
+            dataset = check_labels(plan.evaluation, self.source.spec.classes)
+            self.evaluation = self._images(dataset, "evaluation")
+        if self.calibration is not None:
+            self._note(self.calibration, plan.calibration_note)
+        if self.training is not None:
+            self._note(self.training, f"all {len(self.training.dataset.items)} images of the folder")
+        if self.evaluation is not None:
+            self._memo.get(self.baseline_stage)
+            self._note(self.evaluation, plan.evaluation_note)
+
+    def compare(self) -> None:
+        """Prove that the canonical graph is the model.
+
+        Raises:
+            ModelError: It is not.
+        """
+        self._memo.get(self.equality_stage)
+
+    def check(self) -> None:
+        """Say what is poor about the calibration images."""
+        self._tell(self._plan.checks)
+        if self.calibration is not None:
+            self._tell(self._memo.get(self._checks_stage(self.calibration)).checks)
+
+    @property
+    def canonical_max_abs_dp(self) -> float:
+        """Largest difference of a probability between the canonical graph and the model as loaded."""
+        return self._memo.get(self.equality_stage).max_abs_dp
+
+    @property
+    def baseline_top1(self) -> tuple[int, ...]:
+        """The float Keras model's best class of each evaluation image."""
+        return self._memo.get(self.baseline_stage).top1
+
+    @property
+    def baseline(self) -> Scores:
+        """The float Keras model's scores of the evaluation images, float32 [N, classes]."""
+        return self._memo.open(self.baseline_stage)
+
+    # ---------------------------------------- images
+
+    def _images(self, dataset: Dataset, role: str) -> Images:
+        return Images(
+            dataset,
+            self.source.spec,
+            role=role,
+            resize=self._plan.recipe.data.resize,
+            skip_bad=self._plan.recipe.data.skip_bad_images,
+            memo=self._memo,
+            hashes=self._hashes,
+        )
+
+    def _fitting(self, dataset: Dataset) -> Dataset:
+        """Return the training images, without their labels where these are neither the model's nor needed.
+
+        Raises:
+            DataError: Supervised training with labels that do not fit the model.
+        """
+        quantize = self._plan.recipe.quantize
+        try:
+            return check_labels(dataset, self.source.spec.classes) if dataset.labelled else dataset
+        except DataError:
+            if isinstance(quantize, QatSection) and quantize.mode == "supervised":
+                raise
+            items = tuple(replace(item, label=None) for item in dataset.items)
+            return replace(dataset, items=items, class_names=(), kind="flat")
+
+    def _note(self, images: Images, note: str) -> None:
+        """Tell what is known of a set, which is decoded for it if need be."""
+        for path, reason in images.record.skipped:
+            self._memo.warn(f"{images.role}: skipped {path}: {reason}")
+        self.data.append(images.info(seed=self._plan.recipe.seed, note=note))
+
+    # ---------------------------------------- stages
+
+    @cached_property
+    def baseline_stage(self) -> Stage[BaselineRecord, Scores]:
+        """The float Keras model's answers; there must be evaluation images."""
+        assert self.evaluation is not None
+        return Stage(
+            kind=StageKind.EVALUATE,
+            key=keys.baseline(
+                self.source.identity, self.evaluation.sha256, skip_bad=self.evaluation.skip_bad
+            ),
+            result=BaselineRecord,
+            compute=self._scored,
+            restore=self._restored_scores,
+            what="float baseline",
+            clock="baseline",
+        )
+
+    @cached_property
+    def equality_stage(self) -> Stage[Equality, None]:
+        """The canonical graph held against the model as loaded."""
+        images = self.evaluation or self.calibration
+        compared_on = images.first(_CHECK_IMAGES) if images else f"noise, seed {self._plan.recipe.seed}"
+        return Stage(
+            kind=StageKind.CANONICALIZE,
+            key=keys.equality(self.source.identity, self.source.record.sha256, compared_on),
+            result=Equality,
+            compute=self._compared,
+            what="comparison with the model",
+        )
+
+    def _checks_stage(self, images: Images) -> Stage[CalibrationChecks, None]:
+        evaluation = self.evaluation.stage.key if self.evaluation else None
+        return Stage(
+            kind=StageKind.QUANTIZE,
+            key=keys.checks(images.stage.key, evaluation, self.source.record.sha256),
+            result=CalibrationChecks,
+            compute=lambda: self._checked(images),
+            what="checks of the calibration images",
+        )
+
+    def _scored(self) -> Computed[BaselineRecord, Scores]:
+        """Score the float Keras model while the images are still being decoded."""
+        import numpy as np
+
+        assert self.evaluation is not None
+        with self.evaluation.decoding() as loader:
+            _ = self.source.record  # the graph is made meanwhile, too
+            loaded = self.source.loaded
+            with self._memo.progress.task("evaluate float baseline", len(loader)) as task:
+                scores = np.concatenate(
+                    [loaded.predict(chunk, task=task) for _, chunk in loader.chunks(_CHUNK)]
+                )
+        return Computed(
+            value=BaselineRecord(top1=tuple(scores.argmax(1).tolist())),
+            opened=scores,
+            files={_SCORES: scores.astype("<f4").tobytes()},
+        )
+
+    def _restored_scores(self, record: BaselineRecord, files: KeptFiles) -> Scores:
+        import numpy as np
+
+        del record
+        return np.frombuffer(files.read(_SCORES), "<f4").reshape(-1, self.source.spec.classes)
+
+    def _compared(self) -> Computed[Equality, None]:
+        from edgefx.models.graph.canonical import max_abs_dp
+
+        images = self.evaluation or self.calibration
+        loaded, graph = self.source.loaded, self.source.graph
+        pixels = (
+            images.get().pixels[:_CHECK_IMAGES]
+            if images
+            else _noise(self.source.spec, self._plan.recipe.seed)
+        )
+        difference = max_abs_dp(loaded, graph, pixels)
+        if not difference <= CANONICAL_TOLERANCE:
+            raise ModelError(
+                f"the deployable graph of {self.source.spec.source} differs from the model as loaded:"
+                f" max |Δp| = {difference:.2g}, allowed is {CANONICAL_TOLERANCE:g}",
+                hint="this model uses a construct that edgefx does not preserve; please report it",
+            )
+        return Computed(value=Equality(max_abs_dp=difference), opened=None)
+
+    def _checked(self, images: Images) -> Computed[CalibrationChecks, None]:
+        from edgefx.data import checks, stability
+
+        calibration = images.get()
+        low, high = self.source.spec.pixel_range
+        seen = (
+            f"{calibration.pixels.min()} to {calibration.pixels.max()}, the model takes {low:g} to {high:g}"
+        )
+        found = [Check(name="pixel range", passed=True, measured=seen)]  # else `check_range` had refused
+        found += checks.pixel_checks(calibration, self.evaluation.get() if self.evaluation else None)
+        if self.evaluation is not None:  # else the plan had refused, or left the copies out
+            found.append(Check(name="overlap with the evaluation images", passed=True, measured="none"))
+        sample = checks.spread(calibration.pixels)
+        graph = self.source.graph
+        with self._memo.progress.task("check the calibration images", len(sample)) as task:
+            found.append(checks.stability_check(stability.extremes(graph, sample, task=task)))
+        return Computed(value=CalibrationChecks(checks=tuple(found)), opened=None)
+
+    def _tell(self, checks: Sequence[Check]) -> None:
+        self.checks += checks
+        for check in checks:
+            if not check.passed:
+                self._memo.warn(f"calibration images, {check.name}: {check.measured}; {check.advice}")
+
+
+def _noise(spec: ModelSpec, seed: int) -> Pixels:
+    """Seeded noise, used only to check the canonical graph when no image was given."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (4, spec.height, spec.width, 3), dtype=np.uint8)

@@ -1,0 +1,108 @@
+"""The latency of a run's artifacts, measured in turn: figures compare only within one measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+from edgefx import targets
+from edgefx.cache import keys
+from edgefx.errors import EdgefxError
+from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
+from edgefx.pipeline.records import Latencies
+from edgefx.pipeline.stages import Computed, Stage
+from edgefx.protocols import Progress
+from edgefx.types import Precision
+from edgefx.vocabulary import StageKind
+
+if TYPE_CHECKING:
+    from edgefx.recipe.schema import BenchmarkSection
+    from edgefx.targets import TargetRow
+
+_WARMUP = 10  # untimed inferences before the timed ones
+
+# By target: the artifact, and the target of the float artifact that its latency is compared with.
+Subjects: TypeAlias = Mapping[str, tuple[Candidate, str | None]]
+
+
+def subjects_of(
+    made: Mapping[str, Candidate], reference: Callable[[TargetRow], Candidate | None]
+) -> Subjects:
+    """Return what is measured in turn, with the float artifact that each latency is compared with.
+
+    Args:
+        made: The run's artifacts by target.
+        reference: Gives the float32 artifact of a runtime that the run has none of.
+    """
+    subjects: dict[str, tuple[Candidate, str | None]] = {}
+    for name, candidate in made.items():
+        row = targets.TARGETS[f"{candidate.target.row.runtime}-{Precision.FLOAT32}"]
+        if row.name not in made and row.name not in subjects:
+            found = reference(row)
+            if found is not None:
+                subjects[row.name] = found, None
+        subjects[name] = candidate, row.name
+    return subjects
+
+
+def latency_stage(
+    subjects: Subjects,
+    settings: BenchmarkSection,
+    *,
+    threads: int,
+    builder: ArtifactBuilder,
+    progress: Progress,
+    on_failure: Callable[[str, EdgefxError], None],
+) -> Stage[Latencies, None]:
+    """Return the measurement of all subjects.
+
+    Args:
+        subjects: What to measure.
+        settings: Rounds and time limit.
+        threads: Intra-op threads.
+        builder: Knows where the subjects' files are.
+        progress: Counts the rounds.
+        on_failure: Told which subject cannot be measured, and why. The others are, but for this run only.
+    """
+
+    def compute() -> Computed[Latencies, None]:
+        from edgefx.benchmarking.latency import Subject, measure
+
+        failed: list[str] = []
+
+        def failing(subject: Subject, error: EdgefxError) -> None:
+            failed.append(subject.key)
+            on_failure(subject.key, error)
+
+        measured = measure(
+            [
+                Subject(
+                    key=name,
+                    path=builder.files(one)[0],
+                    precision=one.target.row.precision,
+                    float_key=compared,
+                )
+                for name, (one, compared) in subjects.items()
+            ],
+            threads=threads,
+            rounds=settings.rounds,
+            warmup=_WARMUP,
+            budget_s=settings.seconds,
+            progress=progress,
+            on_failure=failing,
+        )
+        return Computed(value=Latencies(latencies=measured), opened=None, lasting=not failed)
+
+    return Stage(
+        kind=StageKind.BENCHMARK,
+        key=keys.benchmark(
+            [(one.target.row, one.artifact, compared) for one, compared in subjects.values()],
+            threads=threads,
+            rounds=settings.rounds,
+            seconds=settings.seconds,
+            warmup=_WARMUP,
+        ),
+        result=Latencies,
+        compute=compute,
+        what="latency of all targets",
+    )

@@ -1,0 +1,397 @@
+"""A recipe with every name resolved and every folder listed: checks made before the model is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgefx import runtimes, targets
+from edgefx.errors import UsageError
+from edgefx.recipe.schema import NoneSection, QatSection, Recipe
+from edgefx.results import Check, Gate, MaxDrop, Metric
+from edgefx.system import cpu
+from edgefx.targets import INTEGER_ONLY, TargetRow
+from edgefx.types import Dataset, Effort, IoDtype, Precision, Ranges
+from edgefx.vocabulary import Hardware
+
+DEFAULT_SAMPLES = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTarget:
+    """A target with the options that hold for it; what has no effect on it has its default.
+
+    Attributes:
+        row: The target.
+        io_dtype: Element type of its input and output.
+        effort: How much time INT8 accuracy is worth.
+        ranges: How its activation ranges are chosen.
+        keep_float: Layers to leave in float: names, globs or ``kind:`` patterns; see `quantize.selection`.
+        integer_only: Whether its artifact must not compute in float.
+        budget: The drop that an INT8 artifact is searched for.
+        gates: Its limits.
+        hardware: The class of CPU that the artifact is laid out for.
+    """
+
+    row: TargetRow
+    io_dtype: IoDtype
+    effort: Effort = Effort.BALANCED
+    ranges: Ranges = Ranges.AUTO
+    keep_float: tuple[str, ...] = ()
+    integer_only: bool = False
+    budget: MaxDrop | None = None
+    gates: tuple[Gate, ...] = ()
+    hardware: Hardware = Hardware.OTHER
+
+    @property
+    def name(self) -> str:
+        """`<runtime>-<precision>`."""
+        return self.row.name
+
+    @property
+    def judges_drop(self) -> bool:
+        """Whether a budget or a gate needs to know the drop."""
+        drops = (Metric.DROP_PP, Metric.DROP_PERCENT)
+        return self.budget is not None or any(gate.metric in drops for gate in self.gates)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A recipe with every name resolved and every folder listed.
+
+    Attributes:
+        recipe: What was asked for.
+        targets: In table order, each with its options.
+        calibration: Images that set ranges; None when no target needs them.
+        evaluation: Images that accuracy is measured on; None when accuracy is not measured.
+        training: Images of quantization-aware training; None without it.
+        calibration_note: How the calibration images were chosen.
+        evaluation_note: How the evaluation images were chosen.
+        checks: Of the calibration images, as far as their listing tells.
+        listed: The folder that the evaluation images come from, with the images that calibrate or are left
+            out: a label that does not fit the model says that the folder is not the model's.
+        allow_unsafe: Whether a model file is loaded that would be refused as unsafe. No recipe can say so:
+            recipes come from the same places as models.
+    """
+
+    recipe: Recipe
+    targets: tuple[PlannedTarget, ...]
+    calibration: Dataset | None
+    evaluation: Dataset | None
+    calibration_note: str = ""
+    evaluation_note: str = ""
+    checks: tuple[Check, ...] = ()
+    training: Dataset | None = None
+    listed: Dataset | None = None
+    allow_unsafe: bool = False
+
+    @property
+    def rows(self) -> tuple[TargetRow, ...]:
+        """The targets' rows."""
+        return tuple(target.row for target in self.targets)
+
+
+def plan(recipe: Recipe, *, allow_unsafe: bool = False) -> Plan:
+    """Resolve targets and data, and check what can be checked without loading the model.
+
+    Args:
+        recipe: What is asked for.
+        allow_unsafe: See `Plan`.
+
+    Raises:
+        UsageError: Unknown target, an I/O type or a way of choosing ranges that a target cannot have, a
+            target that cannot be integer-only, INT8 without calibration images or without quantization.
+        MissingDependencyError: A package that a target needs is absent.
+        DataError: A folder is missing, empty or wrongly labelled.
+    """
+    # Written out, so that a lock file compiles for the same CPUs wherever it is run again.
+    recipe = recipe.model_copy(update={"hardware": cpu.resolve(recipe.hardware).value})
+    planned = resolve(recipe)
+    _check_io_dtypes(planned)
+    _check_integer_only(planned)
+    _check_ranges(planned)
+    _check_method(recipe, planned)
+    for target in planned:
+        runtimes.load(target.row).check()
+    return _with_data(
+        Plan(
+            recipe=recipe,
+            targets=planned,
+            calibration=None,
+            evaluation=None,
+            allow_unsafe=allow_unsafe,
+        )
+    )
+
+
+def threads_of(plan: Plan) -> int:
+    """Return the intra-op threads for evaluation and latency: as asked, or all cores."""
+    asked = plan.recipe.benchmark.threads if plan.recipe.benchmark else None
+    return asked or _cores()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve(recipe: Recipe) -> tuple[PlannedTarget, ...]:
+    """Return the recipe's targets in table order, each with the options that hold for it.
+
+    Raises:
+        UsageError: No target, or an unknown one.
+    """
+    rows = targets.select(section.target for section in recipe.targets)
+    if not rows:
+        raise UsageError("no target given", hint="name one with --target, e.g. --target tflite-int8")
+    hardware = cpu.resolve(recipe.hardware)
+    return tuple(_resolved(recipe, row, hardware) for row in rows)
+
+
+def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarget:
+    """Put together what holds for one target: of what is said twice, the later counts."""
+    quantize = recipe.quantize
+    result = PlannedTarget(row=row, io_dtype=recipe.io_dtype or row.io_dtypes[0])
+    gates = recipe.gates
+    if not isinstance(quantize, NoneSection):
+        result = replace(
+            result,
+            effort=quantize.effort,
+            ranges=quantize.ranges,
+            keep_float=quantize.keep_float,
+            integer_only=quantize.integer_only,
+            budget=quantize.budget,
+        )
+    for section in recipe.targets:
+        if row not in targets.select((section.target,)):
+            continue
+        if section.gates is not None:
+            gates = gates.overridden_by(section.gates)
+        result = replace(
+            result,
+            io_dtype=section.io_dtype or result.io_dtype,
+            effort=section.effort or result.effort,
+            ranges=section.ranges or result.ranges,
+            keep_float=result.keep_float if section.keep_float is None else section.keep_float,
+            integer_only=result.integer_only if section.integer_only is None else section.integer_only,
+            budget=section.budget if "budget" in section.model_fields_set else result.budget,
+        )
+    # Nothing changes when an option is changed that a target does not have.
+    if row.precision is not Precision.INT8:
+        result = replace(result, effort=Effort.BALANCED, budget=None)
+    if not row.needs_calibration:
+        result = replace(result, ranges=Ranges.AUTO, keep_float=())
+    if row.follows_hardware:
+        result = replace(result, hardware=hardware)
+    return replace(result, gates=gates.gates())
+
+
+def _check_io_dtypes(planned: Sequence[PlannedTarget]) -> None:
+    refusing = [target for target in planned if target.io_dtype not in target.row.io_dtypes]
+    if refusing:
+        raise UsageError(
+            f"--io-dtype {refusing[0].io_dtype} is not possible for {_names(refusing)}",
+            hint="integer input and output exist for the int8 targets; compile the others in a run apart",
+        )
+
+
+def _check_integer_only(planned: Sequence[PlannedTarget]) -> None:
+    refusing = [target for target in planned if target.integer_only and target.name not in INTEGER_ONLY]
+    if refusing:
+        raise UsageError(
+            f"--integer-only is not possible for {_names(refusing)}: these always hold float operations",
+            hint=f"fully integer artifacts: {', '.join(INTEGER_ONLY)}",
+        )
+    torn = [target for target in planned if target.integer_only and target.keep_float]
+    if torn:
+        raise UsageError(
+            f"integer_only contradicts keep_float, for {_names(torn)}", hint="leave one of them out"
+        )
+
+
+def _check_ranges(planned: Sequence[PlannedTarget]) -> None:
+    for target in planned:
+        possible = target.row.ranges
+        if target.ranges is not Ranges.AUTO and target.ranges not in possible:
+            raise UsageError(
+                f"ranges {target.ranges} are not possible for {target.name}",
+                hint=f"possible: {', '.join(possible)}; a target's entry under 'targets' may say another",
+            )
+
+
+def _check_method(recipe: Recipe, planned: Sequence[PlannedTarget]) -> None:
+    """Refuse what the method of quantization cannot make.
+
+    Raises:
+        UsageError: INT8 without quantization, or training without images or with ranges of its own.
+    """
+    if isinstance(recipe.quantize, NoneSection):
+        refusing = [target for target in planned if target.row.needs_calibration]
+        if refusing:
+            raise UsageError(
+                f"quantize method none makes float artifacts, not {_names(refusing)}",
+                hint="choose method ptq or qat, or float targets",
+            )
+    if isinstance(recipe.quantize, QatSection):
+        if recipe.quantize.train is None:
+            raise UsageError(
+                "quantize method qat needs training images",
+                hint="give a folder: quantize.train: photos/train",
+            )
+        _check_training(planned)
+
+
+def _check_training(planned: Sequence[PlannedTarget]) -> None:
+    """Refuse what training cannot be combined with.
+
+    Raises:
+        UsageError: No target to train for, layers in float, a search, or INT16 activations.
+    """
+    int8 = [target for target in planned if target.row.precision is Precision.INT8]
+    if not int8:
+        raise UsageError(
+            f"quantize method qat trains for INT8, not for {_names(planned)}",
+            hint="add an int8 target, or choose method ptq or none",
+        )
+    other = [t for t in planned if t.row.needs_calibration and t.row.precision is not Precision.INT8]
+    if other:
+        raise UsageError(
+            f"quantize method qat does not make {_names(other)}", hint="compile it in a run with method ptq"
+        )
+    kept = [target for target in int8 if target.keep_float]
+    if kept:
+        raise UsageError(
+            f"quantize method qat cannot leave layers in float, for {_names(kept)}",
+            hint="leave keep_float out, or choose method ptq",
+        )
+    searched = [target for target in int8 if target.budget is not None]
+    if searched:
+        raise UsageError(
+            f"quantize method qat has no budget to search for, for {_names(searched)}",
+            hint="leave the budget out; gates.max_drop judges what was trained",
+        )
+
+
+def _names(planned: Sequence[PlannedTarget]) -> str:
+    return ", ".join(target.name for target in planned)
+
+
+def _with_data(plan: Plan) -> Plan:
+    """List the image folders and divide them into calibration and evaluation images."""
+    from edgefx.data import calibration, folders
+
+    recipe = plan.recipe
+    source, held_out = _folders(recipe)
+    needing = [row.name for row in plan.rows if row.needs_calibration]
+    if needing and source is None:
+        raise UsageError(
+            f"{', '.join(needing)} needs calibration images to set activation ranges",
+            hint="give a folder of about 100 typical images with --calib DIR (labels are not needed)",
+        )
+    chosen: Dataset | None = None
+    if source is not None:
+        listed = folders.scan(source)
+        samples = recipe.calibration.samples if recipe.calibration else None
+        count = _sample_count(listed, samples, shared=held_out is None and recipe.evaluate is not None)
+        chosen, rest = calibration.split(listed, samples=count, seed=recipe.seed)
+        twins = [twin for _, twin in calibration.content_overlap(chosen, rest)]
+        rest = calibration.without(rest, twins)
+        note = f"the {len(rest.items)} images of {_shown(source)} that calibration left"
+        note += f", less {len(twins)} copies of calibration images" if twins else ""
+        plan = replace(plan, evaluation=rest, evaluation_note=note, listed=listed)
+        if needing:
+            plan = replace(
+                plan,
+                calibration=chosen,
+                calibration_note=f"{count} of {len(listed.items)} images of {_shown(source)}, "
+                f"seed {recipe.seed}",
+                checks=calibration.listing_checks(chosen),
+            )
+    if isinstance(recipe.quantize, QatSection) and recipe.quantize.train is not None:
+        plan = replace(plan, training=folders.scan(recipe.quantize.train))
+    if held_out is not None:
+        listed = folders.scan(held_out)
+        plan = replace(
+            plan,
+            evaluation=listed,
+            evaluation_note=f"all {len(listed.items)} images of {_shown(held_out)}",
+            listed=listed,
+        )
+    for dataset in (chosen, plan.training, plan.evaluation):
+        if dataset is not None:
+            _check_output(recipe.output, dataset)
+    return _with_evaluation(plan)
+
+
+def _check_output(output: Path, dataset: Dataset) -> None:
+    """Refuse an output folder that the next run would take for one of the classes.
+
+    Raises:
+        UsageError: It lies inside a folder whose sub-folders are classes.
+    """
+    root = dataset.root.resolve()
+    if dataset.kind == "folders" and root in output.resolve().parents:
+        raise UsageError(
+            f"--output {output} lies inside the image folder {dataset.root}, whose sub-folders are classes",
+            hint="choose a folder elsewhere: the next run would count this one as a class",
+        )
+
+
+def _folders(recipe: Recipe) -> tuple[Path | None, Path | None]:
+    """Return the calibration and evaluation folders; `digits` brings its own."""
+    source = recipe.calibration.images if recipe.calibration else None
+    held_out = recipe.evaluate.images if recipe.evaluate else None
+    if recipe.model.source == "digits" and source is None:
+        from edgefx.data import digits
+
+        return digits.calibration_folder(), held_out or digits.evaluation_folder()
+    if source is None and isinstance(recipe.quantize, QatSection):
+        source = recipe.quantize.train
+    return source, held_out
+
+
+def _with_evaluation(plan: Plan) -> Plan:
+    """Limit the evaluation images as asked, and refuse those that would flatter or cannot judge a gate."""
+    from edgefx.data import calibration
+
+    recipe, evaluation = plan.recipe, plan.evaluation
+    if recipe.evaluate is None or evaluation is None:
+        evaluation = None
+    else:
+        if plan.calibration is not None:
+            calibration.require_disjoint(plan.calibration, evaluation)
+        if plan.training is not None:
+            calibration.require_disjoint(plan.training, evaluation, purpose="training")
+    if any(target.judges_drop for target in plan.targets) and (evaluation is None or not evaluation.labelled):
+        where = f"{evaluation.root} has no labels" if evaluation else "no evaluation images were given"
+        raise UsageError(
+            f"--max-drop needs labelled evaluation images: {where}",
+            hint="give a folder with a sub-folder per class, or with labels.csv, with --eval DIR",
+        )
+    limit = recipe.evaluate.limit if recipe.evaluate else None
+    if evaluation is not None and limit is not None and limit < len(evaluation.items):
+        evaluation, _ = calibration.split(evaluation, samples=limit, seed=recipe.seed)
+        note = f"{limit} sampled of {plan.evaluation_note}, seed {recipe.seed}"
+        plan = replace(plan, evaluation_note=note)
+    return replace(plan, evaluation=evaluation)
+
+
+def _shown(folder: Path) -> Path:
+    """Return the folder as a reader would name it: relative where it lies below the working folder."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def _sample_count(listed: Dataset, samples: int | None, *, shared: bool) -> int:
+    """How many images to calibrate on; with one folder for both purposes, some must be left to measure on."""
+    total = len(listed.items)
+    if samples is None:
+        return min(DEFAULT_SAMPLES, max(1, total // 2) if shared else total)
+    if samples > total or (shared and samples == total):
+        raise UsageError(
+            f"--samples {samples}: {listed.root} holds {total} images"
+            + (", and some must be left to measure accuracy on" if shared else ""),
+            hint="ask for fewer, or give evaluation images of their own with --eval DIR",
+        )
+    return samples

@@ -1,0 +1,103 @@
+"""What a run leaves beside its artifacts and its report: the lock file, and each image's best class."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefx.provenance import lock as locks
+from edgefx.provenance import predictions
+from edgefx.provenance.lock import Lock, LockedFile, LockedImages, LockedModel, LockedTarget
+from edgefx.storage.atomic import write_text
+
+if TYPE_CHECKING:
+    from edgefx.pipeline.images import Images
+    from edgefx.pipeline.inputs import Inputs
+    from edgefx.pipeline.plan import Plan
+    from edgefx.results import RunReport
+
+
+def lock_of(report: RunReport, plan: Plan, inputs: Inputs, *, threads: int) -> Lock:
+    """Put a finished run's lock together.
+
+    Args:
+        report: The run's report.
+        plan: What was wanted.
+        inputs: What it was made from.
+        threads: Intra-op threads.
+    """
+    from edgefx.recipe.dump import to_lock
+
+    return Lock(
+        schema_version=locks.VERSION,
+        created=report.created,
+        command=report.command,
+        recipe=to_lock(plan.recipe),
+        threads=threads,
+        seed=report.seed,
+        model=LockedModel(
+            source=report.model.source,
+            content=str(inputs.source.identity["content"]),
+            graph_sha256=inputs.source.record.sha256,
+        ),
+        data=tuple(map(_images, inputs.image_sets)),
+        environment=report.environment,
+        targets=tuple(
+            LockedTarget(
+                target=result.target,
+                files=tuple(
+                    LockedFile(path=file.path.name, sha256=file.sha256) for file in result.artifact.files
+                )
+                if result.artifact
+                else (),
+                size_bytes=result.artifact.size_bytes if result.artifact else None,
+                accuracy=result.accuracy,
+                latency=result.latency,
+            )
+            for result in report
+        ),
+    )
+
+
+def _images(images: Images) -> LockedImages:
+    root = images.dataset.root
+    return LockedImages(
+        role=images.role,
+        root=str(root.absolute()),
+        sha256=images.sha256,
+        files=tuple(
+            LockedFile(path=path.relative_to(root).as_posix(), sha256=sha256)
+            for path, sha256 in images.file_hashes.items()
+        ),
+    )
+
+
+def write_predictions(
+    out: Path, *, images: Images, baseline: Sequence[int], targets: Mapping[str, Sequence[int]]
+) -> None:
+    """Write ``predictions.json`` into the folder `out`, completely or not at all.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    root = images.dataset.root
+    document = {
+        "schema_version": predictions.VERSION,
+        "images": [path.relative_to(root).as_posix() for path in images.paths],
+        "labels": images.labels,
+        "baseline": baseline,
+        "targets": dict(targets),
+    }
+    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in document.items())
+    write_text(out / predictions.NAME, f"{{\n{lines}\n}}\n")
+
+
+def remove_predictions(out: Path) -> None:
+    """Remove the predictions of an earlier run, where this one has none.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    (out / predictions.NAME).unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""What the cache keeps of each stage, beside `results.TrainingResult` and `results.TrainingEffect`.
+
+The source of this file, and of all that it imports, is part of every key (`edgefx.cache.keys`): a field that
+changes its meaning is never read with the old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgefx.results import Accuracy, Check, Latency, LayerSensitivity
+from edgefx.types import Artifact, LayerInfo, ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphRecord:
+    """What is known of a canonical graph without its file.
+
+    Attributes:
+        spec: The model, multiply-accumulates counted.
+        layers: The canonical layers.
+        notes: What the user should know of the model.
+        channels: For each layer in `FrozenGraph.spreads`, the number of its channels.
+        sha256: Hash of the graph's content: its file, the layers and the spreads.
+    """
+
+    spec: ModelSpec
+    layers: tuple[LayerInfo, ...]
+    notes: tuple[str, ...]
+    channels: tuple[tuple[str, int], ...]
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesRecord:
+    """What decoding told of an image set.
+
+    Attributes:
+        images: How many can be decoded.
+        classes: Number of distinct labels, None when unlabelled.
+        skipped: Files left out, with the reason.
+    """
+
+    images: int
+    classes: int | None
+    skipped: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineRecord:
+    """The float model's answers: the best class of each image; the scores are a file."""
+
+    top1: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equality:
+    """Largest difference of a probability between the canonical graph and the model as loaded."""
+
+    max_abs_dp: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationChecks:
+    """What was found in the decoded calibration images."""
+
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionRecord:
+    """An artifact, its paths bare names of files, and how many seconds its conversion took back then."""
+
+    artifact: Artifact
+    convert_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """An artifact's answers on the evaluation images.
+
+    Attributes:
+        accuracy: Compared with the baseline.
+        top1: The best class of each image; of equal scores the lower class.
+    """
+
+    accuracy: Accuracy
+    top1: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """The layers of an artifact, those first whose quantization alone changes the scores most."""
+
+    layers: tuple[LayerSensitivity, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latencies:
+    """What a benchmark measured, by target."""
+
+    latencies: Mapping[str, Latency]

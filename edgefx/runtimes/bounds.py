@@ -1,0 +1,50 @@
+"""What an artifact of other origin may declare: sizes that a classifier can have, before memory is taken.
+
+A file of a hundred bytes can declare an image of 60,000 x 60,000 pixels; whoever opens it would reserve
+hundreds of gigabytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgefx.errors import ArtifactError
+from edgefx.types import TensorInfo
+
+# EfficientNet-B7 at 600 x 600 pixels, the largest there is, has maps of 17 million values.
+MAX_VALUES = 1 << 27
+MAX_SIDE = 4096  # pixels of an input image
+
+
+def check_tensor(path: Path, name: str, shape: Iterable[int]) -> None:
+    """Refuse a tensor that is larger than any of a classifier; unknown dimensions (0, negative) count as 1.
+
+    Raises:
+        ArtifactError: Names the tensor and its shape.
+    """
+    sizes = [int(size) for size in shape]
+    if math.prod(max(1, size) for size in sizes) > MAX_VALUES:
+        raise ArtifactError(
+            f"{path}: declares a tensor '{name}' of shape {sizes}, which has more than {MAX_VALUES} values",
+            hint="the file is damaged, or no image classifier",
+        )
+
+
+def check_ends(path: Path, inputs: Iterable[TensorInfo], outputs: Iterable[TensorInfo]) -> None:
+    """Refuse inputs and outputs that no image classifier has.
+
+    Raises:
+        ArtifactError: Names the tensor and its shape.
+    """
+    inputs = tuple(inputs)
+    for info in (*inputs, *outputs):
+        check_tensor(path, info.name, info.shape)
+    for info in inputs:
+        if len(info.shape) == 4 and max(info.shape) > MAX_SIDE:
+            raise ArtifactError(
+                f"{path}: declares an input '{info.name}' of shape {list(info.shape)}, images have at most "
+                f"{MAX_SIDE} pixels a side",
+                hint="export it for the size of its images",
+            )

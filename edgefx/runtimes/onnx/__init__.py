@@ -1,0 +1,1 @@
+"""ONNX Runtime: everything that is known of its artifacts. The way in is `runtime`."""

@@ -1,0 +1,116 @@
+"""What the float ONNX model produces for the calibration images: one pass per question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from edgefx.protocols import Progress
+from edgefx.quantize.ranges import Consumer, Range, RangeCollector, RangeMethod
+from edgefx.runtimes.onnx.placement import Plan
+from edgefx.runtimes.onnx.session import open_session
+from edgefx.system.host import cores
+from edgefx.types import ImageSet, Ranges
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+    Activations = dict[str, NDArray[np.float32]]
+
+_PIXELS = Range(0.0, 255.0)
+
+
+def activations(
+    model: onnx.ModelProto, names: Sequence[str], calibration: ImageSet, progress: Progress, *, label: str
+) -> Iterator[Activations]:
+    """Yield the named tensors of a float model, image by image.
+
+    Args:
+        model: A float model; only what the tensors need is computed.
+        names: The tensors; the graph's input may be one of them.
+        calibration: Images of the model's size.
+        progress: Told of each image under `label`.
+        label: What the pass is for.
+    """
+    import numpy as np
+    from onnx import ModelProto, helper
+
+    image = model.graph.input[0].name
+    wanted = [name for name in names if name != image]
+    probe = ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.output[:]
+    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted)
+    session = open_session(probe.SerializeToString(), cores())
+    with progress.task(label, len(calibration)) as task:
+        for pixels in calibration.pixels:
+            feed = pixels[None].astype(np.float32)
+            found = dict(zip(wanted, session.run(wanted, {image: feed}), strict=True))
+            if image in names:
+                found[image] = feed
+            yield found
+            task.advance()
+
+
+def ranges(
+    model: onnx.ModelProto,
+    plan: Plan,
+    extra: tuple[str, ...],
+    calibration: ImageSet,
+    progress: Progress,
+    *,
+    asked: Ranges = Ranges.AUTO,
+) -> dict[str, Range]:
+    """Choose the range of every tensor of the plan; memory does not grow with the number of images.
+
+    Pre-swish tensors get the range of least error behind the swish, products (what a Mul makes, with its few
+    very large values) that of least error, linear tensors their extremes. Measured on images that did not
+    calibrate, with only what is named quantized: extremes instead of their mean for the outputs of linear
+    convolutions raise the logits' SQNR from 33.4 to 40.9 dB (B0) and from 28.8 to 35.9 dB (V2-B0). For
+    pre-swish tensors plain least error costs 2 dB on both models, minimum and maximum 7 dB.
+
+    Args:
+        model: The tidy float32 model, or what `onnx_gates` made of it.
+        plan: Says which tensors.
+        extra: Further tensors, which hold scores.
+        calibration: Images of the model's size.
+        progress: Told of each image.
+        asked: One way for all tensors instead of what is said above.
+
+    Raises:
+        ConversionError: The float model overflows on an image.
+    """
+    methods = {False: RangeMethod.SWISH_MSE, True: RangeMethod.MSE}  # by: is it a product?
+    if asked is not Ranges.AUTO:
+        methods = dict.fromkeys(methods, RangeMethod(asked))
+    tensors = {**plan.tensors, **dict.fromkeys(extra, Consumer.SCORES)}
+    collectors = {
+        product: RangeCollector(
+            {name: kind for name, kind in tensors.items() if (name in plan.products) is product},
+            methods=(method,),
+        )
+        for product, method in methods.items()
+    }
+    for found in activations(model, list(tensors), calibration, progress, label="calibrating onnx-int8"):
+        for product, collector in collectors.items():
+            collector.update(
+                {name: value for name, value in found.items() if (name in plan.products) is product}
+            )
+    chosen = {
+        name: limits
+        for product, collector in collectors.items()
+        for name, limits in collector.ranges(methods[product]).items()
+    }
+    # Pixels are integers already: on their own grid nothing is rounded, whatever the images held.
+    return chosen | dict.fromkeys(_pixels(model) & chosen.keys(), _PIXELS)
+
+
+def _pixels(model: onnx.ModelProto) -> set[str]:
+    """Return the tensors that hold the image's values as they are."""
+    found = {model.graph.input[0].name}
+    for node in model.graph.node:
+        if node.op_type in ("Transpose", "Identity") and node.input[0] in found:
+            found.update(node.output)
+    return found

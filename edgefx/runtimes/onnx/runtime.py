@@ -1,0 +1,101 @@
+"""ONNX Runtime: float32, float16, dynamic and INT8 artifacts, and running them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Final
+
+from edgefx.errors import UsageError
+from edgefx.protocols import Progress, Session
+from edgefx.quantization import Quantization
+from edgefx.runtimes.protocol import ConversionRequest, Probes
+from edgefx.system.packages import require
+from edgefx.targets import TARGETS
+from edgefx.types import Artifact, FrozenGraph, IoDtype, Precision
+
+
+class OnnxRuntime:
+    """A `Runtime` and `Introspectable`."""
+
+    def check(self) -> None:
+        """Raise `MissingDependencyError` when TensorFlow, tf2onnx, onnx or ONNX Runtime is absent."""
+        require(*TARGETS["onnx-int8"].packages, purpose="the onnx targets")
+
+    def convert(self, request: ConversionRequest, out: Path, progress: Progress) -> tuple[Path, ...]:
+        """Write an ``.onnx``; see `Runtime.convert`."""
+        self.check()
+        from edgefx.runtimes.onnx import artifact, convert, profile, quantize
+
+        scheme, trained = request.scheme, request.trained
+        graph = trained.graph if trained is not None and trained.graph is not None else request.graph
+        if scheme.precision is not Precision.INT8 and scheme.io_dtype is not IoDtype.FLOAT32:
+            raise UsageError(
+                f"onnx-{scheme.precision} has float32 input and output, {scheme.io_dtype} was asked for",
+                hint="use --io-dtype with onnx-int8",
+            )
+        unsigned = scheme.hardware.saturates_pairs
+        model = convert.float_model(graph, progress)
+        match scheme.precision:
+            case Precision.FLOAT32:
+                pass
+            case Precision.FLOAT16:
+                model = quantize.float16(model)
+            case Precision.DYNAMIC:
+                model = quantize.dynamic(model, unsigned=unsigned)
+            case Precision.INT8:
+                if message := profile.caveat(scheme.hardware):
+                    progress.note(message)
+                spans = trained.parameters.spans() if trained is not None else None
+                model = quantize.int8_model(
+                    model, graph, scheme, request.calibration, progress, spans=spans, unsigned=unsigned
+                )
+            case _:
+                raise UsageError(
+                    f"ONNX Runtime has no {scheme.precision}",
+                    hint="onnx targets: float32, float16, dynamic, int8",
+                )
+        convert.save(model, out, check=lambda path: artifact.verify(path, graph, scheme))
+        return (out,)
+
+    def describe(self, path: Path) -> Artifact:
+        """Read an artifact's inputs, outputs and operations back; see `Runtime.describe`."""
+        require("onnx", purpose="reading .onnx files")
+        from edgefx.runtimes.onnx import artifact
+
+        return artifact.describe(path)
+
+    @contextmanager
+    def open_session(
+        self, path: Path, *, threads: int, precision: Precision | None = None
+    ) -> Iterator[Session]:
+        """Open an artifact in ONNX Runtime's CPU provider; see `Runtime.open_session`.
+
+        Files of other origin may be NHWC or NCHW, of fixed or free batch, with float, uint8 or int8 input.
+        `precision` is not used: the file itself says what it computes in.
+        """
+        del precision
+        require("onnx", "onnxruntime", purpose="running .onnx files")
+        from edgefx.runtimes.onnx.session import OrtSession
+
+        session = OrtSession(path, threads)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def read_quantization(self, path: Path, graph: FrozenGraph) -> Quantization:
+        """Read back what an artifact quantizes; see `Introspectable`."""
+        from edgefx.runtimes.onnx import readback
+
+        return readback.quantization(path, graph)
+
+    def probes(self, path: Path, graph: FrozenGraph, *, threads: int) -> AbstractContextManager[Probes]:
+        """Open an artifact with the outputs of its layers as its outputs; see `Introspectable`."""
+        from edgefx.runtimes.onnx import readback
+
+        return readback.tapped(path, graph, threads)
+
+
+RUNTIME: Final = OnnxRuntime()

@@ -1,0 +1,167 @@
+"""What a runtime offers: a package of `edgefx.runtimes` whose `runtime` module has one object, ``RUNTIME``.
+
+Every runtime is a `Runtime`. One whose artifacts can be read back in terms of the canonical graph is
+`Introspectable` too, and one whose integer kernels training can imitate is `Trainable`; both are asked for
+with `isinstance`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from edgefx.protocols import Progress, Session
+from edgefx.quantization import Quantization, QuantScheme
+from edgefx.types import Artifact, FrozenGraph, ImageSet, Precision
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgefx.qat.parameters import FakeQuantization
+    from edgefx.types import Pixels
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QatTemplate:
+    """What training for quantization starts from.
+
+    Attributes:
+        quantized: The fully integer artifact of post-training quantization, with int8 ends.
+        float_model: The float model of the same runtime that it was quantized from.
+    """
+
+    quantized: bytes
+    float_model: bytes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedQuantization:
+    """What a training found, for every runtime to write.
+
+    Attributes:
+        template: What the training started from.
+        parameters: Weights, biases and scales after training.
+        graph: The canonical graph with the trained weights; None for a `Trainable` runtime, which writes
+            `parameters` into `template` instead.
+    """
+
+    template: QatTemplate
+    parameters: FakeQuantization
+    graph: FrozenGraph | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ConversionRequest:
+    """Everything that an artifact is made from.
+
+    Attributes:
+        graph: The canonical graph.
+        scheme: Precision, type of the ends, effort, ranges, layers in float.
+        calibration: Images for the activation ranges; None where the target needs none.
+        trained: What a training found; None after post-training quantization.
+    """
+
+    graph: FrozenGraph
+    scheme: QuantScheme
+    calibration: ImageSet | None = None
+    trained: TrainedQuantization | None = None
+
+
+@runtime_checkable
+class Runtime(Protocol):
+    """One runtime: conversion to its artifacts, reading them back, and running them."""
+
+    def check(self) -> None:
+        """Raise `errors.MissingDependencyError` when a package that conversion needs is absent."""
+
+    def convert(self, request: ConversionRequest, out: Path, progress: Progress) -> tuple[Path, ...]:
+        """Write an artifact.
+
+        Args:
+            request: What to make.
+            out: The main file; all files appear when they are complete and checked, or not at all.
+            progress: Told of each conversion and of each pass over the calibration images.
+
+        Returns:
+            The files written, the main one first.
+
+        Raises:
+            UsageError: The runtime cannot do what the scheme asks for, or calibration images are missing.
+            ConversionError: A converter refused the graph, or what it wrote is not what was asked for.
+            OutputError: `out` cannot be written.
+            DiskFullError: No space is left.
+        """
+
+    def describe(self, path: Path) -> Artifact:
+        """Read an artifact's inputs, outputs and operations back from its files.
+
+        Raises:
+            ArtifactError: A file is missing or damaged.
+        """
+
+    def open_session(
+        self, path: Path, *, threads: int, precision: Precision | None = None
+    ) -> AbstractContextManager[Session]:
+        """Open an artifact for inference on this machine's CPU.
+
+        Args:
+            path: The main file.
+            threads: Intra-op threads.
+            precision: The precision of the target that the artifact was made for, where that is known; some
+                runtimes would compute float32 in less.
+
+        Raises:
+            ArtifactError: A file is missing, damaged, not an image classifier, or the runtime refuses it.
+        """
+
+
+class Probes(Protocol):
+    """An artifact opened so that it delivers what its layers put out."""
+
+    def infer(self, image: Pixels) -> dict[str, NDArray[np.float32]]:
+        """Run one image, uint8 [H, W, 3].
+
+        Returns:
+            Outputs by canonical layer, dequantized, [H, W, C] or [C]; layers whose output the runtime never
+            has in memory, because it merged them with others, are absent.
+        """
+
+
+@runtime_checkable
+class Introspectable(Protocol):
+    """A runtime whose artifacts can be read back in terms of the canonical graph.
+
+    A tensor's counterpart is found by its name: every runtime keeps ``<layer>/<operation>`` in some form.
+    """
+
+    def read_quantization(self, path: Path, graph: FrozenGraph) -> Quantization:
+        """Read back what the artifact quantizes.
+
+        Raises:
+            ArtifactError: The file is missing or damaged.
+        """
+
+    def probes(self, path: Path, graph: FrozenGraph, *, threads: int) -> AbstractContextManager[Probes]:
+        """Open the artifact with the outputs of its layers as its outputs.
+
+        Raises:
+            ArtifactError: The file is missing or damaged.
+        """
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A runtime whose integer kernels training can imitate."""
+
+    def template(self, request: ConversionRequest, progress: Progress) -> QatTemplate:
+        """Quantize after training: make what training for quantization starts from.
+
+        Raises:
+            ConversionError: A converter refused the graph.
+        """
+
+    def read_template(self, template: QatTemplate, graph: FrozenGraph) -> FakeQuantization:
+        """Return a template in terms of canonical layers."""

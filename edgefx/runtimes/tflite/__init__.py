@@ -1,0 +1,1 @@
+"""LiteRT (TFLite): everything that is known of its artifacts. The way in is `runtime`."""

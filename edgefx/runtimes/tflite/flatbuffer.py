@@ -1,0 +1,345 @@
+"""Reading, describing and editing ``.tflite`` files, with the flatbuffer schema only.
+
+No TensorFlow and no interpreter: `describe` must be cheap and must tell what the file says, not what was
+asked for. The object API of the schema (``ModelT``) is the editor's data structure.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgefx.errors import ArtifactError
+from edgefx.storage.regular import read_bytes
+from edgefx.system.host import cores
+from edgefx.types import IoDtype
+
+if TYPE_CHECKING:
+    import numpy as np
+    from ai_edge_litert.schema_py_generated import ModelT, OperatorT, TensorT
+    from numpy.typing import NDArray
+
+_IDENTIFIER = b"TFL3"
+CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+
+
+def read(source: Path | bytes | bytearray) -> ModelT:
+    """Parse a ``.tflite`` file; buffers that lie outside the flatbuffer table are pulled in.
+
+    Raises:
+        ArtifactError: Missing, unreadable, truncated, or not a TFLite flatbuffer.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    name = str(source) if isinstance(source, Path) else "model"
+    try:
+        content = read_bytes(source) if isinstance(source, Path) else bytes(source)
+    except OSError as error:
+        raise ArtifactError(
+            f"{name}: cannot be read ({error.strerror})", hint="give the path of a .tflite file"
+        ) from error
+    if content[4:8] != _IDENTIFIER:
+        raise ArtifactError(
+            f"{name}: not a TFLite file (no {_IDENTIFIER.decode()} identifier)",
+            hint="give a .tflite file; one saved as text, or an incomplete download, cannot be used",
+        )
+    try:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+        for buffer in model.buffers:
+            # ai-edge-quantizer appends large buffers behind the table and stores where.
+            if buffer.offset > 1:
+                _pull_in(buffer, content)
+        _check_references(model)
+    except (struct.error, IndexError, ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        # What the generated parser raises depends on where the file ends.
+        raise ArtifactError(
+            f"{name}: damaged or truncated TFLite file", hint="convert or copy it again"
+        ) from error
+    return model
+
+
+def write(model: ModelT) -> bytes:
+    """Serialize a model, buffers inside the table; the same model gives the same bytes."""
+    import flatbuffers  # type: ignore[import-untyped]
+
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _pull_in(buffer: Any, content: bytes) -> None:
+    import numpy as np
+
+    end = buffer.offset + buffer.size
+    if end > len(content):
+        raise ValueError("buffer lies beyond the end of the file")
+    buffer.data = np.frombuffer(content, np.uint8, count=buffer.size, offset=buffer.offset)
+    buffer.offset = buffer.size = 0
+
+
+def _check_references(model: ModelT) -> None:
+    """Raise IndexError or ValueError when indices or sizes do not fit together."""
+    if not model.subgraphs:
+        raise ValueError("no graph")
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            data = model.buffers[tensor.buffer].data
+            dtype = dtype_name(tensor)
+            if data is not None and len(data) and dtype in _ITEM_BYTES:
+                expected = math.prod(shape_of(tensor)) * _ITEM_BYTES[dtype]
+                if len(data) < expected:
+                    raise ValueError("constant shorter than its shape")
+        for index in (*graph.inputs, *graph.outputs):
+            _ = graph.tensors[index].name.decode()
+        for op in graph.operators:
+            _ = model.operatorCodes[op.opcodeIndex]
+            for index in (*op.inputs, *op.outputs):
+                _ = graph.tensors[index]
+
+
+# ------------------------------------------------------------------------------------------- small words
+
+_ITEM_BYTES = {
+    "float32": 4, "float16": 2, "int8": 1, "uint8": 1, "int16": 2, "int32": 4, "int64": 8, "bool": 1,
+}  # fmt: skip
+
+
+def dtype_name(tensor: TensorT) -> str:
+    """Return the NumPy name of a tensor's element type."""
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    names = {code: name.lower() for name, code in vars(TensorType).items() if not name.startswith("_")}
+    return str(names.get(tensor.type, f"type {tensor.type}"))
+
+
+def dtype_code(name: str) -> int:
+    """Return the schema's code of a NumPy element type."""
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    return int(getattr(TensorType, name.upper()))
+
+
+def op_name(model: ModelT, op: OperatorT) -> str:
+    """Return an operation's name, as ``CONV_2D``; a custom operation's own name as ``CUSTOM:<name>``."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    code = model.operatorCodes[op.opcodeIndex]
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    if number == BuiltinOperator.CUSTOM:
+        return f"CUSTOM:{(code.customCode or b'?').decode()}"
+    names = {value: key for key, value in vars(BuiltinOperator).items() if not key.startswith("_")}
+    return str(names.get(number, f"OP_{number}"))
+
+
+def shape_of(tensor: TensorT) -> tuple[int, ...]:
+    """Return a tensor's shape; () for scalars."""
+    return () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
+
+
+def quantization_of(tensor: TensorT) -> tuple[float, int] | None:
+    """Return (scale, zero point) of a tensor quantized as a whole, else None."""
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
+        return None
+    zero_points = quantization.zeroPoint
+    return float(quantization.scale[0]), 0 if zero_points is None else int(zero_points[0])
+
+
+def is_constant(model: ModelT, tensor: TensorT) -> bool:
+    """Tell whether a tensor's values are stored in the file."""
+    data = model.buffers[tensor.buffer].data
+    return data is not None and len(data) > 0
+
+
+def constant(model: ModelT, tensor: TensorT) -> NDArray[np.float64] | None:
+    """Return a float32 constant's values in its shape, or None when the tensor is no such constant."""
+    import numpy as np
+
+    if not is_constant(model, tensor) or dtype_name(tensor) != "float32":
+        return None
+    data = np.ascontiguousarray(model.buffers[tensor.buffer].data)
+    return data.view(np.float32).astype(np.float64).reshape(shape_of(tensor))
+
+
+# ---------------------------------------------------------------------------------------------- describe
+
+
+# ------------------------------------------------------------------------------------------------ editing
+
+
+def rename_io(model: ModelT, *, input_name: str, output_name: str) -> None:
+    """Name the graph's one input and one output, and make them the one signature ``serving_default``.
+
+    Raises:
+        ArtifactError: The graph has not exactly one input and one output.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = model.subgraphs[0]
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise ArtifactError(
+            f"expected one input and one output, found {len(graph.inputs)} and {len(graph.outputs)}"
+        )
+    ends = {int(graph.inputs[0]): input_name, int(graph.outputs[0]): output_name}
+    taken = set(ends.values())
+    for index, tensor in enumerate(graph.tensors):
+        if index in ends:
+            tensor.name = ends[index].encode()
+        elif tensor.name.decode() in taken:  # tensor names stay unique
+            tensor.name = f"{tensor.name.decode()}_inner".encode()
+    signature = schema.SignatureDefT()
+    signature.signatureKey = b"serving_default"
+    signature.subgraphIndex = 0
+    maps = []
+    for index, name in ends.items():
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name.encode(), index
+        maps.append([entry])
+    signature.inputs, signature.outputs = maps
+    model.signatureDefs = [signature]
+
+
+def finish_ends(model: ModelT, io_dtype: IoDtype, *, input_name: str, output_name: str) -> None:
+    """Give an integer model's input and output their type and their names."""
+    rename_io(model, input_name=input_name, output_name=output_name)
+    if io_dtype is not IoDtype.INT8:
+        convert_ends(model, io_dtype)
+        rename_io(model, input_name=input_name, output_name=output_name)
+
+
+def convert_ends(model: ModelT, dtype: IoDtype) -> None:
+    """Give a quantized graph ends of another type, by a conversion operation at each end.
+
+    uint8 ends keep the scale of the int8 tensor and have a zero point 128 higher: the conversion is exact,
+    and the runtime does it as one pass that flips the top bit.
+    """
+    graph = model.subgraphs[0]
+    first, last = int(graph.inputs[0]), int(graph.outputs[0])
+    outer_first, outer_last = _twin(model, first, dtype), _twin(model, last, dtype)
+    to_float = dtype is IoDtype.FLOAT32
+    enter = _conversion(model, "QUANTIZE", outer_first, first)
+    leave = _conversion(model, "DEQUANTIZE" if to_float else "QUANTIZE", last, outer_last)
+    graph.operators = [enter, *graph.operators, leave]
+    graph.inputs, graph.outputs = [outer_first], [outer_last]
+
+
+def _twin(model: ModelT, index: int, dtype: IoDtype) -> int:
+    """Add a tensor like `index` but of another type; it takes over the name."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    tensors = model.subgraphs[0].tensors
+    inner, outer = tensors[index], schema.TensorT()
+    quantization = quantization_of(inner)
+    assert quantization is not None, "the ends of a quantized graph are quantized"
+    outer.name, inner.name = inner.name, inner.name + b"_" + dtype_name(inner).encode()
+    outer.shape, outer.shapeSignature = inner.shape, inner.shapeSignature
+    outer.type, outer.buffer = dtype_code(dtype.value), 0
+    if dtype is not IoDtype.FLOAT32:
+        scale, zero_point = quantization
+        outer.quantization = schema.QuantizationParametersT()
+        outer.quantization.scale, outer.quantization.zeroPoint = [scale], [zero_point + 128]
+    tensors.append(outer)
+    return len(tensors) - 1
+
+
+def _conversion(model: ModelT, name: str, source: int, result: int) -> OperatorT:
+    """Return a QUANTIZE or DEQUANTIZE operation, its operator code added when the model has none."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    op = schema.OperatorT()
+    op.inputs, op.outputs = [source], [result]
+    kind = "QuantizeOptions" if name == "QUANTIZE" else "DequantizeOptions"
+    op.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+    op.builtinOptions = getattr(schema, f"{kind}T")()
+    for index in range(len(model.operatorCodes)):
+        op.opcodeIndex = index
+        if op_name(model, op) == name:
+            return op
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
+    code.version = 2  # the first version of both with 8-bit signed integers
+    model.operatorCodes.append(code)
+    op.opcodeIndex = len(model.operatorCodes) - 1
+    return op
+
+
+def add_constant(model: ModelT, name: bytes, values: NDArray[Any]) -> int:
+    """Add a float32 constant; returns its tensor index."""
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+
+    buffer, tensor = schema.BufferT(), schema.TensorT()
+    stored = np.ascontiguousarray(values, np.float32)
+    buffer.data = stored.reshape(-1).view(np.uint8)
+    model.buffers.append(buffer)
+    tensor.name, tensor.shape, tensor.type = name, list(stored.shape), dtype_code("float32")
+    tensor.buffer = len(model.buffers) - 1
+    model.subgraphs[0].tensors.append(tensor)
+    return len(model.subgraphs[0].tensors) - 1
+
+
+def add_rounding(model: ModelT, index: int, scale: float, zero_point: int) -> int:
+    """Append QUANTIZE and DEQUANTIZE of a float tensor; returns the index of the rounded tensor."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = model.subgraphs[0]
+    source = graph.tensors[index]
+    for suffix, dtype in ((b"/stored", "int8"), (b"/rounded", "float32")):
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.buffer = source.name + suffix, source.shape, 0
+        tensor.type = dtype_code(dtype)
+        graph.tensors.append(tensor)
+    stored, rounded = len(graph.tensors) - 2, len(graph.tensors) - 1
+    quantization = schema.QuantizationParametersT()
+    quantization.scale, quantization.zeroPoint = [scale], [zero_point]
+    graph.tensors[stored].quantization = quantization
+    graph.operators.append(_conversion(model, "QUANTIZE", index, stored))
+    graph.operators.append(_conversion(model, "DEQUANTIZE", stored, rounded))
+    return rounded
+
+
+def set_constant(model: ModelT, tensor: TensorT, values: NDArray[Any]) -> None:
+    """Replace the values of a float32 constant whose buffer no other tensor uses."""
+    import numpy as np
+
+    model.buffers[tensor.buffer].data = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
+
+
+def tapped(model: ModelT, outputs: list[int]) -> Any:
+    """Return an allocated interpreter of the graph on all cores, its outputs replaced by `outputs`.
+
+    Args:
+        model: The model; it is not changed.
+        outputs: Indices of the tensors to deliver.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.interpreter import Interpreter
+
+    graph = model.subgraphs[0]
+    probe, body = schema.ModelT(), schema.SubGraphT()
+    probe.version, probe.operatorCodes, probe.buffers = model.version, model.operatorCodes, model.buffers
+    body.tensors, body.operators, body.inputs = graph.tensors, graph.operators, graph.inputs
+    body.outputs = outputs
+    probe.subgraphs = [body]
+    interpreter = Interpreter(model_content=write(probe), num_threads=cores())
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def consumers(model: ModelT) -> dict[int, list[OperatorT]]:
+    """Map each tensor index of the main graph to the operations that read it."""
+    graph = model.subgraphs[0]
+    readers: dict[int, list[OperatorT]] = {index: [] for index in range(len(graph.tensors))}
+    for op, index in _reads(model):
+        readers[index].append(op)
+    return readers
+
+
+def _reads(model: ModelT) -> Iterator[tuple[OperatorT, int]]:
+    for op in model.subgraphs[0].operators:
+        for index in op.inputs:
+            if index >= 0:
+                yield op, int(index)

@@ -1,0 +1,147 @@
+"""LiteRT (TFLite): float32, float16, dynamic range, INT8 and INT16 x INT8.
+
+The float ``.tflite`` is made once per run and kept in the graph's workdir; the quantized targets and the
+latency baseline start from it. INT8 is static quantization by ai-edge-quantizer with our own activation
+ranges (`calibrate`), then the ends are made what was asked for, and the file is read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from edgefx.errors import UsageError
+from edgefx.protocols import Progress, Session
+from edgefx.quantization import Quantization
+from edgefx.runtimes import bounds
+from edgefx.runtimes.protocol import ConversionRequest, Probes, QatTemplate
+from edgefx.storage.atomic import write_artifact
+from edgefx.storage.hashes import hash_file
+from edgefx.system.packages import require
+from edgefx.targets import TARGETS
+from edgefx.types import Artifact, ArtifactFile, FrozenGraph, IoDtype, Precision
+
+if TYPE_CHECKING:
+    from edgefx.qat.parameters import FakeQuantization
+
+
+class TfliteRuntime:
+    """A `Runtime`, `Introspectable` and `Trainable`."""
+
+    def check(self) -> None:
+        """Raise `MissingDependencyError` when TensorFlow, LiteRT or ai-edge-quantizer is absent."""
+        require(*TARGETS["tflite-int8"].packages, purpose="the tflite targets")
+
+    def convert(self, request: ConversionRequest, out: Path, progress: Progress) -> tuple[Path, ...]:
+        """Write a ``.tflite``; see `Runtime.convert`."""
+        self.check()
+        from edgefx.runtimes.tflite import artifact, convert, training
+
+        graph, scheme = request.graph, request.scheme
+        if scheme.precision is not Precision.INT8 and scheme.io_dtype is not IoDtype.FLOAT32:
+            raise UsageError(
+                f"tflite-{scheme.precision} has float32 input and output, {scheme.io_dtype} was asked for",
+                hint="use --io-dtype with tflite-int8",
+            )
+        if request.trained is not None:
+            content = training.written(request.trained.template, request.trained.parameters, graph, scheme)
+        elif scheme.precision is Precision.FLOAT32:
+            content = convert.float_content(graph, progress)
+        elif scheme.precision in (Precision.FLOAT16, Precision.DYNAMIC):
+            with progress.task(f"converting to TFLite {scheme.precision}"):
+                content = convert.from_tensorflow(graph, scheme.precision)
+        else:
+            content = _quantized(request, progress)
+        artifact.verify(content, graph, scheme)
+        write_artifact(out, content)
+        return (out,)
+
+    def describe(self, path: Path) -> Artifact:
+        """Read an artifact's inputs, outputs and operations back; see `Runtime.describe`."""
+        require("ai_edge_litert", purpose="reading .tflite files")
+        from edgefx.runtimes.tflite import artifact, flatbuffer
+
+        model = flatbuffer.read(path)
+        for graph in model.subgraphs:
+            for tensor in graph.tensors:
+                shape = () if tensor.shape is None else tensor.shape
+                bounds.check_tensor(path, (tensor.name or b"").decode(errors="replace"), shape)
+        contents = artifact.describe(model)
+        bounds.check_ends(path, contents.inputs, contents.outputs)
+        return Artifact(
+            target="",
+            files=(ArtifactFile(path=path, size_bytes=path.stat().st_size, sha256=hash_file(path)),),
+            inputs=contents.inputs,
+            outputs=contents.outputs,
+            ops=contents.ops,
+            compute_int8=contents.compute_int,
+            compute_float=contents.compute_float,
+            int8_macs_share=contents.int8_macs_share,
+            notes=(f"computes in: {contents.precision}",),
+        )
+
+    @contextmanager
+    def open_session(
+        self, path: Path, *, threads: int, precision: Precision | None = None
+    ) -> Iterator[Session]:
+        """Open an artifact in the LiteRT interpreter (CPU, XNNPACK); see `Runtime.open_session`.
+
+        `precision` is not used: the file itself says what it computes in.
+        """
+        del precision
+        require("ai_edge_litert", purpose="running .tflite files")
+        from edgefx.runtimes.tflite.session import LiteRtSession
+
+        session = LiteRtSession(path, threads)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def read_quantization(self, path: Path, graph: FrozenGraph) -> Quantization:
+        """Read back what an artifact quantizes; see `Introspectable`."""
+        from edgefx.runtimes.tflite import readback
+
+        return readback.quantization(path, graph)
+
+    def probes(self, path: Path, graph: FrozenGraph, *, threads: int) -> AbstractContextManager[Probes]:
+        """Open an artifact with the outputs of its layers as its outputs; see `Introspectable`."""
+        from edgefx.runtimes.tflite import readback
+
+        return readback.tapped(path, graph, threads)
+
+    def template(self, request: ConversionRequest, progress: Progress) -> QatTemplate:
+        """Make the artifact that training for quantization starts from; see `Trainable`."""
+        self.check()
+        from edgefx.runtimes.tflite import quantize
+
+        assert request.calibration is not None
+        return quantize.template(request.graph, request.scheme, request.calibration, progress)
+
+    def read_template(self, template: QatTemplate, graph: FrozenGraph) -> FakeQuantization:
+        """Return a template in terms of canonical layers; see `Trainable`."""
+        from edgefx.runtimes.tflite import training
+
+        return training.read(template, graph)
+
+
+RUNTIME: Final = TfliteRuntime()
+
+
+def _quantized(request: ConversionRequest, progress: Progress) -> bytes:
+    """Quantize weights and activations with ranges from the calibration images."""
+    from edgefx.runtimes.tflite import convert, flatbuffer, quantize
+
+    graph, scheme, calibration = request.graph, request.scheme, request.calibration
+    if calibration is None or not len(calibration):
+        raise UsageError(
+            f"tflite-{scheme.precision} needs calibration images", hint="give a folder with --calib"
+        )
+    model = flatbuffer.read(convert.float_content(graph, progress))
+    quantized = quantize.quantize(model, graph, scheme, calibration, progress)
+    flatbuffer.finish_ends(
+        quantized, scheme.io_dtype, input_name=graph.input_name, output_name=graph.output_name
+    )
+    return flatbuffer.write(quantized)

@@ -1,0 +1,1 @@
+"""Files: written atomically, hashed, serialized; temporary folders, and what a full disk means."""

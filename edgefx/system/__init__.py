@@ -1,0 +1,1 @@
+"""This machine: its CPU, memory, installed packages, and the files that come with edgefx."""

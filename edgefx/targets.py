@@ -1,0 +1,150 @@
+"""The table of targets, and how to get at a runtime's module without importing the others.
+
+To add a target: one row here, one package of `edgefx.runtimes` whose module `runtime` offers ``RUNTIME``, one
+subclass of the contract test. Listing the table imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgefx.errors import ArtifactError, UnknownNameError
+from edgefx.vocabulary import IoDtype, Precision, Ranges, Runtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetRow:
+    """One row of the table: everything that can be said of a target without importing its runtime."""
+
+    runtime: Runtime
+    precision: Precision
+    module: str
+    suffix: str
+    packages: tuple[str, ...]
+    engine: tuple[str, ...]  # what running an artifact imports; importing is not part of a cold start
+    converted_by: tuple[str, ...]  # distributions whose versions decide what an artifact is
+    run_by: tuple[str, ...]  # distributions whose versions decide what an artifact answers, and how fast
+    summary: str
+    io_dtypes: tuple[IoDtype, ...] = (IoDtype.FLOAT32,)  # allowed; the first is the default
+    follows_hardware: bool = False  # whether the artifact depends on the class of CPU it is for
+
+    @property
+    def name(self) -> str:
+        """`<runtime>-<precision>`."""
+        return f"{self.runtime}-{self.precision}"
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether activation ranges must come from images."""
+        return self.precision in (Precision.INT8, Precision.INT16X8)
+
+    @property
+    def ranges(self) -> tuple[Ranges, ...]:
+        """The ways of choosing activation ranges that its conversion can be given; none without ranges."""
+        if not self.needs_calibration:
+            return ()
+        return tuple(Ranges) if self.precision is Precision.INT8 else (Ranges.AUTO, Ranges.MIN_MAX)
+
+
+_LAID_OUT = {
+    (Runtime.ONNX, Precision.DYNAMIC),
+    (Runtime.ONNX, Precision.INT8),
+    (Runtime.OPENVINO, Precision.INT8),
+}
+_INTEGER_IO = (IoDtype.UINT8, IoDtype.INT8, IoDtype.FLOAT32)
+_FLOAT_IO = (IoDtype.FLOAT32, IoDtype.UINT8, IoDtype.INT8)
+
+
+def _row(
+    runtime: Runtime, precision: Precision, summary: str, io_dtypes: tuple[IoDtype, ...] = (IoDtype.FLOAT32,)
+) -> TargetRow:
+    suffix, engine, packages, run_by = {
+        Runtime.TFLITE: (
+            ".tflite",
+            ("ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated"),
+            ("tensorflow", "ai_edge_litert", "ai_edge_quantizer"),
+            ("ai-edge-litert",),
+        ),
+        Runtime.ONNX: (
+            ".onnx",
+            ("onnxruntime", "onnx"),
+            ("tensorflow", "tf2onnx", "onnx", "onnxruntime"),
+            ("onnx", "onnxruntime"),
+        ),
+        Runtime.OPENVINO: (".xml", ("openvino",), ("tensorflow", "openvino"), ("openvino",)),
+    }[runtime]
+    # High effort optimizes the weights of a Keras model that is made of the graph.
+    optimizer = ("keras", "tf-keras") if (runtime, precision) == (Runtime.TFLITE, Precision.INT8) else ()
+    return TargetRow(
+        runtime=runtime,
+        precision=precision,
+        module=f"edgefx.runtimes.{runtime}",
+        suffix=suffix,
+        packages=packages,
+        engine=engine,
+        converted_by=(*(name.replace("_", "-") for name in packages), "numpy", *optimizer),
+        run_by=run_by,
+        summary=summary,
+        io_dtypes=io_dtypes,
+        follows_hardware=(runtime, precision) in _LAID_OUT,
+    )
+
+
+TARGETS: dict[str, TargetRow] = {
+    row.name: row
+    for row in (
+        _row(Runtime.TFLITE, Precision.FLOAT32, "LiteRT, float32"),
+        _row(Runtime.TFLITE, Precision.FLOAT16, "LiteRT, float16 weights, computes in float32"),
+        _row(Runtime.TFLITE, Precision.DYNAMIC, "LiteRT, INT8 weights, activations quantized at run time"),
+        _row(Runtime.TFLITE, Precision.INT8, "LiteRT, fully integer, for CPUs, NPUs and MCUs", _INTEGER_IO),
+        _row(Runtime.TFLITE, Precision.INT16X8, "LiteRT, INT8 weights, INT16 activations"),
+        _row(Runtime.ONNX, Precision.FLOAT32, "ONNX Runtime, float32"),
+        _row(Runtime.ONNX, Precision.FLOAT16, "ONNX Runtime, float16"),
+        _row(
+            Runtime.ONNX, Precision.DYNAMIC, "ONNX Runtime, INT8 weights, activations quantized at run time"
+        ),
+        _row(Runtime.ONNX, Precision.INT8, "ONNX Runtime, QDQ with calibrated ranges", _FLOAT_IO),
+        _row(Runtime.OPENVINO, Precision.FLOAT32, "OpenVINO IR, float32"),
+        _row(Runtime.OPENVINO, Precision.FLOAT16, "OpenVINO IR, float16 weights"),
+        _row(Runtime.OPENVINO, Precision.INT8, "OpenVINO IR, INT8 where it pays, float elsewhere", _FLOAT_IO),
+    )
+}
+
+
+# Those that can compute without any float operation. ONNX and OpenVINO keep the image's conversion and the
+# scores in float, whatever the layers in between.
+INTEGER_ONLY = ("tflite-int8", "tflite-int16x8")
+
+
+def select(patterns: Iterable[str]) -> tuple[TargetRow, ...]:
+    """Resolve names, comma lists and globs to table rows, in table order, without repeats.
+
+    Raises:
+        UnknownNameError: A name or a glob that matches no target.
+    """
+    wanted: set[str] = set()
+    for pattern in (part.strip() for text in patterns for part in text.split(",")):
+        if not pattern:
+            continue
+        matches = fnmatch.filter(TARGETS, pattern.lower())
+        if not matches:
+            raise UnknownNameError("target", pattern, TARGETS, hint="(list them with: edgefx targets)")
+        wanted.update(matches)
+    return tuple(row for name, row in TARGETS.items() if name in wanted)
+
+
+def row_for_artifact(path: Path) -> TargetRow:
+    """Return the first row of the runtime that reads `path`, by its suffix.
+
+    Raises:
+        ArtifactError: No runtime reads such a file.
+    """
+    for row in TARGETS.values():
+        if path.suffix == row.suffix:
+            return row
+    raise ArtifactError(
+        f"{path}: not an artifact edgefx can open", hint="expected a .tflite, .onnx or OpenVINO .xml file"
+    )

@@ -1,0 +1,126 @@
+"""Parse limits that carry a unit: ``1pp``, ``0.5%``, ``6MB``, ``20ms``. Standard library only."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from edgefx.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgefx.results import MaxDrop
+
+_DROP_UNITS = ("pp", "%")  # the values of `results.DropUnit`, which the check of a recipe need not import
+_QUANTITY = re.compile(r"\s*(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[A-Za-z%]*)\s*", re.ASCII)
+_MOST_BYTES = 2**63 - 1  # what a file system can count
+_SHOWN_SIGNS = 40
+_MOST_MS = 1e9  # eleven days
+_WHOLE = 100.0  # points, or percent: all there is to lose
+_BYTES = {
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+}
+
+
+def parse_drop(text: str, *, option: str = "--max-drop") -> MaxDrop:
+    """Parse an accuracy drop: "1pp", "0.5 pp" (percentage points) or "0.5%" (of the baseline's top-1).
+
+    The unit is required because "1" could mean either.
+
+    Raises:
+        UsageError: No number, or another unit.
+    """
+    from edgefx.results import DropUnit, MaxDrop
+
+    number, unit = split_drop(text, option=option)
+    return MaxDrop(value=number, unit=DropUnit(unit))
+
+
+def split_drop(text: str, *, option: str) -> tuple[float, str]:
+    """Parse an accuracy drop into its number and its unit; see `parse_drop`.
+
+    Raises:
+        UsageError: No number, another unit, or more than all.
+    """
+    number, unit = _quantity(text, option=option, example="1pp")
+    if unit in _DROP_UNITS:
+        if number > _WHOLE:
+            raise _too_large(
+                text, option=option, example="1pp", most=f"{_WHOLE:g}{unit}, all there is to lose"
+            )
+        return number, unit
+    plain = _plain(number)
+    raise _unit_error(
+        text,
+        unit,
+        option=option,
+        hint=f"write {option} {plain}pp (percentage points) or {plain}% (of the baseline's top-1)",
+    )
+
+
+def parse_size(text: str, *, option: str = "--max-size") -> int:
+    """Parse a file size in bytes, such as "6MB" (10^6), "600kB" (10^3) or "1.5MiB" (2^20).
+
+    Raises:
+        UsageError: No number, no unit, an unknown unit, less than one byte, or more than can be counted.
+    """
+    number, unit = _quantity(text, option=option, example="6MB")
+    factor = _BYTES.get(unit)
+    if factor is None:
+        plain = _plain(number)
+        hint = f"write {option} {plain}MB (1 MB = 10^6 bytes; also B, kB, GB, KiB, MiB, GiB)"
+        raise _unit_error(text, unit, option=option, hint=hint)
+    if not number * factor <= _MOST_BYTES:
+        raise _too_large(text, option=option, example="6MB", most=f"{_MOST_BYTES / 1e9:.0f}GB")
+    size = int(number * factor)
+    if size < 1:
+        raise UsageError(f"{option} {text}: less than one byte", hint=f"for example {option} 6MB")
+    return size
+
+
+def parse_ms(text: str, *, option: str = "--max-p95-ms") -> float:
+    """Parse a latency in milliseconds: "20" or "20ms".
+
+    Raises:
+        UsageError: No number, another unit, zero, or more than anyone waits for.
+    """
+    number, unit = _quantity(text, option=option, example="20")
+    if unit not in ("", "ms"):
+        raise _unit_error(text, unit, option=option, hint=f"give milliseconds, for example {option} 20")
+    if number <= 0:
+        raise UsageError(f"{option} {text}: must be more than 0 ms", hint=f"for example {option} 20")
+    if number > _MOST_MS:
+        raise _too_large(text, option=option, example="20", most=f"{_MOST_MS:.0f} ms")
+    return number
+
+
+def _quantity(text: str, *, option: str, example: str) -> tuple[float, str]:
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"{option} '{text}': not a number with a unit", hint=f"for example {option} {example}"
+        )
+    number = float(match["number"])
+    if not math.isfinite(number):  # hundreds of digits
+        raise _too_large(text, option=option, example=example, most="a number of some digits")
+    return number, match["unit"].lower()
+
+
+def _too_large(text: str, *, option: str, example: str, most: str) -> UsageError:
+    shown = text if len(text) <= _SHOWN_SIGNS else f"{text[:_SHOWN_SIGNS]}..."
+    return UsageError(f"{option} {shown}: too large", hint=f"at most {most}; for example {option} {example}")
+
+
+def _unit_error(text: str, unit: str, *, option: str, hint: str) -> UsageError:
+    what = f"unknown unit '{unit}'" if unit else "the unit is missing"
+    return UsageError(f"{option} {text}: {what}", hint=hint)
+
+
+def _plain(number: float) -> str:
+    return f"{number:.15g}"

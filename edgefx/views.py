@@ -1,0 +1,250 @@
+"""What a command shows: one frozen type per view, rendered by `edgefx.report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgefx.errors import ExitCode
+from edgefx.notebook import Shown
+from edgefx.results import Accuracy, Environment, Latency, RunReport
+from edgefx.types import Artifact, DataInfo, LayerInfo, ModelSpec, StageKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetState:
+    """Whether a target can be compiled for here."""
+
+    target: str
+    ready: bool
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """What `edgefx doctor` found.
+
+    Attributes:
+        environment: This machine.
+        memory_available_mb: Memory that a run can have now.
+        disk_free_mb: Free space by folder: the current one and the temporary one.
+        packages: Everything edgefx uses.
+        targets: What they make possible.
+        problems: What must be cured; empty when all is fine.
+        advice: What should be known, but stops nothing.
+        fix: The command that installs what is missing, or "".
+        deep: Whether the packages were really imported.
+    """
+
+    environment: Environment
+    memory_available_mb: int
+    disk_free_mb: dict[str, int]
+    packages: tuple[PackageState, ...]
+    targets: tuple[TargetState, ...]
+    problems: tuple[str, ...]
+    advice: tuple[str, ...]
+    fix: str
+    deep: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageUsage:
+    """What one stage keeps."""
+
+    stage: str
+    entries: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheInfo:
+    """The cache.
+
+    Attributes:
+        folder: Where it is; None when it is off.
+        limit_bytes: What it may grow to.
+        entries: How many results it holds.
+        size_bytes: Of all of them.
+        oldest_use: When the least recently used one was last used, ISO 8601, UTC; None when empty.
+        stages: By stage, the largest first.
+    """
+
+    folder: Path | None
+    limit_bytes: int
+    entries: int
+    size_bytes: int
+    oldest_use: str | None
+    stages: tuple[StageUsage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleaned:
+    """What was removed from the cache."""
+
+    folder: Path | None
+    removed: int
+    freed_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Shown):
+    """One artifact on one set of images.
+
+    Attributes:
+        artifact: Its main file.
+        data: The images.
+        threads: Intra-op threads.
+        precision_ran: What the runtime executed in.
+        images: Number of images.
+        top1: Fraction right, None when unlabelled.
+        top5: Fraction with the label among the five best; None when unlabelled or with few classes.
+        images_per_s: Throughput of the artifact, images already decoded.
+        baseline: The model compared with, or None.
+        comparison: The paired comparison with it, or None.
+    """
+
+    artifact: Path
+    data: DataInfo
+    threads: int
+    precision_ran: str
+    images: int
+    top1: float | None
+    top5: float | None
+    images_per_s: float
+    baseline: str | None = None
+    comparison: Accuracy | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(Shown):
+    """Latencies of artifacts, measured in one interleaved run on one machine."""
+
+    environment: Environment
+    latencies: Mapping[str, Latency]  # by the artifact's path as given
+    failures: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInspection(Shown):
+    """A model and the layers of its canonical graph."""
+
+    kind: str = field(default="model", init=False)
+    model: ModelSpec
+    layers: tuple[LayerInfo, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactInspection(Shown):
+    """An artifact, read back from its files."""
+
+    kind: str = field(default="artifact", init=False)
+    artifact: Artifact
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanStep:
+    """One stage of a plan.
+
+    Attributes:
+        stage: The stage.
+        target: "" for stages that all targets share.
+        what: What it would do.
+        cached: Whether its result is in the cache; None where that is not known before the stage before it
+            has run, and for stages that are never kept.
+    """
+
+    stage: StageKind
+    target: str
+    what: str
+    cached: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanView(Shown):
+    """What a run would do.
+
+    Attributes:
+        name: Of the run in the matrix; "" without one.
+        model: What is compiled.
+        output: Where to.
+        steps: In order.
+    """
+
+    name: str
+    model: str
+    output: str
+    steps: tuple[PlanStep, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunError:
+    """Why a run has no report."""
+
+    message: str
+    hint: str
+    details: tuple[str, ...]
+    exit_code: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixRun:
+    """One run of a matrix.
+
+    Attributes:
+        name: Of its combination.
+        output: Its folder.
+        report: What it found; None when it failed as a whole.
+        error: Why it did.
+    """
+
+    name: str
+    output: Path
+    report: RunReport | None
+    error: RunError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """What the run alone would have ended with."""
+        if self.report is not None:
+            return int(self.report.exit_code)
+        return self.error.exit_code if self.error else int(ExitCode.BUG)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixReport(Shown):
+    """The outcome of all runs of a recipe with a matrix; `matrix.json` is this object."""
+
+    schema_version: int
+    recipe: str
+    command: str
+    runs: tuple[MatrixRun, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The worst of the runs: a failed stage outranks a failed gate."""
+        return ExitCode(max(run.exit_code for run in self.runs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageState:
+    """One package that edgefx uses.
+
+    Attributes:
+        distribution: Name to install.
+        module: Name to import.
+        requirement: Distribution and versions, as edgefx's own metadata states them.
+        version: Installed version, or None.
+        needed_for: What cannot be done without it.
+        problem: Why it cannot be used; empty when it can.
+        import_s: How long importing took, when it was tried.
+    """
+
+    distribution: str
+    module: str
+    requirement: str
+    version: str | None
+    needed_for: tuple[str, ...]
+    problem: str = ""
+    import_s: float | None = None
