@@ -26,15 +26,30 @@ class TargetListing:
     summary: str
 
 
-@click.command(epilog="Example: edgefx targets --json")
+@dataclass(frozen=True, kw_only=True)
+class PassListing:
+    """One pass of a target's quantization in `edgefx targets --passes`."""
+
+    target: str
+    name: str
+    efforts: tuple[str, ...]
+    summary: str
+    left_out_where: tuple[str, ...]
+
+
+@click.command(epilog="Examples: edgefx targets --json | edgefx targets --passes")
+@click.option("--passes", is_flag=True, help="Show what each --effort does for the INT8 targets, in order.")
 @json_option
 @pass_app
-def command(app: App, as_json: bool) -> None:
+def command(app: App, passes: bool, as_json: bool) -> None:
     """List the targets that can be compiled for, and whether this machine has what they need.
 
     A target is RUNTIME-PRECISION; `--target` of `edgefx compile` takes names, comma lists and globs such as
     'openvino-*'.
     """
+    if passes:
+        _show_passes(app, as_json=as_json)
+        return
     rows = [_listing(row) for row in TARGETS.values()]
     if as_json:
         app.write_json(rows)
@@ -74,3 +89,42 @@ def _listing(row: TargetRow) -> TargetListing:
         missing=missing,
         summary=row.summary,
     )
+
+
+def _show_passes(app: App, *, as_json: bool) -> None:
+    from edgefx.report.terminal import table as new_table
+    from edgefx.vocabulary import Effort
+
+    rows = [one for row in TARGETS.values() for one in _passes(row)]
+    if as_json:
+        app.write_json(rows)
+        return
+    for target in dict.fromkeys(row.target for row in rows):
+        titles = (target, *Effort, "what it does")
+        table = new_table(*titles, left=(target, titles[-1]))
+        for row in rows:
+            if row.target == target:
+                but = f" Not where {' or '.join(row.left_out_where)}." if row.left_out_where else ""
+                marks = ["yes" if effort in row.efforts else "-" for effort in Effort]
+                table.add_row(row.name, *marks, row.summary + but)
+        app.print(table)
+
+
+def _passes(row: TargetRow) -> list[PassListing]:
+    """Return the passes of a target in the order in which they are carried out."""
+    from edgefx import runtimes
+
+    by_effort = runtimes.load(row).passes(row.precision)
+    longest = sorted(by_effort.values(), key=len, reverse=True)
+    every = dict.fromkeys(one for passes in longest for one in passes)
+    order = {one.name: place for place, one in enumerate(longest[0])} if longest else {}
+    return [
+        PassListing(
+            target=row.name,
+            name=one.name,
+            efforts=tuple(effort for effort, passes in by_effort.items() if one in passes),
+            summary=one.summary,
+            left_out_where=tuple(sorted(one.without)),
+        )
+        for one in sorted(every, key=lambda one: order[one.name])
+    ]

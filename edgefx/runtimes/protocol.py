@@ -7,6 +7,7 @@ with `isinstance`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from edgefx.protocols import Progress, Session
 from edgefx.quantization import Quantization, QuantScheme
+from edgefx.runtimes.passes import Pass
 from edgefx.types import Artifact, FrozenGraph, ImageSet, Precision
+from edgefx.vocabulary import Effort
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +80,12 @@ class Runtime(Protocol):
     def check(self) -> None:
         """Raise `errors.MissingDependencyError` when a package that conversion needs is absent."""
 
+    def passes(self, precision: Precision) -> Mapping[Effort, tuple[Pass, ...]]:
+        """Return what each effort does, in order; empty for a precision that nothing is calibrated for.
+
+        Imports nothing heavy.
+        """
+
     def convert(self, request: ConversionRequest, out: Path, progress: Progress) -> tuple[Path, ...]:
         """Write an artifact.
 
@@ -89,7 +98,8 @@ class Runtime(Protocol):
             The files written, the main one first.
 
         Raises:
-            UsageError: The runtime cannot do what the scheme asks for, or calibration images are missing.
+            UsageError: The runtime cannot do what the scheme asks for, calibration images are missing, or a
+                layer to be kept in float does not exist.
             ConversionError: A converter refused the graph, or what it wrote is not what was asked for.
             OutputError: `out` cannot be written.
             DiskFullError: No space is left.

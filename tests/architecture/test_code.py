@@ -17,7 +17,6 @@ MOST_CODE_LINES = 60
 LONG: dict[str, str] = {
     "edgefx.api.runs.compile": "a list of options, and nothing else",
     "edgefx.pipeline.evaluate.run": "one pass through the images, with what is opened for it",
-    "edgefx.runtimes.openvino.quantize.quantize": "becomes a list of passes",
 }
 # Public classes that share a name, and why nobody takes one for the other.
 SAME_NAME: dict[str, str] = {

@@ -72,7 +72,6 @@ def _forms(source: str, thresholds: list[float], folder: Path) -> tuple[dict[str
             _noise(graph),
             progress,
             intensity=threshold,
-            unsigned=scheme.hardware.saturates_pairs,
         )
         convert.save(made, paths[name])
         shares[name] = RUNTIME.describe(paths[name]).int8_macs_share or 0.0

@@ -44,6 +44,17 @@ def test_targets_json(edgefx: Edgefx) -> None:
     assert rows["onnx-float32"]["needs_calibration"] is False
 
 
+def test_targets_show_what_each_effort_does(edgefx: Edgefx) -> None:
+    rows = json.loads(edgefx("targets", "--passes", "--json").out)
+    assert {row["target"] for row in rows} == {name for name, row in TARGETS.items() if row.needs_calibration}
+    of_tflite = {row["name"]: row["efforts"] for row in rows if row["target"] == "tflite-int8"}
+    assert of_tflite["ranges"] == ["fast", "balanced", "high"]
+    assert of_tflite["gptq"] == ["balanced", "high"]
+    assert of_tflite["reconstruct"] == ["high"]
+    table = edgefx("targets", "--passes").out
+    assert all(row["name"] in table for row in rows)
+
+
 def test_targets_say_what_is_missing(edgefx: Edgefx, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)  # what Python itself does to forbid an import
     rows = {row["target"]: row for row in json.loads(edgefx("targets", "--json").out)}

@@ -227,6 +227,22 @@ class TargetContract:
             )
         assert list(tmp_path.iterdir()) == [blocker]
 
+    def test_a_layer_to_keep_in_float_must_exist(
+        self, target: Runtime, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
+    ) -> None:
+        row = TARGETS[f"{self.runtime}-int8"]
+        scheme = QuantScheme(
+            hardware=NATIVE,
+            precision=row.precision,
+            io_dtype=row.io_dtypes[0],
+            keep_float=frozenset({"stem_konv"}),
+        )
+        request = ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration)
+        with pytest.raises(UsageError, match="unknown layer 'stem_konv'") as caught:
+            target.convert(request, tmp_path / f"x{row.suffix}", RecordedProgress())
+        assert "did you mean stem_conv" in caught.value.hint
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_damaged_graph_is_an_error_and_leaves_nothing(
         self, target: Runtime, tiny_graph: FrozenGraph, tmp_path: Path
     ) -> None:

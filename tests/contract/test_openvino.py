@@ -272,23 +272,6 @@ def test_layers_kept_in_float_are(
     assert after < before
 
 
-def test_a_layer_that_does_not_exist_cannot_be_kept(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
-) -> None:
-    scheme = QuantScheme(
-        hardware=NATIVE,
-        precision=Precision.INT8,
-        io_dtype=IoDtype.FLOAT32,
-        keep_float=frozenset({"block9z_conv"}),
-    )
-    with pytest.raises(UsageError, match="block9z_conv"):
-        RUNTIME.convert(
-            ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
-            tmp_path / "a.xml",
-            RecordedProgress(),
-        )
-
-
 @pytest.mark.parametrize("effort", list(Effort))
 def test_the_same_inputs_give_the_same_bytes(
     effort: Effort, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path

@@ -157,7 +157,7 @@ def test_the_worst_are_spared_up_to_a_share_of_the_work() -> None:
     assert placement.spared(model, plan, {"project/Conv": 0.5}, effort=Effort.HIGH) == set()
     twin = placement.Plan(convolutions=plan.convolutions, tensors={}, products=frozenset())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placement, "_SPARED", dict.fromkeys(Effort, (25.0, 1.0)))
+        patch.setattr(placement, "SPARED", dict.fromkeys(Effort, (25.0, 1.0)))
         assert placement.spared(model, twin, {"project/Conv": 0.5}, effort=Effort.HIGH) == {"project/Conv"}
 
 

@@ -14,6 +14,7 @@ from edgefx.runtimes.onnx import graph as onnx_graph
 from edgefx.runtimes.onnx.graph import Graph
 from edgefx.runtimes.onnx.graph import is_swish as _is_swish
 from edgefx.runtimes.onnx.graph import weights as _weights
+from edgefx.runtimes.onnx.passes import SPARED
 from edgefx.types import Effort
 from edgefx.vocabulary import Hardware
 
@@ -125,9 +126,9 @@ def spared(
         model: The float32 model.
         plan: What would run in INT8.
         errors: Error over output energy by convolution, from `onnx_gates`.
-        effort: What accuracy is worth.
+        effort: What accuracy is worth: one that spares convolutions at all.
     """
-    limit_db, most = _SPARED[effort]
+    limit_db, most = SPARED[effort]
     graph = Graph(model)
     shapes = graph.shapes()
     work = {
@@ -180,11 +181,6 @@ def _consumer(
 # A small network may have no such convolution; an artifact called INT8 computes at least this share of the
 # dense convolutions' work in INT8.
 _LEAST_SHARE = 0.6
-
-
-# Below which SQNR (dB) of its own output a convolution computes in float, and at most for which share of the
-# planned multiply-accumulates. Sound layers have 30 dB and more; one at 25 dB errs by a twentieth.
-_SPARED = {Effort.FAST: (0.0, 0.0), Effort.BALANCED: (25.0, 0.1), Effort.HIGH: (30.0, 0.25)}
 
 
 _LINEAR = ("Conv", "Add", "GlobalAveragePool")

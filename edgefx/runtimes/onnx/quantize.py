@@ -20,19 +20,21 @@ the accuracy may be lower than measured on a CPU that has it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgefx.errors import UnknownNameError, UsageError
 from edgefx.protocols import Progress
 from edgefx.quantization import QuantScheme, Spans
 from edgefx.quantize.ranges import Range
+from edgefx.runtimes.onnx import calibrate, channels, equalize, gates, passes, placement, rounding
 from edgefx.runtimes.onnx import graph as onnx_graph
 from edgefx.runtimes.onnx.artifact import KEPT_FLOAT
 from edgefx.runtimes.onnx.graph import Graph, swish_of, weights
 from edgefx.runtimes.onnx.placement import Plan
 from edgefx.runtimes.onnx.writer import ChannelRanges, Writer
-from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, OutputKind, Ranges
+from edgefx.runtimes.passes import conditions_of, selected
+from edgefx.types import FrozenGraph, ImageSet, IoDtype, OutputKind, Precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,93 +168,127 @@ def _plain_gemm(node: onnx.NodeProto) -> bool:
     )
 
 
+@dataclass
+class _Quantization:
+    """A model on its way to INT8: what the passes so far have found."""
+
+    model: onnx.ModelProto
+    graph: FrozenGraph
+    scheme: QuantScheme
+    calibration: ImageSet
+    progress: Progress
+    spans: Spans | None
+    intensity: float | None
+    plan: Plan = field(init=False)
+    spared: frozenset[str] = frozenset()
+    errors: Mapping[str, float] = field(default_factory=dict)
+    ranges: dict[str, Range] = field(default_factory=dict)
+    channels: Mapping[str, ChannelRanges] | None = None
+    codes: Mapping[str, NDArray[np.int8]] | None = None
+
+    def place(self) -> None:
+        """Choose what runs in INT8, of what is not spared."""
+        self.plan = placement.plan(
+            self.model,
+            keep_float=self.scheme.keep_float,
+            spared=self.spared,
+            intensity=self.intensity,
+            hardware=self.scheme.hardware,
+        )
+
+    def equalize(self) -> None:
+        self.model, self.errors = equalize.equalize(
+            self.model, self.plan, self.calibration, seed=self.scheme.seed, progress=self.progress
+        )
+
+    def spare(self) -> None:
+        self.spared = placement.spared(self.model, self.plan, self.errors, effort=self.scheme.effort)
+
+    def gates(self) -> None:
+        """Split off the biases of convolutions with a range per image; what reads them has new names."""
+        self.model = gates.split_biases(self.model, self.plan.dynamic - self.spared)
+        self.place()
+
+    def find_ranges(self) -> None:
+        scheme, extra = self.scheme, tuple[str, ...]()
+        if scheme.io_dtype is not IoDtype.FLOAT32 and self.graph.spec.output is OutputKind.LOGITS:
+            extra = (self.graph.output_name,)
+        self.ranges = calibrate.ranges(
+            self.model, self.plan, extra, self.calibration, self.progress, asked=scheme.ranges
+        )
+        if self.spans is not None:
+            self.ranges |= _trained_ranges(self.model, self.spans)
+
+    def find_channels(self) -> None:
+        self.channels = channels.ranges(
+            self.model, self.plan, self.calibration, seed=self.scheme.seed, progress=self.progress
+        )
+
+    def round(self) -> None:
+        self.codes = rounding.optimize(
+            self.model, self.plan, self.calibration, seed=self.scheme.seed, progress=self.progress
+        )
+
+    def quantize(self) -> None:
+        with self.progress.task("quantizing to int8"):
+            self.model = static(
+                self.model,
+                self.plan,
+                self.ranges,
+                io_dtype=self.scheme.io_dtype,
+                output=self.graph.spec.output,
+                codes=self.codes,
+                channels=self.channels,
+                unsigned=self.scheme.hardware.saturates_pairs,
+            )
+
+
+CARRIED_OUT: Mapping[str, Callable[[_Quantization], None]] = {
+    passes.PLACE.name: _Quantization.place,
+    passes.EQUALIZE.name: _Quantization.equalize,
+    "spare": _Quantization.spare,
+    passes.GATES.name: _Quantization.gates,
+    passes.RANGES.name: _Quantization.find_ranges,
+    passes.CHANNELS.name: _Quantization.find_channels,
+    passes.GPTQ.name: _Quantization.round,
+    passes.QUANTIZE.name: _Quantization.quantize,
+}
+
+
 def int8_model(
     model: onnx.ModelProto,
     graph: FrozenGraph,
     scheme: QuantScheme,
-    calibration: ImageSet | None,
+    calibration: ImageSet,
     progress: Progress,
     *,
     spans: Spans | None = None,
     intensity: float | None = None,
-    unsigned: bool = False,
 ) -> onnx.ModelProto:
-    """Quantize a tidy float32 model.
-
-    `Effort.FAST` chooses ranges, the others also equalize channels, optimize the weights and leave out what
-    INT8 costs too much; `Effort.HIGH` leaves out more.
+    """Quantize a tidy float32 model by the passes of the scheme's effort (`passes.PASSES`).
 
     Args:
         model: From `convert.float_model`.
         graph: What it was made from.
-        scheme: Ends, effort, layers kept in float.
+        scheme: Ends, effort, layers kept in float, hardware.
         calibration: Images for the activation ranges.
         progress: Told of each pass over the images.
         spans: Ranges that a training found. Weights that were trained with them are rounded to the nearest
             level, whatever the effort.
         intensity: See `placement.plan`.
-        unsigned: See `Writer`.
 
     Raises:
-        UsageError: No images, or a layer to be kept in float that does not exist.
         ConversionError: Nothing is left for INT8, or the float model overflows on an image.
     """
-    from edgefx.runtimes.onnx import calibrate, equalize, gates, placement, rounding
-    from edgefx.runtimes.onnx import channels as onnx_channels
-
-    if calibration is None or not len(calibration):
-        raise UsageError("onnx-int8 needs calibration images", hint="give a folder with --calib")
-    _check_layers(scheme.keep_float, graph)
-    thorough = scheme.effort is not Effort.FAST and spans is None
-    seed, spared = scheme.seed, frozenset[str]()
-    plan = placement.plan(model, keep_float=scheme.keep_float, intensity=intensity, hardware=scheme.hardware)
-    if thorough:
-        model, errors = equalize.equalize(model, plan, calibration, seed=seed, progress=progress)
-        spared = placement.spared(model, plan, errors, effort=scheme.effort)
-    model = gates.split_biases(model, plan.dynamic - spared)
-    plan = placement.plan(
-        model,
-        keep_float=scheme.keep_float,
-        spared=spared,
-        intensity=intensity,
-        hardware=scheme.hardware,
-    )
-    extra: tuple[str, ...] = ()
-    if scheme.io_dtype is not IoDtype.FLOAT32 and graph.spec.output is OutputKind.LOGITS:
-        extra = (graph.output_name,)
-    ranges = calibrate.ranges(model, plan, extra, calibration, progress, asked=scheme.ranges)
-    channels = None
-    if spans is not None:
-        ranges |= _trained_ranges(model, spans)
-    elif scheme.ranges is Ranges.AUTO:
-        channels = onnx_channels.ranges(model, plan, calibration, seed=seed, progress=progress)
-    codes = rounding.optimize(model, plan, calibration, seed=seed, progress=progress) if thorough else {}
-    with progress.task("quantizing to int8"):
-        return static(
-            model,
-            plan,
-            ranges,
-            io_dtype=scheme.io_dtype,
-            output=graph.spec.output,
-            codes=codes,
-            channels=channels,
-            unsigned=unsigned,
-        )
+    work = _Quantization(model, graph, scheme, calibration, progress, spans, intensity)
+    conditions = conditions_of(scheme, trained=spans is not None)
+    for one in selected(passes.PASSES[Precision.INT8][scheme.effort], conditions):
+        CARRIED_OUT[one.name](work)
+    return work.model
 
 
 def _trained_ranges(model: onnx.ModelProto, spans: Spans) -> dict[str, Range]:
     """Return the trained ranges by tensor."""
-    from edgefx.quantize.ranges import Range
-    from edgefx.runtimes.onnx import graph as onnx_graph
-
     # What a layer computes on its way, such as the transposed image, is not what was trained.
     outputs = {onnx_graph.layer_of(result): result for node in model.graph.node for result in node.output}
     return {outputs[layer]: Range(*span) for layer, span in spans.items() if layer in outputs}
-
-
-def _check_layers(names: Collection[str], graph: FrozenGraph) -> None:
-    """Raise `UnknownNameError` when a layer to be kept in float does not exist."""
-    known = [layer.name for layer in graph.layers]
-    for name in sorted(names):
-        if name not in known:
-            raise UnknownNameError("layer", name, known)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
-from edgefx.errors import UsageError
 from edgefx.protocols import Progress, Session
 from edgefx.quantization import Quantization
+from edgefx.runtimes import requests
+from edgefx.runtimes.passes import Pass
 from edgefx.runtimes.protocol import ConversionRequest, Probes
 from edgefx.system.packages import require
 from edgefx.targets import TARGETS
-from edgefx.types import Artifact, FrozenGraph, IoDtype, Precision
+from edgefx.types import Artifact, FrozenGraph, Precision
+from edgefx.vocabulary import Effort
+from edgefx.vocabulary import Runtime as RuntimeName
 
 
 class OnnxRuntime:
@@ -23,19 +26,20 @@ class OnnxRuntime:
         """Raise `MissingDependencyError` when TensorFlow, tf2onnx, onnx or ONNX Runtime is absent."""
         require(*TARGETS["onnx-int8"].packages, purpose="the onnx targets")
 
+    def passes(self, precision: Precision) -> Mapping[Effort, tuple[Pass, ...]]:
+        """Return what each effort does; see `Runtime.passes`."""
+        from edgefx.runtimes.onnx.passes import PASSES
+
+        return PASSES.get(precision, {})
+
     def convert(self, request: ConversionRequest, out: Path, progress: Progress) -> tuple[Path, ...]:
         """Write an ``.onnx``; see `Runtime.convert`."""
         self.check()
+        requests.check(request, RuntimeName.ONNX)
         from edgefx.runtimes.onnx import artifact, convert, profile, quantize
 
         scheme, trained = request.scheme, request.trained
         graph = trained.graph if trained is not None and trained.graph is not None else request.graph
-        if scheme.precision is not Precision.INT8 and scheme.io_dtype is not IoDtype.FLOAT32:
-            raise UsageError(
-                f"onnx-{scheme.precision} has float32 input and output, {scheme.io_dtype} was asked for",
-                hint="use --io-dtype with onnx-int8",
-            )
-        unsigned = scheme.hardware.saturates_pairs
         model = convert.float_model(graph, progress)
         match scheme.precision:
             case Precision.FLOAT32:
@@ -43,19 +47,13 @@ class OnnxRuntime:
             case Precision.FLOAT16:
                 model = quantize.float16(model)
             case Precision.DYNAMIC:
-                model = quantize.dynamic(model, unsigned=unsigned)
+                model = quantize.dynamic(model, unsigned=scheme.hardware.saturates_pairs)
             case Precision.INT8:
                 if message := profile.caveat(scheme.hardware):
                     progress.note(message)
                 spans = trained.parameters.spans() if trained is not None else None
-                model = quantize.int8_model(
-                    model, graph, scheme, request.calibration, progress, spans=spans, unsigned=unsigned
-                )
-            case _:
-                raise UsageError(
-                    f"ONNX Runtime has no {scheme.precision}",
-                    hint="onnx targets: float32, float16, dynamic, int8",
-                )
+                assert request.calibration is not None  # requests.check
+                model = quantize.int8_model(model, graph, scheme, request.calibration, progress, spans=spans)
         convert.save(model, out, check=lambda path: artifact.verify(path, graph, scheme))
         return (out,)
 

@@ -7,28 +7,161 @@ model on images that did not calibrate is ten times smaller or more (EfficientNe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
 
-from edgefx.protocols import Progress
+from edgefx.protocols import Progress, Task
 from edgefx.quantization import QuantScheme, Spans
 from edgefx.quantize import gptq
 from edgefx.quantize.ranges import RangeMethod
-from edgefx.runtimes.openvino import artifact, calibrate, equalize, placement
+from edgefx.runtimes.openvino import artifact, calibrate, equalize, passes, placement
 from edgefx.runtimes.openvino import rounding as openvino_rounding
 from edgefx.runtimes.openvino import weights as openvino_weights
-from edgefx.runtimes.openvino.calibrate import Grid
+from edgefx.runtimes.openvino.calibrate import Grid, Seen
 from edgefx.runtimes.openvino.placement import Site
-from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, OutputKind, Ranges
+from edgefx.runtimes.passes import conditions_of, selected
+from edgefx.types import FrozenGraph, ImageSet, IoDtype, OutputKind, Precision, Ranges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TOWARDS_EXTREMES = 0.4  # see `Grid.chosen`; 0.25 to 0.6 are equally good, 0 and 1 lose twice as much
 _SWISH_MINIMUM = -0.27846455  # of x * sigmoid(x), at x = -1.2785
+
+
+@dataclass
+class _Quantization:
+    """A model on its way to INT8: what the passes so far have found."""
+
+    model: Any  # an openvino.Model, changed in place
+    scheme: QuantScheme
+    calibration: ImageSet
+    progress: Progress
+    spans: Spans  # ranges that a training found, by layer
+    large: frozenset[str] = frozenset()
+    sites: tuple[Site, ...] = ()
+    readers: frozenset[str] = frozenset()  # of quantized values, before any product is left in float
+    weighted: list[Any] = field(default_factory=list)
+    read: dict[str, str] = field(default_factory=dict)  # by weighted operation: the source of its data
+    seen: dict[str, Seen] = field(default_factory=dict)
+    towards: Mapping[str, float] = field(default_factory=dict)
+    grids: dict[Site, Grid] = field(default_factory=dict)
+    means: Mapping[Site, NDArray[np.float64]] = field(default_factory=dict)
+    moments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def place(self) -> None:
+        kept, hardware = self.scheme.keep_float, self.scheme.hardware
+        self.large = placement.large(self.model, keep_float=kept, hardware=hardware)
+        if self.large:
+            self.progress.note(
+                f"openvino-int8: large maps stay in float, which {hardware} runs faster; for other CPUs "
+                "name theirs with --hardware"
+            )
+        self.sites = placement.find(self.model, keep_float=kept, in_float=self.large)
+        self.readers = frozenset(consumer for site in self.sites for consumer, _ in site.consumers)
+        self.weighted = [
+            operation
+            for operation in placement.weighted(self.model)
+            if placement.layer_of(operation) not in kept
+            and not placement.reads_image(operation)  # few weights, and worth their full precision
+        ]
+        self.read = {operation.get_friendly_name(): _source(operation) for operation in self.weighted}
+
+    def collect_statistics(self) -> None:
+        sources = list(dict.fromkeys([*(site.source for site in self.sites), *self.read.values()]))
+        with self._images("collecting activations") as task:
+            self.seen = calibrate.observe(self.model, sources, self.calibration, task)
+
+    def equalize(self) -> None:
+        with self._images("balancing channels") as task:
+            self.towards, loud = equalize.balance(
+                self.model,
+                self.seen,
+                self.calibration,
+                readers=self.readers,
+                seed=self.scheme.seed,
+                hardware=self.scheme.hardware,
+                task=task,
+            )
+        self.sites = tuple(site for site in self.sites if site.source not in loud)
+
+    def find_ranges(self) -> None:
+        named = _by_name(self.model)
+        if self.scheme.ranges is Ranges.AUTO:
+            self.grids = {
+                site: Grid.chosen(
+                    self.seen[site.source],
+                    towards=self.towards.get(site.source, _TOWARDS_EXTREMES),
+                    lowest=_SWISH_MINIMUM if named[site.source].get_type_name() == "Swish" else -math.inf,
+                )
+                for site in self.sites
+            }
+        else:
+            method = RangeMethod(self.scheme.ranges)
+            with self._images("finding ranges") as task:
+                ranges = calibrate.ranges(self.model, self.sites, self.calibration, method, task)
+            self.grids = {site: Grid.of(ranges[site.source]) for site in self.sites}
+        for site in self.sites:
+            span = self.spans.get(placement.layer_of(named[site.source]))
+            if span is not None:
+                self.grids[site] = Grid.spanning(*span)
+
+    def measure_means(self) -> None:
+        with self._images("measuring shifts") as task:
+            self.means = calibrate.quantized_means(self.model, self.grids, self.calibration, task)
+
+    def collect_moments(self) -> None:
+        rounded = [
+            operation
+            for operation in self.weighted
+            if operation.get_type_name() == "Convolution"
+            and operation.get_friendly_name() in self.readers
+            and not any(step != 1 for step in operation.get_attributes()["dilations"])
+        ]
+        with self._images("correlating activations") as task:
+            self.moments = openvino_rounding.moments(
+                self.model, rounded, self.calibration, seed=self.scheme.seed, task=task
+            )
+
+    def quantize(self) -> None:
+        after = {consumer: mean for site, mean in self.means.items() for consumer, _ in site.consumers}
+        _quantize_activations(self.model, self.grids)  # first: a new bias stands before what is quantized
+        narrow = self.scheme.hardware.saturates_pairs
+        with self.progress.task("rounding weights for OpenVINO", len(self.weighted)) as task:
+            for operation in self.weighted:
+                name = operation.get_friendly_name()
+                before = self.seen[self.read[name]].mean
+                if placement.is_depthwise(operation) or name in self.large:
+                    # These weights are few. Sums of 9 or 25 products do not even out rounding errors: against
+                    # INT8 for depthwise ones, the logits' squared error falls by a fifth (B0), for 1 to 4 %
+                    # of the file.
+                    openvino_weights.store_as_half(operation)
+                else:
+                    _quantize_weights(
+                        operation, before, after.get(name, before), self.moments.get(name), narrow=narrow
+                    )
+                task.advance()
+        self.model.validate_nodes_and_infer_types()
+
+    def _images(self, label: str) -> AbstractContextManager[Task]:
+        """Show a pass through the calibration images."""
+        return self.progress.task(f"{label} for OpenVINO", len(self.calibration))
+
+
+CARRIED_OUT: Mapping[str, Callable[[_Quantization], None]] = {
+    passes.PLACE.name: _Quantization.place,
+    passes.STATISTICS.name: _Quantization.collect_statistics,
+    passes.EQUALIZE.name: _Quantization.equalize,
+    passes.RANGES.name: _Quantization.find_ranges,
+    passes.MEANS.name: _Quantization.measure_means,
+    passes.GPTQ.name: _Quantization.collect_moments,
+    passes.QUANTIZE.name: _Quantization.quantize,
+}
 
 
 def quantize(
@@ -39,14 +172,12 @@ def quantize(
     *,
     spans: Spans | None = None,
 ) -> Any:
-    """Quantize weights and activations of `model` (an ``openvino.Model``) to INT8.
+    """Quantize a model to INT8 by the passes of the scheme's effort (`passes.PASSES`).
 
     Args:
-        model: Float; its input is ``image``, float32 [1, H, W, 3]. It is not changed.
+        model: Float, an ``openvino.Model``; its input is ``image``, float32 [1, H, W, 3]. It is not changed.
         calibration: Images for ranges, bias and rounding.
-        scheme: Layers to keep in float, and the effort: ``FAST`` rounds weights to the nearest level, the
-            others balance the channels behind gates and round so that errors cancel. Ranges other than
-            ``AUTO`` leave the gates as they are.
+        scheme: Layers to keep in float, effort, ranges, hardware.
         progress: Counts images, in each pass over them.
         spans: Ranges that a training found. Weights that were trained with them are rounded to the nearest
             level, whatever the effort.
@@ -54,88 +185,11 @@ def quantize(
     Raises:
         ConversionError: The float model overflows on a calibration image.
     """
-    quantized = model.clone()
-    large = placement.large(quantized, keep_float=scheme.keep_float, hardware=scheme.hardware)
-    if large:
-        progress.note(
-            f"openvino-int8: large maps stay in float, which {scheme.hardware} runs faster; for other CPUs "
-            "name theirs with --hardware"
-        )
-    narrow = scheme.hardware.saturates_pairs
-    sites = placement.find(quantized, keep_float=scheme.keep_float, in_float=large)
-    weighted = [
-        operation
-        for operation in placement.weighted(quantized)
-        if placement.layer_of(operation) not in scheme.keep_float
-        and not placement.reads_image(operation)  # few weights, and worth their full precision
-    ]
-    readers = {consumer for site in sites for consumer, _ in site.consumers}
-    rounded = [
-        operation
-        for operation in weighted
-        if operation.get_type_name() == "Convolution"
-        and operation.get_friendly_name() in readers
-        and not any(step != 1 for step in operation.get_attributes()["dilations"])
-    ]
-    read = {operation.get_friendly_name(): _source(operation) for operation in weighted}
-    named = {operation.get_friendly_name(): operation for operation in quantized.get_ordered_ops()}
-    thorough = scheme.effort is not Effort.FAST and spans is None
-    automatic = scheme.ranges is Ranges.AUTO
-    passes = 2 + thorough + (thorough or not automatic)
-    with progress.task("quantizing for OpenVINO", passes * len(calibration)) as task:
-        sources = list(dict.fromkeys([*(site.source for site in sites), *read.values()]))
-        seen = calibrate.observe(quantized, sources, calibration, task)
-        towards: dict[str, float] = {}
-        if automatic and thorough:
-            towards, loud = equalize.balance(
-                quantized,
-                seen,
-                calibration,
-                readers=readers,
-                seed=scheme.seed,
-                hardware=scheme.hardware,
-                task=task,
-            )
-            sites = tuple(site for site in sites if site.source not in loud)
-        if automatic:
-            grids = {
-                site: Grid.chosen(
-                    seen[site.source],
-                    towards=towards.get(site.source, _TOWARDS_EXTREMES),
-                    lowest=_SWISH_MINIMUM if named[site.source].get_type_name() == "Swish" else -math.inf,
-                )
-                for site in sites
-            }
-        else:
-            method = RangeMethod(scheme.ranges)
-            ranges = calibrate.ranges(quantized, sites, calibration, method, task)
-            grids = {site: Grid.of(ranges[site.source]) for site in sites}
-        for site in sites:
-            span = (spans or {}).get(placement.layer_of(named[site.source]))
-            if span is not None:
-                grids[site] = Grid.spanning(*span)
-        means = calibrate.quantized_means(quantized, grids, calibration, task)
-        moments: dict[str, NDArray[np.float64]] = {}
-        if thorough:
-            moments = openvino_rounding.moments(quantized, rounded, calibration, seed=scheme.seed, task=task)
-    after = {consumer: mean for site, mean in means.items() for consumer, _ in site.consumers}
-    _quantize_activations(quantized, grids)  # first: a bias that is new stands before what is quantized
-    with progress.task("rounding weights for OpenVINO", len(weighted)) as task:
-        for operation in weighted:
-            name = operation.get_friendly_name()
-            before = seen[read[name]].mean
-            if placement.is_depthwise(operation) or name in large:
-                # These weights are few. Sums of 9 or 25 products do not even out rounding errors: against
-                # INT8 for depthwise ones, the logits' squared error falls by a fifth (B0), for 1 to 4 % of
-                # the file.
-                openvino_weights.store_as_half(operation)
-            else:
-                _quantize_weights(
-                    operation, before, after.get(name, before), moments.get(name), narrow=narrow
-                )
-            task.advance()
-    quantized.validate_nodes_and_infer_types()
-    return quantized
+    work = _Quantization(model.clone(), scheme, calibration, progress, spans or {})
+    conditions = conditions_of(scheme, trained=spans is not None)
+    for one in selected(passes.PASSES[Precision.INT8][scheme.effort], conditions):
+        CARRIED_OUT[one.name](work)
+    return work.model
 
 
 def _quantize_activations(model: Any, grids: Mapping[Site, Grid]) -> None:
@@ -145,13 +199,17 @@ def _quantize_activations(model: Any, grids: Mapping[Site, Grid]) -> None:
         model: Changed in place.
         grids: By site of this model.
     """
-    named = {operation.get_friendly_name(): operation for operation in model.get_ordered_ops()}
+    named = _by_name(model)
     for site, grid in grids.items():
         fake = grid.quantize(named[site.source].output(0))
         fake.set_friendly_name(f"{site.source}/fake_quantize")
         for consumer, index in site.consumers:
             named[consumer].input(index).replace_source_output(fake.output(0))
     model.validate_nodes_and_infer_types()
+
+
+def _by_name(model: Any) -> dict[str, Any]:
+    return {operation.get_friendly_name(): operation for operation in model.get_ordered_ops()}
 
 
 def _source(operation: Any) -> str:

@@ -6,18 +6,21 @@ every CPU, also on those where OpenVINO would otherwise use bf16 (`edgefx.runtim
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
-from edgefx.errors import UsageError
 from edgefx.protocols import Progress, Session
 from edgefx.quantization import Quantization
+from edgefx.runtimes import requests
+from edgefx.runtimes.passes import Pass
 from edgefx.runtimes.protocol import ConversionRequest, Probes
 from edgefx.system.packages import require
 from edgefx.targets import TARGETS
-from edgefx.types import Artifact, FrozenGraph, IoDtype, Precision
+from edgefx.types import Artifact, FrozenGraph, Precision
+from edgefx.vocabulary import Effort
+from edgefx.vocabulary import Runtime as RuntimeName
 
 
 class OpenVinoRuntime:
@@ -27,30 +30,23 @@ class OpenVinoRuntime:
         """Raise `MissingDependencyError` when TensorFlow or OpenVINO is absent."""
         require(*TARGETS["openvino-int8"].packages, purpose="the openvino targets")
 
+    def passes(self, precision: Precision) -> Mapping[Effort, tuple[Pass, ...]]:
+        """Return what each effort does; see `Runtime.passes`."""
+        from edgefx.runtimes.openvino.passes import PASSES
+
+        return PASSES.get(precision, {})
+
     def convert(self, request: ConversionRequest, out: Path, progress: Progress) -> tuple[Path, ...]:
         """Write the IR as `out` and its ``.bin``; see `Runtime.convert`."""
         self.check()
+        requests.check(request, RuntimeName.OPENVINO)
         from edgefx.runtimes.openvino import artifact, convert, quantize
 
         scheme, trained = request.scheme, request.trained
         graph = trained.graph if trained is not None and trained.graph is not None else request.graph
-        if scheme.precision not in (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8):
-            raise UsageError(f"there is no target openvino-{scheme.precision}")
-        unknown = scheme.keep_float - {layer.name for layer in graph.layers} if graph.layers else frozenset()
-        if unknown:
-            raise UsageError(
-                f"no such layer to keep in float: {', '.join(sorted(unknown))}",
-                hint="give names as `edgefx inspect --layers` lists them",
-            )
-        if scheme.precision is not Precision.INT8 and scheme.io_dtype is not IoDtype.FLOAT32:
-            raise UsageError(
-                f"openvino-{scheme.precision} has float32 input and output, {scheme.io_dtype} was asked for",
-                hint="use --io-dtype with openvino-int8",
-            )
         model = convert.float_model(graph, progress)
         if scheme.precision is Precision.INT8:
-            if request.calibration is None or not len(request.calibration):
-                raise UsageError("openvino-int8 needs calibration images", hint="give a folder with --calib")
+            assert request.calibration is not None  # requests.check
             spans = trained.parameters.spans() if trained is not None else None
             model = quantize.int8_model(model, graph, scheme, request.calibration, progress, spans=spans)
         elif scheme.precision is Precision.FLOAT32:

@@ -7,21 +7,23 @@ ranges (`calibrate`), then the ends are made what was asked for, and the file is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgefx.errors import UsageError
 from edgefx.protocols import Progress, Session
 from edgefx.quantization import Quantization
-from edgefx.runtimes import bounds
+from edgefx.runtimes import bounds, requests
+from edgefx.runtimes.passes import Pass
 from edgefx.runtimes.protocol import ConversionRequest, Probes, QatTemplate
 from edgefx.storage.atomic import write_artifact
 from edgefx.storage.hashes import hash_file
 from edgefx.system.packages import require
 from edgefx.targets import TARGETS
-from edgefx.types import Artifact, ArtifactFile, FrozenGraph, IoDtype, Precision
+from edgefx.types import Artifact, ArtifactFile, FrozenGraph, Precision
+from edgefx.vocabulary import Effort
+from edgefx.vocabulary import Runtime as RuntimeName
 
 if TYPE_CHECKING:
     from edgefx.qat.parameters import FakeQuantization
@@ -34,17 +36,19 @@ class TfliteRuntime:
         """Raise `MissingDependencyError` when TensorFlow, LiteRT or ai-edge-quantizer is absent."""
         require(*TARGETS["tflite-int8"].packages, purpose="the tflite targets")
 
+    def passes(self, precision: Precision) -> Mapping[Effort, tuple[Pass, ...]]:
+        """Return what each effort does; see `Runtime.passes`."""
+        from edgefx.runtimes.tflite.passes import PASSES
+
+        return PASSES.get(precision, {})
+
     def convert(self, request: ConversionRequest, out: Path, progress: Progress) -> tuple[Path, ...]:
         """Write a ``.tflite``; see `Runtime.convert`."""
         self.check()
+        requests.check(request, RuntimeName.TFLITE)
         from edgefx.runtimes.tflite import artifact, convert, training
 
         graph, scheme = request.graph, request.scheme
-        if scheme.precision is not Precision.INT8 and scheme.io_dtype is not IoDtype.FLOAT32:
-            raise UsageError(
-                f"tflite-{scheme.precision} has float32 input and output, {scheme.io_dtype} was asked for",
-                hint="use --io-dtype with tflite-int8",
-            )
         if request.trained is not None:
             content = training.written(request.trained.template, request.trained.parameters, graph, scheme)
         elif scheme.precision is Precision.FLOAT32:
@@ -135,10 +139,7 @@ def _quantized(request: ConversionRequest, progress: Progress) -> bytes:
     from edgefx.runtimes.tflite import convert, flatbuffer, quantize
 
     graph, scheme, calibration = request.graph, request.scheme, request.calibration
-    if calibration is None or not len(calibration):
-        raise UsageError(
-            f"tflite-{scheme.precision} needs calibration images", hint="give a folder with --calib"
-        )
+    assert calibration is not None  # requests.check
     model = flatbuffer.read(convert.float_content(graph, progress))
     quantized = quantize.quantize(model, graph, scheme, calibration, progress)
     flatbuffer.finish_ends(
