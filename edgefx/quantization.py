@@ -77,7 +77,7 @@ class QatSettings:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ActivationGrid:
+class QuantParams:
     """The grid that an artifact rounds an activation to.
 
     Attributes:
@@ -101,7 +101,7 @@ class ActivationGrid:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class StoredWeights:
+class QuantizedWeights:
     """What an artifact stores of a layer's weights, dequantized, in the canonical graph's layout.
 
     Attributes:
@@ -126,10 +126,10 @@ class Quantization:
         unmatched: Quantized tensors of the artifact that have no counterpart in the canonical graph.
     """
 
-    grids: tuple[ActivationGrid, ...]
-    weights: tuple[StoredWeights, ...]
+    grids: tuple[QuantParams, ...]
+    weights: tuple[QuantizedWeights, ...]
     unmatched: tuple[str, ...] = ()
 
 
 # Lowest and highest value of what canonical layers put out, by layer.
-Spans = Mapping[str, tuple[float, float]]
+ActivationRanges = Mapping[str, tuple[float, float]]

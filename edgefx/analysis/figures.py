@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefx.quantization import ActivationGrid
+from edgefx.quantization import QuantParams
 
 FloatArray = NDArray[np.float32]
 
@@ -52,7 +52,7 @@ class GridUse:
         grid: For all channels, or one per channel (the last axis).
     """
 
-    def __init__(self, grid: ActivationGrid) -> None:
+    def __init__(self, grid: QuantParams) -> None:
         self.grid = grid
         self._step = np.maximum((grid.high - grid.low) / (grid.levels - 1), np.finfo(np.float32).tiny)
         self._used = np.zeros((len(grid.low), grid.levels), bool) if grid.levels <= _MOST_LEVELS else None

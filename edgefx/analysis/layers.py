@@ -9,7 +9,7 @@ import numpy as np
 from edgefx.analysis.diagnosis import LayerFigures
 from edgefx.analysis.figures import GridUse, Noise, snr_db
 from edgefx.protocols import Progress
-from edgefx.quantization import ActivationGrid
+from edgefx.quantization import QuantParams
 from edgefx.results import LayerSensitivity
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def layer_figures(
     return tuple(sorted(rows, key=lambda row: -(row.alone_mean_kl or 0.0)))
 
 
-def _shown_grid(simulation: Simulation, layer: str) -> ActivationGrid | None:
+def _shown_grid(simulation: Simulation, layer: str) -> QuantParams | None:
     """The grid of a layer's output, else that of its input or of a tensor inside it."""
     own = simulation.grids_of(layer)
     output = simulation.outputs[layer]

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.errors import ModelError, UsageError
-from edgefx.quantization import ActivationGrid, Quantization, StoredWeights
+from edgefx.models.graph import freeze
+from edgefx.quantization import Quantization, QuantizedWeights, QuantParams
 from edgefx.types import FrozenGraph
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class _Switched:
 
     constants: dict[str, Any] = field(default_factory=dict)  # what weights are replaced by
     added: dict[str, Any] = field(default_factory=dict)  # biases that only the artifact has, by tensor
-    rounded: dict[str, ActivationGrid] = field(default_factory=dict)  # tensors rounded for all readers
-    read: dict[tuple[str, str], ActivationGrid] = field(default_factory=dict)  # by tensor and reader
+    rounded: dict[str, QuantParams] = field(default_factory=dict)  # tensors rounded for all readers
+    read: dict[tuple[str, str], QuantParams] = field(default_factory=dict)  # by tensor and reader
 
 
 class Simulation:
@@ -84,7 +85,7 @@ class Simulation:
         self._execute = _executor(tf, graph)
         self._batch: int | None = None
         self._weights = {stored.layer: stored for stored in quantization.weights}
-        self._grids: dict[str, list[ActivationGrid]] = {}
+        self._grids: dict[str, list[QuantParams]] = {}
         for grid in quantization.grids:
             self._grids.setdefault(self._ops[self._index[f"{grid.tensor}:0"]].layer, []).append(grid)
 
@@ -111,7 +112,7 @@ class Simulation:
         """The operation that computes each canonical layer's output, by layer."""
         return {op.layer: op.name for op in self._ops if op.layer}
 
-    def grids_of(self, layer: str) -> tuple[ActivationGrid, ...]:
+    def grids_of(self, layer: str) -> tuple[QuantParams, ...]:
         """Return the grids that a layer owns; see the module's text."""
         own = self._grids.get(layer, [])
         if own or layer not in self._weights:
@@ -147,7 +148,7 @@ class Simulation:
         read = {name for op in self._ops if op.layer == follower for name in op.inputs}
         return follower if read - inside - self._constants.keys() <= names else None
 
-    def stored(self, layer: str) -> StoredWeights | None:
+    def stored(self, layer: str) -> QuantizedWeights | None:
         """Return what the artifact stores of a layer's weights, or None where it stores float."""
         return self._weights.get(layer)
 
@@ -278,7 +279,7 @@ class Simulation:
         grid = switched.read.get((name, op.name)) or switched.read.get((name, op.layer))
         return values[name] if grid is None else self._round(values[name], grid)
 
-    def _round(self, value: Any, grid: ActivationGrid) -> Any:
+    def _round(self, value: Any, grid: QuantParams) -> Any:
         tf = self._tf
         if grid.dynamic:
             return self._round_by_image(value, grid)
@@ -286,7 +287,7 @@ class Simulation:
         clipped = tf.clip_by_value(value, grid.low, grid.high)
         return tf.round((clipped - grid.low) / step) * step + grid.low
 
-    def _round_by_image(self, value: Any, grid: ActivationGrid) -> Any:
+    def _round_by_image(self, value: Any, grid: QuantParams) -> Any:
         """Round to a grid that spans each image's own values and zero, which is a level."""
         tf = self._tf
         factor = np.float32(1) if grid.factor is None else grid.factor
@@ -314,7 +315,7 @@ class Simulation:
                 self._replace_weights(self._weights[layer], switched)
         return switched
 
-    def _replace_weights(self, stored: StoredWeights, switched: _Switched) -> None:
+    def _replace_weights(self, stored: QuantizedWeights, switched: _Switched) -> None:
         tf = self._tf
         switched.constants[self._kernel_of(stored.layer)] = tf.constant(stored.kernel)
         if stored.bias is None:
@@ -399,10 +400,7 @@ _WEIGHTED = ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2")
 
 def _read(tf: Any, graph: FrozenGraph) -> tuple[list[_Op], dict[str, Any]]:
     """Return the operations in topological order, the image first, and the constants by tensor name."""
-    definition = tf.compat.v1.GraphDef()
-    definition.ParseFromString(graph.path.read_bytes())
-    with tf.Graph().as_default() as imported:
-        tf.graph_util.import_graph_def(definition, name="")
+    imported = freeze.imported(freeze.read(graph.path))
     layers = {layer.name for layer in graph.layers}
     ops: list[_Op] = []
     constants: dict[str, Any] = {}

@@ -133,7 +133,7 @@ class FakeQuantization:
             for layer, stored in self.weights.items()
         }
 
-    def spans(self) -> dict[str, tuple[float, float]]:
+    def activation_ranges(self) -> dict[str, tuple[float, float]]:
         """Return the ends of the grids of the layers' outputs.
 
         Where channels have scales of their own, these are the ends of the largest, whose factor is 1.

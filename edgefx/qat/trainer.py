@@ -14,7 +14,7 @@ import tf_keras
 from numpy.typing import NDArray
 
 from edgefx.models.graph import tf_keras as keras2
-from edgefx.models.graph.thaw import thaw
+from edgefx.models.graph.from_tensorflow import from_tensorflow
 from edgefx.protocols import Task
 from edgefx.qat import schedule
 from edgefx.qat.model import FakeQuantModel, block_outputs, without_head
@@ -73,7 +73,7 @@ class Trainer:
         self._settings = settings
         self._images = images
         self.split = schedule.split(images, settings)
-        layers = thaw(graph)
+        layers = from_tensorflow(graph)
         features = block_outputs(layers) if self._distills and settings.features else ()
         height, width = graph.spec.height, graph.spec.width
         self._student = FakeQuantModel(layers, start, height=height, width=width, features=features)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgefx.models.graph import ir
 from edgefx.models.graph.freeze import channel_means
-from edgefx.models.graph.thaw import thaw, with_weights
+from edgefx.models.graph.from_tensorflow import from_tensorflow, with_weights
 from edgefx.qat.parameters import FakeQuantization, FloatArray
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def transferred(
             the rounding. Otherwise only what `start` did is taken back, and what was learned stays.
         progress: Counts images.
     """
-    layers = {node.name: node.op for node in thaw(graph).nodes if isinstance(node.op, _WEIGHTED)}
+    layers = {node.name: node.op for node in from_tensorflow(graph).nodes if isinstance(node.op, _WEIGHTED)}
     before, after = start.canonical_weights(), trained.canonical_weights()
     names = [name for name in after if name in layers]
     with progress.task("measuring means", len(calibration)) as task:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefx.models.graph import freeze
+from edgefx.runtimes.session import shifted
 from edgefx.types import FrozenGraph
 
 if TYPE_CHECKING:
@@ -22,12 +24,7 @@ class Canonical:
     """The names and shapes of the canonical graph, and the search for a tensor's counterpart in it."""
 
     def __init__(self, graph: FrozenGraph) -> None:
-        import tensorflow as tf
-
-        definition = tf.compat.v1.GraphDef()
-        definition.ParseFromString(graph.path.read_bytes())
-        with tf.Graph().as_default() as imported:
-            tf.graph_util.import_graph_def(definition, name="")
+        imported = freeze.imported(freeze.read(graph.path))
         self.layers = frozenset(layer.name for layer in graph.layers)
         self.image = graph.input_name
         self._shapes: dict[str, tuple[int, ...]] = {}  # of operations in topological order
@@ -154,7 +151,7 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def as_stored(batch: Pixels, dtype: str) -> NDArray[Any]:
     """Return images as an artifact's input stores them: raw pixels, or pixel - 128 for int8."""
-    return (batch ^ np.uint8(0x80)).view(np.int8) if dtype == "int8" else batch.astype(dtype)
+    return shifted(batch) if dtype == "int8" else batch.astype(dtype)
 
 
 def as_output(value: NDArray[Any], *, nchw: bool) -> NDArray[np.float32]:

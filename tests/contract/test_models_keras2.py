@@ -11,7 +11,7 @@ import pytest
 from edgefx.errors import ModelError
 from edgefx.models.backend import import_tf_keras
 from edgefx.models.graph import tf_keras as keras2
-from edgefx.models.graph.thaw import thaw
+from edgefx.models.graph.from_tensorflow import from_tensorflow
 from edgefx.types import FrozenGraph, ImageSet
 
 from .models_zoo import images, save_case
@@ -58,7 +58,7 @@ def test_what_it_cannot_prove_is_refused(tiny_graph: FrozenGraph, tiny_images: I
 def test_a_saved_model_without_layers_is_refused(tmp_path: Path) -> None:
     graph = frozen("exported SavedModel", tmp_path)
     with pytest.raises(ModelError, match="has no layers that could be trained") as caught:
-        thaw(graph)
+        from_tensorflow(graph)
     assert "give the .keras or .h5 file" in caught.value.hint
 
 

@@ -356,9 +356,9 @@ def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibrati
     seen = calibrate.observe(model, products, tiny_calibration, task)
     original = dict(seen)
     readers = {f"block{block}_project_conv/Conv2D" for block in ("2a", "3a", "4a")}
-    towards, loud = equalize.balance(model, seen, tiny_calibration, readers=readers, seed=0, task=task)
-    assert set(towards) | loud == set(products[1:])
-    assert not set(towards) & loud
+    towards, costly = equalize.balance(model, seen, tiny_calibration, readers=readers, seed=0, task=task)
+    assert set(towards) | costly == set(products[1:])
+    assert not set(towards) & costly
     changed = [name for name in products if seen[name] is not original[name]]
     assert changed
     assert products[0] not in changed
@@ -456,7 +456,7 @@ def test_loud_products_are_read_in_float_and_stay_as_they_are(
     assert not any(name.endswith("/balance") for name in names)
 
 
-def test_few_products_are_left_in_float_and_the_loudest_first(
+def test_few_products_are_left_in_float_and_the_costliest_first(
     tiny_graph: FrozenGraph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgefx.runtimes.openvino import artifact, equalize
@@ -469,9 +469,9 @@ def test_few_products_are_left_in_float_and_the_loudest_first(
     order = [gate.name for gate in reversed(gates)]
     most = 1.01 * (share[order[0]] + share[order[1]])
     monkeypatch.setattr(equalize, "_LOUD_WORK", dict.fromkeys(Hardware, most))
-    assert equalize._loudest(model, gates, lost, Hardware.OTHER) == frozenset(order[:2])
+    assert equalize._costliest(model, gates, lost, Hardware.OTHER) == frozenset(order[:2])
     nothing = dict.fromkeys(lost, 0.0)
-    assert equalize._loudest(model, gates, nothing, Hardware.OTHER) == frozenset()
+    assert equalize._costliest(model, gates, nothing, Hardware.OTHER) == frozenset()
 
 
 def test_convolutions_without_a_bias_get_one_where_they_are_read(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgefx.models.graph.from_tensorflow import from_tensorflow, with_weights
 from edgefx.models.graph.ir import Conv, Dense, DepthwiseConv
-from edgefx.models.graph.thaw import thaw, with_weights
 from edgefx.qat.parameters import FakeQuantization
 from edgefx.quantization import QuantScheme
 from edgefx.runtimes.protocol import ConversionRequest, QatTemplate, TrainedQuantization
@@ -64,14 +64,14 @@ def test_the_fake_quantized_model_is_the_integer_artifact(
     from edgefx.qat.model import FakeQuantModel, scores
 
     height, width = tiny_graph.spec.height, tiny_graph.spec.width
-    model = FakeQuantModel(thaw(tiny_graph), moved, height=height, width=width)
+    model = FakeQuantModel(from_tensorflow(tiny_graph), moved, height=height, width=width)
     logits = scores(model.model, tiny_images.pixels, batch=30)
     path = tmp_path / "trained.tflite"
     path.write_bytes(training.written(template, moved, tiny_graph, SCHEME))
     with RUNTIME.open_session(path, threads=1) as session:
         integer = session.infer(tiny_images.pixels)
     assert (logits.argmax(axis=1) == integer.argmax(axis=1)).mean() >= 0.99
-    with tflite_grids.tapped(path, tiny_graph, 1) as tapped:
+    with tflite_grids.open_probes(path, tiny_graph, 1) as tapped:
         kernels = np.stack([tapped.infer(image)["predictions"] for image in tiny_images.pixels[:20]])
     noise = np.square(kernels.reshape(20, -1) - logits[:20]).sum() / np.square(logits[:20]).sum()
     assert noise < 1e-3, "30 dB: what is left are ties"
@@ -147,7 +147,7 @@ def test_the_other_runtimes_get_the_trained_weights_and_ranges(
         checked = 0
         for grid in found.grids:
             layer = canonical.layer_behind(grid.tensor)  # None where a bias is still to come
-            span = moved.spans().get(layer or "")
+            span = moved.activation_ranges().get(layer or "")
             if grid.dynamic or span is None or len(grid.low) != 1 or grid.tensor.startswith("predictions"):
                 continue
             step = (span[1] - span[0]) / 255
@@ -208,7 +208,7 @@ def test_other_weights_are_written_into_a_graph_of_their_own(
     from edgefx.models.graph.freeze import GraphRunner
 
     exact = {}
-    for node in thaw(tiny_graph).nodes:
+    for node in from_tensorflow(tiny_graph).nodes:
         if isinstance(node.op, Conv | DepthwiseConv | Dense):
             assert node.op.bias is not None
             exact[node.name] = node.op.kernel, node.op.bias

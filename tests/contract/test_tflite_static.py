@@ -116,7 +116,7 @@ def test_what_must_keep_one_scale_is_left_alone(
         tiny_calibration.pixels,
         tiny_graph.spreads,
         RecordedProgress(),
-        left_alone=every,
+        kept=every,
     )
     assert not known
     assert flatbuffer.write(model) == written

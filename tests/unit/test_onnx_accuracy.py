@@ -152,13 +152,13 @@ def test_a_product_takes_its_range_from_the_image() -> None:
 def test_the_worst_are_spared_up_to_a_share_of_the_work() -> None:
     model = gated()
     plan = placement.plan(model)
-    assert placement.spared(model, plan, {"project/Conv": 1e-4}, effort=Effort.HIGH) == set()
+    assert placement.costly(model, plan, {"project/Conv": 1e-4}, effort=Effort.HIGH) == set()
     # The only large convolution: sparing it would leave next to nothing.
-    assert placement.spared(model, plan, {"project/Conv": 0.5}, effort=Effort.HIGH) == set()
+    assert placement.costly(model, plan, {"project/Conv": 0.5}, effort=Effort.HIGH) == set()
     twin = placement.Plan(convolutions=plan.convolutions, tensors={}, products=frozenset())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(placement, "SPARED", dict.fromkeys(Effort, (25.0, 1.0)))
-        assert placement.spared(model, twin, {"project/Conv": 0.5}, effort=Effort.HIGH) == {"project/Conv"}
+        assert placement.costly(model, twin, {"project/Conv": 0.5}, effort=Effort.HIGH) == {"project/Conv"}
 
 
 # ------------------------------------------------------------------------------------------ channels

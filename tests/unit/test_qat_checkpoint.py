@@ -120,4 +120,4 @@ def test_weights_round_to_narrow_codes_and_lose_their_factors() -> None:
     kernel, bias = quantization.canonical_weights()["a"]
     np.testing.assert_allclose(kernel, [[0.1, 1.0, -31.75]], rtol=1e-6)
     np.testing.assert_allclose(bias, [0.5, 2.0, 3.0])
-    assert quantization.spans() == {"a": (-128.0, 127.0)}
+    assert quantization.activation_ranges() == {"a": (-128.0, 127.0)}

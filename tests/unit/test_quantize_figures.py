@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from edgefx.analysis.figures import GridUse, Noise, snr_db
-from edgefx.quantization import ActivationGrid
+from edgefx.quantization import QuantParams
 
 
-def grid(low: float | list[float], high: float | list[float], levels: int = 256) -> ActivationGrid:
+def grid(low: float | list[float], high: float | list[float], levels: int = 256) -> QuantParams:
     ends = [np.atleast_1d(np.array(end, np.float32)) for end in (low, high)]
-    return ActivationGrid(tensor="conv/BiasAdd", low=ends[0], high=ends[1], levels=levels)
+    return QuantParams(tensor="conv/BiasAdd", low=ends[0], high=ends[1], levels=levels)
 
 
 def test_a_tenth_of_the_amplitude_as_noise_is_20_db() -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgefx.errors import ModelError
-from edgefx.models.graph.emit import emit
 from edgefx.models.graph.flatten import flatten
 from edgefx.models.graph.freeze import GraphRunner, count_macs, freeze
 from edgefx.models.graph.ir import Conv, Dense, DepthwiseConv
 from edgefx.models.graph.passes import simplify
+from edgefx.models.graph.to_tensorflow import to_tensorflow
 from edgefx.storage.atomic import replacing
 from edgefx.types import FrozenGraph, LayerInfo, OutputKind, Spread
 
@@ -56,7 +56,7 @@ def _graph_def(loaded: LoadedModel) -> tuple[Any, tuple[LayerInfo, ...], dict[st
         return freeze(loaded.trace(batch=1, output=output), output=output, inline=True), (), {}
     graph = flatten(loaded.model)
     simplify(graph)
-    emitted = emit(graph, height=spec.height, width=spec.width, output=output)
+    emitted = to_tensorflow(graph, height=spec.height, width=spec.width, output=output)
     graph_def = freeze(emitted.function, output=output, inline=emitted.opaque)
     used = {node.name.split("/", 1)[0] for node in graph_def.node}
     spreads = {

@@ -62,8 +62,7 @@ def _optimize(graph_def: Any, output: str, optimizers: Sequence[str]) -> Any:
     from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
     from tensorflow.python.grappler import tf_optimizer
 
-    with tf.Graph().as_default() as graph:
-        tf.graph_util.import_graph_def(graph_def, name="")
+    graph = imported(graph_def)
     meta = tf.compat.v1.train.export_meta_graph(graph=graph, graph_def=graph.as_graph_def(add_shapes=True))
     meta.collection_def["train_op"].node_list.value.append(output)  # what Grappler must keep
     config = config_pb2.ConfigProto()
@@ -150,10 +149,7 @@ def _replace_captures(graph_def: Any, function: Any) -> None:
 
 def _fix_shapes(graph_def: Any) -> None:
     """Replace questions for a shape that is known, now that the batch is fixed, by constants."""
-    import tensorflow as tf
-
-    with tf.Graph().as_default() as graph:
-        tf.graph_util.import_graph_def(graph_def, name="")
+    graph = imported(graph_def)
     for node in graph_def.node:
         if node.op == "Shape":
             op = graph.get_operation_by_name(node.name)
@@ -196,7 +192,7 @@ class GraphRunner:
         import tensorflow as tf
 
         self._tf = tf
-        self._run = _function(_read(path), f"{output}:0")
+        self._run = _function(read(path), f"{output}:0")
 
     def infer(self, pixels: Pixels, *, task: Task | None = None) -> Scores:
         """Scores, float32 [N, classes], of raw RGB uint8 [N, H, W, 3]."""
@@ -221,13 +217,13 @@ def channel_means(
     """
     import tensorflow as tf
 
-    graph_def = _read(path)
-    read = {
+    graph_def = read(path)
+    inputs = {
         layer: node.input[0] if ":" in node.input[0] else f"{node.input[0]}:0"
         for node in graph_def.node
         if node.op in WEIGHTED and (layer := node.name.split("/", 1)[0]) in layers
     }
-    tensors = sorted(set(read.values()))
+    tensors = sorted(set(inputs.values()))
     run = _function(graph_def, tensors)
     totals: dict[str, NDArray[np.float64]] = {}
     for image in pixels:
@@ -236,15 +232,25 @@ def channel_means(
             mean = value.numpy().mean(axis=tuple(range(len(value.shape) - 1)), dtype=np.float64)
             totals[tensor] = totals.get(tensor, 0) + mean
         task.advance()
-    return {layer: totals[tensor] / len(pixels) for layer, tensor in read.items()}
+    return {layer: totals[tensor] / len(pixels) for layer, tensor in inputs.items()}
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
+    """Return the ``GraphDef`` of a frozen graph's file."""
     import tensorflow as tf
 
     graph_def = tf.compat.v1.GraphDef()
     graph_def.ParseFromString(path.read_bytes())
     return graph_def
+
+
+def imported(graph_def: Any) -> Any:
+    """Return a ``GraphDef`` as a ``tf.Graph``, whose operations keep their names."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(graph_def, name="")
+    return graph
 
 
 def _function(graph_def: Any, outputs: str | list[str]) -> Any:
@@ -257,10 +263,7 @@ def _function(graph_def: Any, outputs: str | list[str]) -> Any:
 
 def count_macs(graph_def: Any) -> int:
     """Multiply-accumulates of the convolutions and matrix products in a frozen GraphDef with fixed shapes."""
-    import tensorflow as tf
-
-    with tf.Graph().as_default() as graph:
-        tf.graph_util.import_graph_def(graph_def, name="")
+    graph = imported(graph_def)
     total = 0
     for op in graph.get_operations():
         if op.type in WEIGHTED:

@@ -1,7 +1,7 @@
 """The canonical graph in memory: a list of nodes in topological order, each with one typed operation.
 
-A model of Keras 3 and one of Keras 2 become the same nodes (`flatten`); `passes` rewrites them; `emit` turns
-them into TensorFlow operations. Arrays are NumPy, images are NHWC.
+A model of Keras 3 and one of Keras 2 become the same nodes (`flatten`); `passes` rewrites them;
+`to_tensorflow` turns them into TensorFlow operations. Arrays are NumPy, images are NHWC.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from edgefx.errors import ModelError
 from edgefx.models.backend import import_tf_keras
 from edgefx.models.graph import ir
 from edgefx.models.graph.freeze import GraphRunner
+from edgefx.models.graph.from_tensorflow import from_tensorflow
 from edgefx.models.graph.ir import IMAGE, Graph, Node, Ref
-from edgefx.models.graph.thaw import thaw
 from edgefx.types import FrozenGraph, OutputKind
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def build(
     """Return a functional ``tf_keras.Model`` of `graph` with its weights; nothing is proven yet.
 
     Args:
-        graph: The canonical layers, from `edgefx.models.graph.thaw.thaw`.
+        graph: The canonical layers, from `edgefx.models.graph.from_tensorflow.from_tensorflow`.
         height: Of the image, in pixels.
         width: Likewise.
         layers: Makers of layers of one's own, by the type of the operation.
@@ -92,7 +92,7 @@ def to_tf_keras(graph: FrozenGraph, pixels: Pixels) -> Any:
         ModelError: The graph has no layers, or the model's scores differ from the graph's.
         MissingDependencyError: tf_keras is absent.
     """
-    model = build(thaw(graph), height=graph.spec.height, width=graph.spec.width)
+    model = build(from_tensorflow(graph), height=graph.spec.height, width=graph.spec.width)
     prove(model, graph, pixels)
     return model
 

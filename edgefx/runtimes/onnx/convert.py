@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ConversionError
+from edgefx.models.graph import freeze
 from edgefx.protocols import Progress
 from edgefx.runtimes.onnx import tidy
 from edgefx.storage.atomic import replacing
@@ -88,16 +89,11 @@ def _translate(graph: FrozenGraph) -> onnx.ModelProto:
     graph before each of its optimizers, to be able to undo one that fails: half of its time. Its parts are
     called here directly; an optimizer that fails is an error, not a warning.
     """
-    import tensorflow as tf
-
     with _quiet_tf2onnx():
         from tf2onnx import optimizer, tfonnx
 
-        definition = tf.compat.v1.GraphDef()
         try:
-            definition.ParseFromString(graph.path.read_bytes())
-            with tf.Graph().as_default() as tf_graph:
-                tf.import_graph_def(definition, name="")
+            with freeze.imported(freeze.read(graph.path)).as_default() as tf_graph:
                 translated = tfonnx.process_tf_graph(
                     tf_graph,
                     opset=OPSET,

@@ -32,7 +32,7 @@ class Plan:
         products: Those of the tensors that are outputs of a Mul, such as swish.
         dynamic: Those of the convolutions whose input takes its range from the image at hand; only their
             output is among the tensors.
-        exact: Nodes whose weights are not to be rounded to INT8 either.
+        kept: Nodes whose weights are not to be rounded to INT8 either.
         stored: Dense convolutions of maps that compute in float on weights stored as INT8.
     """
 
@@ -40,7 +40,7 @@ class Plan:
     tensors: Mapping[str, Consumer]
     products: frozenset[str]
     dynamic: frozenset[str] = frozenset()
-    exact: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
     stored: frozenset[str] = frozenset()
 
 
@@ -48,7 +48,7 @@ def plan(
     model: onnx.ModelProto,
     *,
     keep_float: Collection[str] = (),
-    spared: Collection[str] = (),
+    costly: Collection[str] = (),
     intensity: float | None = None,
     hardware: Hardware = Hardware.OTHER,
 ) -> Plan:
@@ -57,7 +57,7 @@ def plan(
     Args:
         model: The tidy float32 model; biases of gated convolutions may be split off.
         keep_float: Layers that stay as they are. Others do not take their place.
-        spared: Convolutions that compute in float, on weights stored as INT8, from `spared`.
+        costly: Convolutions that compute in float, on weights stored as INT8, from `costly`.
         intensity: Multiply-accumulates per value moved from which INT8 is faster; that of the hardware where
             none is given.
         hardware: The class of CPU that the artifact is for.
@@ -86,8 +86,8 @@ def plan(
             break
         chosen.append(node)
         needed -= macs
-    exact = frozenset(node.name for node in graph.nodes if onnx_graph.layer_of(node.name) in keep_float)
-    chosen = [node for node in chosen if node.name not in exact and node.name not in spared]
+    kept = frozenset(node.name for node in graph.nodes if onnx_graph.layer_of(node.name) in keep_float)
+    chosen = [node for node in chosen if node.name not in kept and node.name not in costly]
     if not chosen:
         raise ConversionError(
             "all convolutions that could run in INT8 are to be kept in float",
@@ -105,16 +105,16 @@ def plan(
             name for name in tensors if name in producers and producers[name].op_type == "Mul"
         ),
         dynamic=dynamic,
-        exact=exact,
+        kept=kept,
         stored=frozenset(
             node.name
             for _, _, node in candidates
-            if node not in chosen and node.name not in exact and _weights(node, graph)
+            if node not in chosen and node.name not in kept and _weights(node, graph)
         ),
     )
 
 
-def spared(
+def costly(
     model: onnx.ModelProto, plan: Plan, errors: Mapping[str, float], *, effort: Effort
 ) -> frozenset[str]:
     """Choose the convolutions that compute in float because INT8 would cost them too much, the worst first.

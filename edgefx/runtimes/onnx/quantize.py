@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgefx.protocols import Progress
-from edgefx.quantization import QuantScheme, Spans
+from edgefx.quantization import ActivationRanges, QuantScheme
 from edgefx.quantize.ranges import Range
 from edgefx.runtimes.onnx import calibrate, channels, equalize, gates, passes, placement, rounding
 from edgefx.runtimes.onnx import graph as onnx_graph
@@ -139,19 +139,19 @@ def static(
             writer.quick_gelu(node, mul, shapes[mul.output[0]])
             fused.add(mul.output[0])
             continue
-        _store(writer, node, codes.get(node.name), exact=node.name in plan.exact)
-    if plan.exact:
-        writer.note(KEPT_FLOAT, ",".join(sorted({onnx_graph.layer_of(name) for name in plan.exact})))
+        _store(writer, node, codes.get(node.name), kept=node.name in plan.kept)
+    if plan.kept:
+        writer.note(KEPT_FLOAT, ",".join(sorted({onnx_graph.layer_of(name) for name in plan.kept})))
     if io_dtype is not IoDtype.FLOAT32:
         limits = Range(0.0, 1.0) if output is OutputKind.PROBABILITIES else ranges[output_name]
         writer.integer_ends(io_dtype, limits)
     return writer.finish()
 
 
-def _store(writer: Writer, node: onnx.NodeProto, codes: NDArray[np.int8] | None, *, exact: bool) -> None:
+def _store(writer: Writer, node: onnx.NodeProto, codes: NDArray[np.int8] | None, *, kept: bool) -> None:
     """Write a node that computes in float, its weights in fewer bits."""
     for index in weights(node, writer.graph):
-        if exact:
+        if kept:
             writer.store_float16(node, index, large_as_float32=True)
         else:
             writer.store_int8(node, index, codes)
@@ -177,21 +177,21 @@ class _Quantization:
     scheme: QuantScheme
     calibration: ImageSet
     progress: Progress
-    spans: Spans | None
+    trained_ranges: ActivationRanges | None
     intensity: float | None
     plan: Plan = field(init=False)
-    spared: frozenset[str] = frozenset()
+    costly: frozenset[str] = frozenset()
     errors: Mapping[str, float] = field(default_factory=dict)
     ranges: dict[str, Range] = field(default_factory=dict)
     channels: Mapping[str, ChannelRanges] | None = None
     codes: Mapping[str, NDArray[np.int8]] | None = None
 
     def place(self) -> None:
-        """Choose what runs in INT8, of what is not spared."""
+        """Choose what runs in INT8, of what is not costly."""
         self.plan = placement.plan(
             self.model,
             keep_float=self.scheme.keep_float,
-            spared=self.spared,
+            costly=self.costly,
             intensity=self.intensity,
             hardware=self.scheme.hardware,
         )
@@ -202,11 +202,11 @@ class _Quantization:
         )
 
     def spare(self) -> None:
-        self.spared = placement.spared(self.model, self.plan, self.errors, effort=self.scheme.effort)
+        self.costly = placement.costly(self.model, self.plan, self.errors, effort=self.scheme.effort)
 
     def gates(self) -> None:
         """Split off the biases of convolutions with a range per image; what reads them has new names."""
-        self.model = gates.split_biases(self.model, self.plan.dynamic - self.spared)
+        self.model = gates.split_biases(self.model, self.plan.dynamic - self.costly)
         self.place()
 
     def find_ranges(self) -> None:
@@ -216,8 +216,8 @@ class _Quantization:
         self.ranges = calibrate.ranges(
             self.model, self.plan, extra, self.calibration, self.progress, asked=scheme.ranges
         )
-        if self.spans is not None:
-            self.ranges |= _trained_ranges(self.model, self.spans)
+        if self.trained_ranges is not None:
+            self.ranges |= _ranges_of_training(self.model, self.trained_ranges)
 
     def find_channels(self) -> None:
         self.channels = channels.ranges(
@@ -262,7 +262,7 @@ def int8_model(
     calibration: ImageSet,
     progress: Progress,
     *,
-    spans: Spans | None = None,
+    trained_ranges: ActivationRanges | None = None,
     intensity: float | None = None,
 ) -> onnx.ModelProto:
     """Quantize a tidy float32 model by the passes of the scheme's effort (`passes.PASSES`).
@@ -273,22 +273,22 @@ def int8_model(
         scheme: Ends, effort, layers kept in float, hardware.
         calibration: Images for the activation ranges.
         progress: Told of each pass over the images.
-        spans: Ranges that a training found. Weights that were trained with them are rounded to the nearest
+        trained_ranges: What a training found. Weights that were trained with them are rounded to the nearest
             level, whatever the effort.
         intensity: See `placement.plan`.
 
     Raises:
         ConversionError: Nothing is left for INT8, or the float model overflows on an image.
     """
-    work = _Quantization(model, graph, scheme, calibration, progress, spans, intensity)
-    conditions = conditions_of(scheme, trained=spans is not None)
+    work = _Quantization(model, graph, scheme, calibration, progress, trained_ranges, intensity)
+    conditions = conditions_of(scheme, trained=trained_ranges is not None)
     for one in selected(passes.PASSES[Precision.INT8][scheme.effort], conditions):
         CARRIED_OUT[one.name](work)
     return work.model
 
 
-def _trained_ranges(model: onnx.ModelProto, spans: Spans) -> dict[str, Range]:
+def _ranges_of_training(model: onnx.ModelProto, trained_ranges: ActivationRanges) -> dict[str, Range]:
     """Return the trained ranges by tensor."""
     # What a layer computes on its way, such as the transposed image, is not what was trained.
     outputs = {onnx_graph.layer_of(result): result for node in model.graph.node for result in node.output}
-    return {outputs[layer]: Range(*span) for layer, span in spans.items() if layer in outputs}
+    return {outputs[layer]: Range(*span) for layer, span in trained_ranges.items() if layer in outputs}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefx.quantization import ActivationGrid, Quantization, StoredWeights
+from edgefx.quantization import Quantization, QuantizedWeights, QuantParams
 from edgefx.runtimes.onnx import artifact
 from edgefx.runtimes.onnx.graph import Graph, attribute, infer_shapes
 from edgefx.runtimes.onnx.session import open_session
@@ -49,7 +49,7 @@ def quantization(path: Path, graph: FrozenGraph) -> Quantization:
 
 
 @contextmanager
-def tapped(path: Path, graph: FrozenGraph, threads: int) -> Iterator[Probes]:
+def open_probes(path: Path, graph: FrozenGraph, threads: int) -> Iterator[Probes]:
     """Open the file with the outputs of its layers as further outputs.
 
     Raises:
@@ -153,7 +153,7 @@ class _Reader:
 
     def _grid(
         self, node: onnx.NodeProto, tensor: str, ends: Sequence[str], readers: frozenset[str] | None
-    ) -> ActivationGrid | None:
+    ) -> QuantParams | None:
         """Return the grid that `tensor` is rounded to, given the names of its scale and zero point."""
         counterpart, factor = self.counterparts[tensor], self.factors.get(tensor)
         if counterpart is None:
@@ -161,7 +161,7 @@ class _Reader:
             return None
         if node.op_type == "DynamicQuantizeLinear":
             nothing = np.zeros(0, np.float32)
-            return ActivationGrid(
+            return QuantParams(
                 tensor=counterpart,
                 low=nothing,
                 high=nothing,
@@ -176,7 +176,7 @@ class _Reader:
             (end - zero.astype(np.float64)) * scale / (1.0 if factor is None else factor)
             for end in _INTEGERS[zero.dtype.name]
         )
-        return ActivationGrid(
+        return QuantParams(
             tensor=counterpart,
             low=low.astype(np.float32),
             high=high.astype(np.float32),
@@ -221,7 +221,7 @@ class _Reader:
 
     # -------------------------------------------------------------------------------------------- weights
 
-    def _stored(self, node: onnx.NodeProto) -> StoredWeights | None:
+    def _stored(self, node: onnx.NodeProto) -> QuantizedWeights | None:
         place = _WEIGHTED.get(node.op_type)
         if place is None or len(node.input) <= place or not self._is_int8(node.input[place]):
             return None
@@ -243,7 +243,7 @@ class _Reader:
             bias = self._value(node.input[2])
             if own is not None and bias is not None:
                 bias = (bias - own[1]) * own[0]
-        return StoredWeights(layer=layer, kernel=kernel, bias=bias)
+        return QuantizedWeights(layer=layer, kernel=kernel, bias=bias)
 
     def _weights(self, node: onnx.NodeProto, place: int) -> NDArray[np.float32] | None:
         """Return a node's real weights; where it computes on codes, the scales are elsewhere."""

@@ -51,9 +51,11 @@ class OnnxRuntime:
             case Precision.INT8:
                 if message := profile.caveat(scheme.hardware):
                     progress.note(message)
-                spans = trained.parameters.spans() if trained is not None else None
+                ranges = trained.parameters.activation_ranges() if trained is not None else None
                 assert request.calibration is not None  # requests.check
-                model = quantize.int8_model(model, graph, scheme, request.calibration, progress, spans=spans)
+                model = quantize.int8_model(
+                    model, graph, scheme, request.calibration, progress, trained_ranges=ranges
+                )
         convert.save(model, out, check=lambda path: artifact.verify(path, graph, scheme))
         return (out,)
 
@@ -93,7 +95,7 @@ class OnnxRuntime:
         """Open an artifact with the outputs of its layers as its outputs; see `Introspectable`."""
         from edgefx.runtimes.onnx import readback
 
-        return readback.tapped(path, graph, threads)
+        return readback.open_probes(path, graph, threads)
 
 
 RUNTIME: Final = OnnxRuntime()

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
 from edgefx.runtimes.onnx import artifact
+from edgefx.runtimes.session import BatchSession, ends_of_classifier
 from edgefx.types import TensorInfo
 
 if TYPE_CHECKING:
-    from edgefx.types import Pixels, Scores
+    from numpy.typing import NDArray
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -21,83 +22,29 @@ _DTYPES = {
 _SILENT = 3  # log severity "error": whatever ONNX Runtime has to say of a refusal is in the exception too
 
 
-class OrtSession:
+class OrtSession(BatchSession):
     """An ONNX Runtime session whose ends are known: raw RGB in, float scores out."""
 
     def __init__(self, path: Path, threads: int) -> None:
         self._path = path
         self._session = _opened(path, threads)
         ends = _ends(self._session, path)
-        if len(ends.inputs) != 1 or len(ends.outputs) != 1:
-            raise ArtifactError(
-                f"{path}: {len(ends.inputs)} inputs and {len(ends.outputs)} outputs",
-                hint="edgefx runs image classifiers: one image in, one score vector out",
-            )
-        self._input, self._output = ends.inputs[0], ends.outputs[0]
-        shape = self._input.shape
-        if len(shape) != 4 or 3 not in (shape[1], shape[3]):
-            raise ArtifactError(
-                f"{path}: input shape {list(shape)} is not [N, height, width, 3] or [N, 3, height, width]",
-                hint="edgefx runs image classifiers on RGB images",
-            )
-        self._channels_first = shape[3] != 3
-
-    @property
-    def input_spec(self) -> TensorInfo:
-        """The input tensor as stored in the file."""
-        return self._input
+        super().__init__(*ends_of_classifier(path, ends.inputs, ends.outputs))
 
     @property
     def precision_ran(self) -> str:
         """The numeric format that the CPU provider computes in, e.g. "int8+float32"."""
         return artifact.precision(artifact.load(self._path), self._path)
 
-    def infer(self, batch: Pixels) -> Scores:
-        """Run raw RGB uint8 [N, H, W, 3]; returns float32 [N, classes], dequantized.
-
-        Raises:
-            ValueError: The images' size is not the artifact's.
-        """
+    def _run(self, part: NDArray[Any]) -> NDArray[Any]:
         import numpy as np
 
-        shape = self._input.shape
-        size = shape[2:] if self._channels_first else shape[1:3]
-        if batch.shape[1:] != (*size, 3):
-            raise ValueError(f"images {batch.shape[1:]} for an input of {(*size, 3)}")
-        if self._channels_first:
-            batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
-        step = shape[0]
-        scores: Scores | None = None
-        for start in range(0, len(batch), step):
-            part = batch[start : start + step]
-            count = len(part)
-            if count < step:  # a file of a larger fixed batch: fill up with copies of the last image
-                part = np.concatenate([part, np.repeat(part[-1:], step - count, axis=0)])
-            result = self._session.run(None, {self._input.name: self._stored(part)})[0].reshape(step, -1)
-            if scores is None:
-                scores = np.empty((len(batch), result.shape[1]), np.float32)
-            scores[start : start + count] = result[:count]
-        if scores is None:
-            return np.empty((0, int(np.prod(self._output.shape[1:]))), np.float32)
-        if self._output.scale is not None:
-            scores -= self._output.zero_point or 0
-            scores *= np.float32(self._output.scale)
-        return scores
-
-    def _stored(self, part: Pixels) -> Any:
-        """Return pixels as the input tensor stores them."""
-        import numpy as np
-
-        spec = self._input
-        if spec.dtype == "uint8" and spec.scale in (None, 1.0) and not spec.zero_point:
-            return part
-        if spec.dtype == "int8" and spec.scale in (None, 1.0) and spec.zero_point in (None, -128):
-            return (part ^ np.uint8(0x80)).view(np.int8)
-        if spec.scale is None:
-            return part.astype(spec.dtype)
-        limits = np.iinfo(spec.dtype)
-        codes = np.round(part / spec.scale) + (spec.zero_point or 0)
-        return np.clip(codes, limits.min, limits.max).astype(spec.dtype)
+        batch = self._layout.batch
+        if len(part) < batch:  # fill up with copies of the last image
+            part = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
+        feed = {self._image.name: np.ascontiguousarray(part, self._image.dtype)}
+        found: NDArray[Any] = self._session.run(None, feed)[0].reshape(batch, -1)
+        return found
 
     def close(self) -> None:
         """Free the session and its memory."""

@@ -117,6 +117,14 @@ def input_info(model: Any) -> TensorInfo:
     return info
 
 
+def ends(model: Any) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Describe the graph's inputs and outputs; see `input_info` and `output_info`."""
+    return (
+        (input_info(model), *(_tensor(port) for port in model.inputs[1:])),
+        (output_info(model), *(_tensor(port) for port in model.outputs[1:])),
+    )
+
+
 def output_info(model: Any) -> TensorInfo:
     """Describe the graph's first output, with the quantization recorded by `set_quantization`."""
     info = _tensor(model.outputs[0])
@@ -169,8 +177,7 @@ def describe(path: Path) -> Artifact:
     if macs[True] and left_float.total():
         kept = ", ".join(f"{count} {kind}" for kind, count in sorted(left_float.items()) if count)
         notes.append(f"kept in float: {kept} ({macs[False] / macs.total():.1%} of the MACs)")
-    inputs = (input_info(model), *(_tensor(port) for port in model.inputs[1:]))
-    outputs = (output_info(model), *(_tensor(port) for port in model.outputs[1:]))
+    inputs, outputs = ends(model)
     bounds.check_ends(path, inputs, outputs)
     return Artifact(
         target="",

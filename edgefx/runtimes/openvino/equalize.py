@@ -103,18 +103,18 @@ def balance(
     for gate in gates:
         weights = openvino_weights.read(gate.reader)
         best[gate.name] = _best(seen[gate.name], samples[gate.name], weights[:, :, 0, 0])
-    loud = _loudest(model, gates, {name: choice.lost for name, choice in best.items()}, hardware)
+    costly = _costliest(model, gates, {name: choice.lost for name, choice in best.items()}, hardware)
     for gate in gates:
         power = best[gate.name].power
-        if power and gate.name not in loud:
+        if power and gate.name not in costly:
             factors = _factors(seen[gate.name], power)
             _rescale(gate, openvino_weights.read(gate.reader), factors)
             seen[gate.name] = _divided(seen[gate.name], factors)
     model.validate_nodes_and_infer_types()
-    return {name: choice.towards for name, choice in best.items() if name not in loud}, loud
+    return {name: choice.towards for name, choice in best.items() if name not in costly}, costly
 
 
-def _loudest(
+def _costliest(
     model: Any, gates: Iterable[_Gate], lost: Mapping[str, float], hardware: Hardware
 ) -> frozenset[str]:
     """Choose the products to leave in float: the loudest first, as long as they are few."""

@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from edgefx.models.graph import freeze
+
 # OpenVINO type -> TensorFlow operations that it may come from.
 _SAME = {
     "Convolution": {"Conv2D"},
@@ -100,8 +102,4 @@ def _sources(node: Any, nodes: dict[str, Any]) -> list[Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from tensorflow.core.framework import graph_pb2
-
-    graph = graph_pb2.GraphDef()
-    graph.ParseFromString(path.read_bytes())
-    return {node.name: node for node in graph.node}
+    return {node.name: node for node in freeze.read(path).node}

@@ -16,7 +16,7 @@ import numpy as np
 import openvino as ov
 
 from edgefx.protocols import Progress, Task
-from edgefx.quantization import QuantScheme, Spans
+from edgefx.quantization import ActivationRanges, QuantScheme
 from edgefx.quantize import gptq
 from edgefx.quantize.ranges import RangeMethod
 from edgefx.runtimes.openvino import artifact, calibrate, equalize, passes, placement
@@ -42,7 +42,7 @@ class _Quantization:
     scheme: QuantScheme
     calibration: ImageSet
     progress: Progress
-    spans: Spans  # ranges that a training found, by layer
+    trained_ranges: ActivationRanges  # ranges that a training found, by layer
     large: frozenset[str] = frozenset()
     sites: tuple[Site, ...] = ()
     readers: frozenset[str] = frozenset()  # of quantized values, before any product is left in float
@@ -79,7 +79,7 @@ class _Quantization:
 
     def equalize(self) -> None:
         with self._images("balancing channels") as task:
-            self.towards, loud = equalize.balance(
+            self.towards, costly = equalize.balance(
                 self.model,
                 self.seen,
                 self.calibration,
@@ -88,7 +88,7 @@ class _Quantization:
                 hardware=self.scheme.hardware,
                 task=task,
             )
-        self.sites = tuple(site for site in self.sites if site.source not in loud)
+        self.sites = tuple(site for site in self.sites if site.source not in costly)
 
     def find_ranges(self) -> None:
         named = _by_name(self.model)
@@ -107,7 +107,7 @@ class _Quantization:
                 ranges = calibrate.ranges(self.model, self.sites, self.calibration, method, task)
             self.grids = {site: Grid.of(ranges[site.source]) for site in self.sites}
         for site in self.sites:
-            span = self.spans.get(placement.layer_of(named[site.source]))
+            span = self.trained_ranges.get(placement.layer_of(named[site.source]))
             if span is not None:
                 self.grids[site] = Grid.spanning(*span)
 
@@ -170,7 +170,7 @@ def quantize(
     scheme: QuantScheme,
     progress: Progress,
     *,
-    spans: Spans | None = None,
+    trained_ranges: ActivationRanges | None = None,
 ) -> Any:
     """Quantize a model to INT8 by the passes of the scheme's effort (`passes.PASSES`).
 
@@ -179,14 +179,14 @@ def quantize(
         calibration: Images for ranges, bias and rounding.
         scheme: Layers to keep in float, effort, ranges, hardware.
         progress: Counts images, in each pass over them.
-        spans: Ranges that a training found. Weights that were trained with them are rounded to the nearest
+        trained_ranges: What a training found. Weights that were trained with them are rounded to the nearest
             level, whatever the effort.
 
     Raises:
         ConversionError: The float model overflows on a calibration image.
     """
-    work = _Quantization(model.clone(), scheme, calibration, progress, spans or {})
-    conditions = conditions_of(scheme, trained=spans is not None)
+    work = _Quantization(model.clone(), scheme, calibration, progress, trained_ranges or {})
+    conditions = conditions_of(scheme, trained=trained_ranges is not None)
     for one in selected(passes.PASSES[Precision.INT8][scheme.effort], conditions):
         CARRIED_OUT[one.name](work)
     return work.model
@@ -302,10 +302,10 @@ def int8_model(
     calibration: ImageSet,
     progress: Progress,
     *,
-    spans: Spans | None,
+    trained_ranges: ActivationRanges | None,
 ) -> Any:
     """Quantize a float model and give it the ends that were asked for."""
-    model = quantize(model, calibration, scheme, progress, spans=spans)
+    model = quantize(model, calibration, scheme, progress, trained_ranges=trained_ranges)
     if scheme.io_dtype is not IoDtype.FLOAT32:
         scores = None
         if graph.spec.output is OutputKind.LOGITS:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefx.quantization import ActivationGrid, Quantization, StoredWeights
+from edgefx.quantization import Quantization, QuantizedWeights, QuantParams
 from edgefx.runtimes.openvino import artifact
 from edgefx.runtimes.protocol import Probes
 from edgefx.runtimes.readback import Canonical, as_output, as_stored
@@ -42,7 +42,7 @@ def quantization(path: Path, graph: FrozenGraph) -> Quantization:
 
 
 @contextmanager
-def tapped(path: Path, graph: FrozenGraph, threads: int) -> Iterator[Probes]:
+def open_probes(path: Path, graph: FrozenGraph, threads: int) -> Iterator[Probes]:
     """Open the file with the outputs of its layers as further outputs.
 
     Raises:
@@ -141,14 +141,14 @@ class _Reader:
                     weights.append(stored)
         return Quantization(grids=tuple(grids), weights=tuple(weights), unmatched=tuple(self.unmatched))
 
-    def _grid(self, operation: Any) -> ActivationGrid:
+    def _grid(self, operation: Any) -> QuantParams:
         low, high = (_value(operation.input_value(side).get_node()) for side in (3, 4))
         assert low is not None
         assert high is not None
         source = operation.input_value(0)
         alone = len(source.get_target_inputs()) == 1
         factor = self.factors.get(operation.get_friendly_name(), np.ones(1, np.float32))
-        return ActivationGrid(
+        return QuantParams(
             tensor=self.counterparts[operation.get_friendly_name()] or "",
             low=low.reshape(-1) / factor,
             high=high.reshape(-1) / factor,
@@ -173,7 +173,7 @@ class _Reader:
                 layers.add(layer)
         return frozenset(layers)
 
-    def _stored(self, operation: Any) -> StoredWeights | None:
+    def _stored(self, operation: Any) -> QuantizedWeights | None:
         layer, values = self._weighted(operation), _value(operation.input_value(1).get_node())
         if layer is None or values is None:
             return None
@@ -183,7 +183,7 @@ class _Reader:
         return (
             None
             if kernel is None
-            else StoredWeights(layer=layer, kernel=kernel, bias=self._bias(operation, layer))
+            else QuantizedWeights(layer=layer, kernel=kernel, bias=self._bias(operation, layer))
         )
 
     def _bias(self, operation: Any, layer: str) -> NDArray[np.float32] | None:

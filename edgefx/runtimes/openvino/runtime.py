@@ -47,8 +47,10 @@ class OpenVinoRuntime:
         model = convert.float_model(graph, progress)
         if scheme.precision is Precision.INT8:
             assert request.calibration is not None  # requests.check
-            spans = trained.parameters.spans() if trained is not None else None
-            model = quantize.int8_model(model, graph, scheme, request.calibration, progress, spans=spans)
+            ranges = trained.parameters.activation_ranges() if trained is not None else None
+            model = quantize.int8_model(
+                model, graph, scheme, request.calibration, progress, trained_ranges=ranges
+            )
         elif scheme.precision is Precision.FLOAT32:
             convert.products_to_convolutions(model)
         convert.finish(model, graph)
@@ -91,7 +93,7 @@ class OpenVinoRuntime:
         """Open an artifact with the outputs of its layers as its outputs; see `Introspectable`."""
         from edgefx.runtimes.openvino import readback
 
-        return readback.tapped(path, graph, threads)
+        return readback.open_probes(path, graph, threads)
 
 
 RUNTIME: Final = OpenVinoRuntime()

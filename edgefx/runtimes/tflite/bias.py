@@ -122,7 +122,7 @@ def _sample(model: ModelT, images: Pixels) -> Pixels:
 def _float_means(model: ModelT, layers: Sequence[_Layer], images: Pixels) -> dict[str, FloatArray]:
     """Return each layer's channel means in the float graph, clipped to its grid: [images, channels]."""
     names = {tensor.name.decode(): index for index, tensor in enumerate(model.subgraphs[0].tensors)}
-    interpreter = flatbuffer.tapped(model, [names[layer.name] for layer in layers])
+    interpreter = flatbuffer.open_probes(model, [names[layer.name] for layer in layers])
     feed = interpreter.tensor(interpreter.get_input_details()[0]["index"])
     details = {detail["name"]: detail["index"] for detail in interpreter.get_output_details()}
     taps = [(layer, interpreter.tensor(details[layer.name])) for layer in layers]

@@ -119,7 +119,7 @@ def collect(
             activations.names[index]: value for index, value in weights_behind(model, activations).items()
         },
     )
-    interpreter = flatbuffer.tapped(model, list(activations.measured))
+    interpreter = flatbuffer.open_probes(model, list(activations.measured))
     feed = interpreter.tensor(interpreter.get_input_details()[0]["index"])
     taps = [
         (detail["name"], interpreter.tensor(detail["index"])) for detail in interpreter.get_output_details()

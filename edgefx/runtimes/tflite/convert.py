@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgefx.errors import ConversionError
+from edgefx.models.graph import freeze
 from edgefx.protocols import Progress
 from edgefx.storage.atomic import write_artifact
 from edgefx.types import FrozenGraph, Precision
@@ -25,9 +26,8 @@ def from_tensorflow(graph: FrozenGraph, precision: Precision) -> bytes:
 
     from edgefx.runtimes.tflite import flatbuffer
 
-    definition = tf.compat.v1.GraphDef()
     try:
-        definition.ParseFromString(graph.path.read_bytes())
+        definition = freeze.read(graph.path)
         function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(definition, name=""), [])
         pruned = function.prune(f"{graph.input_name}:0", f"{graph.output_name}:0")
         converter = tf.lite.TFLiteConverter.from_concrete_functions([pruned], trackable_obj=function)

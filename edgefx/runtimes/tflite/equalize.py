@@ -83,7 +83,7 @@ def equalize(
     spreads: Mapping[str, Spread],
     progress: Progress,
     *,
-    left_alone: frozenset[int] = frozenset(),
+    kept: frozenset[int] = frozenset(),
 ) -> dict[str, Range]:
     """Give the channels of the noisiest swishes scales of their own; `model` stays the same function.
 
@@ -93,12 +93,12 @@ def equalize(
         images: Calibration images, uint8 [N, H, W, 3].
         spreads: What batch normalization knows, by canonical layer; may be empty.
         progress: Advanced once per swish that is looked at.
-        left_alone: Tensors before a swish that must keep one scale.
+        kept: Tensors before a swish that must keep one scale.
 
     Returns:
         The ranges of the tensors that were changed or added; all others should be measured again.
     """
-    swishes = [swish for swish in find(model) if swish.before not in left_alone]
+    swishes = [swish for swish in find(model) if swish.before not in kept]
     chosen = _choose(model, swishes, ranges, images, progress)
     reach = _extremes(model, [swish.before for swish in chosen], images)
     known: dict[str, Range] = {}
@@ -228,7 +228,7 @@ def _extremes(model: ModelT, indices: Sequence[int], images: Pixels) -> dict[int
         return {}
     tensors = model.subgraphs[0].tensors
     by_name = {tensors[index].name.decode(): index for index in indices}
-    interpreter = flatbuffer.tapped(model, list(indices))
+    interpreter = flatbuffer.open_probes(model, list(indices))
     feed = interpreter.tensor(interpreter.get_input_details()[0]["index"])
     taps = [
         (by_name[detail["name"]], interpreter.tensor(detail["index"]))

@@ -308,7 +308,7 @@ def set_constant(model: ModelT, tensor: TensorT, values: NDArray[Any]) -> None:
     model.buffers[tensor.buffer].data = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
 
 
-def tapped(model: ModelT, outputs: list[int]) -> Any:
+def open_probes(model: ModelT, outputs: list[int]) -> Any:
     """Return an allocated interpreter of the graph on all cores, its outputs replaced by `outputs`.
 
     Args:

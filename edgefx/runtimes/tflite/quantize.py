@@ -63,7 +63,7 @@ class _Quantization:
             self.calibration.pixels,
             self.graph.spreads,
             self.progress,
-            left_alone=self.kept,
+            kept=self.kept,
         )
         if known:
             self.find_ranges()

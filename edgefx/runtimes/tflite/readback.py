@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefx.quantization import ActivationGrid, Quantization, StoredWeights
+from edgefx.quantization import Quantization, QuantizedWeights, QuantParams
 from edgefx.runtimes.protocol import Probes
 from edgefx.runtimes.readback import Canonical, as_output, as_stored
 from edgefx.runtimes.tflite import flatbuffer
@@ -46,7 +46,7 @@ def quantization(path: Path, graph: FrozenGraph) -> Quantization:
 
 
 @contextmanager
-def tapped(path: Path, graph: FrozenGraph, threads: int) -> Iterator[Probes]:
+def open_probes(path: Path, graph: FrozenGraph, threads: int) -> Iterator[Probes]:
     """Open the file with the outputs of its layers as its outputs; it runs on all cores.
 
     Raises:
@@ -70,7 +70,7 @@ class _Taps:
                 if layer is not None and layer not in outputs:
                     outputs[layer] = int(index)
         self._factors = {layer: reader.factors.get(index) for layer, index in outputs.items()}
-        self._interpreter = flatbuffer.tapped(model, list(outputs.values()))
+        self._interpreter = flatbuffer.open_probes(model, list(outputs.values()))
         image = self._interpreter.get_input_details()[0]
         self._dtype = np.dtype(image["dtype"]).name
         self._feed = self._interpreter.tensor(image["index"])
@@ -174,7 +174,7 @@ class Reader:
             grids += [grid for index in op.outputs if (grid := self._grid(op, int(index))) is not None]
         return Quantization(grids=tuple(grids), weights=tuple(weights), unmatched=tuple(self.unmatched))
 
-    def _grid(self, op: OperatorT, index: int) -> ActivationGrid | None:
+    def _grid(self, op: OperatorT, index: int) -> QuantParams | None:
         tensor = self.tensors[index]
         grid, conversion = flatbuffer.quantization_of(tensor), self._name(op) in _CONVERSIONS
         limits = _INTEGERS.get(flatbuffer.dtype_name(tensor))
@@ -189,7 +189,7 @@ class Reader:
         readers = self._readers(index) if conversion else None
         if index in self.scalings:  # the other readers of the canonical tensor read it before the MUL
             readers = self._operations_reading(index)
-        return ActivationGrid(
+        return QuantParams(
             tensor=counterpart,
             low=((limits[0] - zero_point) * scale / factor).astype(np.float32),
             high=((limits[1] - zero_point) * scale / factor).astype(np.float32),
@@ -232,7 +232,7 @@ class Reader:
                 layers.add(layer)
         return frozenset(layers)
 
-    def _stored(self, op: OperatorT) -> StoredWeights | None:
+    def _stored(self, op: OperatorT) -> QuantizedWeights | None:
         tensor = self.tensors[op.inputs[1]]
         if flatbuffer.dtype_name(tensor) != "int8" or not flatbuffer.is_constant(self.model, tensor):
             return None
@@ -259,7 +259,7 @@ class Reader:
         if made is not None:
             kernel /= made.reshape(shape[2:]) if depthwise else made
             bias = None if bias is None else bias / made
-        return StoredWeights(layer=layer, kernel=kernel, bias=bias)
+        return QuantizedWeights(layer=layer, kernel=kernel, bias=bias)
 
 
 def _names(tensor: TensorT) -> list[str]:

@@ -122,7 +122,7 @@ def _activations(
     graph = model.subgraphs[0]
     indices = {tensor.name.decode(): index for index, tensor in enumerate(graph.tensors)}
     made = [name for name in names if indices[name] not in graph.inputs]
-    interpreter = flatbuffer.tapped(model, [indices[name] for name in made])
+    interpreter = flatbuffer.open_probes(model, [indices[name] for name in made])
     feed = interpreter.tensor(interpreter.get_input_details()[0]["index"])
     taps = [(d["name"], interpreter.tensor(d["index"])) for d in interpreter.get_output_details()]
     for image in images:

@@ -114,7 +114,7 @@ class TfliteRuntime:
         """Open an artifact with the outputs of its layers as its outputs; see `Introspectable`."""
         from edgefx.runtimes.tflite import readback
 
-        return readback.tapped(path, graph, threads)
+        return readback.open_probes(path, graph, threads)
 
     def template(self, request: ConversionRequest, progress: Progress) -> QatTemplate:
         """Make the artifact that training for quantization starts from; see `Trainable`."""

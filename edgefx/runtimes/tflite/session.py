@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
+from edgefx.runtimes.session import BatchSession, ends_of_classifier
 from edgefx.system.packages import require
 from edgefx.types import TensorInfo
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from edgefx.types import Pixels, Scores
+    from numpy.typing import NDArray
 
 
-class LiteRtSession:
+class LiteRtSession(BatchSession):
     """An interpreter with its input and output tensors looked up once."""
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -24,24 +23,10 @@ class LiteRtSession:
         self._path = path
         self._interpreter = _interpreter(path, threads)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ArtifactError(
-                f"{path}: {len(inputs)} inputs and {len(outputs)} outputs",
-                hint="edgefx runs image classifiers: one image in, one score vector out",
-            )
-        self._input, self._output = _tensor_info(inputs[0]), _tensor_info(outputs[0])
-        if len(self._input.shape) != 4 or self._input.shape[3] != 3:
-            raise ArtifactError(
-                f"{path}: input shape {list(self._input.shape)} is not [N, height, width, 3]",
-                hint="edgefx runs image classifiers on RGB images, channels last",
-            )
+        ends = [[_tensor_info(details) for details in side] for side in (inputs, outputs)]
+        super().__init__(*ends_of_classifier(path, *ends))
         self._feed = self._interpreter.tensor(inputs[0]["index"])
         self._fetch = self._interpreter.tensor(outputs[0]["index"])
-
-    @property
-    def input_spec(self) -> TensorInfo:
-        """The input tensor as stored in the file."""
-        return self._input
 
     @property
     def precision_ran(self) -> str:
@@ -51,29 +36,12 @@ class LiteRtSession:
 
         return artifact.describe(flatbuffer.read(self._path)).precision
 
-    def infer(self, batch: Pixels) -> Scores:
-        """Run raw RGB uint8 [N, H, W, 3]; returns float32 [N, classes], dequantized.
-
-        Raises:
-            ValueError: The images' size is not the artifact's.
-        """
-        import numpy as np
-
-        if batch.shape[1:] != self._input.shape[1:]:
-            raise ValueError(f"images {batch.shape[1:]} for an input of {self._input.shape[1:]}")
-        ready = _stored(batch, self._input)
-        step = self._input.shape[0]
-        scores = np.empty((len(batch), int(np.prod(self._output.shape[1:]))), np.float32)
-        for start in range(0, len(batch), step):
-            part = ready[start : start + step]
-            # The views must not outlive the statement: invoke refuses while one is held.
-            self._feed()[: len(part)] = part
-            self._interpreter.invoke()
-            scores[start : start + step] = self._fetch().reshape(step, -1)[: len(part)]
-        if self._output.scale is not None:
-            scores -= self._output.zero_point or 0
-            scores *= np.float32(self._output.scale)
-        return scores
+    def _run(self, part: NDArray[Any]) -> NDArray[Any]:
+        # Copying casts; the views must not outlive the statement: invoke refuses while one is held.
+        self._feed()[: len(part)] = part
+        self._interpreter.invoke()
+        found: NDArray[Any] = self._fetch().reshape(self._layout.batch, -1).copy()
+        return found
 
     def close(self) -> None:
         """Free the interpreter and its memory."""
@@ -108,16 +76,3 @@ def _tensor_info(details: Mapping[str, Any]) -> TensorInfo:
         scale=float(scale) or None,
         zero_point=int(zero_point) if scale else None,
     )
-
-
-def _stored(batch: Pixels, spec: TensorInfo) -> np.ndarray[Any, Any]:
-    """Return the batch as the input tensor stores it; float inputs are cast while copying in."""
-    import numpy as np
-
-    if spec.scale is None or (spec.dtype == "uint8" and (spec.scale, spec.zero_point) == (1.0, 0)):
-        return batch
-    if spec.dtype == "int8" and (spec.scale, spec.zero_point) == (1.0, -128):
-        return (batch ^ np.uint8(0x80)).view(np.int8)
-    limits = np.iinfo(spec.dtype)
-    stored = np.round(batch / spec.scale) + (spec.zero_point or 0)
-    return np.clip(stored, limits.min, limits.max).astype(spec.dtype)

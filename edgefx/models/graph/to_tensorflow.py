@@ -30,7 +30,7 @@ class Emitted:
     opaque: bool
 
 
-def emit(graph: Graph, *, height: int, width: int, output: str) -> Emitted:
+def to_tensorflow(graph: Graph, *, height: int, width: int, output: str) -> Emitted:
     """Build a function of ``image``, float32 [1, height, width, 3]; `output` names its result."""
     import tensorflow as tf
 

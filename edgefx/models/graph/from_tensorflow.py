@@ -1,8 +1,9 @@
-"""From the frozen canonical graph on disk back to typed layers: the inverse of `edgefx.models.graph.emit`.
+"""From the frozen canonical graph on disk back to typed layers: the inverse of `to_tensorflow`.
 
 Conversions start from the ``graph.pb`` of a `FrozenGraph`, which may come from a cache, so that training can
 rely on nothing else either. Operations are grouped by the layer that their names begin with; a group that
-`emit` does not write for a known layer becomes an `Opaque` node that runs the operations as they are.
+`to_tensorflow` does not write for a known layer becomes an `Opaque` node, which runs the operations as they
+are.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from edgefx.errors import ModelError
 from edgefx.models.graph import ir
-from edgefx.models.graph.freeze import WEIGHTED
+from edgefx.models.graph.freeze import WEIGHTED, read
 from edgefx.models.graph.ir import IMAGE, Graph, Node, Ref
 from edgefx.types import FrozenGraph
 
@@ -34,7 +35,7 @@ _ACTIVATIONS = {
 _MERGING: dict[str, Callable[[], ir.Op]] = {"AddV2": ir.Add, "Mul": ir.Multiply}
 
 
-def thaw(graph: FrozenGraph) -> Graph:
+def from_tensorflow(graph: FrozenGraph) -> Graph:
     """Return the layers of a frozen canonical graph, with their weights.
 
     Raises:
@@ -49,9 +50,7 @@ def thaw(graph: FrozenGraph) -> Graph:
         )
     import tensorflow as tf
 
-    definition = tf.compat.v1.GraphDef()
-    definition.ParseFromString(graph.path.read_bytes())
-    return _Reader(tf, definition, graph).read()
+    return _Reader(tf, read(graph.path), graph).read()
 
 
 def with_weights(
@@ -66,8 +65,7 @@ def with_weights(
     """
     import tensorflow as tf
 
-    definition = tf.compat.v1.GraphDef()
-    definition.ParseFromString(graph.path.read_bytes())
+    definition = read(graph.path)
     nodes = {node.name: node for node in definition.node}
     for node in definition.node:
         layer = node.name.split("/", 1)[0]
@@ -150,7 +148,7 @@ class _Reader:
     # ---------------------------------------------------------------------------------------- known layers
 
     def _known(self, nodes: Sequence[Any]) -> ir.Op | None:  # noqa: PLR0911 - one return per layer
-        """Return the operation that a layer's nodes make up, or None when `emit` writes no such thing."""
+        """Return the operation that a layer's nodes make up, or None when no layer is written like that."""
         kinds = tuple(node.op for node in nodes)
         first = nodes[0]
         match kinds:
