@@ -170,6 +170,8 @@ class Trial:
         convert_s: Wall time of the conversion.
         meets: Whether the drop is within the limit.
         error: Why there is no artifact.
+        left_out: Passes of the effort that were not carried out, such as what cannot be done with layers in
+            float.
     """
 
     effort: Effort
@@ -180,6 +182,7 @@ class Trial:
     convert_s: float = 0.0
     meets: bool = False
     error: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,11 @@ one so far.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from edgefx import runtimes
 from edgefx.errors import ConversionError, DiskFullError, EdgefxError
 from edgefx.pipeline import budget
 from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
@@ -20,6 +21,7 @@ from edgefx.pipeline.records import Measured
 from edgefx.protocols import Progress
 from edgefx.quantization import QuantScheme
 from edgefx.results import Accuracy, LayerSensitivity, MaxDrop, SearchResult, TrainingEffect, Trial
+from edgefx.runtimes.passes import left_out
 from edgefx.storage.disk import is_disk_full
 from edgefx.types import Artifact, Effort, Precision, Runtime
 
@@ -156,8 +158,10 @@ class _Search:
     def _attempt(self, number: int, effort: Effort, layers: tuple[str, ...]) -> Trial:
         for other in [other for other in self._made if other != self._search.best]:  # only the best is of use
             self._builder.discard(self._made.pop(other))
-        what = f"{self._target.name}, {_described(effort, len(layers))}"
         wanted = replace(self._scheme, effort=effort, keep_float=self._scheme.keep_float | set(layers))
+        row = self._target.row
+        missing = left_out(runtimes.load(row).passes(row.precision)[effort], wanted)
+        what = f"{self._target.name}, {_described(effort, len(layers), missing)}"
         with as_edgefx_errors(what):
             candidate = self._builder.convert(self._target, wanted, label=f"convert {what}")
             if layers and candidate.content in self._measured:
@@ -174,10 +178,11 @@ class _Search:
             size_bytes=candidate.artifact.size_bytes,
             convert_s=candidate.record.convert_s,
             meets=budget.meets(self._limit, accuracy),
+            left_out=missing,
         )
 
     def _tell(self, trial: Trial) -> None:
-        what = f"{self._target.name}, {_described(trial.effort, len(trial.keep_float))}"
+        what = f"{self._target.name}, {_described(trial.effort, len(trial.keep_float), trial.left_out)}"
         if trial.accuracy is None:
             self._progress.warn(f"{what}: {trial.error}")
             return
@@ -231,9 +236,10 @@ def failing_alone(what: str, on_failure: Callable[[EdgefxError], None]) -> Itera
         on_failure(error)
 
 
-def _described(effort: Effort, layers: int) -> str:
+def _described(effort: Effort, layers: int, left_out: Sequence[str]) -> str:
     kept = f", {layers} layer{'s' if layers != 1 else ''} in float" if layers else ""
-    return f"effort {effort}{kept}"
+    without = f", without {', '.join(left_out)}" if left_out else ""
+    return f"effort {effort}{kept}{without}"
 
 
 def _drop(limit: MaxDrop, accuracy: Accuracy) -> str:

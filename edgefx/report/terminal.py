@@ -250,6 +250,7 @@ def trial_rows(search: SearchResult) -> tuple[tuple[str, ...], list[tuple[str, .
     rows: list[tuple[str, ...]] = []
     for number, trial in enumerate(search.trials):
         verdict = "within" if trial.meets else "over"
+        verdict += f", without {', '.join(trial.left_out)}" if trial.left_out else ""
         verdict += ", chosen" if number == search.chosen else ""
         drop = search.limit.measured(trial.accuracy) if trial.accuracy else None
         rows.append(

@@ -38,6 +38,12 @@ def selected(passes: Iterable[Pass], conditions: Collection[Condition]) -> tuple
     return tuple(one for one in passes if one.without.isdisjoint(conditions))
 
 
+def left_out(passes: Iterable[Pass], scheme: QuantScheme, *, trained: bool = False) -> tuple[str, ...]:
+    """Return the names of the passes that are not carried out for a scheme."""
+    conditions = conditions_of(scheme, trained=trained)
+    return tuple(one.name for one in passes if not one.without.isdisjoint(conditions))
+
+
 def conditions_of(scheme: QuantScheme, *, trained: bool) -> frozenset[Condition]:
     """Return what holds for a conversion: which of the passes' conditions its settings meet."""
     found = {

@@ -143,12 +143,12 @@ def test_candidates_are_listed_and_the_choice_explained() -> None:
     text = _text(with_search(report(), limit=RELATIVE), 160)
     rows = [line.split() for line in text.splitlines() if line.startswith(("balanced", "high"))]
     assert rows == [
-        ["balanced", "0", "+2.68", "97.6%", "100.0%", "0", "B", "34.2", "over"],
-        ["high", "0", "-", "-", "-", "-", "-", "failed:", "the", "converter", "refused"],
-        ["balanced", "8", "+1.17", "97.6%", "91.0%", "5.00", "MB", "36.0", "within,", "chosen"],
+        "balanced 0 +2.68 97.6% 100.0% 0 B 34.2 over".split(),
+        "high 0 - - - - - failed: the converter refused".split(),
+        "high 8 +1.17 97.6% 91.0% 5.00 MB 36.0 within, without reconstruct, chosen".split(),
     ]
     words = " ".join(text.split())
-    assert "--max-drop 2% met with effort balanced and 8 layers in float (block0, block1," in words
+    assert "--max-drop 2% met with effort high and 8 layers in float (block0, block1," in words
     assert "+ 2 more)" in words
     assert "chosen of 3 candidates by the evaluation images, which flatters its drop" in words
     assert "converted tflite-int8 in 36.0 s (effort balanced)" in words
@@ -157,13 +157,15 @@ def test_candidates_are_listed_and_the_choice_explained() -> None:
 
 def test_a_missed_budget_states_its_gap() -> None:
     words = _unwrapped(with_search(report(), limit=MaxDrop(value=1.0, unit=DropUnit.PP), gap=0.09))
-    assert "--max-drop 1pp missed by 0.09 pp (the end); kept the best candidate, effort balanced" in words
+    assert "--max-drop 1pp missed by 0.09 pp (the end); kept the best candidate, effort high" in words
 
 
 def test_markdown_has_the_candidates() -> None:
     text = markdown.dumps(with_search(report(), limit=RELATIVE))
     assert "| effort | in float | drop % | agree |" in text
-    assert "| balanced | 8 | +1.17 | 97.6% | 91.0% | 5.00 MB | 36.0 | within, chosen |" in text
+    assert (
+        "| high | 8 | +1.17 | 97.6% | 91.0% | 5.00 MB | 36.0 | within, without reconstruct, chosen |" in text
+    )
     assert "- **budget**: tflite-int8: --max-drop 2% met" in text
     assert "- **checks**: calibration images passed 1 of 2" in text
 
