@@ -143,9 +143,22 @@ def test_candidates_are_listed_and_the_choice_explained() -> None:
     text = _text(with_search(report(), limit=RELATIVE), 160)
     rows = [line.split() for line in text.splitlines() if line.startswith(("balanced", "high"))]
     assert rows == [
-        "balanced 0 +2.68 97.6% 100.0% 0 B 34.2 over".split(),
-        "high 0 - - - - - failed: the converter refused".split(),
-        "high 8 +1.17 97.6% 91.0% 5.00 MB 36.0 within, without reconstruct, chosen".split(),
+        ["balanced", "0", "+2.68", "97.6%", "100.0%", "0", "B", "34.2", "over"],
+        ["high", "0", "-", "-", "-", "-", "-", "failed:", "the", "converter", "refused"],
+        [
+            "high",
+            "8",
+            "+1.17",
+            "97.6%",
+            "91.0%",
+            "5.00",
+            "MB",
+            "36.0",
+            "within,",
+            "without",
+            "reconstruct,",
+            "chosen",
+        ],
     ]
     words = " ".join(text.split())
     assert "--max-drop 2% met with effort high and 8 layers in float (block0, block1," in words
