@@ -33,7 +33,7 @@ bench: $(STAMP)
 
 # Needs uv (pip install uv); the lock serves Python 3.11 to 3.13 on every platform the packages support.
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --group dev pyproject.toml --generate-hashes \
+	uv pip compile --quiet --universal --python-version 3.11 --extra all --group dev pyproject.toml --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements.lock
 
 clean:

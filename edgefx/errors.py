@@ -82,7 +82,9 @@ class MissingDependencyError(EdgefxError):
     Args:
         package: Import name.
         needed_for: What needs it.
-        requirement: What to install, where that differs from `package`.
+        requirement: Its distribution and versions, where these differ from `package`.
+        install: What to install where it is absent, if that is more than `requirement`: an extra of edgefx.
+        lighter: The requirements, quoted, that suffice where artifacts are only run.
         cause: What its import raised; None or its absence means that it is not installed.
     """
 
@@ -94,13 +96,16 @@ class MissingDependencyError(EdgefxError):
         *,
         needed_for: str,
         requirement: str | None = None,
+        install: str = "",
+        lighter: str = "",
         cause: BaseException | None = None,
     ) -> None:
-        install = f"pip install '{requirement or package}'"
+        requirement = requirement or package
         if cause is None or (isinstance(cause, ModuleNotFoundError) and cause.name in (None, package)):
             super().__init__(
                 f"the package '{package}', needed for {needed_for}, cannot be imported",
-                hint=f"run: {install}",
+                hint=f"run: pip install '{install or requirement}'"
+                + (f"; only to run artifacts: pip install {lighter}" if lighter else ""),
             )
         else:
             told = (str(cause).strip().splitlines() or ["not enough memory"])[0][:300]
@@ -110,8 +115,8 @@ class MissingDependencyError(EdgefxError):
                 hint="there is too little memory for it: end other programs, or raise the limit "
                 "(ulimit -v, or the container's)"
                 if _is_lack_of_memory(cause)
-                else f"install another package that it names as missing, or repair it: {install} "
-                "--force-reinstall",
+                else "install another package that it names as missing, or repair it: "
+                f"pip install '{requirement}' --force-reinstall",
             )
         self.package = package
 

@@ -37,6 +37,11 @@ class TargetRow:
         return f"{self.runtime}-{self.precision}"
 
     @property
+    def engine_packages(self) -> tuple[str, ...]:
+        """Import names of the packages that running an artifact takes, without what conversion takes."""
+        return tuple(dict.fromkeys(module.partition(".")[0] for module in self.engine))
+
+    @property
     def needs_calibration(self) -> bool:
         """Whether activation ranges must come from images."""
         return self.precision in (Precision.INT8, Precision.INT16X8)

@@ -14,9 +14,32 @@ from edgefx.types import Artifact, DataInfo, LayerInfo, ModelSpec, StageKind
 
 @dataclass(frozen=True, kw_only=True)
 class TargetState:
-    """Whether a target can be compiled for here."""
+    """What can be done with a target here.
+
+    Attributes:
+        target: Its name.
+        ready: Whether it can be compiled for.
+        missing: Import names of the packages that compiling lacks.
+        runs: Whether its artifacts can be inspected, evaluated and benchmarked: that takes the runtime alone.
+    """
 
     target: str
+    ready: bool
+    missing: tuple[str, ...]
+    runs: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraState:
+    """Whether what ``pip install 'edgefx[EXTRA]'`` installs is there.
+
+    Attributes:
+        extra: Its name.
+        ready: Whether all of it can be used.
+        missing: Distributions that are absent or cannot be used.
+    """
+
+    extra: str
     ready: bool
     missing: tuple[str, ...]
 
@@ -30,6 +53,7 @@ class Doctor:
         memory_available_mb: Memory that a run can have now.
         disk_free_mb: Free space by folder: the current one and the temporary one.
         packages: Everything edgefx uses.
+        extras: The parts of edgefx that are installed by name, such as edgefx[tflite].
         targets: What they make possible.
         problems: What must be cured; empty when all is fine.
         advice: What should be known, but stops nothing.
@@ -41,6 +65,7 @@ class Doctor:
     memory_available_mb: int
     disk_free_mb: dict[str, int]
     packages: tuple[PackageState, ...]
+    extras: tuple[ExtraState, ...]
     targets: tuple[TargetState, ...]
     problems: tuple[str, ...]
     advice: tuple[str, ...]
@@ -236,8 +261,9 @@ class PackageState:
         module: Name to import.
         requirement: Distribution and versions, as edgefx's own metadata states them.
         version: Installed version, or None.
-        needed_for: What cannot be done without it.
+        needed_for: The extras that it belongs to, or "everything".
         problem: Why it cannot be used; empty when it can.
+        optional: Whether it belongs to extras only, so that its absence is no fault.
         import_s: How long importing took, when it was tried.
     """
 
@@ -247,4 +273,10 @@ class PackageState:
     version: str | None
     needed_for: tuple[str, ...]
     problem: str = ""
+    optional: bool = False
     import_s: float | None = None
+
+    @property
+    def faulty(self) -> bool:
+        """Whether it must be cured: edgefx cannot be without it, or it is installed and cannot be used."""
+        return bool(self.problem) and not (self.optional and self.version is None)

@@ -28,9 +28,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from edgefx.errors import EdgefxError, MissingDependencyError
+from edgefx.errors import EdgefxError
 from edgefx.protocols import Session
 from edgefx.runtimes import load
+from edgefx.system.packages import missing
 from edgefx.targets import row_for_artifact
 from edgefx.types import Precision, TensorInfo
 
@@ -75,7 +76,9 @@ def serve(
         try:
             import_module(module)
         except ImportError as error:
-            raise MissingDependencyError(module.partition(".")[0], needed_for=str(path)) from error
+            raise missing(
+                module.partition(".")[0], *row.engine_packages, purpose=str(path), cause=error
+            ) from error
     yield {"ready": True}
 
     with ExitStack() as stack:

@@ -9,7 +9,7 @@ import click
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import json_option
 from edgefx.errors import ExitCode
-from edgefx.views import Doctor
+from edgefx.views import Doctor, ExtraState
 
 
 @click.command(epilog="Example: edgefx doctor --deep")
@@ -19,7 +19,8 @@ from edgefx.views import Doctor
 def command(app: App, deep: bool, as_json: bool) -> int:
     """Check this machine: versions, CPU features, what each target needs, and what is missing.
 
-    The exit code is 0 when everything is there, 3 when something is missing.
+    The exit code is 0 when edgefx can be used, 3 when a package that it cannot be without is missing, or one
+    of an extra is installed and cannot be used. Extras that are not installed are listed and are no fault.
     """
     from edgefx.system import doctor
     from edgefx.system.packages import states
@@ -36,6 +37,13 @@ def command(app: App, deep: bool, as_json: bool) -> int:
     else:
         _render(app, result)
     return int(ExitCode.MISSING_DEPENDENCY if result.problems else ExitCode.OK)
+
+
+_RUNS = "; runs here"
+
+
+def _lacks(state: ExtraState) -> str:
+    return f"{state.extra}, which needs {', '.join(state.missing)}: pip install 'edgefx[{state.extra}]'"
 
 
 def _render(app: App, result: Doctor) -> None:
@@ -70,13 +78,19 @@ def _render(app: App, result: Doctor) -> None:
         cells = [package.distribution, package.version or "-", wanted, ", ".join(package.needed_for)]
         if result.deep:
             cells.append("-" if package.import_s is None else f"{package.import_s:.1f} s")
-        packages.add_row(*cells, style="bold red" if package.problem else None)
+        style = "bold red" if package.faulty else "dim" if package.problem else None
+        packages.add_row(*cells, style=style)
     app.print(packages, Text())
-    lines = []
+    whole = [state.extra for state in result.extras if state.ready]
+    lines = [("extras", ", ".join(whole) or "none")]
+    lines += [("not installed", _lacks(state)) for state in result.extras if not state.ready]
     ready = [state.target for state in result.targets if state.ready]
     lines.append(("targets ready", f"{len(ready)} of {len(result.targets)}"))
     lines += [
-        ("not ready", f"{state.target}: needs {', '.join(state.missing)}")
+        (
+            "not ready",
+            f"{state.target}: needs {', '.join(state.missing)}{'; runs here' if state.runs else ''}",
+        )
         for state in result.targets
         if not state.ready
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgefx.errors import Block, DiskFullError, EdgefxError, ExitCode, MissingDependencyError, UsageError
+from edgefx.errors import Block, DiskFullError, EdgefxError, ExitCode, UsageError
 from edgefx.harmless import visible
 from edgefx.storage.disk import disk_full, is_disk_full
 
@@ -126,11 +126,9 @@ def _of_packages(error: BaseException) -> EdgefxError | None:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         if package != "edgefx":
-            from edgefx.system.packages import requirement_of
+            from edgefx.system.packages import missing
 
-            return MissingDependencyError(
-                package, needed_for="this command", requirement=requirement_of(package)
-            )
+            return missing(package, purpose="this command")
     return None
 
 

@@ -6,7 +6,8 @@ import os
 import sys
 from types import ModuleType
 
-from edgefx.errors import MissingDependencyError, UsageError
+from edgefx.errors import UsageError
+from edgefx.system.packages import missing
 
 _BACKEND = "tensorflow"
 
@@ -20,7 +21,7 @@ def import_tensorflow() -> ModuleType:
     try:
         import tensorflow as tf
     except (ImportError, MemoryError) as error:
-        raise MissingDependencyError("tensorflow", needed_for="loading a model", cause=error) from error
+        raise missing("tensorflow", "keras", purpose="loading a model", cause=error) from error
     return tf  # type: ignore[no-any-return]
 
 
@@ -40,7 +41,7 @@ def import_keras() -> ModuleType:
     try:
         import keras
     except (ImportError, MemoryError) as error:
-        raise MissingDependencyError("keras", needed_for="loading a model", cause=error) from error
+        raise missing("keras", "tensorflow", purpose="loading a model", cause=error) from error
     active = keras.config.backend()
     if active != _BACKEND:
         raise UsageError(
@@ -64,9 +65,7 @@ def import_tf_keras() -> ModuleType:
     try:
         import tf_keras
     except (ImportError, MemoryError) as error:
-        raise MissingDependencyError(
-            "tf_keras", needed_for="a model saved by Keras 2", requirement="tf-keras", cause=error
-        ) from error
+        raise missing("tf_keras", purpose="a model saved by Keras 2", cause=error) from error
     return tf_keras  # type: ignore[no-any-return]
 
 

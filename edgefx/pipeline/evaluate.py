@@ -78,7 +78,6 @@ def run(
     if weights is not None and baseline is None:
         raise UsageError("--weights belongs to --baseline", hint="give --baseline MODEL")
     target = runtimes.for_artifact(artifact)
-    target.check()
     described = target.describe(artifact)
     height, width = _input_size(artifact, described.inputs)
     classes = described.outputs[0].shape[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from edgefx.errors import UsageError
 from edgefx.recipe.schema import NoneSection, QatSection, Recipe
 from edgefx.results import Check, Gate, MaxDrop, Metric
 from edgefx.system import cpu
+from edgefx.system.host import cores
 from edgefx.targets import INTEGER_ONLY, TargetRow
 from edgefx.types import Dataset, Effort, IoDtype, Precision, Ranges
 from edgefx.vocabulary import Hardware
@@ -129,11 +129,7 @@ def plan(recipe: Recipe, *, allow_unsafe: bool = False) -> Plan:
 def threads_of(plan: Plan) -> int:
     """Return the intra-op threads for evaluation and latency: as asked, or all cores."""
     asked = plan.recipe.benchmark.threads if plan.recipe.benchmark else None
-    return asked or _cores()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return asked or cores()
 
 
 def resolve(recipe: Recipe) -> tuple[PlannedTarget, ...]:

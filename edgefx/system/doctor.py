@@ -13,10 +13,10 @@ from pathlib import Path
 from edgefx.protocols import Progress
 from edgefx.results import Environment
 from edgefx.system.host import environment
-from edgefx.system.packages import module_of, satisfies
+from edgefx.system.packages import extras, module_of, satisfies
 from edgefx.system.resources import folder
 from edgefx.targets import TARGETS
-from edgefx.views import Doctor, PackageState, TargetState
+from edgefx.views import Doctor, ExtraState, PackageState, TargetState
 
 _LOW_DISK_MB = 2_000  # a run of B0 keeps about 1 GB of intermediates
 _LOW_MEMORY_MB = 2_500  # what a run of B0 may take
@@ -60,9 +60,10 @@ def examine(packages: tuple[PackageState, ...], *, deep: bool) -> Doctor:
         str(place): int(shutil.disk_usage(place).free / 1e6)
         for place in dict.fromkeys((Path.cwd(), Path(tempfile.gettempdir())))
     }
-    broken = [package for package in packages if package.problem]
+    broken = [package for package in packages if package.faulty]
     problems = [f"{package.distribution}: {package.problem}" for package in broken]
     problems += _python_problem() + _installation_problems()
+    targets = _targets(packages)
     fix = ""
     if broken:
         fix = "pip install " + " ".join(f"'{package.requirement}'" for package in broken)
@@ -71,9 +72,10 @@ def examine(packages: tuple[PackageState, ...], *, deep: bool) -> Doctor:
         memory_available_mb=memory,
         disk_free_mb=disk,
         packages=packages,
-        targets=_targets(packages),
+        extras=_extras(packages),
+        targets=targets,
         problems=tuple(problems),
-        advice=tuple(_advice(machine, memory, disk)),
+        advice=tuple(_advice(machine, memory, disk, targets)),
         fix=fix,
         deep=deep,
     )
@@ -84,8 +86,21 @@ def _targets(packages: tuple[PackageState, ...]) -> tuple[TargetState, ...]:
     found = []
     for row in TARGETS.values():
         missing = tuple(name for name in row.packages if module_of(name) in broken)
-        found.append(TargetState(target=row.name, ready=not missing, missing=missing))
+        runs = not broken.intersection(row.engine_packages)
+        found.append(TargetState(target=row.name, ready=not missing, missing=missing, runs=runs))
     return tuple(found)
+
+
+def _extras(packages: tuple[PackageState, ...]) -> tuple[ExtraState, ...]:
+    broken = {package.distribution for package in packages if package.problem}
+    return tuple(
+        ExtraState(
+            extra=extra,
+            ready=broken.isdisjoint(members),
+            missing=tuple(name for name in members if name in broken),
+        )
+        for extra, members in extras().items()
+    )
 
 
 def _python_problem() -> list[str]:
@@ -107,8 +122,15 @@ def _installation_problems() -> list[str]:
     return problems
 
 
-def _advice(machine: Environment, memory_mb: int, disk: dict[str, int]) -> list[str]:
+def _advice(
+    machine: Environment, memory_mb: int, disk: dict[str, int], targets: tuple[TargetState, ...]
+) -> list[str]:
     advice = []
+    if not any(target.runs for target in targets):
+        advice.append(
+            "no runtime is installed, so that nothing can be compiled or run; for TFLite: "
+            "pip install 'edgefx[tflite]'"
+        )
     if machine.cpu_features and not any(name in _INT8_FEATURES for name in machine.cpu_features):
         advice.append(
             "this CPU has no INT8 dot-product instructions (AVX-VNNI, NEON dotprod): INT8 may be slower than"

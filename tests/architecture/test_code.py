@@ -77,6 +77,14 @@ def test_private_names_are_used_of_foreign_libraries_only() -> None:
     assert excused == FOREIGN_PRIVATE
 
 
+def test_cores_are_counted_in_one_place() -> None:
+    """`edgefx.system.host.cores` knows affinity masks and containers' quotas; Python's counts do not."""
+    counting = re.compile(r"\b(?:cpu_count|sched_getaffinity|process_cpu_count)\b")
+    assert [name for name, module in modules().items() if counting.search(module.text)] == [
+        "edgefx.system.host"
+    ]
+
+
 def test_names_of_edgefx_in_comments_exist() -> None:
     dangling = [
         f"{name}: {reference}"

@@ -5,7 +5,8 @@
 
 makes all twelve targets of `digits`, its INT8 targets with effort high and with training, and, where a folder
 with real models is given, all targets of those. A change of structure leaves every byte as it was; on another
-CPU or with other versions of the runtimes bytes may differ without any change.
+CPU or with other versions of the runtimes bytes may differ without any change. `--hardware CLASS` lays the
+artifacts out for another class of CPU than this machine's, whose bytes can then be compared, too.
 """
 
 from __future__ import annotations
@@ -46,12 +47,13 @@ def main(options: list[str]) -> None:
     parser.add_argument("--against", type=Path, help="compare with what was kept in this file")
     parser.add_argument("--shared", type=Path, help="a folder with models/ and images/ of real models")
     parser.add_argument("--case", action="append", help="only this case; repeat it for more")
+    parser.add_argument("--hardware", default="native", help="class of CPU, as `edgefx compile --hardware`")
     args = parser.parse_args(options)
     found: dict[str, Any] = {}
     for case in (*_digits(), *(_real(args.shared.resolve()) if args.shared else ())):
         if not args.case or case.name in args.case:
             begun = time.perf_counter()
-            found[case.name] = _made(case)
+            found[case.name] = _made(case, args.hardware)
             count = len(found[case.name]["files"])
             print(f"  {case.name:28} {count:2} files {time.perf_counter() - begun:7.1f} s", flush=True)
             if args.keep:
@@ -89,12 +91,11 @@ def _real(shared: Path) -> Iterator[Case]:
         yield Case(name, (str(shared / "models" / f"{name}.keras"), "--target", "*", *where))
 
 
-def _made(case: Case) -> dict[str, Any]:
+def _made(case: Case, hardware: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "edgefx", "-q", "compile", *case.options, "-o", folder]
-        ran = subprocess.run(
-            [*command, "--no-benchmark", "--no-cache", "--json"], capture_output=True, text=True, check=False
-        )
+        command += ["--hardware", hardware, "--no-benchmark", "--no-cache", "--json"]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:
             sys.exit(f"{' '.join(command)}\n{ran.stderr}\nexit {ran.returncode}")
         report = json.loads(ran.stdout)
