@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from edgefx.storage.hashes import FileHashes
     from edgefx.types import Pixels, Scores
 
-CANONICAL_TOLERANCE = 1e-5  # largest |Δp| between the model as loaded and its canonical graph
 _CHECK_IMAGES = 16
 _CHUNK = 32  # images scored at once by the baseline
 _SCORES = "scores.f32"
@@ -106,7 +105,13 @@ class Inputs:
         Raises:
             ModelError: It is not.
         """
-        self._memo.get(self.equality_stage)
+        found = self._memo.get(self.equality_stage)
+        if not found.is_usual:
+            self._memo.warn(
+                f"the deployable graph of {self.source.spec.source} differs from the model as loaded by up to"
+                f" {found.max_abs_dp:.2g} of a probability, the best classes are the same: float32 sums in"
+                " another order"
+            )
 
     def check(self) -> None:
         """Say what is poor about the calibration images."""
@@ -229,7 +234,8 @@ class Inputs:
         return np.frombuffer(files.read(_SCORES), "<f4").reshape(-1, self.source.spec.classes)
 
     def _compared(self) -> Computed[Equality, None]:
-        from edgefx.models.graph.canonical import max_abs_dp
+        from edgefx.models.graph.canonical import compare
+        from edgefx.models.graph.equality import ALLOWED
 
         images = self.evaluation or self.calibration
         loaded, graph = self.source.loaded, self.source.graph
@@ -238,14 +244,14 @@ class Inputs:
             if images
             else _noise(self.source.spec, self._plan.recipe.seed)
         )
-        difference = max_abs_dp(loaded, graph, pixels)
-        if not difference <= CANONICAL_TOLERANCE:
+        found = compare(loaded, graph, pixels)
+        if not found.is_allowed:
             raise ModelError(
                 f"the deployable graph of {self.source.spec.source} differs from the model as loaded:"
-                f" max |Δp| = {difference:.2g}, allowed is {CANONICAL_TOLERANCE:g}",
+                f" {found}; allowed is {ALLOWED:g}, with the same best classes",
                 hint="this model uses a construct that edgefx does not preserve; please report it",
             )
-        return Computed(value=Equality(max_abs_dp=difference), opened=None)
+        return Computed(value=Equality(max_abs_dp=found.max_abs_dp, is_usual=found.is_usual), opened=None)
 
     def _checked(self, images: Images) -> Computed[CalibrationChecks, None]:
         from edgefx.data import checks, stability

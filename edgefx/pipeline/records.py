@@ -56,9 +56,15 @@ class BaselineRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Equality:
-    """Largest difference of a probability between the canonical graph and the model as loaded."""
+    """The canonical graph against the model as loaded.
+
+    Attributes:
+        max_abs_dp: Largest difference of a probability.
+        is_usual: Whether it is too small to be worth a warning.
+    """
 
     max_abs_dp: float
+    is_usual: bool
 
 
 @dataclass(frozen=True, kw_only=True)

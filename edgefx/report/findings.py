@@ -37,6 +37,8 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
         )
     elif images is not None:
         yield "baseline", f"the float Keras model on the same {images} images, which have no labels"
+    if report.canonical_max_abs_dp is not None:
+        yield "graph", f"within {report.canonical_max_abs_dp:.1e} of a probability of the model as loaded"
     for data in report.data:
         yield _USED[data.role], data_line(data)
     latency = next((result.latency for result in report if result.latency), None)

@@ -48,7 +48,7 @@ def compiled(name: str, folder: Path) -> tuple[Any, FrozenGraph]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_equals_the_model_as_loaded(name: str, tmp_path: Path) -> None:
-    from edgefx.models.graph.canonical import max_abs_dp
+    from edgefx.models.graph.canonical import compare
 
     loaded, graph = compiled(name, tmp_path)
     pixels = images(loaded.spec.height, loaded.spec.width)
@@ -58,7 +58,7 @@ def test_equals_the_model_as_loaded(name: str, tmp_path: Path) -> None:
     assert scores.std(axis=0).max() > 1e-3, (
         "the model must tell images apart, or the comparison shows nothing"
     )
-    assert max_abs_dp(loaded, graph, pixels) <= 1e-5
+    assert compare(loaded, graph, pixels).max_abs_dp <= 1e-5
 
     definition = graph_def(graph)
     assert [node.op for node in definition.node if node.name == "image"] == ["Placeholder"]
@@ -90,7 +90,7 @@ def test_an_exported_model_that_still_augments_is_refused(tmp_path: Path) -> Non
     [("efficientnet_b0_flowers5", "flowers/val"), ("efficientnetv2_b0_imagenet", "imagenet/val")],
 )
 def test_real_models_on_real_images(model: str, folder: str, tmp_path: Path) -> None:
-    from edgefx.models.graph.canonical import canonicalize, max_abs_dp
+    from edgefx.models.graph.canonical import canonicalize, compare
     from edgefx.models.load import load
 
     path = SHARED / "models" / f"{model}.keras"
@@ -101,7 +101,7 @@ def test_real_models_on_real_images(model: str, folder: str, tmp_path: Path) -> 
     pixels = [np.asarray(Image.open(f).convert("RGB").resize((224, 224), bilinear)) for f in files]
     loaded = load(str(path))
     graph = canonicalize(loaded, tmp_path)
-    assert max_abs_dp(loaded, graph, np.stack(pixels)) <= 1e-5
+    assert compare(loaded, graph, np.stack(pixels)).max_abs_dp <= 1e-5
     counts = op_counts(graph)
     assert counts["Pad"] == 0
     assert counts["Reshape"] == 0

@@ -13,7 +13,7 @@ from PIL import Image
 
 from edgefx.errors import EdgefxError, ModelError, UsageError
 from edgefx.models import zoo
-from edgefx.models.graph.canonical import canonicalize, max_abs_dp
+from edgefx.models.graph.canonical import canonicalize, compare
 from edgefx.models.load import LoadedModel, load
 from edgefx.system.resources import folder
 from edgefx.types import OutputKind
@@ -52,7 +52,7 @@ def test_the_packaged_digits_reach_97_percent(digits: LoadedModel, tmp_path: Pat
     assert len(pixels) == 360
     assert (digits.predict(pixels).argmax(axis=1) == labels).mean() >= 0.97
     graph = canonicalize(digits, tmp_path)
-    assert max_abs_dp(digits, graph, pixels[:50]) <= 1e-5
+    assert compare(digits, graph, pixels[:50]).max_abs_dp <= 1e-5
     assert graph.spec.class_names == tuple("0123456789")
     assert graph.spec.parameters == pytest.approx(zoo.FAMILIES["digits"].parameters_m * 1e6, rel=0.05)
 
@@ -250,4 +250,4 @@ def test_nothing_is_left_half_written(tmp_path: Path) -> None:
     graph = canonicalize(loaded, work)
     assert [file.name for file in work.iterdir()] == ["graph.pb"]
     assert graph.path.read_bytes() == canonicalize(loaded, tmp_path / "again").path.read_bytes()
-    assert max_abs_dp(loaded, graph, images()) <= 1e-5
+    assert compare(loaded, graph, images()).max_abs_dp <= 1e-5

@@ -1,7 +1,7 @@
 """The deployable graph: what every conversion starts from.
 
 Batch of one; augmentation and dropout stripped; nested models flattened; activations split off; BatchNorm
-folded; weights constant; layer names kept. `max_abs_dp` proves it equal to the model as loaded.
+folded; weights constant; layer names kept. `compare` proves it equal to the model as loaded.
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edgefx.errors import ModelError
+from edgefx.models.graph.equality import Difference, difference
 from edgefx.models.graph.flatten import flatten
 from edgefx.models.graph.freeze import GraphRunner, count_macs, freeze
 from edgefx.models.graph.ir import Conv, Dense, DepthwiseConv
 from edgefx.models.graph.passes import simplify
 from edgefx.models.graph.to_tensorflow import to_tensorflow
 from edgefx.storage.atomic import replacing
-from edgefx.types import FrozenGraph, LayerInfo, OutputKind, Spread
+from edgefx.types import FrozenGraph, LayerInfo, Spread
 
 if TYPE_CHECKING:
     from edgefx.models.load import LoadedModel
     from edgefx.protocols import Task
-    from edgefx.types import Pixels, Scores
+    from edgefx.types import Pixels
 
 
 def canonicalize(loaded: LoadedModel, workdir: Path) -> FrozenGraph:
@@ -67,8 +66,10 @@ def _graph_def(loaded: LoadedModel) -> tuple[Any, tuple[LayerInfo, ...], dict[st
     return graph_def, tuple(layer for layer in emitted.layers if layer.name in used), spreads
 
 
-def max_abs_dp(loaded: LoadedModel, graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) -> float:
-    """Largest absolute difference of a probability between the model as loaded and the canonical graph.
+def compare(
+    loaded: LoadedModel, graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None
+) -> Difference:
+    """Hold the canonical graph against the model as loaded.
 
     Args:
         loaded: The model, which runs in batches as for the baseline.
@@ -78,12 +79,4 @@ def max_abs_dp(loaded: LoadedModel, graph: FrozenGraph, pixels: Pixels, *, task:
     """
     want = loaded.predict(pixels)
     got = GraphRunner(graph.path, output=graph.output_name).infer(pixels, task=task)
-    if graph.spec.output is OutputKind.LOGITS:
-        want, got = _softmax(want), _softmax(got)
-    return float(np.max(np.abs(want - got), initial=0.0))
-
-
-def _softmax(logits: Scores) -> Scores:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Scores = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
-    return probabilities
+    return difference(want, got, graph.spec.output)

@@ -25,15 +25,15 @@ import numpy as np
 from edgefx.errors import ModelError
 from edgefx.models.backend import import_tf_keras
 from edgefx.models.graph import ir
+from edgefx.models.graph.equality import ALLOWED, difference
 from edgefx.models.graph.freeze import GraphRunner
 from edgefx.models.graph.from_tensorflow import from_tensorflow
 from edgefx.models.graph.ir import IMAGE, Graph, Node, Ref
-from edgefx.types import FrozenGraph, OutputKind
+from edgefx.types import FrozenGraph
 
 if TYPE_CHECKING:
     from edgefx.types import Pixels
 
-TOLERANCE = 1e-5  # of a probability, between the model and the canonical graph
 _BATCH_PIXELS = 16 * 224 * 224
 
 # The layer of a node, with its weights and under its name; None asks for tf_keras' own.
@@ -101,20 +101,17 @@ def prove(model: Any, graph: FrozenGraph, pixels: Pixels) -> float:
     """Compare a model with the canonical graph on images; returns the largest difference of a probability.
 
     Raises:
-        ModelError: It is more than `TOLERANCE`.
+        ModelError: It is more than float32 explains; see `edgefx.models.graph.equality`.
     """
     want = GraphRunner(graph.path, output=graph.output_name).infer(pixels)
     got = predict(model, pixels)
-    if graph.spec.output is OutputKind.LOGITS:
-        want, got = _softmax(want), _softmax(got)
-    worst = float(np.max(np.abs(want - got), initial=0.0))
-    if not worst <= TOLERANCE:
+    found = difference(want, got, graph.spec.output)
+    if not found.is_allowed:
         raise ModelError(
-            f"{graph.spec.source}: its tf_keras counterpart differs by {worst:.2g} in a probability, "
-            f"{TOLERANCE:g} is allowed",
+            f"{graph.spec.source}: its tf_keras counterpart differs: {found}; allowed is {ALLOWED:g}",
             hint="this model cannot be trained; please report its layers: edgefx inspect --layers",
         )
-    return worst
+    return found.max_abs_dp
 
 
 def predict(model: Any, pixels: Pixels) -> Any:
@@ -208,8 +205,3 @@ def _opaque(tf_keras: Any, op: ir.Opaque, name: str) -> Any:
             return results[0] if len(results) == 1 else results
 
     return Frozen(name=name)
-
-
-def _softmax(logits: Any) -> Any:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
