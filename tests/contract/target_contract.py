@@ -20,6 +20,7 @@ from edgefx.runtimes.protocol import ConversionRequest, Runtime
 from edgefx.targets import TARGETS, TargetRow
 from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision
 from edgefx.types import Runtime as RuntimeName
+from edgefx.vocabulary import Effort, Hardware
 
 from .conftest import NATIVE, RecordedProgress
 
@@ -226,6 +227,25 @@ class TargetContract:
                 RecordedProgress(),
             )
         assert list(tmp_path.iterdir()) == [blocker]
+
+    def test_an_artifact_says_what_cpu_it_is_laid_out_for(
+        self, target: Runtime, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
+    ) -> None:
+        row = TARGETS[f"{self.runtime}-int8"]
+        for hardware, words in (
+            (Hardware.X86_VNNI, "laid out for x86-64+vnni"),
+            (Hardware.ARM_DOTPROD, "laid out for aarch64+dotprod, whose speed was never measured"),
+        ):
+            scheme = QuantScheme(
+                hardware=hardware,
+                precision=row.precision,
+                io_dtype=row.io_dtypes[0],
+                effort=Effort.FAST,
+            )
+            out = tmp_path / f"{hardware}{row.suffix}"
+            request = ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration)
+            target.convert(request, out, RecordedProgress())
+            assert (words in target.describe(out).notes) == row.follows_hardware
 
     def test_a_layer_to_keep_in_float_must_exist(
         self, target: Runtime, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path

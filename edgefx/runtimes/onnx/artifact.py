@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from edgefx.errors import ArtifactError, ConversionError
 from edgefx.quantization import QuantScheme
-from edgefx.runtimes import bounds
+from edgefx.runtimes import bounds, hardware
 from edgefx.runtimes.onnx import external, graph
 from edgefx.storage.hashes import hash_file
 from edgefx.storage.regular import open_regular
 from edgefx.types import Artifact, ArtifactFile, FrozenGraph, OpCount, Precision, TensorInfo
+from edgefx.vocabulary import Hardware
 
 if TYPE_CHECKING:
     import onnx
@@ -28,6 +29,7 @@ _MOVES = _VIEWS | {
 }
 _INTEGER_COMPUTE = frozenset({"ConvInteger", "MatMulInteger", "QGemm"})
 _INT8 = frozenset({"int8", "uint8"})
+_HARDWARE = f"edgefx.{hardware.KEY}"
 KEPT_FLOAT = "edgefx.keep_float"  # metadata: layers that were kept in float because someone asked for it
 
 
@@ -102,6 +104,8 @@ def _described(model: onnx.ModelProto, path: Path) -> Artifact:
             f"{convolutions[True]} of {sum(convolutions.values())} convolutions run in INT8, "
             "the rest in float32, where that is faster or much more accurate"
         )
+    if stated := _metadata(model, _HARDWARE):
+        notes.append(hardware.note(stated))
     if kept := _kept(model):
         notes.append(f"kept in float as asked: {', '.join(kept)}")
     dynamic = sum(
@@ -127,9 +131,18 @@ def _described(model: onnx.ModelProto, path: Path) -> Artifact:
     )
 
 
+def state_hardware(model: onnx.ModelProto, laid_out_for: Hardware) -> None:
+    """Write the class of CPU that a model is laid out for into its metadata."""
+    model.metadata_props.add(key=_HARDWARE, value=hardware.statement(laid_out_for))
+
+
+def _metadata(model: onnx.ModelProto, key: str) -> str:
+    return next((entry.value for entry in model.metadata_props if entry.key == key), "")
+
+
 def _kept(model: onnx.ModelProto) -> list[str]:
     """Return the layers that the file says were kept in float, those of them that it has."""
-    stated = next((entry.value for entry in model.metadata_props if entry.key == KEPT_FLOAT), "")
+    stated = _metadata(model, KEPT_FLOAT)
     layers = {graph.layer_of(node.name) for node in model.graph.node}
     return [name for name in stated.split(",") if name in layers]
 

@@ -56,6 +56,8 @@ class OnnxRuntime:
                 model = quantize.int8_model(
                     model, graph, scheme, request.calibration, progress, trained_ranges=ranges
                 )
+        if scheme.precision in (Precision.DYNAMIC, Precision.INT8):
+            artifact.state_hardware(model, scheme.hardware)
         convert.save(model, out, check=lambda path: artifact.verify(path, graph, scheme))
         return (out,)
 

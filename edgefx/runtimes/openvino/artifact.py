@@ -15,12 +15,13 @@ from xml.etree import ElementTree as ET
 
 from edgefx.errors import ArtifactError, ConversionError
 from edgefx.quantization import QuantScheme
-from edgefx.runtimes import bounds
+from edgefx.runtimes import bounds, hardware
 from edgefx.runtimes.openvino import xml
 from edgefx.storage import atomic, temporary
 from edgefx.storage.disk import disk_full, explained
 from edgefx.storage.hashes import hash_file
 from edgefx.types import Artifact, ArtifactFile, FrozenGraph, OpCount, Precision, TensorInfo
+from edgefx.vocabulary import Hardware
 
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
 # What OpenVINO computes in the kernel of the convolution before it.
@@ -103,6 +104,11 @@ def set_quantization(model: Any, *, scale: float, zero_point: int) -> None:
     model.set_rt_info(str(zero_point), [_RT_INFO, "output_zero_point"])
 
 
+def state_hardware(model: Any, laid_out_for: Hardware) -> None:
+    """Record the class of CPU that a model is laid out for."""
+    model.set_rt_info(hardware.statement(laid_out_for), [_RT_INFO, hardware.KEY])
+
+
 def input_info(model: Any) -> TensorInfo:
     """Describe the graph's first input. Integers are raw pixels; int8 ones are shifted by 128."""
     info = _tensor(model.inputs[0])
@@ -172,6 +178,8 @@ def describe(path: Path) -> Artifact:
             macs[is_integer] += _macs(operation)
             left_float[kind] += not is_integer
     notes = []
+    if model.has_rt_info([_RT_INFO, hardware.KEY]):
+        notes.append(hardware.note(str(model.get_rt_info([_RT_INFO, hardware.KEY]).value)))
     if _PRECISE in path.read_text(encoding="utf-8") and not computing[True]:
         notes.append("asks the runtime for float32 in every operation; no bf16 on CPUs that have it")
     if macs[True] and left_float.total():

@@ -51,6 +51,7 @@ class OpenVinoRuntime:
             model = quantize.int8_model(
                 model, graph, scheme, request.calibration, progress, trained_ranges=ranges
             )
+            artifact.state_hardware(model, scheme.hardware)
         elif scheme.precision is Precision.FLOAT32:
             convert.products_to_convolutions(model)
         convert.finish(model, graph)
