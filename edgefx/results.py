@@ -45,6 +45,14 @@ class Accuracy:
     max_abs_dp: float
     images_per_s: float
 
+    @property
+    def drop_percent(self) -> float | None:
+        """The drop in percent of the baseline's top-1; None without labels, or where that is never right."""
+        if self.drop_pp is None or not self.baseline_top1:
+            return None
+        # Rounded to what counts: a drop of exactly a limit must not miss it by the error of a division.
+        return round(self.drop_pp / self.baseline_top1, 9)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
@@ -98,20 +106,17 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
-class Metric(StrEnum):
-    """What a gate may limit."""
-
-    DROP_PP = "drop_pp"
-    DROP_PERCENT = "drop_percent"  # of the baseline's top-1
-    P95_MS = "p95_ms"
-    SIZE_BYTES = "size_bytes"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """An upper limit on a metric, for the targets that match."""
+    """A limit on a metric, for the targets that match.
 
-    metric: Metric
+    Attributes:
+        metric: Which one, by its id in `edgefx.metrics`.
+        limit: In the metric's unit; an upper limit where less is better, else a lower one. It is inclusive.
+        targets: Names and globs.
+    """
+
+    metric: str
     limit: float
     targets: tuple[str, ...] = ("*",)
 
@@ -135,16 +140,13 @@ class MaxDrop:
         return f"{self.value:.15g}{self.unit}"
 
     @property
-    def metric(self) -> Metric:
-        """What the limit is a limit of."""
-        return Metric.DROP_PP if self.unit is DropUnit.PP else Metric.DROP_PERCENT
+    def metric(self) -> str:
+        """What the limit is a limit of, by its id in `edgefx.metrics`."""
+        return "drop_pp" if self.unit is DropUnit.PP else "drop_percent"
 
     def measured(self, accuracy: Accuracy) -> float | None:
         """The drop in the limit's unit; None without labels, or where the baseline is never right."""
-        if accuracy.drop_pp is None or self.unit is DropUnit.PP:
-            return accuracy.drop_pp
-        # Rounded to what counts: a drop of exactly the limit must not miss it by the error of a division.
-        return round(accuracy.drop_pp / accuracy.baseline_top1, 9) if accuracy.baseline_top1 else None
+        return accuracy.drop_pp if self.unit is DropUnit.PP else accuracy.drop_percent
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,6 +100,21 @@ def parse_ms(text: str, *, option: str = "--max-p95-ms") -> float:
     return number
 
 
+def parse_share(text: str, *, option: str = "a share") -> float:
+    """Parse a share: "98%" or 0.98.
+
+    Raises:
+        UsageError: No number, another unit, or more than all.
+    """
+    number, unit = _quantity(text, option=option, example="98%")
+    if unit not in ("", "%"):
+        raise _unit_error(text, unit, option=option, hint=f"write {option} 98% or {option} 0.98")
+    share = number / _WHOLE if unit else number
+    if share > 1:
+        raise UsageError(f"{option} {text}: more than all", hint=f"write {option} {_plain(number)}%")
+    return share
+
+
 def _quantity(text: str, *, option: str, example: str) -> tuple[float, str]:
     match = _QUANTITY.fullmatch(text)
     if match is None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from edgefx.cache.settings import CacheSettings, from_environment
 from edgefx.errors import DiskFullError, EdgefxError
+from edgefx.metrics import Figures
 from edgefx.pipeline import record, search
 from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
 from edgefx.pipeline.inputs import Inputs
@@ -297,7 +299,7 @@ class Run:
         built, measured, latency = self._built.get(name), self._measured.get(name), self._latencies.get(name)
         artifact = built.artifact if built else None
         accuracy = measured.accuracy if measured else None
-        return TargetResult(
+        result = TargetResult(
             target=name,
             artifact=artifact,
             accuracy=accuracy,
@@ -306,7 +308,6 @@ class Run:
             size_ratio_to_float=artifact.size_bytes / (4 * spec.parameters)
             if artifact and spec.parameters
             else None,
-            gates=judge(target.gates, target=name, artifact=artifact, accuracy=accuracy, latency=latency),
             failure=self.failures.get(name),
             effort=built.effort if built else None,
             convert_s=built.convert_s if built else None,
@@ -314,3 +315,4 @@ class Run:
             training=built.training if built else None,
             hardware=target.hardware if built and target.row.follows_hardware else None,
         )
+        return replace(result, gates=judge(target.gates, Figures.of(result), target=name))

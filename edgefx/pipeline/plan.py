@@ -8,8 +8,9 @@ from pathlib import Path
 
 from edgefx import runtimes, targets
 from edgefx.errors import UsageError
+from edgefx.metrics import METRICS
 from edgefx.recipe.schema import NoneSection, QatSection, Recipe
-from edgefx.results import Check, Gate, MaxDrop, Metric
+from edgefx.results import Check, Gate, MaxDrop
 from edgefx.system import cpu
 from edgefx.system.host import cores
 from edgefx.targets import INTEGER_ONLY, TargetRow
@@ -52,9 +53,8 @@ class PlannedTarget:
 
     @property
     def judges_drop(self) -> bool:
-        """Whether a budget or a gate needs to know the drop."""
-        drops = (Metric.DROP_PP, Metric.DROP_PERCENT)
-        return self.budget is not None or any(gate.metric in drops for gate in self.gates)
+        """Whether a budget or a gate needs to know what is right."""
+        return self.budget is not None or any(METRICS[gate.metric].needs_labels for gate in self.gates)
 
 
 @dataclass(frozen=True, kw_only=True)

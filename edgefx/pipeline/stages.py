@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from edgefx.evaluation.gates import limit_text
 from edgefx.recipe.schema import NoneSection, QatSection
-from edgefx.results import Gate, Metric
 from edgefx.types import Precision, Ranges
 from edgefx.views import PlanStep, PlanView
 from edgefx.vocabulary import StageKind
@@ -134,7 +134,7 @@ def steps(plan: Plan) -> tuple[PlanStep, ...]:
         what += f"{threads} threads" if threads else "all cores"
         kinds.append((StageKind.BENCHMARK, "", f"{what}, at most {recipe.benchmark.seconds:g} s"))
     kinds += [
-        (StageKind.GATE, target.name, ", ".join(map(_limit, target.gates)))
+        (StageKind.GATE, target.name, ", ".join(map(limit_text, target.gates)))
         for target in plan.targets
         if target.gates
     ]
@@ -178,16 +178,6 @@ def _conversion(target: PlannedTarget, plan: Plan) -> str:
         if target.budget is not None:
             parts.append(f"searched for a drop of at most {target.budget}")
     return ", ".join(parts)
-
-
-def _limit(gate: Gate) -> str:
-    value = f"{gate.limit:.15g}"
-    return {
-        Metric.DROP_PP: f"drop <= {value} pp",
-        Metric.DROP_PERCENT: f"drop <= {value} %",
-        Metric.P95_MS: f"p95 <= {value} ms",
-        Metric.SIZE_BYTES: f"size <= {value} B",
-    }[gate.metric]
 
 
 def _model(plan: Plan) -> str:

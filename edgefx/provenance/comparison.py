@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgefx.errors import UsageError
 from edgefx.evaluation.statistics import paired_drop_ci
+from edgefx.metrics import METRICS
 from edgefx.notebook import Shown
 from edgefx.provenance import lock as locks
 from edgefx.provenance import predictions
@@ -70,31 +71,21 @@ class Flips:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
-    """What is compared of one target in one run; None where it was not measured."""
-
-    size_bytes: int | None
-    top1: float | None
-    agreement: float | None
-    p50_ms: float | None
-    p95_ms: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class TargetDiff:
     """One target in two runs.
 
     Attributes:
         target: Its name.
-        before: In the first run; None when it is not part of it.
+        before: Its metrics in the first run, by id, None for what was not measured; None when it is not part
+            of the run.
         after: In the second run, likewise.
         identical: Whether the artifacts are the same bytes.
         flips: Image by image; None where either run has no predictions for it.
     """
 
     target: str
-    before: Figures | None
-    after: Figures | None
+    before: Mapping[str, float | None] | None
+    after: Mapping[str, float | None] | None
     identical: bool
     flips: Flips | None
 
@@ -331,17 +322,11 @@ def _contents(target: LockedTarget | None) -> list[str]:
     return [file.sha256 for file in target.files] if target else []
 
 
-def _figures(target: LockedTarget | None) -> Figures | None:
+def _figures(target: LockedTarget | None) -> dict[str, float | None] | None:
     if target is None:
         return None
-    accuracy, latency = target.accuracy, target.latency
-    return Figures(
-        size_bytes=target.size_bytes,
-        top1=accuracy.top1 if accuracy else None,
-        agreement=accuracy.agreement if accuracy else None,
-        p50_ms=latency.p50_ms if latency else None,
-        p95_ms=latency.p95_ms if latency else None,
-    )
+    figures = target.figures
+    return {row.id: row.value(figures) for row in METRICS.values()}
 
 
 def _lock_file(path: Path) -> Path:

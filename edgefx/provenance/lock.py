@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import UsageError
+from edgefx.metrics import Figures
 from edgefx.results import Accuracy, Environment, Latency
 from edgefx.storage.regular import read_bytes
 
@@ -73,6 +74,11 @@ class LockedTarget:
     size_bytes: int | None
     accuracy: Accuracy | None
     latency: Latency | None
+
+    @property
+    def figures(self) -> Figures:
+        """What was measured of the target."""
+        return Figures(size_bytes=self.size_bytes, accuracy=self.accuracy, latency=self.latency)
 
 
 @dataclass(frozen=True, kw_only=True)

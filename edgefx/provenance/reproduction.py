@@ -7,12 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from edgefx.errors import ExitCode
+from edgefx.metrics import METRICS
 from edgefx.provenance.comparison import Change, input_changes
 from edgefx.provenance.lock import Lock, LockedTarget
-
-# What of an accuracy is a result; throughput is not.
-_METRICS = ("images", "top1", "top5", "baseline_top1", "agreement", "mean_kl", "max_abs_dp")
-_TOLERANCE = 1e-6  # of divergences, which sums in another order change
 
 
 class Outcome(StrEnum):
@@ -111,11 +108,11 @@ def _metric_differences(before: LockedTarget, after: LockedTarget) -> tuple[str,
     if before.accuracy is None or after.accuracy is None:
         return ()
     found = []
-    for name in _METRICS:
-        old, new = getattr(before.accuracy, name), getattr(after.accuracy, name)
-        same = old == new
-        if not same and name in ("mean_kl", "max_abs_dp") and old is not None and new is not None:
-            same = abs(old - new) <= _TOLERANCE
+    for row in METRICS.values():
+        if row.tolerance is None:
+            continue
+        old, new = row.value(before.figures), row.value(after.figures)
+        same = old == new if old is None or new is None else abs(old - new) <= row.tolerance
         if not same:
-            found.append(f"{name}: {old} -> {new}")
+            found.append(f"{row.id}: {old} -> {new}")
     return tuple(found)

@@ -105,6 +105,13 @@ def _size(node: Scalar, key: str) -> object:
     return node.text
 
 
+def _share(node: Scalar, key: str) -> object:
+    from edgefx.units import parse_share
+
+    parse_share(node.text, option=f"{key}:")
+    return node.text
+
+
 def _output_path(node: Scalar, _key: str) -> object:
     """Return a path relative to the working folder: what a run makes is not put beside its recipe."""
     if "\0" in node.text:
@@ -151,6 +158,7 @@ FORMATS: dict[str, Callable[[Scalar, str], object]] = {
     "drop": _drop,
     "milliseconds": _milliseconds,
     "size": _size,
+    "share": _share,
     "output-path": _output_path,
     "report-path": _report_path,
 }

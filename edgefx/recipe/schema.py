@@ -8,9 +8,9 @@ recipe file by it, so that each of them can be shown where it stands in the file
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -23,10 +23,12 @@ from pydantic import (
     PositiveInt,
     StringConstraints,
     WithJsonSchema,
+    create_model,
 )
 
-from edgefx.results import Gate, MaxDrop, Metric
-from edgefx.units import parse_drop, parse_ms, parse_size
+from edgefx.metrics import METRICS, MetricRow, Unit
+from edgefx.results import Gate, MaxDrop
+from edgefx.units import parse_drop, parse_ms, parse_share, parse_size
 from edgefx.vocabulary import NATIVE, Effort, Hardware, IoDtype, Ranges, Resize
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ def _as_text(parse: Callable[[str], object]) -> Callable[[object], object]:
 
 def _unless_parsed(value: object) -> object:
     return value if isinstance(value, MaxDrop) else parse_drop(str(value))
+
+
+def _megabytes(value: object) -> float:
+    return value if isinstance(value, float) else parse_size(str(value)) / 1e6
 
 
 def size_text(size: int) -> str:
@@ -88,6 +94,17 @@ Size = Annotated[
     BeforeValidator(_as_text(parse_size)),
     PlainSerializer(size_text, return_type=str),
     WithJsonSchema({"type": "string", "format": "size", "examples": ["6MB", "600kB"]}),
+]
+Megabytes = Annotated[
+    float,
+    BeforeValidator(_megabytes),
+    PlainSerializer(lambda value: size_text(round(value * 1e6)), return_type=str),
+    WithJsonSchema({"type": "string", "format": "size", "examples": ["200MB"]}),
+]
+Share = Annotated[
+    float,
+    BeforeValidator(_as_text(parse_share)),
+    WithJsonSchema({"type": ["number", "string"], "format": "share", "examples": ["98%", 0.98]}),
 ]
 ModelSource = Annotated[str, WithJsonSchema({"type": "string", "format": "model", "minLength": 1})]
 Weights = Annotated[str, WithJsonSchema({"type": "string", "format": "weights", "minLength": 1})]
@@ -279,31 +296,68 @@ class BenchmarkSection(_Section):
     )
 
 
-class GatesSection(_Section):
+class _Gates(_Section):
     """Limits that make the run fail with exit code 1; units are required where they change the meaning."""
 
     max_drop: Drop | None = Field(
         default=None,
         description="Top-1 lost against the float Keras model, e.g. 1pp (points) or 0.5%.",
     )
-    max_p95_ms: Milliseconds | None = Field(
-        default=None, description="95th percentile of host latency in milliseconds, e.g. 20."
-    )
-    max_size: Size | None = Field(default=None, description="All files of the artifact together, e.g. 6MB.")
 
     def gates(self) -> tuple[Gate, ...]:
         """Return the limits that are set."""
         drop = self.max_drop
-        limits = (
-            (drop.metric if drop else Metric.DROP_PP, drop.value if drop else None),
-            (Metric.P95_MS, self.max_p95_ms),
-            (Metric.SIZE_BYTES, self.max_size),
-        )
-        return tuple(Gate(metric=metric, limit=limit) for metric, limit in limits if limit is not None)
+        limits = {row.id: getattr(self, row.gate) for row in _single_limits()}
+        if drop is not None:
+            limits = {drop.metric: drop.value, **limits}
+        given = {metric: limit for metric, limit in limits.items() if limit is not None}
+        return tuple(Gate(metric=metric, limit=limit) for metric, limit in given.items())
 
-    def overridden_by(self, other: GatesSection) -> GatesSection:
+    def overridden_by(self, other: _Gates) -> Self:
         """Return these limits with those that `other` names; null takes a limit away."""
         return self.model_copy(update={name: getattr(other, name) for name in other.model_fields_set})
+
+
+def _single_limits() -> Iterator[MetricRow]:
+    """Yield the metrics whose key in a recipe limits them alone; that of the drop knows two, by unit."""
+    return (row for row in METRICS.values() if row.gate and row.gate != "max_drop")
+
+
+_BOUNDS = {"less": "Upper limit.", "more": "Lower limit."}
+_LIMITS: dict[Unit, Any] = {
+    Unit.SHARE: Share,
+    Unit.MILLISECONDS: Milliseconds,
+    Unit.BYTES: Size,
+    Unit.MEGABYTES: Megabytes,
+    Unit.RATIO: PositiveFloat,
+    Unit.NATS: NonNegativeFloat,
+    Unit.PROBABILITY: Annotated[float, Field(ge=0, le=1)],
+}
+
+if TYPE_CHECKING:
+
+    class GatesSection(_Gates):
+        """Every other key is a metric's, from the table of metrics."""
+
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    GatesSection = create_model(
+        "GatesSection",
+        __base__=_Gates,
+        __doc__=_Gates.__doc__,
+        __module__=__name__,
+        **{
+            row.gate: (
+                _LIMITS[row.unit] | None,
+                Field(
+                    default=None,
+                    description=f"{_BOUNDS[row.better]} {row.meaning}",
+                ),
+            )
+            for row in _single_limits()
+        },
+    )
 
 
 class TargetSection(_Section):

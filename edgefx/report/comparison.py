@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgefx.provenance.comparison import Change, Figures, Flips, RunDiff, TargetDiff
+from edgefx.metrics import METRICS, MetricRow, Origin
+from edgefx.provenance.comparison import Change, Flips, RunDiff, TargetDiff
 from edgefx.provenance.reproduction import Outcome, Reproduction
 from edgefx.report import markdown_text
 from edgefx.report.markdown_text import heading, item
 from edgefx.report.terminal import Facts, table
-from edgefx.report.text import interval, ms, percent, signed, size
+from edgefx.report.text import interval, metric, signed
 
 _CHANGES = ("input", "what", "before", "after")
-_TARGETS = ("target", "bytes", "size", "top-1", "change pp", "95% CI", "flipped", "lost", "gained", "p50 ms")
+_COMPARED = [row for row in METRICS.values() if row.compared]
+_BEFORE_FLIPS = [row for row in _COMPARED if row.origin is not Origin.LATENCY]
+_BEHIND_FLIPS = [row for row in _COMPARED if row.origin is Origin.LATENCY]
+_TARGETS = (
+    "target",
+    "bytes",
+    *(row.heading for row in _BEFORE_FLIPS),
+    *("change pp", "95% CI", "flipped", "lost", "gained"),
+    *(row.heading for row in _BEHIND_FLIPS),
+)
 _LEFT = (*_CHANGES, "target", "bytes")
 _SHOWN = 8  # flipped images named for each target; JSON has all
 _KEY_SHOWN = 12  # hexadecimal digits of a hash
@@ -99,10 +109,9 @@ def _target_rows(result: RunDiff) -> Rows:
         (
             target.target,
             _bytes(target),
-            _pair(target, lambda one: size(one.size_bytes)),
-            _pair(target, lambda one: percent(one.top1)),
+            *(_pair(target, row) for row in _BEFORE_FLIPS),
             *_flip_cells(target.flips),
-            _pair(target, lambda one: ms(one.p50_ms)),
+            *(_pair(target, row) for row in _BEHIND_FLIPS),
         )
         for target in result.targets
     ]
@@ -114,10 +123,11 @@ def _bytes(target: TargetDiff) -> str:
     return "identical" if target.identical else "differ"
 
 
-def _pair(target: TargetDiff, cell: Callable[[Figures], str]) -> str:
-    """Write a figure of both runs, once where it is the same."""
-    old = cell(target.before) if target.before else ""
-    new = cell(target.after) if target.after else ""
+def _pair(target: TargetDiff, row: MetricRow) -> str:
+    """Write a metric of both runs, once where it is the same."""
+    old, new = (
+        metric(row, figures.get(row.id)) if figures else "" for figures in (target.before, target.after)
+    )
     return old if old == new else f"{old or 'none'} -> {new or 'none'}"
 
 

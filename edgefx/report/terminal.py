@@ -9,6 +9,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich import box
@@ -16,9 +17,10 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from edgefx.metrics import METRICS, Figures, MetricRow, Origin
 from edgefx.report import findings
 from edgefx.report.console import PlainConsole, shown
-from edgefx.report.text import count, interval, ms, percent, ratio, seconds, signed, size
+from edgefx.report.text import count, interval, metric, percent, seconds, signed, size
 from edgefx.results import RunReport, SearchResult, TargetResult, Verdict
 from edgefx.types import StageKind
 
@@ -106,34 +108,30 @@ def _ops(result: TargetResult) -> str:
     return f"{result.artifact.compute_int8}/{result.artifact.compute_float}"
 
 
-def _slower(result: TargetResult) -> Cell:
-    text = ratio(result.latency.ratio_to_float if result.latency else None)
-    return Text(text, style="yellow") if findings.is_slower(result) else text
+def metric_columns(*origins: Origin, unlabelled_only: bool = False) -> Iterator[Column]:
+    """Yield the columns of metrics, in the order of their table; an interval follows its metric."""
+    for row in METRICS.values():
+        if not row.heading or row.origin not in origins or row.unlabelled_only != unlabelled_only:
+            continue
+        yield Column(title=row.heading, cell=partial(_cell, row), optional=row.optional)
+        if row.interval is not None:
+            yield Column(title="95% CI", cell=partial(_interval, row.interval), optional=True)
 
 
-_ACCURACY = (
-    Column(title="size", cell=lambda r: size(r.artifact.size_bytes if r.artifact else None)),
-    Column(title="ratio", cell=lambda r: ratio(r.size_ratio_to_float)),
-    Column(title="top-1", cell=lambda r: percent(r.accuracy.top1 if r.accuracy else None)),
-    Column(title="top-5", optional=True, cell=lambda r: percent(r.accuracy.top5 if r.accuracy else None)),
-    Column(title="drop pp", cell=lambda r: signed(r.accuracy.drop_pp if r.accuracy else None)),
-    Column(
-        title="95% CI",
-        optional=True,
-        cell=lambda r: interval(r.accuracy.drop_ci95_pp if r.accuracy else None, 1),
-    ),
-    Column(title="agree", cell=lambda r: percent(r.accuracy.agreement if r.accuracy else None, 1)),
-)
-_UNLABELLED = (
-    Column(title="mean KL", cell=lambda r: f"{r.accuracy.mean_kl:.2g}" if r.accuracy else ""),
-    Column(title="max |dp|", cell=lambda r: f"{r.accuracy.max_abs_dp:.2g}" if r.accuracy else ""),
-)
+def _cell(row: MetricRow, result: TargetResult) -> Cell:
+    text = metric(row, row.value(Figures.of(result)))
+    is_marked = row.id == "ratio_to_float" and findings.is_slower(result)
+    return Text(text, style="yellow") if is_marked else text
+
+
+def _interval(read: Callable[[Figures], tuple[float, float] | None], result: TargetResult) -> Cell:
+    return interval(read(Figures.of(result)), 1)
+
+
+_ACCURACY = tuple(metric_columns(Origin.ARTIFACT, Origin.ACCURACY))
+_UNLABELLED = tuple(metric_columns(Origin.ACCURACY, unlabelled_only=True))
 _SPEED = (
-    Column(title="p50 ms", cell=lambda r: ms(r.latency.p50_ms if r.latency else None)),
-    Column(title="p95 ms", cell=lambda r: ms(r.latency.p95_ms if r.latency else None)),
-    Column(title="x float", cell=_slower),
-    Column(title="cold ms", cell=lambda r: ms(r.latency.cold_start_ms if r.latency else None)),
-    Column(title="peak MB", cell=lambda r: f"{r.latency.peak_memory_mb:.0f}" if r.latency else ""),
+    *metric_columns(Origin.LATENCY),
     Column(title="int8/float", cell=_ops),
     Column(title="ran in", cell=lambda r: r.latency.precision_ran if r.latency else ""),
 )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+
+from edgefx.metrics import MetricRow, Unit
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -49,6 +52,23 @@ def ms(value: float | None) -> str:
 def ratio(value: float | None) -> str:
     """Write a ratio: 0.4512 -> "0.45x"."""
     return "" if value is None else f"{value:.2f}x"
+
+
+def metric(row: MetricRow, value: float | None) -> str:
+    """Write a metric as a table does, whose heading names the unit."""
+    if value is None:
+        return ""
+    write: dict[Unit, Callable[[float], str]] = {
+        Unit.SHARE: lambda share: percent(share, row.digits),
+        Unit.BYTES: size,
+        Unit.RATIO: ratio,
+        Unit.MILLISECONDS: ms,
+        Unit.POINTS: lambda points: signed(points, row.digits),
+        Unit.PERCENT: lambda part: signed(part, row.digits),
+        Unit.NATS: lambda nats: f"{nats:.{row.digits}g}",
+        Unit.PROBABILITY: lambda share: f"{share:.{row.digits}g}",
+    }
+    return write[row.unit](value) if row.unit in write else f"{value:.{row.digits}f}"
 
 
 def seconds(value: float) -> str:

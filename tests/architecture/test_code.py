@@ -29,7 +29,7 @@ SAME_NAME: dict[str, str] = {
     "Source": "a model, and a recipe's file",
     "Span": "of pixel values, and of a recipe's text",
     # To be renamed by the engineers of these rooms.
-    "Figures": "of a comparison, and of a training's epoch",
+    "Figures": "of a target's run, and of a training's epoch",
     "Graph": "the canonical graph, and an index of an ONNX graph",
     "Grid": "of a fake quantization, and of OpenVINO's statistics",
     "Plan": "of a run, and of which ONNX layers are quantized",

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from edgefx.errors import UsageError
 from edgefx.evaluation.gates import judge
-from edgefx.results import Accuracy, DropUnit, Gate, GateResult, Latency, Metric, Verdict
-from edgefx.types import Artifact, ArtifactFile
+from edgefx.metrics import Figures
+from edgefx.results import Accuracy, DropUnit, Gate, GateResult, Latency, Verdict
 from edgefx.units import parse_drop, parse_ms, parse_size
-
-
-def artifact(size: int) -> Artifact:
-    file = ArtifactFile(path=Path("m.tflite"), size_bytes=size, sha256="0" * 64)
-    return Artifact(
-        target="tflite-int8", files=(file,), inputs=(), outputs=(), ops=(), compute_int8=1, compute_float=0
-    )
 
 
 def accuracy(drop: float | None) -> Accuracy:
@@ -51,21 +43,20 @@ def latency(p95: float) -> Latency:
     )
 
 
-DROP = Gate(metric=Metric.DROP_PP, limit=1.0)
-P95 = Gate(metric=Metric.P95_MS, limit=20.0)
-SIZE = Gate(metric=Metric.SIZE_BYTES, limit=6e6)
+DROP = Gate(metric="drop_pp", limit=1.0)
+P95 = Gate(metric="p95_ms", limit=20.0)
+SIZE = Gate(metric="size_bytes", limit=6e6)
 
 
 def judged(
     gate: Gate, *, size: int = 10, drop: float | None = 0.0, p95: float | None = None, evaluated: bool = True
 ) -> GateResult:
-    (result,) = judge(
-        [gate],
-        target="tflite-int8",
-        artifact=artifact(size),
+    figures = Figures(
+        size_bytes=size,
         accuracy=accuracy(drop) if evaluated else None,
         latency=latency(p95) if p95 is not None else None,
     )
+    (result,) = judge([gate], figures, target="tflite-int8")
     return result
 
 
@@ -99,16 +90,15 @@ def test_what_was_not_measured_is_inconclusive() -> None:
     assert "no labels" in unlabelled.reason
     assert judged(DROP, evaluated=False).verdict is Verdict.INCONCLUSIVE
     assert judged(P95).reason == "latency was not measured"
-    results = judge(
-        [SIZE, DROP], target="onnx-int8", artifact=None, accuracy=accuracy(0.0), latency=latency(1.0)
-    )
+    nothing = Figures(accuracy=accuracy(0.0), latency=latency(1.0))
+    results = judge([SIZE, DROP], nothing, target="onnx-int8")
     assert {result.verdict for result in results} == {Verdict.INCONCLUSIVE}
 
 
 def test_only_matching_targets_are_judged() -> None:
-    gates = [Gate(metric=Metric.SIZE_BYTES, limit=1, targets=("tflite-*", "onnx-int8")), SIZE]
+    gates = [Gate(metric="size_bytes", limit=1, targets=("tflite-*", "onnx-int8")), SIZE]
     for target, count in (("tflite-int8", 2), ("onnx-int8", 2), ("openvino-int8", 1)):
-        results = judge(gates, target=target, artifact=artifact(10), accuracy=None, latency=None)
+        results = judge(gates, Figures(size_bytes=10), target=target)
         assert len(results) == count
 
 
@@ -129,14 +119,14 @@ def test_parse_drop(text: str, value: float, unit: DropUnit, written: str) -> No
 
 
 def test_a_relative_drop_is_a_share_of_the_baseline() -> None:
-    gate = Gate(metric=Metric.DROP_PERCENT, limit=1.0)
+    gate = Gate(metric="drop_percent", limit=1.0)
     result = judged(gate, drop=1.0)  # 0.9 to 0.89
     assert result.verdict is Verdict.FAIL
     assert result.measured == pytest.approx(100 / 90)
     assert result.reason == "top-1 drop relative to the baseline 1.111 %, limit 1 %: 0.1111 % over"
     assert judged(gate, drop=0.9).verdict is Verdict.PASS  # exactly the limit
     never_right = replace(accuracy(0.0), baseline_top1=0.0, top1=0.0)
-    (undefined,) = judge([gate], target="x", artifact=artifact(1), accuracy=never_right, latency=None)
+    (undefined,) = judge([gate], Figures(size_bytes=1, accuracy=never_right), target="x")
     assert undefined.verdict is Verdict.INCONCLUSIVE
     assert "never right" in undefined.reason
 

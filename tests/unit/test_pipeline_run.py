@@ -59,7 +59,7 @@ def test_steps_are_in_the_order_of_the_run() -> None:
         (StageKind.REPORT, ""),
     ]
     by_stage = {step.stage: step.what for step in found}
-    assert by_stage[StageKind.GATE] == "drop <= 1 pp, size <= 1000000 B"
+    assert by_stage[StageKind.GATE] == "top-1 drop <= 1 pp, size <= 1 MB"
     assert "100 of" in by_stage[StageKind.QUANTIZE]
 
 

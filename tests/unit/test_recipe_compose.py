@@ -284,8 +284,8 @@ gates: {max_drop: 1pp, max_size: 1MB}
     assert (onnx.effort, onnx.ranges, onnx.keep_float) == (Effort.FAST, Ranges.PERCENTILE, ())
     assert openvino.keep_float == ("kind:Dense",)
     assert str(openvino.budget) == "1pp"
-    assert [gate.metric.value for gate in tflite.gates] == ["p95_ms", "size_bytes"]
-    assert [gate.metric.value for gate in onnx.gates] == ["drop_pp", "size_bytes"]
+    assert [gate.metric for gate in tflite.gates] == ["size_bytes", "p95_ms"]
+    assert [gate.metric for gate in onnx.gates] == ["drop_pp", "size_bytes"]
     plain = planned["tflite-float32"]
     assert (plain.effort, plain.ranges, plain.keep_float, plain.budget) == (
         Effort.BALANCED,

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from edgefx.errors import OutputError, UsageError
 from edgefx.report import check, markdown, terminal, write
-from edgefx.results import DropUnit, MaxDrop, Metric, RunReport, Verdict
+from edgefx.results import DropUnit, MaxDrop, RunReport, Verdict
 from edgefx.vocabulary import REPORT_FORMATS
 from tests.unit.report_samples import accuracy, gate, report, with_failure, with_search
 
@@ -52,7 +52,7 @@ def test_narrow_terminals_get_two_tables_and_lose_only_optional_columns() -> Non
     assert "95% CI" in header_80[0]
     inconclusive = replace(
         report().targets[0],
-        gates=(gate(Metric.P95_MS, 5, None, Verdict.INCONCLUSIVE, "latency was not measured"),),
+        gates=(gate("p95_ms", 5, None, Verdict.INCONCLUSIVE, "latency was not measured"),),
     )
     text = _text(replace(report(), targets=(inconclusive,)), 80)
     assert "INCONCLUSIVE" in text

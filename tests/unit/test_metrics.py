@@ -1,0 +1,84 @@
+"""The table of metrics: one row is enough for a gate, a column, a comparison and a reproduction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgefx.evaluation.gates import describe, judge, limit_text
+from edgefx.metrics import METRICS, Figures, MetricRow, Origin, Unit
+from edgefx.recipe.load import parse
+from edgefx.report.text import metric
+from edgefx.results import Gate, RunReport, Verdict
+from tests.unit.report_samples import accuracy, report
+
+
+def test_every_row_is_found_by_its_id_and_says_what_it_means() -> None:
+    assert all(row.id == name for name, row in METRICS.items())
+    assert all(row.meaning.endswith(".") and row.name for row in METRICS.values())
+
+
+def test_a_gate_has_one_metric_but_for_the_drop_which_knows_two_units() -> None:
+    keys = [row.gate for row in METRICS.values() if row.gate]
+    assert {key for key in keys if keys.count(key) > 1} == {"max_drop"}
+    for row in METRICS.values():
+        assert not row.gate or row.gate.startswith("max_" if row.better == "less" else "min_")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "id_", "limit"),
+    [
+        ("min_agreement", "98%", "agreement", 0.98),
+        ("min_top1", 0.9, "top1", 0.9),
+        ("max_mean_kl", 0.01, "mean_kl", 0.01),
+        ("max_peak_memory", "200MB", "peak_memory_mb", 200.0),
+        ("max_cold_start_ms", "50ms", "cold_start_ms", 50.0),
+        ("max_ratio_to_float", 1.0, "ratio_to_float", 1.0),
+        ("max_size", "6MB", "size_bytes", 6_000_000),
+    ],
+)
+def test_a_recipe_limits_it_in_its_unit(key: str, text: object, id_: str, limit: float) -> None:
+    recipe = parse(
+        {"version": 1, "model": "digits", "targets": ["tflite-int8"], "gates": {key: text}}, where="test"
+    )
+    assert recipe.gates.gates() == (Gate(metric=id_, limit=limit),)
+    again = parse(recipe.model_dump(mode="json"), where="test")
+    assert again.gates == recipe.gates
+
+
+def test_a_lower_limit_is_kept_from_above() -> None:
+    figures = Figures(size_bytes=1, accuracy=replace(accuracy(top1=0.9), agreement=0.975))
+    passed, failed = judge(
+        [Gate(metric="agreement", limit=0.975), Gate(metric="agreement", limit=0.98)], figures, target="x"
+    )
+    assert passed.verdict is Verdict.PASS
+    assert failed.verdict is Verdict.FAIL
+    assert failed.reason == "agreement 97.5 %, at least 98 %: 0.5 % short"
+    assert limit_text(failed.gate) == "agreement >= 98 %"
+
+
+def test_one_row_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = MetricRow(
+        id="inferences_per_s",
+        name="throughput",
+        meaning="Inferences in a second.",
+        unit=Unit.COUNT,
+        better="more",
+        origin=Origin.LATENCY,
+        value=lambda figures: 1000 / figures.latency.p50_ms if figures.latency else None,
+        heading="per s",
+        digits=0,
+    )
+    monkeypatch.setitem(METRICS, row.id, row)
+    from edgefx.report import terminal
+
+    sample: RunReport = report()
+    measured = next(target for target in sample.targets if target.latency)
+    assert measured.latency is not None
+    rate = 1000 / measured.latency.p50_ms
+    (verdict,) = judge([Gate(metric=row.id, limit=rate / 2)], Figures.of(measured), target=measured.target)
+    assert verdict.verdict is Verdict.PASS
+    (column,) = (one for one in terminal.metric_columns(Origin.LATENCY) if one.title == "per s")
+    assert column.cell(measured) == metric(row, rate) == f"{rate:.0f}"
+    assert describe(row, 12.0) == "12"
