@@ -92,18 +92,9 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment with the wheel and what edgefx[all] requires."""
     home = tmp_path_factory.mktemp("installed")
     found = installs.environment(home / "env", "edgefx[all]")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        found,
-        "install",
-        "--quiet",
-        "--no-index",
-        "--no-deps",
-    ]
-    subprocess.run([*command, wheel], check=True, capture_output=True, timeout=120)
+    command = [sys.executable, "-m", "pip", "--python", str(found), "install", "--quiet"]
+    command += ["--no-index", "--no-deps", str(wheel)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
     return found
 
 
