@@ -125,8 +125,9 @@ class Evaluation(Shown):
         top1: Fraction right, None when unlabelled.
         top5: Fraction with the label among the five best; None when unlabelled or with few classes.
         images_per_s: Throughput of the artifact, images already decoded.
-        baseline: The model compared with, or None.
-        comparison: The paired comparison with it, or None.
+        baseline: The model compared with, or the output folder of the run whose float model's best classes
+            are; None without a comparison.
+        comparison: The paired comparison with it, or None; with a run, of best classes only.
     """
 
     artifact: Path
@@ -138,7 +139,28 @@ class Evaluation(Shown):
     top5: float | None
     images_per_s: float
     baseline: str | None = None
-    comparison: Accuracy | None = None
+    comparison: Accuracy | ClassComparison | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassComparison:
+    """An artifact held against the best classes that a run has kept of its float model.
+
+    Attributes:
+        images: Number of images.
+        top1: Fraction that the artifact gets right; None when unlabelled.
+        baseline_top1: The float model on the same images.
+        drop_pp: 100 * (baseline_top1 - top1); negative when the artifact is better.
+        drop_ci95_pp: 95 % confidence interval of `drop_pp` (paired), low then high.
+        agreement: Fraction of images with the same best class.
+    """
+
+    images: int
+    top1: float | None
+    baseline_top1: float | None
+    drop_pp: float | None
+    drop_ci95_pp: tuple[float, float] | None
+    agreement: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,8 @@ def evaluate(
         artifact: A .tflite, .onnx or OpenVINO .xml file.
         images: A folder with a sub-folder per class, a folder with labels.csv (file,label), or, with
             `baseline`, a folder of unlabelled images.
-        baseline: Compare image by image with this Keras model: a path or a zoo name.
+        baseline: Compare image by image with this Keras model, by path or zoo name, or with the best classes
+            of the float model that a run has kept, by its output folder.
         weights: The weights of a zoo baseline: "imagenet", "random" or a path.
         resize: How an image of any shape becomes the input.
         limit: Measure on a sample of this many images.

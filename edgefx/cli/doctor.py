@@ -43,7 +43,7 @@ _RUNS = "; runs here"
 
 
 def _lacks(state: ExtraState) -> str:
-    return f"{state.extra}, which needs {', '.join(state.missing)}: pip install 'edgefx[{state.extra}]'"
+    return f"pip install 'edgefx[{state.extra}]' for: {', '.join(state.missing)}"
 
 
 def _render(app: App, result: Doctor) -> None:

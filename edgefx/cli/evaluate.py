@@ -23,12 +23,16 @@ from edgefx.vocabulary import Resize
 Examples:
   edgefx evaluate build/b0-int8.tflite photos/
   edgefx evaluate build/b0-int8.onnx photos/ --baseline b0.keras --json
+  edgefx evaluate b0-int8.tflite photos/ --baseline build/
 """
 )
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
-    "--baseline", metavar="MODEL", help="Compare image by image with this Keras model (path or zoo name)."
+    "--baseline",
+    metavar="MODEL|RUN",
+    help="Compare image by image with this Keras model (path or zoo name), or with the best classes of the "
+    "float model that this run's output folder has kept, which takes no TensorFlow.",
 )
 @click.option("--weights", metavar="imagenet|random|PATH", help="Weights of a zoo baseline.")
 @resize_option

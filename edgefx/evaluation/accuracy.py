@@ -14,6 +14,7 @@ from edgefx.evaluation.statistics import paired_drop_ci
 from edgefx.protocols import Session, Task
 from edgefx.results import Accuracy
 from edgefx.types import OutputKind
+from edgefx.views import ClassComparison
 
 if TYPE_CHECKING:
     from edgefx.types import Pixels, Scores
@@ -120,6 +121,33 @@ def compare(
         mean_kl=kl / images,
         max_abs_dp=worst,
         images_per_s=images_per_s,
+    )
+
+
+def compare_classes(
+    baseline: NDArray[np.int64], best: NDArray[np.int64], labels: NDArray[np.int64] | None
+) -> ClassComparison:
+    """Compare an artifact's best classes with the float model's, where the model's scores are not known.
+
+    Args:
+        baseline: int64 [N], the float model's best class of each image.
+        best: int64 [N], the artifact's.
+        labels: int64 [N], or None when unlabelled.
+    """
+    top1 = baseline_top1 = drop_pp = interval = None
+    if labels is not None:
+        right_before, right = baseline == labels, best == labels
+        lost, gained = int((right_before & ~right).sum()), int((right & ~right_before).sum())
+        baseline_top1, top1 = float(right_before.mean()), float(right.mean())
+        drop_pp = 100 * (lost - gained) / len(labels)
+        interval = paired_drop_ci(lost, gained, len(labels))
+    return ClassComparison(
+        images=len(best),
+        top1=top1,
+        baseline_top1=baseline_top1,
+        drop_pp=drop_pp,
+        drop_ci95_pp=interval,
+        agreement=float((baseline == best).mean()),
     )
 
 

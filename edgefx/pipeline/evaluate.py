@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from edgefx import runtimes
 from edgefx.data import calibration, folders
 from edgefx.errors import ArtifactError, UsageError
+from edgefx.pipeline import answers
 from edgefx.pipeline.execute import computing
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.inspect import existing
@@ -25,10 +26,14 @@ from edgefx.protocols import Progress
 from edgefx.recipe.schema import DataSection, ModelSection, Recipe, TargetSection
 from edgefx.targets import row_for_artifact
 from edgefx.types import DataInfo, OutputKind, Resize
-from edgefx.views import Evaluation
+from edgefx.views import ClassComparison, Evaluation
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgefx.cache.settings import CacheSettings
+    from edgefx.pipeline.answers import Answers
     from edgefx.pipeline.memo import Memo
     from edgefx.protocols import Session
     from edgefx.results import Accuracy
@@ -58,7 +63,8 @@ def run(
         artifact: Its main file.
         data: A folder of images.
         progress: Told of long work, and warned of images that are left out.
-        baseline: A Keras model, a path or a zoo name, to compare with image by image.
+        baseline: What to compare with image by image: a Keras model, by path or zoo name, or the output
+            folder of a run, whose float model's best classes are taken.
         weights: The weights of a zoo baseline.
         resize: How an image of any shape becomes the input.
         limit: Measure on a sample of this many images.
@@ -70,18 +76,21 @@ def run(
 
     Raises:
         UsageError: No such artifact, images without labels and no baseline, or a baseline that cannot be the
-            model that the artifact was made from.
+            model that the artifact was made from, or a run without answers of its float model.
         DataError: The images cannot be used, or their classes are not those of the artifact.
         ArtifactError: The file is damaged, or not an image classifier.
     """
     existing(artifact)
     if weights is not None and baseline is None:
         raise UsageError("--weights belongs to --baseline", hint="give --baseline MODEL")
+    kept = answers.of_run(baseline) if baseline is not None and answers.is_run(baseline) else None
+    if kept is not None:
+        _check_prepared_alike(kept, weights=weights, resize=resize)
     target = runtimes.for_artifact(artifact)
     described = target.describe(artifact)
     height, width = _input_size(artifact, described.inputs)
     classes = described.outputs[0].shape[-1]
-    dataset, note = _listed(data, classes=classes, limit=limit, seed=seed)
+    dataset, note = _listed(data, kept, classes=classes, limit=limit, seed=seed)
     if not dataset.labelled and baseline is None:
         raise UsageError(
             f"{data} has no labels, so there is no accuracy to measure",
@@ -91,7 +100,7 @@ def run(
     label = f"evaluate {artifact.name}"
     session = partial(target.open_session, artifact, threads=threads)
     with computing(cache, progress) as (memo, hashes):
-        if baseline is None:
+        if baseline is None or kept is not None:
             found = _alone(
                 session,
                 dataset,
@@ -114,6 +123,13 @@ def run(
             _check_fits(baseline, inputs.source.spec, height=height, width=width, classes=classes)
             found = _against(session, inputs, progress, label=label)
     accuracy = found.accuracy
+    compared = (
+        accuracy
+        if found.baseline
+        else _against_answers(kept, found, dataset.root)
+        if kept is not None
+        else None
+    )
     return Evaluation(
         artifact=artifact,
         data=_described(found.images, data, seed=seed if limit else None, note=note),
@@ -123,8 +139,8 @@ def run(
         top1=accuracy.top1,
         top5=accuracy.top5,
         images_per_s=accuracy.images_per_s,
-        baseline=found.baseline,
-        comparison=accuracy if found.baseline else None,
+        baseline=str(kept.folder) if kept is not None else found.baseline,
+        comparison=compared,
     )
 
 
@@ -136,12 +152,14 @@ class _Found:
         images: The images that could be decoded.
         accuracy: The artifact against the baseline; without one, against itself.
         precision_ran: What the runtime executed in.
+        best: The artifact's best class of each image, int64 [N].
         baseline: Where the baseline was loaded from; None without one.
     """
 
     images: ImageSet
     accuracy: Accuracy
     precision_ran: str
+    best: NDArray[np.int64]
     baseline: str | None = None
 
 
@@ -193,7 +211,7 @@ def _alone(
         output=OutputKind.PROBABILITIES,
         images_per_s=len(decoded) / max(seconds, 1e-9),
     )
-    return _Found(images=decoded, accuracy=compared, precision_ran=precision_ran)
+    return _Found(images=decoded, accuracy=compared, precision_ran=precision_ran, best=scores.argmax(1))
 
 
 def _against(
@@ -211,7 +229,38 @@ def _against(
     compared = accuracy.compare(
         inputs.baseline, scores, decoded.labels, output=spec.output, images_per_s=images_per_s
     )
-    return _Found(images=decoded, accuracy=compared, precision_ran=precision_ran, baseline=spec.source)
+    return _Found(
+        images=decoded,
+        accuracy=compared,
+        precision_ran=precision_ran,
+        best=scores.argmax(1),
+        baseline=spec.source,
+    )
+
+
+def _against_answers(kept: Answers, found: _Found, root: Path) -> ClassComparison:
+    """Compare best classes with those that a run has kept of its float model."""
+    import numpy as np
+
+    from edgefx.evaluation import accuracy
+
+    expected = np.array([kept.best[name] for name in answers.names(found.images.paths, root)], np.int64)
+    return accuracy.compare_classes(expected, found.best, found.images.labels)
+
+
+def _check_prepared_alike(kept: Answers, *, weights: str | None, resize: Resize) -> None:
+    """Check that options do not contradict the run whose answers are the baseline.
+
+    Raises:
+        UsageError: They do.
+    """
+    if weights is not None:
+        raise UsageError(f"--weights is for a model, and {kept.folder} is a run", hint="leave it out")
+    if kept.resize not in ("", resize):
+        raise UsageError(
+            f"{kept.folder} was measured on images made to fit with --resize {kept.resize}",
+            hint=f"evaluate with --resize {kept.resize}, too",
+        )
 
 
 def _planned(
@@ -259,14 +308,24 @@ def _input_size(artifact: Path, inputs: tuple[TensorInfo, ...]) -> tuple[int, in
     return shape[1], shape[2]
 
 
-def _listed(data: Path, *, classes: int, limit: int | None, seed: int) -> tuple[Dataset, str]:
-    """List the images, or a sample of them; returns how they were chosen, too."""
+def _listed(
+    data: Path, kept: Answers | None, *, classes: int, limit: int | None, seed: int
+) -> tuple[Dataset, str]:
+    """List the images (those that a run knows), or a sample of them; returns how they were chosen, too."""
     dataset = folders.check_labels(folders.scan(data), classes)
+    which = f"all {len(dataset.items)} images of {data}"
+    if kept is not None:
+        known = answers.shared(kept, dataset, classes=classes)
+        if len(known.items) < len(dataset.items):
+            which = (
+                f"the {len(known.items)} of {len(dataset.items)} images of {data} that {kept.folder} knows"
+            )
+        dataset = known
     total = len(dataset.items)
     if limit is None or limit >= total:
-        return dataset, f"all {total} images of {data}"
+        return dataset, which
     sampled, _ = calibration.split(dataset, samples=limit, seed=seed)
-    return sampled, f"{limit} sampled of {total} images of {data}, seed {seed}"
+    return sampled, f"{limit} sampled of {which.removeprefix('all ')}, seed {seed}"
 
 
 def _check_fits(model: str, spec: ModelSpec, *, height: int, width: int, classes: int) -> None:

@@ -68,7 +68,6 @@ def run(
         raise for_models(subject)
     path = existing(Path(subject))
     target = runtimes.for_artifact(path)
-    target.check()
     return ArtifactInspection(artifact=target.describe(path))
 
 

@@ -8,6 +8,7 @@ from rich.text import Text
 from edgefx.report.findings import data_line
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import interval, ms, percent, ratio, signed
+from edgefx.results import Accuracy
 from edgefx.views import Benchmark, Evaluation
 
 
@@ -27,8 +28,9 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
             rows.append(("baseline", f"top-1 {percent(compared.baseline_top1)}: {result.baseline}"))
         else:
             rows.append(("baseline", f"{result.baseline}"))
+        rows.append(("agreement", f"{percent(compared.agreement)} of images get the baseline's class"))
+    if isinstance(compared, Accuracy):
         rows += [
-            ("agreement", f"{percent(compared.agreement)} of images get the baseline's class"),
             ("mean KL", f"{compared.mean_kl:.3g} nats"),
             ("max |dp|", f"{compared.max_abs_dp:.3g}"),
         ]

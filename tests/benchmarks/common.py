@@ -10,6 +10,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .stored import Figure
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -37,13 +39,20 @@ def run(command: list[str], *, cwd: Path | None = None) -> Ran:
     )
 
 
-def show(rows: dict[str, object], *, as_json: bool) -> None:
-    """Print figures by name."""
+def show(rows: dict[str, object], *, as_json: bool) -> dict[str, object]:
+    """Print figures by name; returns them."""
     if as_json:
-        print(json.dumps({name: asdict(row) if isinstance(row, Ran) else row for name, row in rows.items()}))
-        return
+        print(json.dumps({name: _json(row) for name, row in rows.items()}))
+        return rows
     for name, row in rows.items():
         if isinstance(row, Ran):
             print(f"  {name:44} {row.seconds:8.2f} s   peak {row.peak_memory_mb:6.0f} MB")
         else:
             print(f"  {name:44} {row}")
+    return rows
+
+
+def _json(row: object) -> object:
+    if isinstance(row, Figure):
+        return row.value
+    return asdict(row) if isinstance(row, Ran) else row

@@ -13,11 +13,13 @@ import time
 from pathlib import Path
 
 from .common import show
+from .stored import Figure
 
+_TOLERANCE = 0.15  # medians of fifteen interleaved starts
 _BAD = "version: 1\nmodel: digits\ntragets: [tflite-int8]\ntargets: [tflite-int8]\n"
 
 
-def main(options: list[str]) -> None:
+def main(options: list[str]) -> dict[str, object]:
     """Interleave the commands and print the ratios of their medians."""
     parser = argparse.ArgumentParser(prog="startup", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
@@ -40,12 +42,12 @@ def main(options: list[str]) -> None:
                 seconds[name].append(_timed(command, code=2 if "check" in name else 0))
     medians = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
     reference, shown, first, second = medians.values()
-    show(
+    return show(
         {
             **{name: round(value, 1) for name, value in medians.items()},
-            "--help (aim <= 1.5)": round(shown / reference, 2),
-            "recipe check, 1 mistake (aim <= 2)": round(first / shown, 2),
-            "recipe check, 23 mistakes (aim <= 2)": round(second / shown, 2),
+            "--help (aim <= 1.5)": Figure(round(shown / reference, 2), _TOLERANCE),
+            "recipe check, 1 mistake (aim <= 2)": Figure(round(first / shown, 2), _TOLERANCE),
+            "recipe check, 23 mistakes (aim <= 2)": Figure(round(second / shown, 2), _TOLERANCE),
         },
         as_json=args.json,
     )

@@ -22,12 +22,14 @@ from edgefx import runtimes, targets
 from edgefx.evaluation import accuracy
 
 from .common import show
+from .stored import Figure
 
+_TOLERANCE = 0.1
 Images = NDArray[np.uint8]
 TARGETS = ("tflite-int8", "tflite-float32", "onnx-int8", "onnx-float32", "openvino-int8", "openvino-float32")
 
 
-def main(options: list[str]) -> None:
+def main(options: list[str]) -> dict[str, object]:
     """Compile the targets, then time both loops in turn."""
     parser = argparse.ArgumentParser(prog="throughput", description=__doc__)
     parser.add_argument("--model", default="digits")
@@ -47,8 +49,10 @@ def main(options: list[str]) -> None:
         for name in TARGETS:
             row = targets.TARGETS[name]
             (path,) = Path(folder).glob(f"*-{row.precision}{row.suffix}")
-            rows[f"{name}: ours over bare loop, images/s"] = _ratio(name, path, args)
-    show(rows, as_json=args.json)
+            rows[f"{name}: ours over bare loop, images/s"] = Figure(
+                _ratio(name, path, args), _TOLERANCE, higher_is_better=True
+            )
+    return show(rows, as_json=args.json)
 
 
 def _ratio(name: str, path: Path, args: argparse.Namespace) -> float:

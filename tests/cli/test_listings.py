@@ -89,7 +89,32 @@ def test_doctor_names_the_cure(edgefx: Edgefx, monkeypatch: pytest.MonkeyPatch) 
     outcome = edgefx("doctor")
     assert outcome.code == 3
     assert "openvino-int8: needs openvino" in outcome.out
+    assert "openvino: not installed" in outcome.out
     assert f"pip install '{packages.requirements()['openvino']}'" in outcome.out
+
+
+def test_an_extra_that_was_never_installed_is_no_fault(
+    edgefx: Edgefx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = metadata.version
+
+    def without(name: str) -> str:
+        if name == "openvino":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(metadata, "version", without)
+    outcome = edgefx("doctor", "--json")
+    found = json.loads(outcome.out)
+    assert (outcome.code, found["problems"], found["fix"]) == (0, [], "")
+    extras = {state["extra"]: state for state in found["extras"]}
+    assert extras["tflite"] == {"extra": "tflite", "ready": True, "missing": []}
+    assert extras["openvino"] == {"extra": "openvino", "ready": False, "missing": ["openvino"]}
+    assert extras["all"]["missing"] == ["openvino"]
+    shown = " ".join(edgefx("doctor").out.split())
+    assert "not installed pip install 'edgefx[openvino]' for: openvino" in shown
+    assert "openvino-int8: needs openvino" in shown
 
 
 def test_deep_finds_a_package_that_is_there_but_broken(
@@ -139,6 +164,49 @@ def test_every_requirement_of_edgefx_can_be_compared() -> None:
     assert {"tensorflow", "onnxruntime", "openvino", "tf2onnx", "click"} <= set(stated)
     for requirement in stated.values():
         packages.satisfies("1.0", requirement)
+
+
+@pytest.mark.parametrize(
+    ("modules", "install"),
+    [
+        (("click",), "click>=8.2"),
+        (("yaml",), "pyyaml>=6"),
+        (("tensorflow",), "edgefx[keras]"),
+        (("onnxruntime", "onnx"), "edgefx[onnx]"),
+        (TARGETS["tflite-int8"].packages, "edgefx[tflite]"),
+        (TARGETS["onnx-int8"].packages, "edgefx[onnx]"),
+        (TARGETS["openvino-int8"].packages, "edgefx[openvino]"),
+        (("tensorflow_model_optimization",), "edgefx[train]"),
+        (("ai_edge_litert", "openvino"), "edgefx[all]"),
+        (("unheard_of",), "unheard_of"),
+    ],
+)
+def test_the_smallest_extra_is_named(modules: tuple[str, ...], install: str) -> None:
+    assert packages.install_of(*modules) == install
+
+
+def test_only_running_an_artifact_takes_less() -> None:
+    running = packages.missing("onnxruntime", "onnx", purpose="running .onnx files")
+    assert running.hint.startswith(
+        "run: pip install 'edgefx[onnx]'; only to run artifacts: pip install 'onnx"
+    )
+    assert "'onnx>=" in running.hint
+    compiling = packages.missing(*TARGETS["onnx-int8"].packages, purpose="the onnx targets")
+    assert compiling.hint == "run: pip install 'edgefx[onnx]'"
+    broken = packages.missing("onnx", purpose="x", cause=ImportError("libx.so is missing"))
+    assert "pip install 'onnx>=" in broken.hint
+    assert "--force-reinstall" in broken.hint
+
+
+def test_every_extra_is_whole() -> None:
+    """What a target imports to convert, and to run, is in the extra of its runtime."""
+    extras = packages.extras()
+    assert set(extras) == {"keras", "tflite", "onnx", "openvino", "train", "all"}
+    for row in TARGETS.values():
+        needed = {packages.distribution_of(module) for module in (*row.packages, *row.engine_packages)}
+        assert needed | set(extras["keras"]) <= set(extras[row.runtime])
+    assert set(extras["tflite"]) < set(extras["train"])
+    assert set(extras["all"]) == set().union(*extras.values())
 
 
 @pytest.mark.parametrize(

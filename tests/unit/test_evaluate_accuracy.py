@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, DataError, ModelError
-from edgefx.evaluation.accuracy import KL_FLOOR, compare, cross_entropy, run
+from edgefx.evaluation.accuracy import KL_FLOOR, compare, compare_classes, cross_entropy, run
 from edgefx.results import Accuracy
 from edgefx.types import OutputKind, TensorInfo
 
@@ -208,3 +208,22 @@ def test_cross_entropy_of_probabilities_and_logits() -> None:
     assert cross_entropy(probabilities, labels, output=OutputKind.PROBABILITIES) == pytest.approx(wanted)
     logits = np.log(np.array([[1, 3]], np.float32)) + 5
     assert cross_entropy(logits, labels[:1], output=OutputKind.LOGITS) == pytest.approx(-np.log(0.75))
+
+
+# ------------------------------------------------------------------------ best classes only
+
+
+def test_best_classes_give_the_figures_that_scores_give() -> None:
+    generator = np.random.default_rng(3)
+    p, q = generator.random((40, 7)).astype(np.float32), generator.random((40, 7)).astype(np.float32)
+    labels = generator.integers(0, 7, 40)
+    full = compare(p, q, labels, output=OutputKind.PROBABILITIES, images_per_s=1.0)
+    found = compare_classes(p.argmax(1), q.argmax(1), labels)
+    for name in ("images", "top1", "baseline_top1", "drop_pp", "drop_ci95_pp", "agreement"):
+        assert getattr(found, name) == getattr(full, name), name
+
+
+def test_best_classes_without_labels_agree_or_not() -> None:
+    found = compare_classes(np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4]), None)
+    assert (found.agreement, found.images) == (0.75, 4)
+    assert (found.top1, found.drop_pp, found.drop_ci95_pp) == (None, None, None)

@@ -1,0 +1,84 @@
+"""What `pip install` would put into an empty environment, by links to what is installed here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+def environment(folder: Path, *requirements: str) -> Path:
+    """Make a virtual environment with some distributions and all that they require.
+
+    Args:
+        folder: Where.
+        requirements: As `pip install` takes them, such as "edgefx[tflite]". edgefx itself is left out: it
+            is for the caller to put in.
+
+    Returns:
+        Its Python.
+    """
+    venv.create(folder, with_pip=False, symlinks=True)
+    site = site_packages(folder)
+    for name in closure(requirements):
+        if name != "edgefx":
+            _link(metadata.distribution(name), site)
+    return folder / "bin" / "python"
+
+
+def site_packages(folder: Path) -> Path:
+    """Return where an environment keeps its packages."""
+    return folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+
+
+def closure(requirements: Iterable[str]) -> set[str]:
+    """Return the canonical names of distributions and of all that they require on this machine."""
+    waiting = [Requirement(one) for one in requirements]
+    done: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
+        if (name, extras) in done:
+            continue
+        done.add((name, extras))
+        for line in metadata.requires(name) or []:
+            inner = Requirement(line)
+            if inner.marker is None or any(
+                inner.marker.evaluate({"extra": extra}) for extra in ("", *extras)
+            ):
+                waiting.append(inner)
+    return {name for name, _ in done}
+
+
+def _link(distribution: metadata.Distribution, site: Path) -> None:
+    """Link what a distribution has put beside the others into another environment."""
+    assert distribution.files is not None
+    for top in {file.parts[0] for file in distribution.files}:
+        source, link = Path(str(distribution.locate_file(top))), site / top
+        if top not in ("..", "__pycache__") and source.exists() and not link.exists():
+            link.symlink_to(source)
+
+
+def run(
+    program: Path, *arguments: str | Path, cwd: Path, expected: int = 0, env: dict[str, str] | None = None
+) -> str:
+    """Run a program of an environment, where it sees nothing of this one; returns what it prints."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "EDGEFX"))}
+    done = subprocess.run(
+        [program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=cwd,
+        env={**kept, "XDG_STATE_HOME": str(cwd / "state"), "EDGEFX_CACHE_SIZE": "0", **(env or {})},
+    )
+    assert done.returncode == expected, done.stdout + done.stderr
+    return done.stdout if expected == 0 else done.stderr

@@ -1,0 +1,155 @@
+"""The base and the wheel of one runtime, as a device or a light CI job installs them: no TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from edgefx.data import digits
+from edgefx.targets import TARGETS
+from tests.e2e import installs
+from tests.e2e.conftest import Finished
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("tensorflow", "keras", "tf_keras", "tf2onnx", "ai_edge_quantizer", "h5py")
+WHEELS = {"tflite": ("ai-edge-litert",), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
+
+
+@dataclass(frozen=True)
+class Device:
+    """An environment with one runtime, or none, and the artifacts that were brought to it."""
+
+    runtime: str
+    python: Path
+    home: Path
+
+    def edgefx(self, *arguments: str | Path, expected: int = 0) -> str:
+        return installs.run(self.python, "-m", "edgefx", *arguments, cwd=self.home, expected=expected)
+
+    @property
+    def artifacts(self) -> list[Path]:
+        return sorted(self.home.glob(f"run/*{_suffix(self.runtime)}"))
+
+
+def _suffix(runtime: str) -> str:
+    return next(row.suffix for row in TARGETS.values() if row.runtime == runtime)
+
+
+def _device(home: Path, runtime: str, *wheels: str) -> Device:
+    python = installs.environment(home / "env", "edgefx", *wheels)
+    site = installs.site_packages(home / "env")
+    (site / "edgefx.pth").write_text(f"{ROOT}\n")
+    about = metadata.distribution("edgefx")
+    name = f"edgefx-{about.version}.dist-info"
+    (site / name).symlink_to(str(about.locate_file(name)))
+    return Device(runtime, python, home)
+
+
+@pytest.fixture(scope="module", params=list(WHEELS))
+def device(
+    request: pytest.FixtureRequest,
+    everything: tuple[Finished, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Device:
+    """A device with one runtime, to which the output folder of a run has been copied."""
+    home = tmp_path_factory.mktemp(request.param)
+    shutil.copytree(everything[1], home / "run")
+    return _device(home, request.param, *WHEELS[request.param])
+
+
+@pytest.fixture(scope="module")
+def bare(everything: tuple[Finished, Path], tmp_path_factory: pytest.TempPathFactory) -> Device:
+    """A machine with the base alone."""
+    home = tmp_path_factory.mktemp("bare")
+    shutil.copytree(everything[1], home / "run")
+    return _device(home, "", *())
+
+
+def test_it_is_as_light_as_it_says(device: Device) -> None:
+    code = f"from importlib.util import find_spec; print([n for n in {HEAVY!r} if find_spec(n)])"
+    assert installs.run(device.python, "-c", code, cwd=device.home) == "[]\n"
+
+
+def test_inspect(device: Device) -> None:
+    assert device.artifacts
+    for artifact in (path for path in device.artifacts if path.stem.endswith(("int8", "float16"))):
+        found = json.loads(device.edgefx("inspect", artifact, "--json"))
+        assert found["artifact"]["inputs"][0]["shape"] == [1, 32, 32, 3]
+
+
+def test_evaluate_as_where_it_was_compiled(device: Device, everything: tuple[Finished, Path]) -> None:
+    """Also against the float model, which cannot be run here: by the classes that the run has kept of it."""
+    measured = {result["target"]: result["accuracy"] for result in everything[0].json["targets"]}
+    target = f"{device.runtime}-int8"
+    (artifact,) = device.home.glob(f"run/*-int8{_suffix(device.runtime)}")
+    images = digits.evaluation_folder()
+    found = json.loads(device.edgefx("evaluate", artifact, images, "--baseline", "run", "--json"))
+    for figure in ("top1", "baseline_top1", "drop_pp", "drop_ci95_pp", "agreement", "images"):
+        assert found["comparison"][figure] == measured[target][figure], figure
+    assert found["top1"] == measured[target]["top1"]
+    assert found["baseline"] == "run"
+    shown = device.edgefx("evaluate", artifact, images, "--baseline", "run/edgefx.lock.json")
+    assert "agreement" in shown
+    assert "KL" not in shown
+
+
+def test_benchmark(device: Device) -> None:
+    found = json.loads(device.edgefx("benchmark", *device.artifacts, "--rounds", "5", "--json"))
+    assert len(found["latencies"]) == len(device.artifacts)
+    assert found["failures"] == {}
+
+
+def test_doctor_and_targets_tell_what_can_be_done(device: Device) -> None:
+    found = json.loads(device.edgefx("doctor", "--json"))
+    assert found["problems"] == []
+    assert {state["target"] for state in found["targets"] if state["runs"]} == {
+        row.name for row in TARGETS.values() if row.runtime == device.runtime
+    }
+    assert not any(state["ready"] for state in found["targets"])
+    assert not any(state["ready"] for state in found["extras"])
+    shown = device.edgefx("doctor")
+    for extra in ("tflite", "onnx", "openvino", "train", "all"):
+        assert f"not installed  pip install 'edgefx[{extra}]' for: " in shown
+    assert not any(row["available"] for row in json.loads(device.edgefx("targets", "--json")))
+
+
+def test_what_needs_the_framework_names_the_extra(device: Device) -> None:
+    images = digits.evaluation_folder()
+    said = device.edgefx("compile", "digits", "-t", f"{device.runtime}-int8", "-o", "out", expected=3)
+    assert f"pip install 'edgefx[{device.runtime}]'" in said
+    said = device.edgefx("evaluate", device.artifacts[0], images, "--baseline", "digits", expected=3)
+    assert "pip install 'edgefx[keras]'" in said
+    assert "pip install 'edgefx[keras]'" in device.edgefx("inspect", "digits", expected=3)
+
+
+def test_what_needs_no_runtime(bare: Device) -> None:
+    recipe = "run/digits.yaml"
+    (bare.home / recipe).write_text("version: 1\nmodel: digits\ntargets: [tflite-float32]\n")
+    bare.edgefx("--version")
+    bare.edgefx("recipe", "check", recipe)
+    bare.edgefx("recipe", "list")
+    bare.edgefx("models")
+    bare.edgefx("targets")
+    bare.edgefx("targets", "--passes")
+    bare.edgefx("reproduce", "--help")
+    bare.edgefx("cache", "info")
+    found = json.loads(bare.edgefx("diff", "run", "run", "--json"))
+    assert found["changes"] == []
+    assert all(target["identical"] for target in found["targets"])
+    assert "no runtime is installed" in bare.edgefx("doctor")
+
+
+def test_a_missing_runtime_is_named_with_its_extra_and_its_wheel(bare: Device) -> None:
+    for runtime, wheels in WHEELS.items():
+        artifact = next(bare.home.glob(f"run/*-int8{_suffix(runtime)}"))
+        for command in (("inspect",), ("evaluate",)):
+            images = () if command == ("inspect",) else (digits.evaluation_folder(),)
+            said = bare.edgefx(*command, artifact, *images, expected=3)
+            assert (
+                f"pip install 'edgefx[{runtime}]'; only to run artifacts: pip install '{wheels[0]}>=" in said
+            )
