@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgefx.errors import ExitCode
 from edgefx.notebook import Shown
-from edgefx.results import Accuracy, Environment, Latency, RunReport
+from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
 from edgefx.types import Artifact, DataInfo, LayerInfo, ModelSpec, StageKind
 
 
@@ -102,6 +102,7 @@ class Evaluation(Shown):
         images_per_s: Throughput of the artifact, images already decoded.
         baseline: The model compared with, or None.
         comparison: The paired comparison with it, or None.
+        doubts: Why these accuracies may not mean what they seem to.
     """
 
     artifact: Path
@@ -114,6 +115,7 @@ class Evaluation(Shown):
     images_per_s: float
     baseline: str | None = None
     comparison: Accuracy | None = None
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from edgefx.cache.settings import CacheSettings
     from edgefx.pipeline.memo import Memo
     from edgefx.protocols import Session
-    from edgefx.results import Accuracy
+    from edgefx.results import Accuracy, Doubt
     from edgefx.types import Dataset, ImageSet, ModelSpec, Scores, TensorInfo
 
 _CHUNK = 16  # images a call; artifacts take one at a time, this only paces decoding and progress
@@ -126,6 +126,7 @@ def run(
         images_per_s=accuracy.images_per_s,
         baseline=found.baseline,
         comparison=accuracy if found.baseline else None,
+        doubts=_doubts(found, dataset),
     )
 
 
@@ -136,12 +137,14 @@ class _Found:
     Attributes:
         images: The images that could be decoded.
         accuracy: The artifact against the baseline; without one, against itself.
+        top1: The best class of each image: the baseline's; without one, the artifact's.
         precision_ran: What the runtime executed in.
         baseline: Where the baseline was loaded from; None without one.
     """
 
     images: ImageSet
     accuracy: Accuracy
+    top1: tuple[int, ...]
     precision_ran: str
     baseline: str | None = None
 
@@ -194,7 +197,8 @@ def _alone(
         output=OutputKind.PROBABILITIES,
         images_per_s=len(decoded) / max(seconds, 1e-9),
     )
-    return _Found(images=decoded, accuracy=compared, precision_ran=precision_ran)
+    best = tuple(scores.argmax(1).tolist())
+    return _Found(images=decoded, accuracy=compared, top1=best, precision_ran=precision_ran)
 
 
 def _against(
@@ -212,7 +216,26 @@ def _against(
     compared = accuracy.compare(
         inputs.baseline, scores, decoded.labels, output=spec.output, images_per_s=images_per_s
     )
-    return _Found(images=decoded, accuracy=compared, precision_ran=precision_ran, baseline=spec.source)
+    return _Found(
+        images=decoded,
+        accuracy=compared,
+        top1=inputs.baseline_top1,
+        precision_ran=precision_ran,
+        baseline=spec.source,
+    )
+
+
+def _doubts(found: _Found, dataset: Dataset) -> tuple[Doubt, ...]:
+    """Return why the accuracies may not mean what they seem to."""
+    from edgefx.evaluation import trust
+
+    if found.images.labels is None:
+        return ()
+    who = "the float model" if found.baseline else "the artifact"
+    of_model = trust.of_model(
+        found.top1, found.images.labels.tolist(), class_names=dataset.class_names, who=who
+    )
+    return of_model + (trust.of_artifact(found.accuracy) if found.baseline else ())
 
 
 def _planned(

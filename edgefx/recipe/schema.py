@@ -27,7 +27,7 @@ from pydantic import (
 
 from edgefx.results import Gate, MaxDrop, Metric
 from edgefx.units import parse_drop, parse_ms, parse_size
-from edgefx.vocabulary import NATIVE, Effort, Hardware, IoDtype, Ranges, Resize
+from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Hardware, IoDtype, Ranges, Resize
 
 if TYPE_CHECKING:
     from edgefx.quantization import QatSettings
@@ -290,6 +290,14 @@ class GatesSection(_Section):
         default=None, description="95th percentile of host latency in milliseconds, e.g. 20."
     )
     max_size: Size | None = Field(default=None, description="All files of the artifact together, e.g. 6MB.")
+    min_images: PositiveInt = Field(
+        default=MIN_IMAGES,
+        description="Evaluation images below which no limit on accuracy can be judged: INCONCLUSIVE.",
+    )
+    on_inconclusive: Literal["fail", "warn"] = Field(
+        default="fail",
+        description="What a limit does that cannot be judged: fail the run with exit code 1, or warn.",
+    )
 
     def gates(self) -> tuple[Gate, ...]:
         """Return the limits that are set."""
