@@ -99,7 +99,7 @@ class LayerSensitivity:
 
 
 class Verdict(StrEnum):
-    """A gate's result. INCONCLUSIVE means that the metric could not be measured; it does not pass."""
+    """A gate's result. INCONCLUSIVE: the metric was not measured, or its value proves nothing; no pass."""
 
     PASS = "PASS"  # noqa: S105 - a verdict, not a password
     FAIL = "FAIL"
@@ -151,12 +151,36 @@ class MaxDrop:
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """One gate judged on one target."""
+    """One gate judged on one target.
+
+    Attributes:
+        gate: The limit.
+        measured: The metric; None where it was not measured.
+        verdict: What became of it.
+        reason: Why, with figures.
+        tolerated: Whether it does not fail the run though it is INCONCLUSIVE.
+    """
 
     gate: Gate
     measured: float | None
     verdict: Verdict
     reason: str
+    tolerated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """Why an accuracy drop does not mean what it seems to, so that no gate on it can be judged.
+
+    Attributes:
+        name: What it is about.
+        reason: What was seen.
+        advice: What to do.
+    """
+
+    name: str
+    reason: str
+    advice: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,6 +311,7 @@ class TargetResult:
     search: SearchResult | None = None
     training: TrainingEffect | None = None
     hardware: Hardware | None = None  # the class of CPU it is laid out for; None where it fits any
+    doubts: tuple[Doubt, ...] = ()  # of its accuracy
 
     @property
     def verdict(self) -> Verdict | None:
@@ -416,13 +441,15 @@ class RunReport(Shown):
     checks: tuple[Check, ...] = ()  # of the calibration images
     training: TrainingResult | None = None
     cached: tuple[CachedStage, ...] = ()  # figures that come from these were measured when they say
+    doubts: tuple[Doubt, ...] = ()  # of the float model's accuracy on these images, hence of every drop
 
     @property
     def exit_code(self) -> ExitCode:
         """Success, a gate failed or could not be judged, or a target failed, which outranks the gates."""
         if any(result.failure for result in self.targets):
             return ExitCode.STAGE_FAILED
-        if any(result.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) for result in self.targets):
+        gates = [gate for result in self.targets for gate in result.gates]
+        if any(gate.verdict is not Verdict.PASS and not gate.tolerated for gate in gates):
             return ExitCode.GATE_FAILED
         return ExitCode.OK
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgefx.errors import ExitCode
 from edgefx.notebook import Shown
-from edgefx.results import Accuracy, Environment, Latency, RunReport
+from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
 from edgefx.types import Artifact, DataInfo, LayerInfo, ModelSpec, StageKind
 
 
@@ -128,6 +128,7 @@ class Evaluation(Shown):
         baseline: The model compared with, or the output folder of the run whose float model's best classes
             are; None without a comparison.
         comparison: The paired comparison with it, or None; with a run, of best classes only.
+        doubts: Why these accuracies may not mean what they seem to.
     """
 
     artifact: Path
@@ -140,6 +141,7 @@ class Evaluation(Shown):
     images_per_s: float
     baseline: str | None = None
     comparison: Accuracy | ClassComparison | None = None
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

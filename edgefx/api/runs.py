@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from edgefx.api import values
 from edgefx.api.values import EffortName, IoDtypeName, QatName, ResizeName, StrPath, Targets
@@ -51,6 +51,8 @@ class CompileOptions(TypedDict, total=False):
     max_drop: str | None
     max_p95_ms: float | str | None
     max_size: str | None
+    min_images: int | None
+    on_inconclusive: Literal["fail", "warn"] | None
     seed: int
 
 
@@ -84,6 +86,8 @@ def compile(  # noqa: A001 - the command's name
     max_drop: str | None = None,
     max_p95_ms: float | str | None = None,
     max_size: str | None = None,
+    min_images: int | None = None,
+    on_inconclusive: Literal["fail", "warn"] | None = None,
     seed: int = 0,
     resume: bool = False,
     cache: bool = True,
@@ -128,6 +132,9 @@ def compile(  # noqa: A001 - the command's name
             "1%" (of the model's top-1). INT8 targets are searched for it.
         max_p95_ms: Gate on the 95th percentile of host latency in milliseconds.
         max_size: Gate on the size of the artifact's files, such as "6MB".
+        min_images: Evaluation images below which gates on accuracy are INCONCLUSIVE; by default 100.
+        on_inconclusive: Whether a gate that cannot be judged fails the run ("fail", the default) or not
+            ("warn").
         seed: The seed of everything that is sampled or trained.
         resume: Let training go on from the checkpoint in the output folder.
         cache: Use results of earlier runs, and keep this one's.
@@ -178,6 +185,8 @@ def compile(  # noqa: A001 - the command's name
         max_drop=max_drop,
         max_p95_ms=max_p95_ms,
         max_size=max_size,
+        min_images=min_images,
+        on_inconclusive=on_inconclusive,
         seed=seed,
     )
     recipe = _recipe(model, options)

@@ -12,6 +12,8 @@ images
     whether bad ones are skipped. NumPy and Pillow.
 checks
     Both image sets as above, the graph by content.
+copies
+    Both image sets as above.
 baseline
     The model and the evaluation images as above, the CPU's features.
 convert
@@ -149,6 +151,17 @@ def checks(calibration: Key, evaluation: Key | None, graph_sha256: str) -> Key:
         graph=graph_sha256,
         tools=(*TENSORFLOW, *IMAGES),
         code=_code(_INPUTS, *_PIXELS, "edgefx.data.checks", "edgefx.data.stability"),
+    )
+
+
+def copies(images: Key, evaluation: Key) -> Key:
+    """Key of the search for pictures that are in two image sets in another form."""
+    return _key(
+        "copies",
+        images=images.digest,
+        evaluation=evaluation.digest,
+        tools=IMAGES,
+        code=_code(_INPUTS, *_PIXELS, "edgefx.data.twins"),
     )
 
 

@@ -18,7 +18,9 @@ from edgefx.cli.options import (
     hardware_option,
     input_size_range,
     json_option,
+    min_images_option,
     no_cache_option,
+    on_inconclusive_option,
     report_option,
     resize_option,
     resume_option,
@@ -129,6 +131,8 @@ Examples:
 )
 @click.option("--max-p95-ms", metavar="20", help="Gate: 95th percentile of host latency, in ms.")
 @click.option("--max-size", metavar="6MB", help="Gate: size of the artifact's files.")
+@min_images_option
+@on_inconclusive_option
 @seed_option
 @report_option
 @click.option(
@@ -157,7 +161,7 @@ def command(
     """Compile MODEL for edge runtimes, and report what it lost and how fast it runs.
 
     MODEL is a zoo name (see: edgefx models) or the path of a .keras file, an .h5 file or a SavedModel
-    folder. The exit code is 0, 1 when a gate fails, 4 when a target fails.
+    folder. The exit code is 0, 1 when a gate fails or cannot be judged, 4 when a target fails.
     """
     from edgefx.cli.run import execute, show_plans
     from edgefx.recipe.load import NamedRecipe, parse

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgefx.cli.context import App
-from edgefx.vocabulary import NATIVE, Effort, Hardware, Resize
+from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Hardware, Resize
 
 
 class PositiveNumber(click.FloatRange):
@@ -111,6 +111,18 @@ hardware_option = click.option(
     metavar="CLASS|FILE",
     help=f"The class of CPU to lay onnx-int8 and openvino-int8 out for: {NATIVE} (this machine), "
     f"{', '.join(Hardware)}, or a .yaml profile.",
+)
+min_images_option = click.option(
+    "--min-images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"A gate on accuracy needs this many evaluation images, else it is INCONCLUSIVE.  "
+    f"[default: {MIN_IMAGES}]",
+)
+on_inconclusive_option = click.option(
+    "--on-inconclusive",
+    type=click.Choice(["fail", "warn"]),
+    help="What a gate does that cannot be judged: fail with exit code 1, or warn.  [default: fail]",
 )
 seed_option = click.option(
     "--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of every sample."

@@ -12,7 +12,9 @@ from edgefx.cli.options import (
     allow_unsafe_option,
     dry_run_option,
     json_option,
+    min_images_option,
     no_cache_option,
+    on_inconclusive_option,
     recipe_options,
     report_option,
     resume_option,
@@ -45,6 +47,8 @@ Examples:
     type=click.Choice([effort.value for effort in Effort]),
     help="Instead of quantize.effort of the recipe.",
 )
+@min_images_option
+@on_inconclusive_option
 @report_option
 @resume_option
 @allow_unsafe_option
@@ -60,6 +64,8 @@ def command(
     settings: tuple[str, ...],
     output: Path | None,
     effort: str | None,
+    min_images: int | None,
+    on_inconclusive: str | None,
     report_files: tuple[Path, ...],
     resume: bool,
     dry_run: bool,
@@ -76,6 +82,10 @@ def command(
     given = [setting(argument) for argument in settings]
     if effort:
         given.append(option("--effort", ("quantize", "effort"), effort))
+    if min_images:
+        given.append(setting(f"gates.min_images={min_images}"))
+    if on_inconclusive:
+        given.append(option("--on-inconclusive", ("gates", "on_inconclusive"), on_inconclusive))
     if output:
         given.append(option("--output", ("output",), str(output)))
     runs = load_runs(path, given, targets=targets)

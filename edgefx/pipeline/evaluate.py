@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from edgefx.pipeline.answers import Answers
     from edgefx.pipeline.memo import Memo
     from edgefx.protocols import Session
-    from edgefx.results import Accuracy
+    from edgefx.results import Accuracy, Doubt
     from edgefx.types import Dataset, ImageSet, ModelSpec, Scores, TensorInfo
 
 _CHUNK = 16  # images a call; artifacts take one at a time, this only paces decoding and progress
@@ -141,6 +141,7 @@ def run(
         images_per_s=accuracy.images_per_s,
         baseline=str(kept.folder) if kept is not None else found.baseline,
         comparison=compared,
+        doubts=_doubts(found, dataset),
     )
 
 
@@ -151,6 +152,7 @@ class _Found:
     Attributes:
         images: The images that could be decoded.
         accuracy: The artifact against the baseline; without one, against itself.
+        top1: The best class of each image: the baseline's; without one, the artifact's.
         precision_ran: What the runtime executed in.
         best: The artifact's best class of each image, int64 [N].
         baseline: Where the baseline was loaded from; None without one.
@@ -158,6 +160,7 @@ class _Found:
 
     images: ImageSet
     accuracy: Accuracy
+    top1: tuple[int, ...]
     precision_ran: str
     best: NDArray[np.int64]
     baseline: str | None = None
@@ -211,7 +214,14 @@ def _alone(
         output=OutputKind.PROBABILITIES,
         images_per_s=len(decoded) / max(seconds, 1e-9),
     )
-    return _Found(images=decoded, accuracy=compared, precision_ran=precision_ran, best=scores.argmax(1))
+    best = scores.argmax(1)
+    return _Found(
+        images=decoded,
+        accuracy=compared,
+        top1=tuple(best.tolist()),
+        precision_ran=precision_ran,
+        best=best,
+    )
 
 
 def _against(
@@ -232,6 +242,7 @@ def _against(
     return _Found(
         images=decoded,
         accuracy=compared,
+        top1=inputs.baseline_top1,
         precision_ran=precision_ran,
         best=scores.argmax(1),
         baseline=spec.source,
@@ -261,6 +272,19 @@ def _check_prepared_alike(kept: Answers, *, weights: str | None, resize: Resize)
             f"{kept.folder} was measured on images made to fit with --resize {kept.resize}",
             hint=f"evaluate with --resize {kept.resize}, too",
         )
+
+
+def _doubts(found: _Found, dataset: Dataset) -> tuple[Doubt, ...]:
+    """Return why the accuracies may not mean what they seem to."""
+    from edgefx.evaluation import trust
+
+    if found.images.labels is None:
+        return ()
+    who = "the float model" if found.baseline else "the artifact"
+    of_model = trust.of_model(
+        found.top1, found.images.labels.tolist(), class_names=dataset.class_names, who=who
+    )
+    return of_model + (trust.of_artifact(found.accuracy) if found.baseline else ())
 
 
 def _planned(

@@ -37,7 +37,7 @@ from edgefx.pipeline.stages import steps
 from edgefx.pipeline.training import training_of
 from edgefx.protocols import Progress
 from edgefx.provenance import lock
-from edgefx.results import Failure, Latency, RunReport, TargetResult
+from edgefx.results import Doubt, Failure, Latency, RunReport, TargetResult
 from edgefx.storage import temporary
 from edgefx.storage.disk import disk_errors
 from edgefx.types import ModelSpec
@@ -197,6 +197,7 @@ class Run:
         from edgefx.system.host import environment
 
         first = next(iter(self._measured.values()), None)
+        doubts = self._doubts() if first else ()
         spec = self.inputs.source.record.spec
         report = RunReport(
             schema_version=SCHEMA_VERSION,
@@ -209,7 +210,7 @@ class Run:
             baseline_top1=first.accuracy.baseline_top1 if first else None,
             baseline_top5=first.accuracy.baseline_top5 if first else None,
             canonical_max_abs_dp=self.inputs.canonical_max_abs_dp,
-            targets=tuple(self._result(target, spec) for target in self._plan.targets),
+            targets=tuple(self._result(target, spec, doubts) for target in self._plan.targets),
             timings=tuple(self._memo.timings),
             warnings=tuple(self._memo.warnings),
             effort=self._plan.recipe.effort,
@@ -217,6 +218,7 @@ class Run:
             checks=tuple(self.inputs.checks),
             training=self._training.result if self._training else None,
             cached=tuple(self._memo.cached),
+            doubts=doubts,
         )
         if self.inputs.evaluation is not None:
             record.write_predictions(
@@ -292,13 +294,37 @@ class Run:
         else:
             self._memo.warn(text)
 
-    def _result(self, target: PlannedTarget, spec: ModelSpec) -> TargetResult:
+    def _doubts(self) -> tuple[Doubt, ...]:
+        """Return why no drop on these images means anything, whatever the artifact."""
+        from edgefx.evaluation import trust
+
+        images = self.inputs.evaluation
+        assert images is not None
+        if images.labels is None:
+            return ()
+        return (
+            *trust.of_model(
+                self.inputs.baseline_top1,
+                images.labels,
+                class_names=images.dataset.class_names,
+                who="the float model",
+            ),
+            *self.inputs.doubts,
+        )
+
+    def _result(self, target: PlannedTarget, spec: ModelSpec, doubts: tuple[Doubt, ...]) -> TargetResult:
+        from edgefx.evaluation import trust
         from edgefx.evaluation.gates import judge
 
         name = target.name
         built, measured, latency = self._built.get(name), self._measured.get(name), self._latencies.get(name)
         artifact = built.artifact if built else None
         accuracy = measured.accuracy if measured else None
+        own: tuple[Doubt, ...] = ()
+        if accuracy is not None and accuracy.top1 is not None:
+            own = trust.of_artifact(accuracy)
+            if target.judges_drop:
+                own += trust.of_images(accuracy.images, fewest=target.min_images)
         result = TargetResult(
             target=name,
             artifact=artifact,
@@ -314,5 +340,9 @@ class Run:
             search=built.search if built else None,
             training=built.training if built else None,
             hardware=target.hardware if built and target.row.follows_hardware else None,
+            doubts=own,
         )
-        return replace(result, gates=judge(target.gates, Figures.of(result), target=name))
+        gates = judge(target.gates, Figures.of(result), target=name)
+        return replace(
+            result, gates=trust.judged(gates, (*doubts, *own), accuracy, tolerated=target.tolerates_doubt)
+        )

@@ -17,10 +17,10 @@ from edgefx.errors import DataError, ModelError
 from edgefx.pipeline.images import Images
 from edgefx.pipeline.memo import Memo
 from edgefx.pipeline.model import Source
-from edgefx.pipeline.records import BaselineRecord, CalibrationChecks, Equality
+from edgefx.pipeline.records import BaselineRecord, CalibrationChecks, Copies, Equality
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.recipe.schema import QatSection
-from edgefx.results import Check
+from edgefx.results import Check, Doubt
 from edgefx.types import DataInfo, Dataset, ModelSpec
 from edgefx.vocabulary import StageKind
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from edgefx.types import Pixels, Scores
 
 _CHECK_IMAGES = 16
+_ALIKE = 0.1  # share of images that look like another one of their set, above which copies cannot be told
+_SHOWN = 2  # copies named
 _CHUNK = 32  # images scored at once by the baseline
 _SCORES = "scores.f32"
 
@@ -49,6 +51,7 @@ class Inputs:
         evaluation: The images that accuracy is measured on.
         checks: What was found in the calibration images.
         data: The images, for the report.
+        doubts: Why the accuracy on the evaluation images is flattered.
     """
 
     def __init__(self, plan: Plan, memo: Memo, hashes: FileHashes) -> None:
@@ -67,6 +70,7 @@ class Inputs:
         self.evaluation: Images | None = None
         self.checks: list[Check] = []
         self.data: list[DataInfo] = []
+        self.doubts: list[Doubt] = []
 
     @property
     def image_sets(self) -> tuple[Images, ...]:
@@ -118,6 +122,9 @@ class Inputs:
         self._tell(self._plan.checks)
         if self.calibration is not None:
             self._tell(self._memo.get(self._checks_stage(self.calibration)).checks)
+        if self.evaluation is not None:
+            for images in filter(None, (self.calibration, self.training)):
+                self._look_for_copies(images, self.evaluation)
 
     @property
     def canonical_max_abs_dp(self) -> float:
@@ -199,6 +206,27 @@ class Inputs:
             what="comparison with the model",
         )
 
+    def _copies_stage(self, images: Images, evaluation: Images) -> Stage[Copies, None]:
+        def compute() -> Computed[Copies, None]:
+            from edgefx.data import twins
+
+            first, second = images.get(), evaluation.get()
+            pairs = tuple(
+                (str(first.paths[one]), str(second.paths[other]))
+                for one, other in twins.find(first.pixels, second.pixels)
+            )
+            share = twins.alike(first.pixels) if pairs else 0.0
+            return Computed(value=Copies(pairs=pairs, alike=share), opened=None)
+
+        return Stage(
+            kind=StageKind.QUANTIZE,
+            key=keys.copies(images.stage.key, evaluation.stage.key),
+            result=Copies,
+            compute=compute,
+            what=f"copies of {images.role} images",
+            label=f"look for {images.role} images among the evaluation images",
+        )
+
     def _checks_stage(self, images: Images) -> Stage[CalibrationChecks, None]:
         evaluation = self.evaluation.stage.key if self.evaluation else None
         return Stage(
@@ -263,13 +291,35 @@ class Inputs:
         )
         found = [Check(name="pixel range", passed=True, measured=seen)]  # else `check_range` had refused
         found += checks.pixel_checks(calibration, self.evaluation.get() if self.evaluation else None)
-        if self.evaluation is not None:  # else the plan had refused, or left the copies out
-            found.append(Check(name="overlap with the evaluation images", passed=True, measured="none"))
         sample = checks.spread(calibration.pixels)
         graph = self.source.graph
         with self._memo.progress.task("check the calibration images", len(sample)) as task:
             found.append(checks.stability_check(stability.extremes(graph, sample, task=task)))
         return Computed(value=CalibrationChecks(checks=tuple(found)), opened=None)
+
+    def _look_for_copies(self, images: Images, evaluation: Images) -> None:
+        """Doubt the accuracy on pictures that were seen before; the plan has seen to files of equal bytes."""
+        from edgefx.evaluation import trust
+
+        found = self._memo.get(self._copies_stage(images, evaluation))
+        name = "overlap with the evaluation images"
+        doubt: Doubt | None = None
+        measured = "none"
+        if found.alike > _ALIKE:  # a fixed camera, for example
+            measured = f"unknown: {found.alike:.0%} of these images look like another one of them"
+        elif found.pairs:
+            examples = "; ".join(f"{other} = {one}" for one, other in found.pairs[:_SHOWN])
+            more = f"; + {len(found.pairs) - _SHOWN} more" if len(found.pairs) > _SHOWN else ""
+            doubt = trust.of_copies(
+                len(found.pairs), len(evaluation.paths), purpose=images.role, examples=f"{examples}{more}"
+            )
+            self.doubts.append(doubt)
+            measured = doubt.reason
+        if images is self.calibration:
+            advice = doubt.advice if doubt else ""
+            self._tell([Check(name=name, passed=not doubt, measured=measured, advice=advice)])
+        elif doubt is not None:
+            self._memo.warn(f"{doubt.reason}; {doubt.advice}")
 
     def _tell(self, checks: Sequence[Check]) -> None:
         self.checks += checks

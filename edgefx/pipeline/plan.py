@@ -15,7 +15,7 @@ from edgefx.system import cpu
 from edgefx.system.host import cores
 from edgefx.targets import INTEGER_ONLY, TargetRow
 from edgefx.types import Dataset, Effort, IoDtype, Precision, Ranges
-from edgefx.vocabulary import Hardware
+from edgefx.vocabulary import MIN_IMAGES, Hardware
 
 DEFAULT_SAMPLES = 100
 
@@ -33,6 +33,8 @@ class PlannedTarget:
         integer_only: Whether its artifact must not compute in float.
         budget: The drop that an INT8 artifact is searched for.
         gates: Its limits.
+        min_images: Evaluation images below which limits on accuracy are not judged.
+        tolerates_doubt: Whether limits that cannot be judged do not fail the run.
         hardware: The class of CPU that the artifact is laid out for.
     """
 
@@ -44,6 +46,8 @@ class PlannedTarget:
     integer_only: bool = False
     budget: MaxDrop | None = None
     gates: tuple[Gate, ...] = ()
+    min_images: int = MIN_IMAGES
+    tolerates_doubt: bool = False
     hardware: Hardware = Hardware.OTHER
 
     @property
@@ -180,7 +184,12 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
         result = replace(result, ranges=Ranges.AUTO, keep_float=())
     if row.follows_hardware:
         result = replace(result, hardware=hardware)
-    return replace(result, gates=gates.gates())
+    return replace(
+        result,
+        gates=gates.gates(),
+        min_images=gates.min_images,
+        tolerates_doubt=gates.on_inconclusive == "warn",
+    )
 
 
 def _check_io_dtypes(planned: Sequence[PlannedTarget]) -> None:

@@ -75,6 +75,19 @@ class CalibrationChecks:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Copies:
+    """Pictures that are in two image sets in another form, as `edgefx.data.twins` finds them.
+
+    Attributes:
+        pairs: Path in the first set and path among the evaluation images.
+        alike: Share of the first set's images that look as much like another one of it.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    alike: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConversionRecord:
     """An artifact, its paths bare names of files, and how many seconds its conversion took back then."""
 

@@ -28,6 +28,8 @@ def document(
     max_drop: str | None = None,
     max_p95_ms: str | None = None,
     max_size: str | None = None,
+    min_images: int | None = None,
+    on_inconclusive: str | None = None,
     effort: str = "balanced",
     integer_only: bool = False,
     qat: str | None = None,
@@ -52,8 +54,7 @@ def document(
     if no_benchmark and max_p95_ms:
         raise UsageError("--no-benchmark contradicts --max-p95-ms", hint="leave one out")
     quantize: dict[str, Any] = {"method": "ptq", "effort": effort, "integer_only": integer_only}
-    training = {"train": train, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    given = {name: value for name, value in training.items() if value is not None}
+    given = _given(train=train, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     if qat:
         quantize |= {"method": "qat", "mode": qat, **given}
     elif given:
@@ -61,6 +62,8 @@ def document(
         raise UsageError(f"{flag} is for training", hint="say how with --qat distill or --qat supervised")
     else:
         quantize["budget"] = max_drop
+    limits = _given(max_drop=max_drop, max_p95_ms=max_p95_ms, max_size=max_size)
+    judging = _given(min_images=min_images, on_inconclusive=on_inconclusive)
     return {
         "version": 1,
         "model": {"source": model, "weights": weights, "classes": classes, "input_size": input_size},
@@ -70,6 +73,11 @@ def document(
         "evaluate": None if no_eval else {"images": evaluation, "limit": eval_limit},
         "data": {"resize": resize, "skip_bad_images": skip_bad_images},
         "benchmark": None if no_benchmark else {"threads": threads, "rounds": rounds},
-        "gates": {"max_drop": max_drop, "max_p95_ms": max_p95_ms, "max_size": max_size},
+        "gates": limits | judging,
         **same,
     }
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Leave out what was not given, and has a default."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -8,64 +8,36 @@ recipe file by it, so that each of them can be shown where it stands in the file
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
-    PlainSerializer,
     PositiveFloat,
     PositiveInt,
-    StringConstraints,
-    WithJsonSchema,
-    create_model,
 )
 
-from edgefx.metrics import METRICS, MetricRow, Unit
-from edgefx.results import Gate, MaxDrop
-from edgefx.units import parse_drop, parse_ms, parse_share, parse_size
-from edgefx.vocabulary import NATIVE, Effort, Hardware, IoDtype, Ranges, Resize
+from edgefx.recipe.limits import GatesSection
+from edgefx.recipe.values import (
+    Drop,
+    Fraction,
+    HardwareName,
+    InputPath,
+    ModelSource,
+    OutputPath,
+    Patterns,
+    ReportPath,
+    Section,
+    TargetGlob,
+    Weights,
+)
+from edgefx.vocabulary import NATIVE, Effort, IoDtype, Ranges, Resize
 
 if TYPE_CHECKING:
     from edgefx.quantization import QatSettings
-
-# Where a value is more than its JSON type, the schema says so by its format: see `edgefx.recipe.check`.
-
-
-class _Section(BaseModel):
-    """Base of all sections: unknown keys forbidden, frozen."""
-
-    # Building is deferred: what only lists or checks recipes does not wait for it.
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-
-def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-def _as_text(parse: Callable[[str], object]) -> Callable[[object], object]:
-    return lambda value: parse(value if isinstance(value, str) else str(value))
-
-
-def _unless_parsed(value: object) -> object:
-    return value if isinstance(value, MaxDrop) else parse_drop(str(value))
-
-
-def _megabytes(value: object) -> float:
-    return value if isinstance(value, float) else parse_size(str(value)) / 1e6
-
-
-def size_text(size: int) -> str:
-    """Write a size so that it is read as the same number of bytes."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size % factor == 0:
-            return f"{size // factor}{unit}"
-    return f"{size}B"
 
 
 def _keyed(key: str) -> Callable[[object], object]:
@@ -78,60 +50,7 @@ def _with_method(value: object) -> object:
     return {"method": "ptq", **value} if isinstance(value, dict) and "method" not in value else value
 
 
-Drop = Annotated[
-    MaxDrop,
-    BeforeValidator(_unless_parsed),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "format": "drop", "examples": ["1pp", "0.5%"]}),
-]
-Milliseconds = Annotated[
-    float,
-    BeforeValidator(_as_text(parse_ms)),
-    WithJsonSchema({"type": ["number", "string"], "format": "milliseconds", "examples": [20, "20ms"]}),
-]
-Size = Annotated[
-    int,
-    BeforeValidator(_as_text(parse_size)),
-    PlainSerializer(size_text, return_type=str),
-    WithJsonSchema({"type": "string", "format": "size", "examples": ["6MB", "600kB"]}),
-]
-Megabytes = Annotated[
-    float,
-    BeforeValidator(_megabytes),
-    PlainSerializer(lambda value: size_text(round(value * 1e6)), return_type=str),
-    WithJsonSchema({"type": "string", "format": "size", "examples": ["200MB"]}),
-]
-Share = Annotated[
-    float,
-    BeforeValidator(_as_text(parse_share)),
-    WithJsonSchema({"type": ["number", "string"], "format": "share", "examples": ["98%", 0.98]}),
-]
-ModelSource = Annotated[str, WithJsonSchema({"type": "string", "format": "model", "minLength": 1})]
-Weights = Annotated[str, WithJsonSchema({"type": "string", "format": "weights", "minLength": 1})]
-InputPath = Annotated[Path, WithJsonSchema({"type": "string", "format": "path", "minLength": 1})]
-OutputPath = Annotated[Path, WithJsonSchema({"type": "string", "format": "output-path", "minLength": 1})]
-ReportPath = Annotated[Path, WithJsonSchema({"type": "string", "format": "report-path", "minLength": 1})]
-Pattern = Annotated[str, StringConstraints(min_length=1)]
-Patterns = Annotated[
-    tuple[Pattern, ...],
-    BeforeValidator(_as_tuple, json_schema_input_type=Pattern | tuple[Pattern, ...]),
-]
-HardwareName = Annotated[
-    str,
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "hardware",
-            "minLength": 1,
-            "examples": [NATIVE, *Hardware, "board.yaml"],
-        }
-    ),
-]
-TargetGlob = Annotated[str, WithJsonSchema({"type": "string", "format": "target", "minLength": 1})]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-
-class ModelSection(_Section):
+class ModelSection(Section):
     """Which classifier: a zoo name, or a path to a Keras file or SavedModel folder."""
 
     source: ModelSource = Field(
@@ -153,7 +72,7 @@ Model = Annotated[
 ]
 
 
-class _Quantization(_Section):
+class _Quantization(Section):
     """What INT8 targets share, however their weights came about; `targets` may override it for some."""
 
     effort: Effort = Field(
@@ -245,7 +164,7 @@ class QatSection(_Quantization):
         return QatSettings(mode=QatMode(self.mode), seed=seed, **values)
 
 
-class NoneSection(_Section):
+class NoneSection(Section):
     """No quantization: float targets only."""
 
     method: Literal["none"] = Field(description="No quantization: float targets only.")
@@ -257,7 +176,7 @@ Quantize = Annotated[
 ]
 
 
-class CalibrationSection(_Section):
+class CalibrationSection(Section):
     """Unlabelled images that set activation ranges."""
 
     images: InputPath | None = Field(
@@ -268,7 +187,7 @@ class CalibrationSection(_Section):
     )
 
 
-class EvaluateSection(_Section):
+class EvaluateSection(Section):
     """Images that accuracy is measured on; never the calibration images."""
 
     images: InputPath | None = Field(
@@ -278,14 +197,14 @@ class EvaluateSection(_Section):
     limit: PositiveInt | None = Field(default=None, description="Measure on a sample of this many images.")
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """How image files become tensors."""
 
     resize: Resize = Field(default=Resize.STRETCH, description="How an image of any shape becomes the input.")
     skip_bad_images: bool = Field(default=False, description="Leave corrupt images out, and say how many.")
 
 
-class BenchmarkSection(_Section):
+class BenchmarkSection(Section):
     """How latency is measured."""
 
     device: Literal["host"] = Field(default="host", description="Where: this machine.")
@@ -296,71 +215,7 @@ class BenchmarkSection(_Section):
     )
 
 
-class _Gates(_Section):
-    """Limits that make the run fail with exit code 1; units are required where they change the meaning."""
-
-    max_drop: Drop | None = Field(
-        default=None,
-        description="Top-1 lost against the float Keras model, e.g. 1pp (points) or 0.5%.",
-    )
-
-    def gates(self) -> tuple[Gate, ...]:
-        """Return the limits that are set."""
-        drop = self.max_drop
-        limits = {row.id: getattr(self, row.gate) for row in _single_limits()}
-        if drop is not None:
-            limits = {drop.metric: drop.value, **limits}
-        given = {metric: limit for metric, limit in limits.items() if limit is not None}
-        return tuple(Gate(metric=metric, limit=limit) for metric, limit in given.items())
-
-    def overridden_by(self, other: _Gates) -> Self:
-        """Return these limits with those that `other` names; null takes a limit away."""
-        return self.model_copy(update={name: getattr(other, name) for name in other.model_fields_set})
-
-
-def _single_limits() -> Iterator[MetricRow]:
-    """Yield the metrics whose key in a recipe limits them alone; that of the drop knows two, by unit."""
-    return (row for row in METRICS.values() if row.gate and row.gate != "max_drop")
-
-
-_BOUNDS = {"less": "Upper limit.", "more": "Lower limit."}
-_LIMITS: dict[Unit, Any] = {
-    Unit.SHARE: Share,
-    Unit.MILLISECONDS: Milliseconds,
-    Unit.BYTES: Size,
-    Unit.MEGABYTES: Megabytes,
-    Unit.RATIO: PositiveFloat,
-    Unit.NATS: NonNegativeFloat,
-    Unit.PROBABILITY: Annotated[float, Field(ge=0, le=1)],
-}
-
-if TYPE_CHECKING:
-
-    class GatesSection(_Gates):
-        """Every other key is a metric's, from the table of metrics."""
-
-        def __getattr__(self, name: str) -> Any: ...
-
-else:
-    GatesSection = create_model(
-        "GatesSection",
-        __base__=_Gates,
-        __doc__=_Gates.__doc__,
-        __module__=__name__,
-        **{
-            row.gate: (
-                _LIMITS[row.unit] | None,
-                Field(
-                    default=None,
-                    description=f"{_BOUNDS[row.better]} {row.meaning}",
-                ),
-            )
-            for row in _single_limits()
-        },
-    )
-
-
-class TargetSection(_Section):
+class TargetSection(Section):
     """Targets, with what is different for them."""
 
     target: TargetGlob = Field(description="Name or glob, such as openvino-*; see `edgefx targets`.")
@@ -373,7 +228,7 @@ class TargetSection(_Section):
     gates: GatesSection | None = Field(default=None, description="Limits of their own; null takes one away.")
 
 
-class ReportSection(_Section):
+class ReportSection(Section):
     """Further forms of the report; `report.json` is always written."""
 
     formats: tuple[Literal["json", "markdown", "terminal"], ...] = Field(
@@ -404,7 +259,7 @@ Targets = Annotated[
 ]
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One compilation: a model, what it is compiled for, and what must be true of the result."""
 
     version: Literal[1] = Field(description="Of this format.")

@@ -36,7 +36,12 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
         ]
     speed = f"{result.images_per_s:.0f} images/s on this host with {result.threads} threads"
     rows += [("images", data_line(result.data)), ("ran in", f"{result.precision_ran}, {speed}")]
-    console.print(Group(Text(str(result.artifact), style="bold"), Facts(rows)), highlight=False)
+    doubtful = [
+        Text.assemble(("doubtful", "bold yellow"), f": {doubt.reason}; {doubt.advice}")
+        for doubt in result.doubts
+    ]
+    title = Text(str(result.artifact), style="bold")
+    console.print(Group(title, *doubtful, Facts(rows)), highlight=False)
 
 
 def render_benchmark(result: Benchmark, console: Console) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgefx.report.text import percent, ratio, seconds
-from edgefx.results import CachedStage, RunReport, SearchResult, TargetResult, TrainingEffect, TrainingResult
+from edgefx.results import (
+    CachedStage,
+    RunReport,
+    SearchResult,
+    TargetResult,
+    TrainingEffect,
+    TrainingResult,
+    Verdict,
+)
 from edgefx.types import DataInfo, Precision, StageKind
 
 # Below this, a difference between two interleaved medians on one machine is noise.
@@ -24,6 +32,31 @@ def is_slower(result: TargetResult) -> bool:
         and result.latency is not None
         and (result.latency.ratio_to_float or 0.0) >= _SLOWER_FROM
     )
+
+
+def doubts(report: RunReport) -> Iterator[str]:
+    """Say what makes the accuracies doubtful, each reason once, with what to do: a report begins with it."""
+    for doubt in report.doubts:
+        yield f"{doubt.reason}; {doubt.advice}"
+    by_reason: dict[str, list[str]] = {}
+    for result in report:
+        for doubt in result.doubts:
+            by_reason.setdefault(f"{doubt.reason}; {doubt.advice}", []).append(result.target)
+    everywhere = len(report.targets)
+    for text, targets in by_reason.items():
+        yield text if len(targets) == everywhere > 1 else f"{', '.join(targets)}: {text}"
+
+
+def inconclusive(report: RunReport) -> Iterator[str]:
+    """Say what gates do that cannot be judged."""
+    found = [gate for result in report for gate in result.gates if gate.verdict is Verdict.INCONCLUSIVE]
+    if any(not gate.tolerated for gate in found):
+        yield (
+            "a gate that cannot be judged fails the run (exit code 1); with --on-inconclusive warn"
+            " (gates.on_inconclusive) it does not"
+        )
+    elif found:
+        yield "gates that cannot be judged do not fail this run, as asked (--on-inconclusive warn)"
 
 
 def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:

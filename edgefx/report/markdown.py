@@ -14,6 +14,8 @@ def dumps(report: RunReport) -> str:
     model = report.model
     shape = f"{model.height}x{model.width}, {model.classes} classes, {count(model.parameters)} parameters"
     lines = [heading(f"{model.name}: {shape}"), ""]
+    doubts = [item("doubtful", text) for text in findings.doubts(report)]
+    lines += [*doubts, ""] if doubts else []
     for columns in result_tables(report):
         rows = [[str(column.cell(result)) for column in columns] for result in report]
         lines += [*table([column.title for column in columns], [column.left for column in columns], rows), ""]
@@ -39,5 +41,6 @@ def dumps(report: RunReport) -> str:
         if result.failure:
             what = f"{result.target} in stage {result.failure.stage}: {result.failure.message}"
             lines.append(verdict("FAILED", what))
+    lines += [item("gates", text) for text in findings.inconclusive(report)]
     lines += [item("warning", text) for text in findings.warnings(report)]
     return "\n".join(lines) + "\n"

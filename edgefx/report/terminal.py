@@ -197,6 +197,8 @@ def _too_wide(result: Table, console: Console) -> bool:
 
 def _parts(report: RunReport, console: Console) -> Iterator[Table | Text | Facts]:
     yield _title(report)
+    for line in findings.doubts(report):
+        yield Text.assemble(("doubtful", "bold yellow"), f": {line}")
     yield Text()
     for result in _tables(report, console):
         yield result
@@ -296,6 +298,8 @@ def _gate_lines(report: RunReport) -> Iterator[Text]:
             if gate.verdict is not Verdict.PASS:
                 style = VERDICT_STYLES[gate.verdict]
                 yield Text.assemble((gate.verdict.value, style), f" {result.target}: {gate.reason}")
+    for line in findings.inconclusive(report):
+        yield Text(line)
 
 
 def _failure_lines(report: RunReport) -> Iterator[Text]:

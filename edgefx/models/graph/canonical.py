@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ModelError
-from edgefx.models.graph.equality import GraphDifference, difference
+from edgefx.models.graph.equality import Discrepancy, difference
 from edgefx.models.graph.flatten import flatten
 from edgefx.models.graph.freeze import GraphRunner, count_macs, freeze
 from edgefx.models.graph.ir import Conv, Dense, DepthwiseConv
@@ -68,7 +68,7 @@ def _graph_def(loaded: LoadedModel) -> tuple[Any, tuple[LayerInfo, ...], dict[st
 
 def compare(
     loaded: LoadedModel, graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None
-) -> GraphDifference:
+) -> Discrepancy:
     """Hold the canonical graph against the model as loaded.
 
     Args:

@@ -23,7 +23,7 @@ ALLOWED = 1e-4  # likewise: what is above is another function
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphDifference:
+class Discrepancy:
     """What lies between two computations on the same images.
 
     Attributes:
@@ -57,7 +57,7 @@ class GraphDifference:
         return text
 
 
-def difference(want: Scores, got: Scores, output: OutputKind) -> GraphDifference:
+def difference(want: Scores, got: Scores, output: OutputKind) -> Discrepancy:
     """Compare two computations.
 
     Args:
@@ -68,7 +68,7 @@ def difference(want: Scores, got: Scores, output: OutputKind) -> GraphDifference
     changed = int((want.argmax(1) != got.argmax(1)).sum())
     if output is OutputKind.LOGITS:
         want, got = _softmax(want), _softmax(got)
-    return GraphDifference(
+    return Discrepancy(
         max_abs_dp=float(np.max(np.abs(want - got), initial=0.0)), top1_changed=changed, images=len(want)
     )
 

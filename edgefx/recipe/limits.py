@@ -1,0 +1,85 @@
+"""The section ``gates`` of a recipe: a key for each metric that a limit makes sense for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, create_model
+
+from edgefx.metrics import METRICS, MetricRow, Unit
+from edgefx.recipe.values import Drop, Megabytes, Milliseconds, Section, Share, Size
+from edgefx.results import Gate
+from edgefx.vocabulary import MIN_IMAGES
+
+
+class _Gates(Section):
+    """Limits that make the run fail with exit code 1; units are required where they change the meaning."""
+
+    max_drop: Drop | None = Field(
+        default=None,
+        description="Top-1 lost against the float Keras model, e.g. 1pp (points) or 0.5%.",
+    )
+    min_images: PositiveInt = Field(
+        default=MIN_IMAGES,
+        description="Evaluation images below which no limit on accuracy can be judged: INCONCLUSIVE.",
+    )
+    on_inconclusive: Literal["fail", "warn"] = Field(
+        default="fail",
+        description="What a limit does that cannot be judged: fail the run with exit code 1, or warn.",
+    )
+
+    def gates(self) -> tuple[Gate, ...]:
+        """Return the limits that are set."""
+        drop = self.max_drop
+        limits = {row.id: getattr(self, row.gate) for row in _single_limits()}
+        if drop is not None:
+            limits = {drop.metric: drop.value, **limits}
+        given = {metric: limit for metric, limit in limits.items() if limit is not None}
+        return tuple(Gate(metric=metric, limit=limit) for metric, limit in given.items())
+
+    def overridden_by(self, other: _Gates) -> Self:
+        """Return these limits with those that `other` names; null takes a limit away."""
+        return self.model_copy(update={name: getattr(other, name) for name in other.model_fields_set})
+
+
+def _single_limits() -> Iterator[MetricRow]:
+    """Yield the metrics whose key in a recipe limits them alone; that of the drop knows two, by unit."""
+    return (row for row in METRICS.values() if row.gate and row.gate != "max_drop")
+
+
+_BOUNDS = {"less": "Upper limit.", "more": "Lower limit."}
+_LIMITS: dict[Unit, Any] = {
+    Unit.SHARE: Share,
+    Unit.MILLISECONDS: Milliseconds,
+    Unit.BYTES: Size,
+    Unit.MEGABYTES: Megabytes,
+    Unit.RATIO: PositiveFloat,
+    Unit.NATS: NonNegativeFloat,
+    Unit.PROBABILITY: Annotated[float, Field(ge=0, le=1)],
+}
+
+if TYPE_CHECKING:
+
+    class GatesSection(_Gates):
+        """Every other key is a metric's, from the table of metrics."""
+
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    GatesSection = create_model(
+        "GatesSection",
+        __base__=_Gates,
+        __doc__=_Gates.__doc__,
+        __module__=__name__,
+        **{
+            row.gate: (
+                _LIMITS[row.unit] | None,
+                Field(
+                    default=None,
+                    description=f"{_BOUNDS[row.better]} {row.meaning}",
+                ),
+            )
+            for row in _single_limits()
+        },
+    )

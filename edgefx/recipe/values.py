@@ -1,0 +1,108 @@
+"""The values of a recipe that are more than their JSON type: limits with units, paths, patterns.
+
+Where a value is more than its JSON type, the schema says so by its format: see `edgefx.recipe.check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from edgefx.results import MaxDrop
+from edgefx.units import parse_drop, parse_ms, parse_share, parse_size
+from edgefx.vocabulary import NATIVE, Hardware
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys forbidden, frozen."""
+
+    # Building is deferred: what only lists or checks recipes does not wait for it.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _as_text(parse: Callable[[str], object]) -> Callable[[object], object]:
+    return lambda value: parse(value if isinstance(value, str) else str(value))
+
+
+def _unless_parsed(value: object) -> object:
+    return value if isinstance(value, MaxDrop) else parse_drop(str(value))
+
+
+def _megabytes(value: object) -> float:
+    return value if isinstance(value, float) else parse_size(str(value)) / 1e6
+
+
+def size_text(size: int) -> str:
+    """Write a size so that it is read as the same number of bytes."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size}B"
+
+
+Drop = Annotated[
+    MaxDrop,
+    BeforeValidator(_unless_parsed),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "format": "drop", "examples": ["1pp", "0.5%"]}),
+]
+Milliseconds = Annotated[
+    float,
+    BeforeValidator(_as_text(parse_ms)),
+    WithJsonSchema({"type": ["number", "string"], "format": "milliseconds", "examples": [20, "20ms"]}),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(_as_text(parse_size)),
+    PlainSerializer(size_text, return_type=str),
+    WithJsonSchema({"type": "string", "format": "size", "examples": ["6MB", "600kB"]}),
+]
+Megabytes = Annotated[
+    float,
+    BeforeValidator(_megabytes),
+    PlainSerializer(lambda value: size_text(round(value * 1e6)), return_type=str),
+    WithJsonSchema({"type": "string", "format": "size", "examples": ["200MB"]}),
+]
+Share = Annotated[
+    float,
+    BeforeValidator(_as_text(parse_share)),
+    WithJsonSchema({"type": ["number", "string"], "format": "share", "examples": ["98%", 0.98]}),
+]
+ModelSource = Annotated[str, WithJsonSchema({"type": "string", "format": "model", "minLength": 1})]
+Weights = Annotated[str, WithJsonSchema({"type": "string", "format": "weights", "minLength": 1})]
+InputPath = Annotated[Path, WithJsonSchema({"type": "string", "format": "path", "minLength": 1})]
+OutputPath = Annotated[Path, WithJsonSchema({"type": "string", "format": "output-path", "minLength": 1})]
+ReportPath = Annotated[Path, WithJsonSchema({"type": "string", "format": "report-path", "minLength": 1})]
+Pattern = Annotated[str, StringConstraints(min_length=1)]
+Patterns = Annotated[
+    tuple[Pattern, ...],
+    BeforeValidator(_as_tuple, json_schema_input_type=Pattern | tuple[Pattern, ...]),
+]
+HardwareName = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "hardware",
+            "minLength": 1,
+            "examples": [NATIVE, *Hardware, "board.yaml"],
+        }
+    ),
+]
+TargetGlob = Annotated[str, WithJsonSchema({"type": "string", "format": "target", "minLength": 1})]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
