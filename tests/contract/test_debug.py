@@ -45,7 +45,7 @@ def spoil_onnx(path: Path) -> None:
     (codes,) = (
         tensor
         for tensor in model.graph.initializer
-        if tensor.name.startswith(f"{VICTIM}/weight") and tensor.name.endswith("/int8")
+        if tensor.name.startswith(f"{VICTIM}/weight") and tensor.name.endswith(("/int8", "/uint8"))
     )
     codes.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(codes), 1, axis=0), codes.name))
     onnx.save(model, path)
