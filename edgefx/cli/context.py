@@ -48,6 +48,7 @@ class App:
         self.keep_log = False
         self.use_cache = True
         self.allow_unsafe = False
+        self._wrote = False
         self._out: Console | None = None
         self._err: Console | None = None
         self._progress: ConsoleProgress | None = None
@@ -86,6 +87,7 @@ class App:
 
     def write(self, text: str) -> None:
         """Write `text`, such as a JSON document, on stdout as it is."""
+        self._wrote = True
         if self.stdout.quiet:  # its reader has left
             return
         stream = self.stdout.file
@@ -94,6 +96,12 @@ class App:
             stream.flush()
         except BrokenPipeError:
             self.stdout.on_broken_pipe()
+
+    @property
+    def owes_json(self) -> bool:
+        """Whether --json was given, and no document has been written yet."""
+        options = self.argv[: self.argv.index("--")] if "--" in self.argv else self.argv
+        return "--json" in options and not self._wrote
 
     def write_json(self, result: object) -> None:
         """Write a result on stdout as one JSON document."""

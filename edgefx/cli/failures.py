@@ -7,7 +7,8 @@ import os
 import select
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -50,8 +51,7 @@ def report(app: App, error: BaseException) -> int:
     if app.debug and not isinstance(error, (click.ClickException, click.Abort)):
         _write(visible("".join(traceback.format_exception(error)), keep="\n"))
     if isinstance(error, (KeyboardInterrupt, click.Abort, EOFError)):
-        _say(app, "interrupted", "")
-        return int(ExitCode.INTERRUPTED)
+        return _say(app, ExitCode.INTERRUPTED, "")
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         _write(error.format_message() + "\n")
         return int(ExitCode.USAGE)
@@ -69,30 +69,26 @@ def _click(app: App, error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     hint = f"see: {context.command_path} --help" if context is not None else ""
     message = error.format_message().strip()
-    _say(app, "error", message.removesuffix("."), hint=hint)
-    return int(ExitCode.USAGE)
+    return _say(app, ExitCode.USAGE, message.removesuffix("."), hint=hint)
 
 
 def _edgefx(app: App, error: EdgefxError) -> int:
-    details = list(error.details[:_SHOWN_DETAILS])
-    if len(error.details) > _SHOWN_DETAILS:
-        details.append(f"... and {len(error.details) - _SHOWN_DETAILS} more")
     log = app.log_path if error.exit_code is ExitCode.STAGE_FAILED else None
-    _say(app, "error", error.message, details=details, hint=error.hint, log=str(log or ""))
-    return int(error.exit_code)
+    return _say(
+        app, error.exit_code, error.message, details=error.details, hint=error.hint, log=str(log or "")
+    )
 
 
 def _bug(app: App, error: BaseException) -> int:
     where = app.append_to_log("".join(traceback.format_exception(error)))
     message = str(error).strip().split("\n", 1)[0]
-    _say(
+    return _say(
         app,
-        "error",
+        ExitCode.BUG,
         f"this is a bug in edgefx: {type(error).__name__}{': ' if message else ''}{message}",
         hint="please report it with the log" if where else "run again with --debug for the traceback",
         log=where,
     )
-    return int(ExitCode.BUG)
 
 
 def _as_edgefx_error(error: BaseException) -> EdgefxError | None:
@@ -142,22 +138,35 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _say(
-    app: App, kind: str, message: str, *, details: list[str] | None = None, hint: str = "", log: str = ""
-) -> None:
-    """Write one message; lines are never wrapped, so that paths and commands can be copied."""
+    app: App, code: ExitCode, message: str, *, details: Sequence[str] = (), hint: str = "", log: str = ""
+) -> int:
+    """Write one message, and with --json a document in the place of the result; return the exit code.
+
+    Lines are never wrapped, so that paths and commands can be copied.
+    """
     colored = app.colored(sys.stderr)
 
     def style(text: str, **how: bool | str) -> str:
         return click.style(text, **how) if colored else text  # type: ignore[arg-type]
 
+    kind = "interrupted" if code is ExitCode.INTERRUPTED else "error"
+    shown = list(details[:_SHOWN_DETAILS])
+    if len(details) > _SHOWN_DETAILS:
+        shown.append(f"... and {len(details) - _SHOWN_DETAILS} more")
     # A message quotes names that others chose; a line break in one would forge a line of ours.
     lines = [style(kind, fg="red", bold=True) + (f": {visible(message)}" if message else "")]
-    lines += [f"  {line if isinstance(line, Block) else visible(line)}" for line in details or ()]
+    lines += [f"  {line if isinstance(line, Block) else visible(line)}" for line in shown]
     if hint:
         lines.append(style("hint", fg="cyan") + f": {visible(hint)}")
     if log:
         lines.append(style("log", fg="cyan") + f": {visible(log)}")
     _write("\n".join(lines) + "\n")
+    if app.owes_json:
+        error = {"code": int(code), "message": message or kind, "hint": hint, "details": details, "log": log}
+        with suppress(OSError):  # a full disk or a reader that has left; the exit code still tells
+            app.write_json({"error": error})
+            app.flush()
+    return int(code)
 
 
 def _write(text: str) -> None:
