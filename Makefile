@@ -20,7 +20,7 @@ test: lint
 
 # What to run before each commit, in less than a minute: everything that needs no conversion.
 check: lint
-	$(BIN)/python -m pytest tests/architecture tests/cli tests/unit
+	$(BIN)/python -m pytest -n auto tests/architecture tests/cli tests/unit
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
