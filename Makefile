@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint bench lock clean
+.PHONY: demo test check lint bench sbom lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,7 +20,7 @@ test: lint
 
 # What to run before each commit, in less than a minute: everything that needs no conversion.
 check: lint
-	$(BIN)/python -m pytest tests/architecture tests/cli tests/unit
+	$(BIN)/python -m pytest -n auto tests/architecture tests/cli tests/unit
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -31,10 +31,14 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks
 
+# A CycloneDX bill of what the lock installs here, the development tools included.
+sbom: $(STAMP)
+	$(BIN)/python -m tools.sbom > sbom.json
+
 # Needs uv (pip install uv); the lock serves Python 3.11 to 3.13 on every platform the packages support.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --extra all --group dev pyproject.toml --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist demo-out .import_linter_cache .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist demo-out sbom.json .import_linter_cache .mypy_cache .ruff_cache .pytest_cache

@@ -55,25 +55,41 @@ def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, Function]]:
 
 def code_lines(module: Module, node: Function) -> int:
     """Count the lines of a function that are neither blank nor comments nor docstrings."""
-    silent: set[int] = set()
-    for inner in ast.walk(node):
-        if isinstance(inner, Function | ast.ClassDef) and ast.get_docstring(inner) is not None:
-            docstring = inner.body[0]
-            silent |= set(range(docstring.lineno, (docstring.end_lineno or docstring.lineno) + 1))
-    lines = module.text.splitlines()
+    lines = _lines_of_code(module.name)
     assert node.end_lineno is not None
-    return sum(
-        1
-        for number in range(node.lineno, node.end_lineno + 1)
-        if number not in silent and (line := lines[number - 1].strip()) and not line.startswith("#")
+    return sum(1 for number in range(node.lineno, node.end_lineno + 1) if number in lines)
+
+
+@cache
+def _lines_of_code(name: str) -> frozenset[int]:
+    """Return the numbers of the lines that are neither blank nor comments nor docstrings."""
+    module = modules()[name]
+    silent: set[int] = set()
+    for node in ast.walk(module.tree):
+        if isinstance(node, Function | ast.ClassDef) and ast.get_docstring(node) is not None:
+            docstring = node.body[0]
+            silent |= set(range(docstring.lineno, (docstring.end_lineno or docstring.lineno) + 1))
+    return frozenset(
+        number
+        for number, line in enumerate(module.text.splitlines(), 1)
+        if number not in silent and line.strip() and not line.strip().startswith("#")
     )
 
 
-def imported_names(module: Module) -> Iterator[tuple[str, str, str]]:
-    """Yield what a module imports from edgefx, inside functions too: (module, name, the name it has here).
+def imported_names(module: Module) -> tuple[tuple[str, str, str], ...]:
+    """Return what a module imports from edgefx, inside functions too: (module, name, the name it has here).
 
     For ``import edgefx.x`` and for ``from edgefx.x import y`` where y is a module, the name is "".
     """
+    return _imported_names(module.name)
+
+
+@cache
+def _imported_names(name: str) -> tuple[tuple[str, str, str], ...]:
+    return tuple(_imports(modules()[name]))
+
+
+def _imports(module: Module) -> Iterator[tuple[str, str, str]]:
     known = modules()
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):

@@ -14,16 +14,15 @@ from pathlib import Path
 
 import pytest
 
-import edgefx
 from edgefx.cache import code as hashing
 from edgefx.cache import keys
 from edgefx.cache.entry import Key, key
 from edgefx.quantization import QatSettings, QuantScheme
 from edgefx.targets import TARGETS
 from edgefx.types import IoDtype, Precision
+from tests.architecture.package import modules
 from tests.unit.report_samples import artifact
 
-PACKAGE = Path(edgefx.__file__).parent
 RUNTIMES = ("tflite", "onnx", "openvino")
 MAKERS = ("runtime", "convert", "calibrate", "placement", "equalize", "rounding", "quantize", "readback")
 KEY = key("other", version=1)
@@ -224,25 +223,24 @@ def reached(module: str, function: str) -> set[str]:
     return closure({name for name in direct if not name.startswith(CALLERS)})
 
 
-def closure(modules: set[str]) -> set[str]:
+def closure(needed: set[str]) -> set[str]:
     found: set[str] = set()
-    waiting = list(modules)
+    waiting = list(needed)
     while waiting:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += [other for _, other in imported(parsed(name).body)]
+            waiting += imports(name)
     return found
 
 
 @cache
+def imports(module: str) -> tuple[str, ...]:
+    return tuple(other for _, other in imported(parsed(module).body))
+
+
 def parsed(module: str) -> ast.Module:
-    return ast.parse(path_of(module).read_text(encoding="utf-8"))
-
-
-def path_of(module: str) -> Path:
-    path = PACKAGE.joinpath(*module.split(".")[1:])
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return modules()[module].tree
 
 
 def imported(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
@@ -253,7 +251,7 @@ def imported(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "edgefx":
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                found = inner if path_of(inner).is_file() else str(node.module)
+                found = inner if inner in modules() else str(node.module)
                 if found != "edgefx":
                     yield alias.asname or alias.name, found
         else:
