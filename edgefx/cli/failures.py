@@ -50,8 +50,8 @@ def report(app: App, error: BaseException) -> int:
     if app.debug and not isinstance(error, (click.ClickException, click.Abort)):
         _write(visible("".join(traceback.format_exception(error)), keep="\n"))
     if isinstance(error, (KeyboardInterrupt, click.Abort, EOFError)):
-        _say(app, "interrupted", "")
-        return int(ExitCode.INTERRUPTED)
+        _say(app, "terminated" if app.terminated else "interrupted", "")
+        return int(ExitCode.TERMINATED if app.terminated else ExitCode.INTERRUPTED)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         _write(error.format_message() + "\n")
         return int(ExitCode.USAGE)

@@ -10,6 +10,7 @@ from typing import Final
 from edgefx.errors import UsageError
 from edgefx.protocols import Progress, Session
 from edgefx.quantization import Quantization
+from edgefx.runtimes import bounds
 from edgefx.runtimes.protocol import ConversionRequest, Probes
 from edgefx.system.packages import require
 from edgefx.targets import TARGETS
@@ -64,7 +65,10 @@ class OnnxRuntime:
         require("onnx", purpose="reading .onnx files")
         from edgefx.runtimes.onnx import artifact
 
-        return artifact.describe(path)
+        try:
+            return artifact.describe(path)
+        except bounds.DAMAGE as error:
+            raise bounds.damaged(path, error) from error
 
     @contextmanager
     def open_session(
@@ -79,7 +83,10 @@ class OnnxRuntime:
         require("onnx", "onnxruntime", purpose="running .onnx files")
         from edgefx.runtimes.onnx.session import OrtSession
 
-        session = OrtSession(path, threads)
+        try:
+            session = OrtSession(path, threads)
+        except bounds.DAMAGE as error:
+            raise bounds.damaged(path, error) from error
         try:
             yield session
         finally:

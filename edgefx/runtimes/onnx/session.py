@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
+from edgefx.runtimes import bounds
 from edgefx.runtimes.onnx import artifact
 from edgefx.types import TensorInfo
 
@@ -27,6 +28,7 @@ class OrtSession:
     def __init__(self, path: Path, threads: int) -> None:
         self._path = path
         self._session = _opened(path, threads)
+        self._refusals = _refusals()
         ends = _ends(self._session, path)
         if len(ends.inputs) != 1 or len(ends.outputs) != 1:
             raise ArtifactError(
@@ -57,13 +59,21 @@ class OrtSession:
 
         Raises:
             ValueError: The images' size is not the artifact's.
+            ArtifactError: The file cannot be run.
         """
-        import numpy as np
-
         shape = self._input.shape
         size = shape[2:] if self._channels_first else shape[1:3]
         if batch.shape[1:] != (*size, 3):
             raise ValueError(f"images {batch.shape[1:]} for an input of {(*size, 3)}")
+        try:
+            return self._run(batch)
+        except (*bounds.DAMAGE, *self._refusals) as error:
+            raise bounds.damaged(self._path, error) from error
+
+    def _run(self, batch: Pixels) -> Scores:
+        import numpy as np
+
+        shape = self._input.shape
         if self._channels_first:
             batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
         step = shape[0]
@@ -149,18 +159,22 @@ def open_session(source: Path | bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _SILENT
-    refusals = tuple(
-        kind for kind in vars(onnxruntime.capi.onnxruntime_pybind11_state).values() if _is_exception(kind)
-    )
     try:
         return onnxruntime.InferenceSession(
             str(source) if isinstance(source, Path) else source, options, providers=["CPUExecutionProvider"]
         )
-    except refusals as error:
+    except _refusals() as error:
         where = source if isinstance(source, Path) else "the converted model"
         raise ArtifactError(
             f"{where}: ONNX Runtime refuses it: {error}", hint="convert it again, or run: edgefx inspect"
         ) from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    import onnxruntime
+
+    kinds = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
+    return tuple(kind for kind in kinds if _is_exception(kind))
 
 
 def _is_exception(kind: object) -> bool:

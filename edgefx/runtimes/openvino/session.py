@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
+from edgefx.runtimes import bounds
 from edgefx.runtimes.openvino import artifact
 from edgefx.types import Precision, TensorInfo
 
@@ -35,6 +36,7 @@ class OpenVinoSession:
         import numpy as np
         import openvino as ov
 
+        self._path = path
         model = artifact.read(path)
         self._spec = artifact.input_info(model)
         self._layout = _layout(path, model)
@@ -77,12 +79,20 @@ class OpenVinoSession:
 
         Raises:
             ValueError: The images' size is not the artifact's.
+            ArtifactError: The file cannot be run.
         """
-        import numpy as np
-
         here = self._layout
         if batch.shape[1:] != (here.height, here.width, 3):
             raise ValueError(f"images {batch.shape[1:]} for an input of {(here.height, here.width, 3)}")
+        try:
+            return self._run(batch)
+        except bounds.DAMAGE as error:
+            raise bounds.damaged(self._path, error) from error
+
+    def _run(self, batch: Pixels) -> Scores:
+        import numpy as np
+
+        here = self._layout
         if self._spec.dtype == "int8":
             batch = (batch ^ np.uint8(0x80)).view(np.int8)  # pixel - 128
         scores: Scores | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
+from edgefx.runtimes import bounds
 from edgefx.system.packages import require
 from edgefx.types import TensorInfo
 
@@ -56,11 +57,18 @@ class LiteRtSession:
 
         Raises:
             ValueError: The images' size is not the artifact's.
+            ArtifactError: The file cannot be run.
         """
-        import numpy as np
-
         if batch.shape[1:] != self._input.shape[1:]:
             raise ValueError(f"images {batch.shape[1:]} for an input of {self._input.shape[1:]}")
+        try:
+            return self._run(batch)
+        except bounds.DAMAGE as error:
+            raise bounds.damaged(self._path, error) from error
+
+    def _run(self, batch: Pixels) -> Scores:
+        import numpy as np
+
         ready = _stored(batch, self._input)
         step = self._input.shape[0]
         scores = np.empty((len(batch), int(np.prod(self._output.shape[1:]))), np.float32)
