@@ -7,7 +7,8 @@ import signal
 import sys
 from contextlib import suppress
 
-_INTERRUPTED = 130  # errors.ExitCode, which is not imported yet when this is needed
+# errors.ExitCode, which is not imported yet when this is needed, and what is said.
+_ENDED = {signal.SIGINT: (130, b"interrupted\n"), signal.SIGTERM: (143, b"terminated\n")}
 
 
 def main() -> None:
@@ -15,11 +16,13 @@ def main() -> None:
     # An interruption while modules are imported, before the command line heeds it and after.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _leave)
     from edgefx.cli import run
     from edgefx.errors import ExitCode
 
     code = run(sys.argv[1:])
-    if code == ExitCode.INTERRUPTED:
+    if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         # CPython remembers a KeyboardInterrupt inside exec() of a string, as defining a dataclass is, even
         # when it is caught, and in the end kills itself by SIGINT instead of exiting with our code.
         for stream in (sys.stdout, sys.stderr):
@@ -29,10 +32,11 @@ def main() -> None:
     sys.exit(code)
 
 
-def _leave(_number: int, _frame: object) -> None:
+def _leave(number: int, _frame: object) -> None:
+    code, word = _ENDED[signal.Signals(number)]
     with suppress(OSError):  # nobody reads it any more
-        os.write(2, b"interrupted\n")
-    os._exit(_INTERRUPTED)
+        os.write(2, word)
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
     STAGE_FAILED = 4
     BUG = 70
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class Block(str):

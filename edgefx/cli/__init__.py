@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 _EPILOG = """\
 Exit codes: 0 success, 1 a gate failed, 2 usage, 3 missing dependency, 4 a stage failed, 70 a bug in edgefx,
-130 interrupted.
+130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 
 Shell completion: eval "$(_EDGEFX_COMPLETE=bash_source edgefx)" in ~/.bashrc (or zsh_source, fish_source).
 """
@@ -110,7 +110,7 @@ def run(argv: Sequence[str]) -> int:
 
 @contextmanager
 def _interruptible(app: App) -> Iterator[None]:
-    """Let SIGTERM (a cancelled CI job) unwind as Ctrl-C does, and remember that either came.
+    """Let SIGTERM (a cancelled CI job) unwind as Ctrl-C does, and remember which came.
 
     Remembering matters: an interruption inside a library's callback may be swallowed there, or come out
     as some other exception.
@@ -119,8 +119,9 @@ def _interruptible(app: App) -> Iterator[None]:
         yield
         return
 
-    def interrupt(_number: int, _frame: object) -> None:
+    def interrupt(number: int, _frame: object) -> None:
         app.interrupted = True
+        app.terminated = number == signal.SIGTERM
         raise KeyboardInterrupt
 
     # A background job of a shell without job control ignores Ctrl-C, and shall go on doing so.

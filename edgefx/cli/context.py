@@ -33,6 +33,8 @@ class App:
         debug: Whether tracebacks go to stderr.
         color: "auto", "always" or "never".
         log_path: The file that native code wrote to, once there is one.
+        interrupted: Whether Ctrl-C or SIGTERM came.
+        terminated: Whether it was SIGTERM.
         keep_log: Set it when something failed without an exception: the log is then kept.
         use_cache: Whether results of earlier runs may be used, and this one's kept.
         allow_unsafe: Whether a model file is loaded that would be refused as unsafe.
@@ -45,6 +47,7 @@ class App:
         self.color = "auto"
         self.log_path: Path | None = None
         self.interrupted = False
+        self.terminated = False
         self.keep_log = False
         self.use_cache = True
         self.allow_unsafe = False

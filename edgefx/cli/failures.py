@@ -51,7 +51,7 @@ def report(app: App, error: BaseException) -> int:
     if app.debug and not isinstance(error, (click.ClickException, click.Abort)):
         _write(visible("".join(traceback.format_exception(error)), keep="\n"))
     if isinstance(error, (KeyboardInterrupt, click.Abort, EOFError)):
-        return _say(app, ExitCode.INTERRUPTED, "")
+        return _say(app, ExitCode.TERMINATED if app.terminated else ExitCode.INTERRUPTED, "")
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         _write(error.format_message() + "\n")
         return int(ExitCode.USAGE)
@@ -149,7 +149,7 @@ def _say(
     def style(text: str, **how: bool | str) -> str:
         return click.style(text, **how) if colored else text  # type: ignore[arg-type]
 
-    kind = "interrupted" if code is ExitCode.INTERRUPTED else "error"
+    kind = {ExitCode.INTERRUPTED: "interrupted", ExitCode.TERMINATED: "terminated"}.get(code, "error")
     shown = list(details[:_SHOWN_DETAILS])
     if len(details) > _SHOWN_DETAILS:
         shown.append(f"... and {len(details) - _SHOWN_DETAILS} more")

@@ -286,7 +286,7 @@ def _from_table(root: Path, table: Path) -> Dataset:
             hint=f"write them relative to {root}",
             details=first_names(absolute),
         )
-    missing = [f"row {number}: {file}" for number, file, _ in rows if not (root / file).is_file()]
+    missing = [f"row {number}: {file}" for number, file, _ in rows if not _is_file(root / file)]
     if missing:
         raise DataError(
             f"{table}: {len(missing)} of {len(rows)} files it names are missing",
@@ -297,6 +297,13 @@ def _from_table(root: Path, table: Path) -> Dataset:
         ImageItem(path=root / file, label=label) for (_, file, _), label in zip(rows, labels, strict=True)
     )
     return Dataset(root=root, items=items, class_names=names, kind="csv")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def _rows(table: Path) -> Iterator[tuple[int, str, str]]:

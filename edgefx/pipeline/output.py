@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+from edgefx.errors import OutputError
 from edgefx.storage import atomic, temporary
 from edgefx.storage.disk import explained, is_disk_full
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 class OutputFolder:
@@ -44,18 +54,20 @@ class OutputFolder:
 
 @contextmanager
 def opened(path: Path) -> Iterator[OutputFolder]:
-    """Make sure that `path` can be written, and remove every temporary file afterwards.
+    """Make sure that `path` can be written, by this run alone, and remove every temporary file afterwards.
 
     Raises:
-        OutputError: The folder cannot be created or written.
+        OutputError: The folder cannot be created or written, or another run is writing into it.
         DiskFullError: No space is left on its device.
     """
     # The nearest folder that exists already: an output folder made here is removed again if it stays empty.
     existed = path.exists()
     staging = path / temporary.name(atomic.PREFIX)
-    try:  # from here on an interruption leaves nothing behind
+    with ExitStack() as stack:  # from here on an interruption leaves nothing behind
+        stack.callback(_tidy, path, staging, existed=existed)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_alone(path))
             staging.mkdir(mode=0o700)
         except OSError as error:
             raise explained(error, path) from error
@@ -66,7 +78,40 @@ def opened(path: Path) -> Iterator[OutputFolder]:
             if is_disk_full(error):
                 raise explained(error, path) from error
             raise
+
+
+def _tidy(path: Path, staging: Path, *, existed: bool) -> None:
+    shutil.rmtree(staging, ignore_errors=True)
+    if not existed and path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other runs out of the folder: a report must describe the artifacts beside it.
+
+    The lock is the system's, which lifts it when the process ends in whatever way. Where there is none
+    (Windows, some network file systems) runs are not kept apart.
+
+    Raises:
+        OutputError: Another run is in it.
+        OSError: The folder cannot be opened.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"{path}: another run of edgefx is writing into it",
+                hint="wait for it, or choose another output folder with -o",
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+                raise
+        yield
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not existed and path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
+        os.close(descriptor)

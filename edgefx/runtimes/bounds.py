@@ -1,11 +1,14 @@
 """What an artifact of other origin may declare: sizes that a classifier can have, before memory is taken.
 
+What else is wrong with such a file, readers and runtimes stumble over in ways that nobody can list: `DAMAGE`.
+
 A file of a hundred bytes can declare an image of 60,000 x 60,000 pixels; whoever opens it would reserve
 hundreds of gigabytes.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +19,20 @@ from edgefx.types import TensorInfo
 # EfficientNet-B7 at 600 x 600 pixels, the largest there is, has maps of 17 million values.
 MAX_VALUES = 1 << 27
 MAX_SIDE = 4096  # pixels of an input image
+
+# What reading or running a file raises that contradicts itself, `EdgefxError` apart. Only around what does
+# nothing but read or run a file that may be of other origin.
+DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def damaged(path: Path, error: Exception) -> ArtifactError:
+    """Return what to raise for one of `DAMAGE`; the log gets the traceback."""
+    logging.getLogger("edgefx").debug("%s cannot be read or run", path, exc_info=error)
+    text = (str(error).strip().splitlines() or [""])[0][:300]
+    return ArtifactError(
+        f"{path}: damaged, or no image classifier: {type(error).__name__}{': ' if text else ''}{text}",
+        hint="convert it again",
+    )
 
 
 def check_tensor(path: Path, name: str, shape: Iterable[int]) -> None:

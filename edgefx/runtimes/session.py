@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
+from edgefx.runtimes import bounds
 from edgefx.types import TensorInfo
 
 if TYPE_CHECKING:
@@ -37,8 +38,19 @@ class Layout:
 class BatchSession(ABC):
     """A `protocols.Session` over a runtime that takes the file's fixed batch at a time."""
 
-    def __init__(self, image: TensorInfo, scores: TensorInfo, layout: Layout) -> None:
+    def __init__(
+        self,
+        path: Path,
+        image: TensorInfo,
+        scores: TensorInfo,
+        layout: Layout,
+        *,
+        refusals: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self._path = path
         self._image, self._scores, self._layout = image, scores, layout
+        # What running a file of other origin may raise.
+        self._damage: tuple[type[Exception], ...] = (*bounds.DAMAGE, *refusals)
 
     @property
     def input_spec(self) -> TensorInfo:
@@ -66,12 +78,20 @@ class BatchSession(ABC):
 
         Raises:
             ValueError: The images' size is not the artifact's.
+            ArtifactError: The file cannot be run.
         """
-        import numpy as np
-
         layout = self._layout
         if batch.shape[1:] != (layout.height, layout.width, 3):
             raise ValueError(f"images {batch.shape[1:]} for an input of {(layout.height, layout.width, 3)}")
+        try:
+            return self._inferred(batch)
+        except self._damage as error:
+            raise bounds.damaged(self._path, error) from error
+
+    def _inferred(self, batch: Pixels) -> Scores:
+        import numpy as np
+
+        layout = self._layout
         ready = stored(batch, self._image)
         if layout.channels_first:
             ready = ready.transpose(0, 3, 1, 2)

@@ -21,6 +21,7 @@ BENCHMARKS = {
     "targets": "every target's accuracy against the float model, and latency against float32",
     "cached": "what the cache costs on the first run, and how long a run takes that changes nothing",
     "kills": "runs killed at random instants: the next one must succeed with the right bytes",
+    "fuzz": "files of others, changed: each must be read or properly refused, in time and memory",
     "byhand": "three INT8 targets in one run against the three scripts one would write by hand",
     "artifacts": "every artifact's bytes and every figure of its report, against those of another version",
     "ablations": "what each tuned constant is worth: other values of it tried",

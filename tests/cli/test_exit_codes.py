@@ -40,7 +40,7 @@ _ROOT = Path(__file__).parents[2]
         ("pipe-bug", 70, ["this is a bug in edgefx: BrokenPipeError"]),
         ("interrupt", 130, ["interrupted\n"]),
         ("abort", 130, ["interrupted\n"]),
-        ("term", 130, ["interrupted\n"]),
+        ("term", 143, ["terminated\n"]),
         ("swallowed", 130, ["interrupted\n"]),
         ("disguised", 130, ["interrupted\n"]),
     ],

@@ -29,7 +29,7 @@ targets: [tflite-float32, {target: tflite-int8, effort: fast}, {target: onnx-int
 calibration: {images: calib, samples: 40}
 evaluate: {images: val}
 benchmark: {rounds: 5, threads: 1}
-gates: {max_drop: 5pp}
+gates: {max_drop: 5pp, min_images: 50}
 output: out
 """
 Run = Callable[..., Finished]

@@ -191,15 +191,15 @@ def test_a_full_disk(tmp_path: Path, targets: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "sign",
+    ("sign", "number"),
     [
-        pytest.param("out/.edgefx-*", id="loading"),
-        pytest.param("edgefx-*/graph.pb", id="converting"),
-        pytest.param("out/digits-int8.tflite", id="second-target"),
+        pytest.param("out/.edgefx-*", signal.SIGINT, id="loading"),
+        pytest.param("edgefx-*/graph.pb", signal.SIGTERM, id="converting"),
+        pytest.param("out/digits-int8.tflite", signal.SIGINT, id="second-target"),
     ],
 )
-def test_interrupted(tmp_path: Path, sign: str) -> None:
-    """Ctrl-C as soon as the file `sign` shows how far the run is."""
+def test_interrupted(tmp_path: Path, sign: str, number: signal.Signals) -> None:
+    """Ctrl-C or SIGTERM as soon as the file `sign` shows how far the run is."""
     out = tmp_path / "out"
     process = subprocess.Popen(
         [sys.executable, "-m", "edgefx", "compile", "digits", "-t", "tflite-int8,onnx-int8", "-o", out],
@@ -210,10 +210,11 @@ def test_interrupted(tmp_path: Path, sign: str) -> None:
     )
     while not list(tmp_path.glob(sign)) and process.poll() is None:
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130, rest
-    assert "interrupted" in rest
+    code, word = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}[number]
+    assert process.returncode == code, rest
+    assert word in rest
     assert "Traceback" not in rest
     assert not list(tmp_path.glob("edgefx-*"))
     assert not list(tmp_path.glob("out/.edgefx-*"))

@@ -9,7 +9,7 @@ from typing import Final
 
 from edgefx.protocols import Progress, Session
 from edgefx.quantization import Quantization
-from edgefx.runtimes import requests
+from edgefx.runtimes import bounds, requests
 from edgefx.runtimes.passes import Pass
 from edgefx.runtimes.protocol import ConversionRequest, Probes
 from edgefx.system.packages import require
@@ -66,7 +66,10 @@ class OnnxRuntime:
         require("onnx", purpose="reading .onnx files")
         from edgefx.runtimes.onnx import artifact
 
-        return artifact.describe(path)
+        try:
+            return artifact.describe(path)
+        except bounds.DAMAGE as error:
+            raise bounds.damaged(path, error) from error
 
     @contextmanager
     def open_session(
@@ -81,7 +84,10 @@ class OnnxRuntime:
         require("onnx", "onnxruntime", purpose="running .onnx files")
         from edgefx.runtimes.onnx.session import OrtSession
 
-        session = OrtSession(path, threads)
+        try:
+            session = OrtSession(path, threads)
+        except bounds.DAMAGE as error:
+            raise bounds.damaged(path, error) from error
         try:
             yield session
         finally:

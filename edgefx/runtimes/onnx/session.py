@@ -26,10 +26,9 @@ class OrtSession(BatchSession):
     """An ONNX Runtime session whose ends are known: raw RGB in, float scores out."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        self._path = path
         self._session = _opened(path, threads)
         ends = _ends(self._session, path)
-        super().__init__(*ends_of_classifier(path, ends.inputs, ends.outputs))
+        super().__init__(path, *ends_of_classifier(path, ends.inputs, ends.outputs), refusals=_refusals())
 
     @property
     def precision_ran(self) -> str:
@@ -96,18 +95,22 @@ def open_session(source: Path | bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _SILENT
-    refusals = tuple(
-        kind for kind in vars(onnxruntime.capi.onnxruntime_pybind11_state).values() if _is_exception(kind)
-    )
     try:
         return onnxruntime.InferenceSession(
             str(source) if isinstance(source, Path) else source, options, providers=["CPUExecutionProvider"]
         )
-    except refusals as error:
+    except _refusals() as error:
         where = source if isinstance(source, Path) else "the converted model"
         raise ArtifactError(
             f"{where}: ONNX Runtime refuses it: {error}", hint="convert it again, or run: edgefx inspect"
         ) from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    import onnxruntime
+
+    kinds = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
+    return tuple(kind for kind in kinds if _is_exception(kind))
 
 
 def _is_exception(kind: object) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 
 from edgefx.protocols import Progress, Session
 from edgefx.quantization import Quantization
-from edgefx.runtimes import requests
+from edgefx.runtimes import bounds, requests
 from edgefx.runtimes.passes import Pass
 from edgefx.runtimes.protocol import ConversionRequest, Probes
 from edgefx.system.packages import require
@@ -68,7 +68,10 @@ class OpenVinoRuntime:
         require("openvino", purpose="OpenVINO .xml files")
         from edgefx.runtimes.openvino import artifact
 
-        return artifact.describe(path)
+        try:
+            return artifact.describe(path)
+        except bounds.DAMAGE as error:
+            raise bounds.damaged(path, error) from error
 
     @contextmanager
     def open_session(
@@ -82,7 +85,11 @@ class OpenVinoRuntime:
         require("openvino", purpose="OpenVINO .xml files")
         from edgefx.runtimes.openvino.session import OpenVinoSession
 
-        yield OpenVinoSession(path, threads, precision)
+        try:
+            session = OpenVinoSession(path, threads, precision)
+        except bounds.DAMAGE as error:
+            raise bounds.damaged(path, error) from error
+        yield session
 
     def read_quantization(self, path: Path, graph: FrozenGraph) -> Quantization:
         """Read back what an artifact quantizes; see `Introspectable`."""

@@ -24,7 +24,7 @@ class OpenVinoSession(BatchSession):
         import openvino as ov
 
         model = artifact.read(path)
-        super().__init__(*ends_of_classifier(path, *artifact.ends(model)))
+        super().__init__(path, *ends_of_classifier(path, *artifact.ends(model)))
         if model.inputs[0].get_partial_shape().is_dynamic:
             model.reshape(list(self._layout.shape))
         work = artifact.macs_by_name(model)

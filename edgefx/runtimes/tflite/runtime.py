@@ -68,11 +68,14 @@ class TfliteRuntime:
         from edgefx.runtimes.tflite import artifact, flatbuffer
 
         model = flatbuffer.read(path)
-        for graph in model.subgraphs:
-            for tensor in graph.tensors:
-                shape = () if tensor.shape is None else tensor.shape
-                bounds.check_tensor(path, (tensor.name or b"").decode(errors="replace"), shape)
-        contents = artifact.describe(model)
+        try:
+            for graph in model.subgraphs:
+                for tensor in graph.tensors:
+                    shape = () if tensor.shape is None else tensor.shape
+                    bounds.check_tensor(path, (tensor.name or b"").decode(errors="replace"), shape)
+            contents = artifact.describe(model)
+        except bounds.DAMAGE as error:
+            raise bounds.damaged(path, error) from error
         bounds.check_ends(path, contents.inputs, contents.outputs)
         return Artifact(
             target="",
@@ -98,7 +101,10 @@ class TfliteRuntime:
         require("ai_edge_litert", purpose="running .tflite files")
         from edgefx.runtimes.tflite.session import LiteRtSession
 
-        session = LiteRtSession(path, threads)
+        try:
+            session = LiteRtSession(path, threads)
+        except bounds.DAMAGE as error:
+            raise bounds.damaged(path, error) from error
         try:
             yield session
         finally:

@@ -20,11 +20,10 @@ class LiteRtSession(BatchSession):
 
     def __init__(self, path: Path, threads: int) -> None:
         require("ai_edge_litert", purpose="running .tflite files")
-        self._path = path
         self._interpreter = _interpreter(path, threads)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         ends = [[_tensor_info(details) for details in side] for side in (inputs, outputs)]
-        super().__init__(*ends_of_classifier(path, *ends))
+        super().__init__(path, *ends_of_classifier(path, *ends))
         self._feed = self._interpreter.tensor(inputs[0]["index"])
         self._fetch = self._interpreter.tensor(outputs[0]["index"])
 

@@ -1,0 +1,291 @@
+"""Read changed files for some minutes a loader, and count what is neither read nor refused properly.
+
+Each input is read in a worker process (`tests.fuzzing.worker`). What counts is that it ends within a time,
+stays below a size in memory, lives, and raises nothing but an `EdgefxError`; inputs that reach new code are
+kept and changed further. Each kind of finding is written into a folder once, with the traceback. To have it
+among the tests, copy its files to `tests/fuzzing/corpus/LOADER/NAME`.
+
+The engine is our own: atheris (libFuzzer) sees no more of TensorFlow and the runtimes than this does, as they
+are not built for it, and stops at its first finding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.fuzzing import loaders
+from tests.fuzzing.mutations import Files, mutated
+
+from .common import show
+
+_POLL_S = 0.05
+_START_S = 120.0  # of a worker that imports TensorFlow on a loaded machine
+_RENEW = 300  # inputs after which a worker is replaced, for what libraries leak
+_LARGEST = 400_000  # bytes of an input
+
+
+@dataclass
+class Outcome:
+    """What came of one loader."""
+
+    tried: int = 0
+    refused: int = 0
+    kept: int = 0
+    steps: set[int] = field(default_factory=set)
+    findings: dict[str, str] = field(default_factory=dict)  # what -> where it was written
+    longest_s: float = 0.0
+    most_mb: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What no input may exceed."""
+
+    seconds: float
+    memory_mb: float
+
+
+def main(options: list[str]) -> None:
+    """Fuzz one loader or all; exits with 1 when there are findings."""
+    parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.0, help="of each loader")
+    parser.add_argument("--loader", action="append", choices=list(loaders.LOADERS), help="may be repeated")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=30.0, help="that an input may take")
+    parser.add_argument("--memory-mb", type=float, default=2000.0, help="that a worker may take")
+    parser.add_argument("--out", type=Path, default=Path("fuzz-findings"), help="where findings go")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args(options)
+    rows: dict[str, object] = {}
+    found = 0
+    for name in args.loader or loaders.LOADERS:
+        limits = Limits(seconds=args.seconds, memory_mb=args.memory_mb)
+        outcome = fuzz(name, minutes=args.minutes, seed=args.seed, limits=limits, out=args.out)
+        found += len(outcome.findings)
+        rows[f"{name}: inputs tried"] = outcome.tried
+        rows[f"{name}: properly refused"] = outcome.refused
+        rows[f"{name}: inputs that reached new code"] = outcome.kept
+        rows[f"{name}: longest s, most MB"] = f"{outcome.longest_s:.1f}, {outcome.most_mb:.0f}"
+        rows[f"{name}: findings (aim 0)"] = len(outcome.findings)
+        for what, where in outcome.findings.items():
+            rows[f"  {what}"] = where
+    show(rows, as_json=args.json)
+    if found:
+        sys.exit(1)
+
+
+def fuzz(name: str, *, minutes: float, seed: int, limits: Limits, out: Path) -> Outcome:
+    """Fuzz one loader.
+
+    Args:
+        name: Of `tests.fuzzing.loaders.LOADERS`.
+        minutes: How long, the start not counted.
+        seed: Of the changes.
+        limits: What no input may exceed.
+        out: Where findings go.
+    """
+    generator, outcome = random.Random(seed), Outcome()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch, _worker(name, Path(scratch)) as worker:
+        corpus = _seeds(name, Path(scratch))
+        waiting = list(corpus)
+        begun = 0.0
+        while waiting or time.monotonic() < begun + 60 * minutes:
+            files = waiting.pop(0) if waiting else mutated(generator.choice(corpus), corpus, generator)
+            if sum(map(len, files.values())) > _LARGEST:
+                continue
+            answer = worker.read(files, limits, patient=not begun)
+            begun = begun or time.monotonic()
+            outcome.tried += 1
+            outcome.refused += answer["outcome"] == "refused"
+            outcome.longest_s = max(outcome.longest_s, answer["seconds"])
+            outcome.most_mb = max(outcome.most_mb, answer["memory_mb"])
+            if answer["outcome"] == "finding":
+                _note(outcome, name, files, answer, out)
+            elif set(answer["steps"]) - outcome.steps:
+                outcome.steps |= set(answer["steps"])
+                outcome.kept += 1
+                corpus.append(files)
+    return outcome
+
+
+def _seeds(name: str, scratch: Path) -> list[Files]:
+    folder = scratch / "seeds"
+    subprocess.run(
+        [sys.executable, "-m", "tests.fuzzing.worker", name, "--seeds", str(folder)],
+        check=True,
+        capture_output=True,
+    )
+    past = loaders.CORPUS / name
+    folders = [*sorted(folder.iterdir()), *(sorted(past.iterdir()) if past.is_dir() else ())]
+    return [loaders.read(one) for one in folders]
+
+
+def _note(outcome: Outcome, name: str, files: Files, answer: dict[str, Any], out: Path) -> None:
+    """Write the first input of each kind of finding, and the smallest one since."""
+    what = f"{answer['kind']} in {answer['where']}"
+    folder = out / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:10]}"
+    before = sum(map(len, loaders.read(folder / "input").values())) if folder.is_dir() else None
+    if what in outcome.findings and before is not None and before <= sum(map(len, files.values())):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "input").mkdir(parents=True)
+    loaders.write(files, folder / "input")
+    (folder / "finding.txt").write_text(f"{what}\n{answer.get('text', '')}\n", errors="backslashreplace")
+    if what not in outcome.findings:
+        print(f"  {name}: {what}", file=sys.stderr, flush=True)
+    outcome.findings[what] = str(folder)
+
+
+# ------------------------------------------------------------------------------------------------ workers
+
+
+class Worker:
+    """A process that reads inputs; it is started anew when it ends, or is ended."""
+
+    def __init__(self, name: str, scratch: Path) -> None:
+        self._name = name
+        self._scratch = scratch
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read = 0
+
+    def read(self, files: Files, limits: Limits, *, patient: bool) -> dict[str, Any]:
+        """Have an input read; the answer says how it ended, how long it took and what memory there was.
+
+        Args:
+            files: The input.
+            limits: What it may take.
+            patient: Whether the worker may take its time to start.
+        """
+        fresh = self._process is None or self._process.poll() is not None or self._read >= _RENEW
+        if fresh:
+            self._start()
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        self._read += 1
+        folder = self._scratch / f"input-{self._read % 16:x}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        loaders.write(files, folder)
+        begun = time.monotonic()
+        allowed = limits.seconds + (_START_S if patient or fresh else 0.0)
+        try:
+            process.stdin.write(f"{folder}\n".encode())
+            process.stdin.flush()
+        except BrokenPipeError:
+            return self._ended(process, "before it read anything")
+        answer = self._wait(process, begun + allowed, limits)
+        took = time.monotonic() - begun
+        return {"seconds": 0.0 if fresh else took, **answer}
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    stream.close()
+
+    def _start(self) -> None:
+        self.close()
+        self._read = 0
+        temporary = self._scratch / "temporary"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fuzzing.worker", self._name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "TMPDIR": str(temporary), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            )
+
+    @property
+    def _log(self) -> Path:
+        return self._scratch / "worker.log"
+
+    def _wait(self, process: subprocess.Popen[bytes], until: float, limits: Limits) -> dict[str, Any]:
+        most = 0.0
+        assert process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while True:
+                if selector.select(_POLL_S):
+                    line = process.stdout.readline()
+                    if line:
+                        return {**json.loads(line), "memory_mb": max(most, _memory_mb(process))}
+                    return self._ended(process, "", memory_mb=most)
+                most = max(most, _memory_mb(process))
+                if most > limits.memory_mb:
+                    return self._stopped(process, f"more than {limits.memory_mb:.0f} MB", most)
+                if time.monotonic() > until:
+                    return self._stopped(process, f"more than {limits.seconds:.0f} s", most)
+
+    def _stopped(self, process: subprocess.Popen[bytes], kind: str, memory_mb: float) -> dict[str, Any]:
+        where = self._stack(process)
+        process.kill()
+        process.wait()
+        return {"outcome": "finding", "kind": kind, "where": where, "seconds": 0.0, "memory_mb": memory_mb}
+
+    def _stack(self, process: subprocess.Popen[bytes]) -> str:
+        """Ask where a worker is: faulthandler writes its stack when it is aborted."""
+        process.send_signal(6)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            return "native code"
+        return self._last_place()
+
+    def _last_place(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines()
+        ours = [line.strip() for line in lines if 'File "' in line and "/edgefx/" in line]
+        return (
+            ours[0].rpartition("/")[2].replace('", line ', ":").partition(" ")[0] if ours else "native code"
+        )
+
+    def _ended(self, process: subprocess.Popen[bytes], text: str, memory_mb: float = 0.0) -> dict[str, Any]:
+        code = process.wait()
+        log = self._log.read_text(errors="replace")[-4000:]
+        return {
+            "outcome": "finding",
+            "kind": f"signal {-code}" if code < 0 else f"exit {code}",
+            "where": self._last_place(),
+            "text": f"{text}\n{log}",
+            "seconds": 0.0,
+            "memory_mb": memory_mb,
+        }
+
+
+@contextmanager
+def _worker(name: str, scratch: Path) -> Iterator[Worker]:
+    worker = Worker(name, scratch)
+    try:
+        yield worker
+    finally:
+        worker.close()
+
+
+def _memory_mb(process: subprocess.Popen[bytes]) -> float:
+    try:
+        return float(psutil.Process(process.pid).memory_info().rss) / 1e6
+    except psutil.Error:
+        return 0.0
