@@ -80,6 +80,7 @@ class MetricRow:
         digits: Behind the point, in a report.
         optional: Whether its column gives way where a report is too wide.
         unlabelled_only: Whether its column is shown only where the images have no labels.
+        on_scores: Whether it compares scores, not classes: those of an 8-bit output are rounded.
         compared: Whether `edgefx diff` shows it in its table; its JSON holds all metrics.
         tolerance: How far it may be from what was measured before, to count as reproduced; None where it
             differs from run to run anyway, or follows from the others.
@@ -100,6 +101,7 @@ class MetricRow:
     digits: int = 2
     optional: bool = False
     unlabelled_only: bool = False
+    on_scores: bool = False
     compared: bool = False
     tolerance: float | None = None
 
@@ -259,6 +261,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             gate="max_mean_kl",
             heading="mean KL",
             unlabelled_only=True,
+            on_scores=True,
             tolerance=_DIVERGENCE_TOLERANCE,
         ),
         MetricRow(
@@ -272,6 +275,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             gate="max_abs_dp",
             heading="max |dp|",
             unlabelled_only=True,
+            on_scores=True,
             tolerance=_DIVERGENCE_TOLERANCE,
         ),
         MetricRow(

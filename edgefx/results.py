@@ -31,6 +31,8 @@ class Accuracy:
         mean_kl: Mean KL(baseline || artifact) in nats, on probabilities.
         max_abs_dp: Largest absolute difference of a probability.
         images_per_s: Evaluation throughput of this artifact, images already decoded.
+        score_step: The step of the artifact's 8-bit probabilities, to which the baseline's were rounded for
+            `mean_kl` and `max_abs_dp`; None where both were compared as they are.
     """
 
     images: int
@@ -44,6 +46,7 @@ class Accuracy:
     mean_kl: float
     max_abs_dp: float
     images_per_s: float
+    score_step: float | None = None
 
     @property
     def drop_percent(self) -> float | None:

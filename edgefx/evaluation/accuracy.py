@@ -13,7 +13,7 @@ from edgefx.errors import ArtifactError, DataError, EdgefxError, ModelError
 from edgefx.evaluation.statistics import paired_drop_ci
 from edgefx.protocols import Session, Task
 from edgefx.results import Accuracy
-from edgefx.types import OutputKind
+from edgefx.types import OutputKind, TensorInfo
 from edgefx.views import ClassComparison
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CHUNK = 16  # images per call: artifacts take one at a time, this only paces the progress bar
 KL_FLOOR = 1e-7  # lowest probability that KL distinguishes from zero, as Keras's epsilon
+_CODES = 256  # of 8 bits, which probabilities are divided into: that of 1.0 itself is left out
 _ROWS = 4096  # rows compared at a time, so that ImageNet's 50 000 x 1000 scores need little memory
 
 
@@ -60,12 +61,20 @@ def compare(
     *,
     output: OutputKind,
     images_per_s: float,
+    stored: TensorInfo | None = None,
 ) -> Accuracy:
     """Compare an artifact's scores with the baseline's on the same images.
 
     Where scores tie, the lower class index wins, as in `numpy.argmax`; INT8 outputs tie often. Logits
     become probabilities by softmax. For KL both distributions are clipped to at least `KL_FLOOR` and
-    normalized, since an INT8 output rounds small probabilities to zero, where KL would be infinite.
+    normalized, since KL to a probability of zero is infinite.
+
+    An artifact whose output is 8-bit probabilities cannot say less than a step of them, usually 1/256. With
+    1000 classes most of what the baseline says is less, and KL would measure that rounding instead of the
+    quantization. So the baseline is rounded to the same steps before KL and differences are computed;
+    what is zero then, and only means "less than half a step", counts as half a step in KL on both sides.
+    Rounded scores do not add up to one, which the terms ``q - p`` make up for: the generalized KL divergence,
+    see `_rounded_kl`. Top-1 and agreement are those of the baseline's own scores.
 
     Args:
         baseline: float32 [N, classes] of the float Keras model.
@@ -73,6 +82,7 @@ def compare(
         labels: int64 [N], or None when unlabelled.
         output: Whether both hold probabilities or logits.
         images_per_s: From `run`.
+        stored: From `stored_as`: the integers that the artifact's scores are; None where they are float.
 
     Raises:
         ArtifactError: The artifact's scores have another shape than the baseline's, or are not finite.
@@ -92,12 +102,17 @@ def compare(
     _check_finite(baseline, ModelError, "the float baseline")
     _check_finite(scores, ArtifactError, "the artifact")
 
+    grid = stored if output is OutputKind.PROBABILITIES else None
     agree, kl, worst = 0, 0.0, 0.0
     for rows in _blocks(images):
         reference = _probabilities(baseline[rows], output)
         observed = _probabilities(scores[rows], output)
         agree += int((baseline[rows].argmax(1) == scores[rows].argmax(1)).sum())
-        kl += float(_kl(reference, observed).sum())
+        if grid is None:
+            kl += float(_kl(reference, observed).sum())
+        else:
+            reference = _rounded(reference, grid)
+            kl += float(_rounded_kl(reference, observed, _step(grid)).sum())
         worst = max(worst, float(np.abs(reference - observed).max()))
     top1 = top5 = baseline_top1 = baseline_top5 = drop_pp = interval = None
     if labels is not None:
@@ -121,6 +136,7 @@ def compare(
         mean_kl=kl / images,
         max_abs_dp=worst,
         images_per_s=images_per_s,
+        score_step=None if grid is None else _step(grid),
     )
 
 
@@ -149,6 +165,24 @@ def compare_classes(
         drop_ci95_pp=interval,
         agreement=float((baseline == best).mean()),
     )
+
+
+def stored_as(output: TensorInfo, scores: Scores) -> TensorInfo | None:
+    """Return the integer tensor that an artifact's scores are read from; None where they are float.
+
+    A file with float ends may compute its scores in 8 bits all the same, as TFLite does: then all of them are
+    multiples of 1/256.
+
+    Args:
+        output: The artifact's output tensor.
+        scores: float32 [N, classes], what it gave.
+    """
+    if output.scale is not None:
+        return output
+    codes = scores * _CODES
+    if not (codes == np.round(codes)).all() or np.isin(scores, (0, 1)).all():
+        return None
+    return TensorInfo(name=output.name, shape=output.shape, dtype="uint8", scale=1 / _CODES, zero_point=0)
 
 
 def cross_entropy(scores: Scores, labels: NDArray[np.int64], *, output: OutputKind) -> float:
@@ -204,6 +238,35 @@ def _kl(reference: NDArray[np.float64], observed: NDArray[np.float64]) -> NDArra
     p, q = np.maximum(reference, KL_FLOOR), np.maximum(observed, KL_FLOOR)
     p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
     result: NDArray[np.float64] = (p * np.log(p / q)).sum(1)
+    return result
+
+
+def _step(tensor: TensorInfo) -> float:
+    assert tensor.scale is not None, "integers have a scale"
+    return tensor.scale
+
+
+def _rounded(values: NDArray[np.float64], tensor: TensorInfo) -> NDArray[np.float64]:
+    """Round values as an integer tensor stores them; what it cannot hold becomes its lowest or highest."""
+    step, zero, limits = _step(tensor), tensor.zero_point or 0, np.iinfo(tensor.dtype)
+    codes = np.clip(np.round(values / step) + zero, limits.min, limits.max)
+    result: NDArray[np.float64] = (codes - zero) * step
+    return result
+
+
+def _rounded_kl(
+    reference: NDArray[np.float64], observed: NDArray[np.float64], step: float
+) -> NDArray[np.float64]:
+    """Return the generalized KL divergence in nats of scores rounded to `step`, for each row.
+
+    ``sum(p log(p / q) - p + q)`` is KL where both add up to one, is never negative, and is zero only for
+    equal scores. Normalizing instead would let half a step for each of 1000 classes outweigh the answer.
+
+    Source: I. Csiszar, "Why least squares and maximum entropy? An axiomatic approach to inference for linear
+    inverse problems", Annals of Statistics 19 (1991) 2032-2066, where it is the I-divergence.
+    """
+    p, q = np.maximum(reference, step / 2), np.maximum(observed, step / 2)
+    result: NDArray[np.float64] = (p * np.log(p / q) - p + q).sum(1)
     return result
 
 

@@ -311,6 +311,7 @@ class ArtifactBuilder:
                 images.labels,
                 output=inputs.source.spec.output,
                 images_per_s=images_per_s,
+                stored=accuracy.stored_as(candidate.artifact.outputs[0], scores),
             )
         return Computed(value=Measured(accuracy=compared, top1=tuple(scores.argmax(1).tolist())), opened=None)
 

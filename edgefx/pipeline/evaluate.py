@@ -121,7 +121,7 @@ def run(
             )
             inputs = Inputs(plan, memo, hashes)
             _check_fits(baseline, inputs.source.spec, height=height, width=width, classes=classes)
-            found = _against(session, inputs, progress, label=label)
+            found = _against(session, described.outputs[0], inputs, progress, label=label)
     accuracy = found.accuracy
     compared = (
         accuracy
@@ -225,7 +225,12 @@ def _alone(
 
 
 def _against(
-    opened: Callable[[], AbstractContextManager[Session]], inputs: Inputs, progress: Progress, *, label: str
+    opened: Callable[[], AbstractContextManager[Session]],
+    output: TensorInfo,
+    inputs: Inputs,
+    progress: Progress,
+    *,
+    label: str,
 ) -> _Found:
     """Run the artifact over images, and compare it with the float model, whose scores may be in the cache."""
     from edgefx.evaluation import accuracy
@@ -237,7 +242,12 @@ def _against(
         scores, images_per_s = accuracy.run(session, decoded.pixels, task=task)
         precision_ran = session.precision_ran
     compared = accuracy.compare(
-        inputs.baseline, scores, decoded.labels, output=spec.output, images_per_s=images_per_s
+        inputs.baseline,
+        scores,
+        decoded.labels,
+        output=spec.output,
+        images_per_s=images_per_s,
+        stored=accuracy.stored_as(output, scores),
     )
     return _Found(
         images=decoded,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console, Group
 from rich.text import Text
 
-from edgefx.report.findings import data_line
+from edgefx.report.findings import data_line, rounding
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import interval, ms, percent, ratio, signed
 from edgefx.results import Accuracy
@@ -34,6 +34,8 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
             ("mean KL", f"{compared.mean_kl:.3g} nats"),
             ("max |dp|", f"{compared.max_abs_dp:.3g}"),
         ]
+        if compared.score_step is not None:
+            rows.append(("note", rounding(compared.score_step)))
     speed = f"{result.images_per_s:.0f} images/s on this host with {result.threads} threads"
     rows += [("images", data_line(result.data)), ("ran in", f"{result.precision_ran}, {speed}")]
     doubtful = [

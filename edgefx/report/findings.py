@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+from edgefx.metrics import METRICS
 from edgefx.report.text import percent, ratio, seconds
 from edgefx.results import (
     CachedStage,
@@ -176,6 +178,30 @@ def precision_notes(report: RunReport) -> Iterator[str]:
                 parts.append(note)
         if parts:
             yield f"{result.target}: {'; '.join(parts)}"
+
+
+def rounding_notes(report: RunReport) -> Iterator[str]:
+    """Say which divergences compare scores that were rounded alike, where a reader sees or limits them."""
+    affected = {row.id for row in METRICS.values() if row.on_scores}
+    for result in report:
+        step = result.accuracy.score_step if result.accuracy else None
+        is_shown = result.accuracy is not None and result.accuracy.top1 is None
+        if step is not None and (is_shown or any(gate.gate.metric in affected for gate in result.gates)):
+            yield f"{result.target}: {rounding(step)}"
+
+
+def rounding(step: float) -> str:
+    """Say that scores were rounded alike before they were compared."""
+    return (
+        f"its scores are multiples of {_fraction(step)}; mean KL and max |dp| are against the float model's"
+        " scores rounded to the same"
+    )
+
+
+def _fraction(step: float) -> str:
+    """Write a step as the fraction that it is: 1/256."""
+    parts = round(1 / step)
+    return f"1/{parts}" if math.isclose(step * parts, 1.0, rel_tol=1e-6) else f"{step:.4g}"
 
 
 def training_line(training: TrainingResult) -> str:

@@ -32,6 +32,7 @@ def dumps(report: RunReport) -> str:
     lines += [item(label, text) for label, text in findings.conversions(report)]
     lines += [item(label, text) for label, text in findings.from_cache(report)]
     lines += [item("note", text) for text in findings.precision_notes(report)]
+    lines += [item("note", text) for text in findings.rounding_notes(report)]
     for result in report:
         lines += [
             verdict(gate.verdict, f"{result.target}: {gate.reason}")

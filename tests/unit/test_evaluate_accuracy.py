@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, DataError, ModelError
-from edgefx.evaluation.accuracy import KL_FLOOR, compare, compare_classes, cross_entropy, run
+from edgefx.evaluation.accuracy import KL_FLOOR, compare, compare_classes, cross_entropy, run, stored_as
 from edgefx.results import Accuracy
 from edgefx.types import OutputKind, TensorInfo
 
@@ -47,7 +47,11 @@ class Counter:
 
 
 def compared(
-    baseline: object, scores: object, labels: object = None, output: OutputKind = OutputKind.PROBABILITIES
+    baseline: object,
+    scores: object,
+    labels: object = None,
+    output: OutputKind = OutputKind.PROBABILITIES,
+    stored: TensorInfo | None = None,
 ) -> Accuracy:
     return compare(
         np.asarray(baseline, np.float32),
@@ -55,6 +59,7 @@ def compared(
         None if labels is None else np.asarray(labels, np.int64),
         output=output,
         images_per_s=5.0,
+        stored=stored,
     )
 
 
@@ -155,6 +160,64 @@ def test_kl_stays_finite_where_int8_gives_zero() -> None:
     assert compared([[0.9, 0.1]], [[0.0, 0.0]]).mean_kl == pytest.approx(
         np.log(2) + 0.9 * np.log(0.9) + 0.1 * np.log(0.1)
     )
+
+
+UINT8 = TensorInfo(name="probabilities", shape=(1, 1000), dtype="uint8", scale=1 / 256, zero_point=0)
+INT8 = TensorInfo(name="probabilities", shape=(1, 1000), dtype="int8", scale=1 / 256, zero_point=-128)
+
+
+def thousand_classes(noise: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """A model's probabilities, those of a slightly different one, and these in steps of 1/256."""
+    generator = np.random.default_rng(7)
+    logits = generator.normal(scale=3.0, size=(400, 1000))
+    exact, other = (
+        np.exp(one) / np.exp(one).sum(1, keepdims=True)
+        for one in (logits, logits + generator.normal(scale=noise, size=logits.shape))
+    )
+    return exact, other, np.clip(np.round(other * 256), 0, 255) / 256
+
+
+@pytest.mark.parametrize("stored", [UINT8, INT8])
+def test_the_rounding_of_8_bit_scores_is_not_taken_for_a_loss(stored: TensorInfo) -> None:
+    exact, _, rounded = thousand_classes(noise=0.0)
+    assert compared(exact, rounded).mean_kl > 0.5
+    alike = compared(exact, rounded, stored=stored)
+    assert (alike.mean_kl, alike.max_abs_dp, alike.score_step) == (0.0, 0.0, 1 / 256)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2, 0.5])
+def test_what_is_left_of_kl_is_what_was_lost(noise: float) -> None:
+    exact, other, rounded = thousand_classes(noise)
+    true, found = compared(exact, other), compared(exact, rounded, stored=UINT8)
+    assert true.score_step is None
+    assert 0.5 * true.mean_kl < found.mean_kl < 5 * true.mean_kl < compared(exact, rounded).mean_kl
+    assert found.max_abs_dp == pytest.approx(true.max_abs_dp, abs=1 / 256)
+    assert found.agreement == compared(exact, rounded).agreement  # of the baseline's own scores
+
+
+def test_a_wrong_answer_costs_as_much_with_rounded_scores() -> None:
+    right, wrong = np.full((1, 1000), 1e-6), np.full((1, 1000), 1e-6)
+    right[0, 3] = wrong[0, 8] = 0.999
+    rounded = np.round(wrong * 256) / 256
+    assert compared(right, rounded, stored=UINT8).mean_kl > np.log(256)
+
+
+def test_logits_are_compared_as_they_are() -> None:
+    logits = np.round(RNG.normal(size=(9, 10)) * 8) / 8
+    grid = TensorInfo(name="logits", shape=(1, 10), dtype="int8", scale=1 / 8, zero_point=3)
+    plain = compared(logits, logits[::-1], None, OutputKind.LOGITS)
+    assert compared(logits, logits[::-1], None, OutputKind.LOGITS, stored=grid) == plain
+
+
+def test_8_bit_scores_are_known_behind_float_ends() -> None:
+    ends = TensorInfo(name="probabilities", shape=(1, 1000), dtype="float32")
+    exact, _, rounded = thousand_classes(noise=0.1)
+    assert stored_as(INT8, exact.astype(np.float32)) is INT8
+    assert stored_as(ends, exact.astype(np.float32)) is None
+    assert stored_as(ends, np.eye(10, dtype=np.float32)) is None  # a very sure model, not a rounded one
+    found = stored_as(ends, rounded.astype(np.float32))
+    assert found is not None
+    assert found.scale == 1 / 256
 
 
 def test_logits_go_through_a_stable_softmax() -> None:

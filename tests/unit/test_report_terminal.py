@@ -68,6 +68,26 @@ def test_unlabelled_runs_show_agreement_and_divergence() -> None:
     assert "which have no labels" in text
 
 
+def test_scores_that_were_rounded_alike_are_said_to_be_where_that_matters() -> None:
+    def rounded(shown: RunReport) -> RunReport:
+        first, *others = shown.targets
+        assert first.accuracy is not None
+        first = replace(first, accuracy=replace(first.accuracy, score_step=1 / 256))
+        return replace(shown, targets=(first, *others))
+
+    note = (
+        "tflite-int8: its scores are multiples of 1/256; mean KL and max |dp| are against the float model's"
+    )
+    unlabelled = _unwrapped(rounded(report(labelled=False)))
+    assert note in unlabelled
+    assert unlabelled.count("multiples of") == 1
+    labelled = rounded(report())
+    assert note not in _unwrapped(labelled)  # neither figure is shown
+    limit = gate("mean_kl", 0.1, 0.01, Verdict.PASS, "mean KL divergence 0.01 nats, limit 0.1 nats")
+    gated = replace(labelled.targets[0], gates=(limit,))
+    assert note in _unwrapped(replace(labelled, targets=(gated,)))
+
+
 def test_what_the_figures_stand_on_is_said() -> None:
     text = _unwrapped(report())
     assert "baseline top-1 93.21%, top-5 99.96%: float Keras model, same 736 images" in text
