@@ -72,6 +72,10 @@ class Latency:
         peak_memory_mb: Peak resident set of that process, runtime included.
         precision_ran: What the runtime executed in.
         ratio_to_float: p50 over the p50 of the same runtime's float32 artifact in the same run.
+        ratio_ci95: 95 % bootstrap interval of that ratio, low then high.
+        noise: By how much the speed changed while it was measured: the range between the quartiles of the
+            passes' medians, over their median. 0 where too few passes were made to tell.
+        noisy: Whether that is too much to rely on the figures, after measuring again.
     """
 
     device: str
@@ -84,6 +88,9 @@ class Latency:
     peak_memory_mb: float
     precision_ran: str
     ratio_to_float: float | None = None
+    ratio_ci95: tuple[float, float] | None = None
+    noise: float = 0.0
+    noisy: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +316,7 @@ class TargetResult:
     gates: tuple[GateResult, ...] = ()
     failure: Failure | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     effort: Effort | None = None
     convert_s: float | None = None
     search: SearchResult | None = None

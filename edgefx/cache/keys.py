@@ -309,6 +309,7 @@ def benchmark(
     threads: int,
     rounds: int,
     seconds: float,
+    max_noise: float,
     warmup: int,
 ) -> Key:
     """Key of the latencies of artifacts that are measured in turn, and compare only within one measurement.
@@ -318,6 +319,7 @@ def benchmark(
         threads: Intra-op threads.
         rounds: Timed inferences of each.
         seconds: Time limit for all.
+        max_noise: What is kept is not noisier.
         warmup: Untimed inferences before.
     """
     rows = {row.runtime: row for row, _, _ in subjects}.values()
@@ -327,6 +329,7 @@ def benchmark(
         threads=threads,
         rounds=rounds,
         seconds=seconds,
+        max_noise=max_noise,
         warmup=warmup,
         machine=machine(),
         tools=("numpy", *(name for row in rows for name in row.run_by)),

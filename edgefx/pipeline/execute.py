@@ -193,7 +193,7 @@ class Run:
 
     def report(self, command: str, out: Path) -> RunReport:
         """Judge the targets; write the report, the lock file and the predictions."""
-        from edgefx.report import write_report
+        from edgefx.report import findings, write_report
         from edgefx.system.host import environment
 
         first = next(iter(self._measured.values()), None)
@@ -220,6 +220,7 @@ class Run:
             cached=tuple(self._memo.cached),
             doubts=doubts,
         )
+        report = findings.complete(report)
         if self.inputs.evaluation is not None:
             record.write_predictions(
                 out,

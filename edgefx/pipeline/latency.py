@@ -89,9 +89,12 @@ def latency_stage(
             warmup=_WARMUP,
             budget_s=settings.seconds,
             progress=progress,
+            max_noise=settings.max_noise,
             on_failure=failing,
         )
-        return Computed(value=Latencies(latencies=measured), opened=None, lasting=not failed)
+        # A bad moment must not be repeated until someone empties the cache.
+        lasting = not failed and not any(one.noisy for one in measured.values())
+        return Computed(value=Latencies(latencies=measured), opened=None, lasting=lasting)
 
     return Stage(
         kind=StageKind.BENCHMARK,
@@ -100,6 +103,7 @@ def latency_stage(
             threads=threads,
             rounds=settings.rounds,
             seconds=settings.seconds,
+            max_noise=settings.max_noise,
             warmup=_WARMUP,
         ),
         result=Latencies,

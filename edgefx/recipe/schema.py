@@ -213,6 +213,11 @@ class BenchmarkSection(Section):
     seconds: PositiveFloat = Field(
         default=30.0, allow_inf_nan=False, description="Time limit for all artifacts together."
     )
+    max_noise: Annotated[float, Field(gt=0, le=100)] = Field(
+        default=0.25,
+        description="How much the speed may change while it is measured: above, it is measured again while "
+        "there is time, and is neither kept in the cache nor called slower.",
+    )
 
 
 class TargetSection(Section):

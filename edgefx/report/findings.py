@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from edgefx.metrics import METRICS
-from edgefx.report.text import percent, ratio, seconds
+from edgefx.report.text import ms, percent, ratio, seconds
 from edgefx.results import (
     CachedStage,
+    Latency,
     RunReport,
     SearchResult,
     TargetResult,
@@ -18,22 +20,27 @@ from edgefx.results import (
 )
 from edgefx.types import DataInfo, Precision, StageKind
 
-# Below this, a difference between two interleaved medians on one machine is noise.
+# Below this, a difference between two interleaved medians on one machine does not matter.
 _SLOWER_FROM = 1.02
 _LAYERS_SHOWN = 6
 _KEY_SHOWN = 12  # of a cache entry's key; report.json has all of it
+# What some precisions are called where it is told what they run in.
+_RUNS_IN: dict[str, tuple[str, ...]] = {
+    Precision.DYNAMIC: ("int8 weights, dynamic activations", "int8+float32"),
+    Precision.INT16X8: ("int8 weights, int16 activations",),
+}
 _QUANTIZED = (Precision.DYNAMIC, Precision.INT8, Precision.INT16X8)
 
 _USED = {"calibration": "calibrated on", "training": "trained on", "evaluation": "evaluated on"}
 
 
 def is_slower(result: TargetResult) -> bool:
-    """Whether a quantized artifact is slower than the same runtime's float32 artifact."""
-    return (
-        _precision(result) in _QUANTIZED
-        and result.latency is not None
-        and (result.latency.ratio_to_float or 0.0) >= _SLOWER_FROM
-    )
+    """Whether a quantized artifact is slower than the same runtime's float32 artifact, beyond the noise."""
+    latency = result.latency
+    if _precision(result) not in _QUANTIZED or latency is None or latency.ratio_to_float is None:
+        return False
+    least = latency.ratio_ci95[0] if latency.ratio_ci95 else latency.ratio_to_float
+    return least >= _SLOWER_FROM and not latency.noisy
 
 
 def doubts(report: RunReport) -> Iterator[str]:
@@ -167,17 +174,61 @@ def data_line(data: DataInfo) -> str:
     return text
 
 
-def precision_notes(report: RunReport) -> Iterator[str]:
-    """Say where the precision that ran is not the one asked for, and what artifacts say of themselves."""
-    for result in report:
-        asked = _precision(result)
-        ran = result.latency.precision_ran if result.latency else asked
-        parts = [f"ran in {ran} here, not in {asked}"] if ran != asked else []
-        for note in result.artifact.notes if result.artifact else ():
-            if not (note.startswith("computes in: ") and (parts or note.endswith(asked))):  # said already
-                parts.append(note)
-        if parts:
-            yield f"{result.target}: {'; '.join(parts)}"
+def complete(report: RunReport) -> RunReport:
+    """Return a report whose targets say in words what their figures do not: every format shows the same."""
+    targets = tuple(
+        replace(
+            result,
+            warnings=(*result.warnings, *_latency_warnings(result)),
+            notes=(*result.notes, *_precision_notes(result)),
+        )
+        for result in report
+    )
+    return replace(report, targets=targets)
+
+
+def notes(report: RunReport) -> Iterator[str]:
+    """Yield every note, with its target."""
+    yield from (f"{result.target}: {note}" for result in report for note in result.notes)
+
+
+def _precision_notes(result: TargetResult) -> Iterator[str]:
+    """Say where the precision that ran is not the one asked for, and what the artifact says of itself."""
+    asked = _precision(result)
+    ran = result.latency.precision_ran if result.latency else asked
+    is_as_asked = ran == asked or ran in _RUNS_IN.get(asked, ())
+    parts = [] if is_as_asked else [f"ran in {ran} here, not in {asked}"]
+    for note in result.artifact.notes if result.artifact else ():
+        found = note.removeprefix("computes in: ")
+        if found == note or not (parts or found == asked or found in _RUNS_IN.get(asked, ())):
+            parts.append(note)
+    if parts:
+        yield "; ".join(parts)
+
+
+def _latency_warnings(result: TargetResult) -> Iterator[str]:
+    """Warn of INT8 that is slower than float, and of figures that noise has spoilt."""
+    latency = result.latency
+    if latency is None:
+        return
+    if latency.noisy:
+        yield (
+            f"its latency is not to be relied on: the speed changed by {latency.noise:.0%} while it was"
+            f" measured (median {ms(latency.p50_ms)} ms, fastest {ms(latency.min_ms)} ms); end other programs"
+            " and measure again"
+        )
+    if is_slower(result):
+        yield (
+            "slower than float32 of the same runtime on this host:"
+            f" {ratio(latency.ratio_to_float)} its median{_interval(latency)}"
+        )
+
+
+def _interval(latency: Latency) -> str:
+    if latency.ratio_ci95 is None:
+        return ""
+    low, high = latency.ratio_ci95
+    return f" (95 % CI {ratio(low)} to {ratio(high)})"
 
 
 def rounding_notes(report: RunReport) -> Iterator[str]:
@@ -218,16 +269,9 @@ def checks_line(report: RunReport) -> str:
 
 
 def warnings(report: RunReport) -> Iterator[str]:
-    """Yield every warning: of the run, of its targets, and INT8 that is slower than float."""
+    """Yield every warning: of the run, and of its targets."""
     yield from report.warnings
-    for result in report:
-        if is_slower(result) and result.latency is not None:
-            yield (
-                f"{result.target} is slower than float32 of the same runtime on this host:"
-                f" {ratio(result.latency.ratio_to_float)} its p50"
-            )
-        for warning in result.warnings:
-            yield f"{result.target}: {warning}"
+    yield from (f"{result.target}: {warning}" for result in report for warning in result.warnings)
 
 
 def _precision(result: TargetResult) -> str:

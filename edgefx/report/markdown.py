@@ -31,7 +31,7 @@ def dumps(report: RunReport) -> str:
         lines.append(item("trained", findings.training_line(report.training)))
     lines += [item(label, text) for label, text in findings.conversions(report)]
     lines += [item(label, text) for label, text in findings.from_cache(report)]
-    lines += [item("note", text) for text in findings.precision_notes(report)]
+    lines += [item("note", text) for text in findings.notes(report)]
     lines += [item("note", text) for text in findings.rounding_notes(report)]
     for result in report:
         lines += [

@@ -231,7 +231,7 @@ def _facts(report: RunReport) -> list[tuple[str, Cell]]:
         rows.append(("trained", findings.training_line(report.training)))
     rows += findings.conversions(report)
     rows += findings.from_cache(report)
-    rows += [("note", line) for line in findings.precision_notes(report)]
+    rows += [("note", line) for line in findings.notes(report)]
     rows += [("note", line) for line in findings.rounding_notes(report)]
     folder = output_folder(report)
     if folder is not None:

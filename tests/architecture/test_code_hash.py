@@ -117,7 +117,9 @@ def key_of(stage: str, runtime: str) -> Key:
         "evaluate": lambda: keys.evaluation(
             row, made, images_sha256="images", skip_bad=False, baseline=KEY, threads=1
         ),
-        "benchmark": lambda: keys.benchmark([(row, made, None)], threads=1, rounds=1, seconds=1.0, warmup=1),
+        "benchmark": lambda: keys.benchmark(
+            [(row, made, None)], threads=1, rounds=1, seconds=1.0, max_noise=0.25, warmup=1
+        ),
     }
     return makers[stage]()
 

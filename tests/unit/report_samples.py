@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from edgefx.report import findings
 from edgefx.results import (
     Accuracy,
     Check,
@@ -93,108 +94,110 @@ def gate(metric: str, limit: float, measured: float | None, verdict: Verdict, re
 
 def report(*, labelled: bool = True) -> RunReport:
     """One target that passes, one that fails its gate and is slower than float, one that ran in bf16."""
-    return RunReport(
-        schema_version=1,
-        created="2026-11-21T08:00:00+00:00",
-        command="edgefx compile b0.keras --target '*-int8' --calib photos",
-        environment=Environment(
-            edgefx="0.1.0",
-            python="3.11.9",
-            os="Linux 6.1",
-            machine="x86_64",
-            cpu="Example CPU @ 2.00GHz",
-            cpu_features=("AVX2", "AVX512-VNNI"),
-            cores=2,
-            memory_mb=8000,
-            packages={"numpy": "2.4.6"},
-        ),
-        model=ModelSpec(
-            name="b0",
-            source="b0.keras",
-            height=224,
-            width=224,
-            classes=5,
-            output=OutputKind.PROBABILITIES,
-            parameters=4_055_976,
-            macs=385_000_000,
-            sha256="cd" * 32,
-        ),
-        data=(
-            DataInfo(
-                role="calibration",
-                root="photos",
-                images=100,
+    return findings.complete(
+        RunReport(
+            schema_version=1,
+            created="2026-11-21T08:00:00+00:00",
+            command="edgefx compile b0.keras --target '*-int8' --calib photos",
+            environment=Environment(
+                edgefx="0.1.0",
+                python="3.11.9",
+                os="Linux 6.1",
+                machine="x86_64",
+                cpu="Example CPU @ 2.00GHz",
+                cpu_features=("AVX2", "AVX512-VNNI"),
+                cores=2,
+                memory_mb=8000,
+                packages={"numpy": "2.4.6"},
+            ),
+            model=ModelSpec(
+                name="b0",
+                source="b0.keras",
+                height=224,
+                width=224,
                 classes=5,
-                sha256="01" * 32,
-                resize=Resize.STRETCH,
-                interpolation="bilinear",
-                seed=0,
-                skipped=0,
-                note="100 of 836 images of photos, seed 0",
+                output=OutputKind.PROBABILITIES,
+                parameters=4_055_976,
+                macs=385_000_000,
+                sha256="cd" * 32,
             ),
-            DataInfo(
-                role="evaluation",
-                root="photos",
-                images=736,
-                classes=5 if labelled else None,
-                sha256="02" * 32,
-                resize=Resize.STRETCH,
-                interpolation="bilinear",
-                seed=0,
-                skipped=1,
-                note="the 736 images of photos that calibration left",
-            ),
-        ),
-        seed=0,
-        baseline_top1=0.9321 if labelled else None,
-        baseline_top5=0.9996 if labelled else None,
-        canonical_max_abs_dp=3e-7,
-        targets=(
-            TargetResult(
-                target="tflite-int8",
-                artifact=artifact("tflite-int8", size_bytes=4_912_345, compute_int8=412),
-                accuracy=accuracy(top1=0.9212, labelled=labelled),
-                latency=latency(p50_ms=2.48, ratio_to_float=0.61),
-                size_ratio_to_float=0.303,
-                gates=(gate("drop_pp", 1.5, 1.09, Verdict.PASS, "top-1 drop 1.09 pp, limit 1.5 pp"),),
-            ),
-            TargetResult(
-                target="onnx-int8",
-                artifact=artifact(
-                    "onnx-int8",
-                    size_bytes=5_312_345,
-                    compute_int8=300,
-                    notes=("the first 12 blocks stay in float: faster here",),
+            data=(
+                DataInfo(
+                    role="calibration",
+                    root="photos",
+                    images=100,
+                    classes=5,
+                    sha256="01" * 32,
+                    resize=Resize.STRETCH,
+                    interpolation="bilinear",
+                    seed=0,
+                    skipped=0,
+                    note="100 of 836 images of photos, seed 0",
                 ),
-                accuracy=accuracy(top1=0.9102, labelled=labelled),
-                latency=latency(p50_ms=7.7, ratio_to_float=1.26),
-                size_ratio_to_float=0.327,
-                gates=(
-                    gate(
-                        "drop_pp",
-                        1.5,
-                        2.19,
-                        Verdict.FAIL,
-                        "top-1 drop 2.19 pp, limit 1.5 pp: 0.69 pp over",
+                DataInfo(
+                    role="evaluation",
+                    root="photos",
+                    images=736,
+                    classes=5 if labelled else None,
+                    sha256="02" * 32,
+                    resize=Resize.STRETCH,
+                    interpolation="bilinear",
+                    seed=0,
+                    skipped=1,
+                    note="the 736 images of photos that calibration left",
+                ),
+            ),
+            seed=0,
+            baseline_top1=0.9321 if labelled else None,
+            baseline_top5=0.9996 if labelled else None,
+            canonical_max_abs_dp=3e-7,
+            targets=(
+                TargetResult(
+                    target="tflite-int8",
+                    artifact=artifact("tflite-int8", size_bytes=4_912_345, compute_int8=412),
+                    accuracy=accuracy(top1=0.9212, labelled=labelled),
+                    latency=latency(p50_ms=2.48, ratio_to_float=0.61),
+                    size_ratio_to_float=0.303,
+                    gates=(gate("drop_pp", 1.5, 1.09, Verdict.PASS, "top-1 drop 1.09 pp, limit 1.5 pp"),),
+                ),
+                TargetResult(
+                    target="onnx-int8",
+                    artifact=artifact(
+                        "onnx-int8",
+                        size_bytes=5_312_345,
+                        compute_int8=300,
+                        notes=("the first 12 blocks stay in float: faster here",),
                     ),
+                    accuracy=accuracy(top1=0.9102, labelled=labelled),
+                    latency=latency(p50_ms=7.7, ratio_to_float=1.26),
+                    size_ratio_to_float=0.327,
+                    gates=(
+                        gate(
+                            "drop_pp",
+                            1.5,
+                            2.19,
+                            Verdict.FAIL,
+                            "top-1 drop 2.19 pp, limit 1.5 pp: 0.69 pp over",
+                        ),
+                    ),
+                    warnings=("two tensors saturate on the evaluation images",),
                 ),
-                warnings=("two tensors saturate on the evaluation images",),
+                TargetResult(
+                    target="openvino-float32",
+                    artifact=artifact("openvino-float32", size_bytes=16_212_345, compute_int8=0),
+                    accuracy=accuracy(top1=0.9321, labelled=labelled),
+                    latency=latency(p50_ms=3.2, ratio_to_float=1.0, ran="bf16"),
+                    size_ratio_to_float=1.0,
+                ),
             ),
-            TargetResult(
-                target="openvino-float32",
-                artifact=artifact("openvino-float32", size_bytes=16_212_345, compute_int8=0),
-                accuracy=accuracy(top1=0.9321, labelled=labelled),
-                latency=latency(p50_ms=3.2, ratio_to_float=1.0, ran="bf16"),
-                size_ratio_to_float=1.0,
+            timings=(
+                StageTiming(stage=StageKind.LOAD, target="", seconds=9.1),
+                StageTiming(stage=StageKind.CONVERT, target="tflite-int8", seconds=34.2),
+                StageTiming(stage=StageKind.CONVERT, target="onnx-int8", seconds=30.4),
+                StageTiming(stage=StageKind.EVALUATE, target="tflite-int8", seconds=3.3),
             ),
-        ),
-        timings=(
-            StageTiming(stage=StageKind.LOAD, target="", seconds=9.1),
-            StageTiming(stage=StageKind.CONVERT, target="tflite-int8", seconds=34.2),
-            StageTiming(stage=StageKind.CONVERT, target="onnx-int8", seconds=30.4),
-            StageTiming(stage=StageKind.EVALUATE, target="tflite-int8", seconds=3.3),
-        ),
-        warnings=("evaluation: skipped photos/rose/7.jpg: truncated",),
+            warnings=("evaluation: skipped photos/rose/7.jpg: truncated",),
+        )
     )
 
 

@@ -101,7 +101,7 @@ def test_what_the_figures_stand_on_is_said() -> None:
 
 def test_what_must_be_confessed_is_confessed() -> None:
     text = _unwrapped(with_failure(report()))
-    assert "onnx-int8 is slower than float32 of the same runtime on this host: 1.26x" in text
+    assert "onnx-int8: slower than float32 of the same runtime on this host: 1.26x" in text
     assert "openvino-float32: ran in bf16 here, not in float32" in text
     assert "onnx-int8: the first 12 blocks stay in float" in text
     assert "FAIL onnx-int8: top-1 drop 2.19 pp, limit 1.5 pp: 0.69 pp over" in text

@@ -99,7 +99,7 @@ def _described(model: onnx.ModelProto, path: Path) -> Artifact:
         if node.op_type in ("Conv", "QLinearConv", "ConvInteger"):
             convolutions[runs_int8] += 1
     notes = []
-    if integer and floating and sum(convolutions.values()):
+    if floating and convolutions[True]:
         notes.append(
             f"{convolutions[True]} of {sum(convolutions.values())} convolutions run in INT8, "
             "the rest in float32, where that is faster or much more accurate"

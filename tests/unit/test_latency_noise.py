@@ -1,0 +1,124 @@
+"""Noise: told, measured again, never kept, and no reason to call anything slower."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pytest
+
+from edgefx.benchmarking import latency
+from edgefx.benchmarking.latency import Subject, measure, ratio_interval
+from edgefx.protocols import SILENT
+from edgefx.report import findings
+from edgefx.results import Latency, RunReport
+from tests.unit.report_samples import report
+
+
+class _Worker:
+    """Stands in for a worker process; its times come from a script."""
+
+    scripts: dict[str, Iterator[float]]
+
+    def __init__(self, path: Path, _threads: int, _precision: object) -> None:
+        self._times = self.scripts[path.name]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def wait_ready(self) -> None:
+        return
+
+    def open(self) -> float:
+        return 1.0
+
+    def run(self, times: int) -> list[float]:
+        return [next(self._times) for _ in range(times)]
+
+    def stats(self) -> tuple[float, str]:
+        return 1.0, "int8"
+
+
+def _script(*calm_after: int, quiet_ms: float = 1.0) -> Iterator[float]:
+    """Yield times that swing between one and three for so many inferences, then hardly change."""
+    swings = calm_after[0] if calm_after else 0
+    for number in range(swings):
+        yield quiet_ms * (3.0 if number // 12 % 2 else 1.0)
+    rng = np.random.default_rng(round(1000 * quiet_ms))
+    while True:
+        yield quiet_ms * float(rng.normal(1.0, 0.01))
+
+
+def _measured(monkeypatch: pytest.MonkeyPatch, scripts: dict[str, Iterator[float]]) -> dict[str, Latency]:
+    monkeypatch.setattr(_Worker, "scripts", scripts, raising=False)
+    monkeypatch.setattr(latency, "Worker", _Worker)
+    subjects = [Subject(key=name, path=Path(name), float_key="float") for name in scripts]
+    return measure(subjects, threads=1, rounds=100, warmup=0, budget_s=30.0, progress=SILENT)
+
+
+def test_a_quiet_measurement_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _measured(monkeypatch, {"float": _script(), "int8": _script(quiet_ms=0.5)})
+    assert not any(one.noisy for one in found.values())
+    assert found["int8"].ratio_to_float == pytest.approx(0.5, rel=0.02)
+    low, high = found["int8"].ratio_ci95 or (0, 0)
+    assert 0.47 < low < 0.5 < high < 0.53
+
+
+def test_a_noisy_measurement_is_made_again_and_the_quiet_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    once = 100 + latency.PASSES  # an untimed inference before each pass
+    found = _measured(monkeypatch, {"float": _script(once), "int8": _script()})
+    assert found["float"].p50_ms == pytest.approx(1.0, rel=0.02)
+    assert found["float"].noise < 0.05
+    assert not found["float"].noisy
+
+
+def test_what_stays_noisy_says_so_also_of_what_is_compared_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _measured(monkeypatch, {"float": _script(100_000), "int8": _script()})
+    assert found["float"].noisy
+    assert found["int8"].noisy
+    assert found["int8"].noise < 0.05
+
+
+def _slower(sample: RunReport, *, ratio: float, interval: tuple[float, float], noisy: bool) -> list[str]:
+    first = sample.targets[0]
+    assert first.latency is not None
+    known = replace(first.latency, ratio_to_float=ratio, ratio_ci95=interval, noisy=noisy, noise=0.4)
+    changed = replace(sample, targets=(replace(first, latency=known, warnings=()),), warnings=())
+    return list(findings.warnings(findings.complete(changed)))
+
+
+def test_nothing_is_called_slower_inside_the_noise() -> None:
+    assert _slower(report(), ratio=1.3, interval=(0.9, 1.7), noisy=False) == []
+    (slower,) = _slower(report(), ratio=1.3, interval=(1.2, 1.4), noisy=False)
+    assert slower == (
+        "tflite-int8: slower than float32 of the same runtime on this host: 1.30x its median "
+        "(95 % CI 1.20x to 1.40x)"
+    )
+    (noisy,) = _slower(report(), ratio=1.3, interval=(1.2, 1.4), noisy=True)
+    assert "not to be relied on: the speed changed by 40%" in noisy
+
+
+def test_the_interval_of_a_ratio_covers_it() -> None:
+    """In 200 measurements of artifacts whose true ratio is 0.8, under drift that hits both."""
+    rng = np.random.default_rng(1)
+
+    def passes(scale: float, drift: Sequence[float]) -> list[float]:
+        return [scale * one * float(rng.normal(1.0, 0.05)) for one in drift]
+
+    covered = 0
+    for _ in range(200):
+        drift = [float(one) for one in np.exp(np.cumsum(rng.normal(0, 0.03, latency.PASSES)))]
+        low, high = ratio_interval(passes(0.8, drift), passes(1.0, drift)) or (0.0, 0.0)
+        covered += low <= 0.8 <= high
+    assert covered >= 180
+
+
+def test_an_interval_needs_passes_of_both() -> None:
+    assert ratio_interval([1.0] * 4, [1.0] * 4) is None
+    assert ratio_interval([1.0] * 9, [1.0] * 8) is None
