@@ -285,9 +285,10 @@ class Run:
 
     def _fail(self, name: str, kind: StageKind, error: EdgefxError) -> None:
         """Record that `name` failed; a float reference that is no output of the run is only warned of."""
-        text = f"{name} failed to {kind}: {error.message}" + (f" ({error.hint})" if error.hint else "")
+        message, hint = (self._plan.wording.translated(text) for text in (error.message, error.hint))
+        text = f"{name} failed to {kind}: {message}" + (f" ({hint})" if hint else "")
         if name in self._targets:
-            self.failures[name] = Failure(stage=kind, message=error.message, hint=error.hint)
+            self.failures[name] = Failure(stage=kind, message=message, hint=hint)
             self._memo.progress.warn(text)
         else:
             self._memo.warn(text)
