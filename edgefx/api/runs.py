@@ -119,7 +119,7 @@ def compile(  # noqa: A001 - the command's name
         batch_size: Training images per gradient; by default 16.
         learning_rate: Highest training step of a weight, in units of its INT8 step; by default 0.002.
         integer_only: Allow no float operation in the artifact, for NPUs and microcontrollers: only
-            tflite-int8 and tflite-int16x8.
+            tflite-int8, and tflite-int16x8 between its float ends.
         resize: How an image of any shape becomes the input.
         skip_bad_images: Leave corrupt images out, and say how many.
         threads: Runtime threads; by default all cores.

@@ -114,7 +114,8 @@ Examples:
 @click.option(
     "--integer-only",
     is_flag=True,
-    help="No float operation in the artifact, for NPUs and MCUs: tflite-int8 and tflite-int16x8 only.",
+    help="No float operation in the artifact, for NPUs and MCUs: tflite-int8, and tflite-int16x8 between its"
+    " float ends.",
 )
 @hardware_option
 @resize_option

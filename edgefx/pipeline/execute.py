@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from edgefx.targets import TargetRow
 
 SCHEMA_VERSION = 1
+_FLOAT_ENDS = (
+    "integer only between its ends: it takes and gives float32, which its first and last operations convert"
+)
 
 
 def run(
@@ -310,6 +313,7 @@ class Run:
             if artifact and spec.parameters
             else None,
             failure=self.failures.get(name),
+            warnings=(_FLOAT_ENDS,) if artifact and target.has_float_ends else (),
             effort=built.effort if built else None,
             convert_s=built.convert_s if built else None,
             search=built.search if built else None,

@@ -56,6 +56,11 @@ class PlannedTarget:
         return self.row.name
 
     @property
+    def has_float_ends(self) -> bool:
+        """Whether it computes on integers only, but between conversions from and to float."""
+        return self.integer_only and self.io_dtype is IoDtype.FLOAT32
+
+    @property
     def limits(self) -> tuple[str, ...]:
         """The recipe's keys of its budget and its gates."""
         budget = ("quantize.budget",) if self.budget is not None else ()
