@@ -81,6 +81,8 @@ class MetricRow:
         optional: Whether its column gives way where a report is too wide.
         unlabelled_only: Whether its column is shown only where the images have no labels.
         on_scores: Whether it compares scores, not classes: those of an 8-bit output are rounded.
+        in_reports: Whether reports of a run have its column; that of `edgefx benchmark` has all latencies.
+        overview: Whether the table of a matrix of runs shows it.
         compared: Whether `edgefx diff` shows it in its table; its JSON holds all metrics.
         tolerance: How far it may be from what was measured before, to count as reproduced; None where it
             differs from run to run anyway, or follows from the others.
@@ -102,6 +104,8 @@ class MetricRow:
     optional: bool = False
     unlabelled_only: bool = False
     on_scores: bool = False
+    in_reports: bool = True
+    overview: bool = False
     compared: bool = False
     tolerance: float | None = None
 
@@ -134,6 +138,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             value=lambda figures: figures.size_bytes,
             gate="max_size",
             heading="size",
+            overview=True,
             compared=True,
         ),
         MetricRow(
@@ -181,6 +186,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             needs_labels=True,
             gate="min_top1",
             heading="top-1",
+            overview=True,
             compared=True,
             tolerance=0,
         ),
@@ -224,6 +230,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             needs_labels=True,
             gate="max_drop",
             heading="drop pp",
+            overview=True,
         ),
         MetricRow(
             id="drop_percent",
@@ -247,6 +254,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             value=_accuracy(lambda found: found.agreement),
             gate="min_agreement",
             heading="agree",
+            overview=True,
             digits=1,
             tolerance=0,
         ),
@@ -288,6 +296,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             value=_latency(lambda found: found.p50_ms),
             gate="max_p50_ms",
             heading="p50 ms",
+            overview=True,
             compared=True,
         ),
         MetricRow(
@@ -300,6 +309,17 @@ METRICS: Final[dict[str, MetricRow]] = {
             value=_latency(lambda found: found.p95_ms),
             gate="max_p95_ms",
             heading="p95 ms",
+        ),
+        MetricRow(
+            id="min_ms",
+            name="shortest latency",
+            meaning="The fastest of the timed inferences of one image.",
+            unit=Unit.MILLISECONDS,
+            better="less",
+            origin=Origin.LATENCY,
+            value=_latency(lambda found: found.min_ms),
+            heading="min ms",
+            in_reports=False,
         ),
         MetricRow(
             id="ratio_to_float",

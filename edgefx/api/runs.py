@@ -14,7 +14,7 @@ from edgefx.errors import UsageError
 from edgefx.protocols import SILENT, Progress
 
 if TYPE_CHECKING:
-    from edgefx.pipeline.runs import PlannedRun
+    from edgefx.pipeline.runs import Job, PlannedRun
     from edgefx.recipe.load import NamedRecipe
     from edgefx.recipe.schema import Recipe
     from edgefx.results import RunReport
@@ -123,7 +123,7 @@ def compile(  # noqa: A001 - the command's name
         batch_size: Training images per gradient; by default 16.
         learning_rate: Highest training step of a weight, in units of its INT8 step; by default 0.002.
         integer_only: Allow no float operation in the artifact, for NPUs and microcontrollers: only
-            tflite-int8 and tflite-int16x8.
+            tflite-int8, and tflite-int16x8 between its float ends.
         resize: How an image of any shape becomes the input.
         skip_bad_images: Leave corrupt images out, and say how many.
         threads: Runtime threads; by default all cores.
@@ -189,11 +189,13 @@ def compile(  # noqa: A001 - the command's name
         on_inconclusive=on_inconclusive,
         seed=seed,
     )
-    recipe = _recipe(model, options)
-    result = run(
-        recipe, resume=resume, cache=cache, allow_unsafe=allow_unsafe, progress=progress, command=command
-    )
-    return _single(result)
+    from edgefx.pipeline import runs
+    from edgefx.system.quiet import quiet
+
+    named = _named(model, options)
+    with quiet():
+        job = runs.prepare([named], allow_unsafe=allow_unsafe)
+        return _single(_carried_out(job, progress, command=command, cache=cache, resume=resume))
 
 
 def plan(
@@ -214,7 +216,9 @@ def plan(
         >>> edgefx.plan("digits", targets="tflite-int8").steps[0].what
         'model digits'
     """
-    return plan_recipe(_recipe(model, options), cache=cache, allow_unsafe=allow_unsafe)[0]
+    from edgefx.pipeline import runs
+
+    return runs.views([_named(model, options)], cache=cache, allow_unsafe=allow_unsafe)[0]
 
 
 def run(
@@ -268,11 +272,7 @@ def run(
         job = runs.prepare(
             named, recipe=name, files=[Path(path) for path in report], allow_unsafe=allow_unsafe
         )
-
-        def one(planned: PlannedRun) -> RunReport:
-            return planned.carry_out(progress, command=command, cache=cache, resume=resume)
-
-        return job.carry_out(one, command=command)
+        return _carried_out(job, progress, command=command, cache=cache, resume=resume)
 
 
 def plan_recipe(
@@ -312,6 +312,23 @@ def plan_recipe(
     return runs.views(named, cache=cache, allow_unsafe=allow_unsafe)
 
 
+def _carried_out(
+    job: Job, progress: Progress, *, command: str, cache: bool, resume: bool
+) -> RunReport | MatrixReport:
+    def one(planned: PlannedRun) -> RunReport:
+        return planned.carry_out(progress, command=command, cache=cache, resume=resume)
+
+    return job.carry_out(one, command=command)
+
+
+def _named(model: StrPath, options: CompileOptions) -> NamedRecipe:
+    """Return the only run that the options of `compile` stand for; messages name them as arguments."""
+    from edgefx.recipe.load import NamedRecipe
+    from edgefx.recipe.options import AS_ARGUMENTS
+
+    return NamedRecipe(name="", recipe=_recipe(model, options), wording=AS_ARGUMENTS)
+
+
 def _recipe(model: StrPath, options: CompileOptions) -> Recipe:
     """Return the recipe that the options of `compile` stand for.
 
@@ -319,16 +336,12 @@ def _recipe(model: StrPath, options: CompileOptions) -> Recipe:
         UsageError: A value that an option cannot have, or options that contradict each other.
     """
     from edgefx.recipe.load import parse
-    from edgefx.recipe.options import document
+    from edgefx.recipe.options import AS_ARGUMENTS, document
 
-    given: dict[str, Any] = dict(options)
+    given: dict[str, Any] = {"model": os.fspath(model), **options}
     given["targets"] = values.patterns(given.get("targets", ()))
-    given["no_eval"] = not given.pop("evaluate", True)
-    given["no_benchmark"] = not given.pop("benchmark", True)
-    given["calib"] = given.pop("calibration", None)
     given["weights"] = values.text(given.get("weights"))
-    given["output"] = Path(given.get("output", "edgefx-out"))
-    return parse(document(os.fspath(model), **given), where="edgefx.compile")
+    return parse(document(given, AS_ARGUMENTS), where="edgefx.compile", wording=AS_ARGUMENTS)
 
 
 def _runs(

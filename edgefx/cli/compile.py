@@ -116,7 +116,8 @@ Examples:
 @click.option(
     "--integer-only",
     is_flag=True,
-    help="No float operation in the artifact, for NPUs and MCUs: tflite-int8 and tflite-int16x8 only.",
+    help="No float operation in the artifact, for NPUs and MCUs: tflite-int8, and tflite-int16x8 between its"
+    " float ends.",
 )
 @hardware_option
 @resize_option
@@ -165,26 +166,34 @@ def command(
     """
     from edgefx.cli.run import execute, show_plans
     from edgefx.recipe.load import NamedRecipe, parse
-    from edgefx.recipe.options import document
+    from edgefx.recipe.options import AS_FLAGS, document
 
-    recipe = parse(document(model, **flags), where="command line")
+    recipe = parse(document({"model": model, **_options(**flags)}), where="command line", wording=AS_FLAGS)
     if dump_recipe:
         return _dump(app, recipe, dump_recipe, report_files)
-    runs = [NamedRecipe(name="", recipe=recipe)]
+    runs = [NamedRecipe(name="", recipe=recipe, wording=AS_FLAGS)]
     if dry_run:
         return show_plans(app, runs, as_json=as_json)
     return execute(app, runs, as_json=as_json, report_files=report_files, resume=resume)
+
+
+def _options(*, calib: Path | None, no_eval: bool, no_benchmark: bool, **same: Any) -> dict[str, Any]:
+    """Return the options by their names in Python."""
+    return {"calibration": calib, "evaluate": not no_eval, "benchmark": not no_benchmark, **same}
 
 
 def _dump(app: App, recipe: Recipe, file: str, report_files: tuple[Path, ...]) -> int:
     """Write `recipe` as YAML.
 
     Raises:
-        UsageError: The file exists already, or cannot be written.
+        UsageError: What is asked for does not go together; the file exists already, or cannot be written.
     """
     from edgefx.cli.recipe import new_file
+    from edgefx.pipeline import plan
     from edgefx.recipe.dump import to_yaml
+    from edgefx.recipe.options import AS_FLAGS
 
+    plan.check(recipe, plan.resolve(recipe), AS_FLAGS)
     if report_files:
         recipe = recipe.model_copy(
             update={"report": recipe.report.model_copy(update={"files": report_files})}

@@ -39,6 +39,7 @@ class Family:
         weights: What `--weights` takes by name, the default first.
         summary: One line.
         class_names: Names of the classes of the packaged weights.
+        brings_images: Whether images to calibrate and to measure on ship with it; see `edgefx.data.digits`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Family:
     classes: int = 1000
     weights: tuple[str, ...] = (IMAGENET, RANDOM)
     class_names: tuple[str, ...] = ()
+    brings_images: bool = False
 
 
 def _v1(digit: int, input_size: int, parameters_m: float) -> Family:
@@ -87,6 +89,7 @@ FAMILIES: dict[str, Family] = {
             weights=(PACKAGED, RANDOM),
             summary="a small EfficientNet for handwritten digits; ships with edgefx",
             class_names=tuple("0123456789"),
+            brings_images=True,
         ),
         _v1(0, 224, 5.33),
         _v1(1, 240, 7.86),
@@ -105,6 +108,12 @@ FAMILIES: dict[str, Family] = {
         _v2("L", 480, 119.03),
     )
 }
+
+
+def brings_images(model: str) -> bool:
+    """Whether a model, by name or path, is one of the zoo that brings its own images."""
+    family = FAMILIES.get(model.lower())
+    return family is not None and family.brings_images
 
 
 def find(name: str) -> Family:

@@ -28,6 +28,7 @@ from edgefx.analysis.diagnosis import (
     was_changed_by_conversion,
 )
 from edgefx.errors import EdgefxError, UsageError
+from edgefx.models.zoo import brings_images
 from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
 from edgefx.pipeline.execute import computing
 from edgefx.pipeline.images import Images
@@ -131,7 +132,7 @@ def _planned(settings: Settings) -> Plan:
             )
         if not settings.artifact.is_file():
             raise UsageError(f"{settings.artifact}: no such file", hint="check the path")
-    if settings.calib is None and settings.model != "digits":
+    if settings.calib is None and not brings_images(settings.model):
         raise UsageError(
             "debug needs calibration images, to set ranges and to measure on",
             hint="give a folder of about 100 typical images with --calib DIR (labels are not needed)",

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from edgefx.targets import TargetRow
 
 SCHEMA_VERSION = 1
+_FLOAT_ENDS = (
+    "integer only between its ends: it takes and gives float32, which its first and last operations convert"
+)
 
 
 def run(
@@ -288,9 +291,10 @@ class Run:
 
     def _fail(self, name: str, kind: StageKind, error: EdgefxError) -> None:
         """Record that `name` failed; a float reference that is no output of the run is only warned of."""
-        text = f"{name} failed to {kind}: {error.message}" + (f" ({error.hint})" if error.hint else "")
+        message, hint = (self._plan.wording.translated(text) for text in (error.message, error.hint))
+        text = f"{name} failed to {kind}: {message}" + (f" ({hint})" if hint else "")
         if name in self._targets:
-            self.failures[name] = Failure(stage=kind, message=error.message, hint=error.hint)
+            self.failures[name] = Failure(stage=kind, message=message, hint=hint)
             self._memo.progress.warn(text)
         else:
             self._memo.warn(text)
@@ -324,7 +328,7 @@ class Run:
         own: tuple[Doubt, ...] = ()
         if accuracy is not None and accuracy.top1 is not None:
             own = trust.of_artifact(accuracy)
-            if target.judges_drop:
+            if target.needs_labels:
                 own += trust.of_images(accuracy.images, fewest=target.min_images)
         result = TargetResult(
             target=name,
@@ -336,6 +340,7 @@ class Run:
             if artifact and spec.parameters
             else None,
             failure=self.failures.get(name),
+            warnings=(_FLOAT_ENDS,) if artifact and target.has_float_ends else (),
             effort=built.effort if built else None,
             convert_s=built.convert_s if built else None,
             search=built.search if built else None,

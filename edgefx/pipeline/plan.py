@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgefx import runtimes, targets
-from edgefx.errors import UsageError
+from edgefx.errors import Block, UsageError
 from edgefx.metrics import METRICS
+from edgefx.models.zoo import brings_images
+from edgefx.recipe import rules
+from edgefx.recipe.options import BY_PATH, Wording
+from edgefx.recipe.rules import Request, TargetRequest
 from edgefx.recipe.schema import NoneSection, QatSection, Recipe
 from edgefx.results import Check, Gate, MaxDrop
 from edgefx.system import cpu
 from edgefx.system.host import cores
-from edgefx.targets import INTEGER_ONLY, TargetRow
+from edgefx.targets import TargetRow
 from edgefx.types import Dataset, Effort, IoDtype, Precision, Ranges
 from edgefx.vocabulary import MIN_IMAGES, Hardware
 
@@ -56,9 +60,21 @@ class PlannedTarget:
         return self.row.name
 
     @property
-    def judges_drop(self) -> bool:
-        """Whether a budget or a gate needs to know what is right."""
-        return self.budget is not None or any(METRICS[gate.metric].needs_labels for gate in self.gates)
+    def has_float_ends(self) -> bool:
+        """Whether it computes on integers only, but between conversions from and to float."""
+        return self.integer_only and self.io_dtype is IoDtype.FLOAT32
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """The recipe's keys of its budget and its gates."""
+        budget = ("quantize.budget",) if self.budget is not None else ()
+        return (*budget, *(f"gates.{METRICS[gate.metric].gate}" for gate in self.gates))
+
+    @property
+    def needs_labels(self) -> tuple[str, ...]:
+        """Those of `limits` for which it must be known what is right."""
+        labelled = {f"gates.{row.gate}" for row in METRICS.values() if row.needs_labels} | {"quantize.budget"}
+        return tuple(key for key in self.limits if key in labelled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +92,7 @@ class Plan:
         checks: Of the calibration images, as far as their listing tells.
         listed: The folder that the evaluation images come from, with the images that calibrate or are left
             out: a label that does not fit the model says that the folder is not the model's.
+        wording: How messages name what was asked for.
         allow_unsafe: Whether a model file is loaded that would be refused as unsafe. No recipe can say so:
             recipes come from the same places as models.
     """
@@ -89,6 +106,7 @@ class Plan:
     checks: tuple[Check, ...] = ()
     training: Dataset | None = None
     listed: Dataset | None = None
+    wording: Wording = BY_PATH
     allow_unsafe: bool = False
 
     @property
@@ -97,26 +115,23 @@ class Plan:
         return tuple(target.row for target in self.targets)
 
 
-def plan(recipe: Recipe, *, allow_unsafe: bool = False) -> Plan:
+def plan(recipe: Recipe, *, wording: Wording = BY_PATH, allow_unsafe: bool = False) -> Plan:
     """Resolve targets and data, and check what can be checked without loading the model.
 
     Args:
         recipe: What is asked for.
+        wording: How messages name it.
         allow_unsafe: See `Plan`.
 
     Raises:
-        UsageError: Unknown target, an I/O type or a way of choosing ranges that a target cannot have, a
-            target that cannot be integer-only, INT8 without calibration images or without quantization.
+        UsageError: Unknown target, or what does not go together: see `edgefx.recipe.rules`.
         MissingDependencyError: A package that a target needs is absent.
         DataError: A folder is missing, empty or wrongly labelled.
     """
     # Written out, so that a lock file compiles for the same CPUs wherever it is run again.
     recipe = recipe.model_copy(update={"hardware": cpu.resolve(recipe.hardware).value})
     planned = resolve(recipe)
-    _check_io_dtypes(planned)
-    _check_integer_only(planned)
-    _check_ranges(planned)
-    _check_method(recipe, planned)
+    check(recipe, planned, wording)
     for target in planned:
         runtimes.load(target.row).check()
     return _with_data(
@@ -125,6 +140,7 @@ def plan(recipe: Recipe, *, allow_unsafe: bool = False) -> Plan:
             targets=planned,
             calibration=None,
             evaluation=None,
+            wording=wording,
             allow_unsafe=allow_unsafe,
         )
     )
@@ -192,94 +208,54 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
     )
 
 
-def _check_io_dtypes(planned: Sequence[PlannedTarget]) -> None:
-    refusing = [target for target in planned if target.io_dtype not in target.row.io_dtypes]
-    if refusing:
-        raise UsageError(
-            f"--io-dtype {refusing[0].io_dtype} is not possible for {_names(refusing)}",
-            hint="integer input and output exist for the int8 targets; compile the others in a run apart",
-        )
-
-
-def _check_integer_only(planned: Sequence[PlannedTarget]) -> None:
-    refusing = [target for target in planned if target.integer_only and target.name not in INTEGER_ONLY]
-    if refusing:
-        raise UsageError(
-            f"--integer-only is not possible for {_names(refusing)}: these always hold float operations",
-            hint=f"fully integer artifacts: {', '.join(INTEGER_ONLY)}",
-        )
-    torn = [target for target in planned if target.integer_only and target.keep_float]
-    if torn:
-        raise UsageError(
-            f"integer_only contradicts keep_float, for {_names(torn)}", hint="leave one of them out"
-        )
-
-
-def _check_ranges(planned: Sequence[PlannedTarget]) -> None:
-    for target in planned:
-        possible = target.row.ranges
-        if target.ranges is not Ranges.AUTO and target.ranges not in possible:
-            raise UsageError(
-                f"ranges {target.ranges} are not possible for {target.name}",
-                hint=f"possible: {', '.join(possible)}; a target's entry under 'targets' may say another",
-            )
-
-
-def _check_method(recipe: Recipe, planned: Sequence[PlannedTarget]) -> None:
-    """Refuse what the method of quantization cannot make.
+def check(recipe: Recipe, planned: Sequence[PlannedTarget], wording: Wording) -> None:
+    """Check what goes with what, by the rules that hold for recipe files.
 
     Raises:
-        UsageError: INT8 without quantization, or training without images or with ranges of its own.
+        UsageError: Names everything that does not go together.
     """
-    if isinstance(recipe.quantize, NoneSection):
-        refusing = [target for target in planned if target.row.needs_calibration]
-        if refusing:
-            raise UsageError(
-                f"quantize method none makes float artifacts, not {_names(refusing)}",
-                hint="choose method ptq or qat, or float targets",
+    found = [
+        (wording.filled(problem.message), wording.filled(problem.hint))
+        for _, problem in rules.merged(rules.problems(_request(recipe, planned)), lambda problem: problem.key)
+    ]
+    found = list(dict.fromkeys(found))  # one option may stand for two keys
+    if len(found) == 1:
+        raise UsageError(found[0][0], hint=found[0][1])
+    if found:
+        blocks = [Block.of([message, f"hint: {hint}"]) for message, hint in found]
+        raise UsageError(f"{len(found)} things do not go together", details=blocks)
+
+
+def _request(recipe: Recipe, planned: Sequence[PlannedTarget]) -> Request:
+    """Return what rules look at."""
+    quantize, model = recipe.quantize, recipe.model
+    training = quantize if isinstance(quantize, QatSection) else None
+    is_file = Path(model.source).exists()  # what is neither file nor name is refused when it is loaded
+    for_zoo = {"model.weights": model.weights, "model.classes": model.classes} if is_file else {}
+    return Request(
+        model=model.source,
+        targets=tuple(
+            TargetRequest(
+                row=target.row,
+                io_dtype=target.io_dtype,
+                ranges=target.ranges,
+                keeps_float=bool(target.keep_float),
+                integer_only=target.integer_only,
+                limits=target.limits,
             )
-    if isinstance(recipe.quantize, QatSection):
-        if recipe.quantize.train is None:
-            raise UsageError(
-                "quantize method qat needs training images",
-                hint="give a folder: quantize.train: photos/train",
-            )
-        _check_training(planned)
-
-
-def _check_training(planned: Sequence[PlannedTarget]) -> None:
-    """Refuse what training cannot be combined with.
-
-    Raises:
-        UsageError: No target to train for, layers in float, a search, or INT16 activations.
-    """
-    int8 = [target for target in planned if target.row.precision is Precision.INT8]
-    if not int8:
-        raise UsageError(
-            f"quantize method qat trains for INT8, not for {_names(planned)}",
-            hint="add an int8 target, or choose method ptq or none",
-        )
-    other = [t for t in planned if t.row.needs_calibration and t.row.precision is not Precision.INT8]
-    if other:
-        raise UsageError(
-            f"quantize method qat does not make {_names(other)}", hint="compile it in a run with method ptq"
-        )
-    kept = [target for target in int8 if target.keep_float]
-    if kept:
-        raise UsageError(
-            f"quantize method qat cannot leave layers in float, for {_names(kept)}",
-            hint="leave keep_float out, or choose method ptq",
-        )
-    searched = [target for target in int8 if target.budget is not None]
-    if searched:
-        raise UsageError(
-            f"quantize method qat has no budget to search for, for {_names(searched)}",
-            hint="leave the budget out; gates.max_drop judges what was trained",
-        )
-
-
-def _names(planned: Sequence[PlannedTarget]) -> str:
-    return ", ".join(target.name for target in planned)
+            for target in planned
+        ),
+        method=quantize.method,
+        mode=training.mode if training else "distill",
+        trains=training is not None and training.train is not None,
+        smooths=training is not None and training.label_smoothing > 0,
+        calibrates=recipe.calibration is not None and recipe.calibration.images is not None,
+        samples=recipe.calibration is not None and recipe.calibration.samples is not None,
+        evaluates=recipe.evaluate is not None,
+        evaluation=recipe.evaluate is not None and recipe.evaluate.images is not None,
+        benchmarks=recipe.benchmark is not None,
+        for_zoo=tuple(key for key, value in for_zoo.items() if value is not None),
+    )
 
 
 def _with_data(plan: Plan) -> Plan:
@@ -288,12 +264,7 @@ def _with_data(plan: Plan) -> Plan:
 
     recipe = plan.recipe
     source, held_out = _folders(recipe)
-    needing = [row.name for row in plan.rows if row.needs_calibration]
-    if needing and source is None:
-        raise UsageError(
-            f"{', '.join(needing)} needs calibration images to set activation ranges",
-            hint="give a folder of about 100 typical images with --calib DIR (labels are not needed)",
-        )
+    needing = any(row.needs_calibration for row in plan.rows)
     chosen: Dataset | None = None
     if source is not None:
         listed = folders.scan(source)
@@ -344,10 +315,10 @@ def _check_output(output: Path, dataset: Dataset) -> None:
 
 
 def _folders(recipe: Recipe) -> tuple[Path | None, Path | None]:
-    """Return the calibration and evaluation folders; `digits` brings its own."""
+    """Return the calibration and evaluation folders; a model may bring its own."""
     source = recipe.calibration.images if recipe.calibration else None
     held_out = recipe.evaluate.images if recipe.evaluate else None
-    if recipe.model.source == "digits" and source is None:
+    if source is None and brings_images(recipe.model.source):
         from edgefx.data import digits
 
         return digits.calibration_folder(), held_out or digits.evaluation_folder()
@@ -368,11 +339,14 @@ def _with_evaluation(plan: Plan) -> Plan:
             calibration.require_disjoint(plan.calibration, evaluation)
         if plan.training is not None:
             calibration.require_disjoint(plan.training, evaluation, purpose="training")
-    if any(target.judges_drop for target in plan.targets) and (evaluation is None or not evaluation.labelled):
-        where = f"{evaluation.root} has no labels" if evaluation else "no evaluation images were given"
+    limits = dict.fromkeys(key for target in plan.targets for key in target.needs_labels)
+    if limits and evaluation is not None and not evaluation.labelled:
+        names = dict.fromkeys(plan.wording.name(key) for key in limits)
+        images = plan.wording.example("evaluate.images", "photos/test")
         raise UsageError(
-            f"--max-drop needs labelled evaluation images: {where}",
-            hint="give a folder with a sub-folder per class, or with labels.csv, with --eval DIR",
+            f"{', '.join(names)} {'need' if len(names) > 1 else 'needs'} labelled evaluation images:"
+            f" {evaluation.root} has no labels",
+            hint=f"give a folder with a sub-folder per class, or with labels.csv: {images}",
         )
     limit = recipe.evaluate.limit if recipe.evaluate else None
     if evaluation is not None and limit is not None and limit < len(evaluation.items):

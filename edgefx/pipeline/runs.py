@@ -51,7 +51,10 @@ class PlannedRun:
         """
         from edgefx.pipeline import execute
 
-        return execute.run(self.plan, progress, command=command, cache=None if cache else OFF, resume=resume)
+        with self.plan.wording.errors():
+            return execute.run(
+                self.plan, progress, command=command, cache=None if cache else OFF, resume=resume
+            )
 
     def write(self, report: RunReport, files: Sequence[Path] = ()) -> None:
         """Write a report in the formats that the recipe names into the output folder, and to further files.
@@ -133,9 +136,7 @@ def prepare(
     everything = (*runs[0].recipe.report.files, *files)
     for path in everything:
         reports.check(path)
-    planned = tuple(
-        PlannedRun(name=run.name, plan=plan(run.recipe, allow_unsafe=allow_unsafe)) for run in runs
-    )
+    planned = tuple(PlannedRun(name=run.name, plan=_planned(run, allow_unsafe=allow_unsafe)) for run in runs)
     return Job(recipe=recipe, runs=planned, files=everything)
 
 
@@ -150,5 +151,14 @@ def views(
     from edgefx.pipeline.forecast import forecast
     from edgefx.pipeline.stages import view
 
-    plans = [(run.name, plan(run.recipe, allow_unsafe=allow_unsafe)) for run in runs]
-    return tuple(view(planned, forecast(planned) if cache else (), name=name) for name, planned in plans)
+    plans = [(run.name, _planned(run, allow_unsafe=allow_unsafe)) for run in runs]
+    shown = []
+    for name, planned in plans:
+        with planned.wording.errors():
+            shown.append(view(planned, forecast(planned) if cache else (), name=name))
+    return tuple(shown)
+
+
+def _planned(run: NamedRecipe, *, allow_unsafe: bool) -> Plan:
+    with run.wording.errors():
+        return plan(run.recipe, wording=run.wording, allow_unsafe=allow_unsafe)

@@ -174,7 +174,7 @@ def _conversion(target: PlannedTarget, plan: Plan) -> str:
         if target.keep_float:
             parts.append(f"in float: {', '.join(target.keep_float)}")
         if target.integer_only:
-            parts.append("integer only")
+            parts.append("integer only between its ends" if target.has_float_ends else "integer only")
         if target.budget is not None:
             parts.append(f"searched for a drop of at most {target.budget}")
     return ", ".join(parts)

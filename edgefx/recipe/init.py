@@ -8,13 +8,12 @@ from pathlib import Path
 
 from edgefx.data.folders import SUFFIXES
 from edgefx.errors import UnknownNameError, UsageError
-from edgefx.models.zoo import FAMILIES
+from edgefx.models.zoo import FAMILIES, brings_images
 from edgefx.recipe.dump import dump
 from edgefx.recipe.yaml_text import resolve
 
 _CALIBRATION = ("calib", "calibration", "train", "training", "images", "photos")
 _EVALUATION = ("val", "valid", "validation", "eval", "test")
-_BRINGS_IMAGES = "digits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +63,14 @@ def look(model: str, folder: Path | None) -> Found:
         model=model,
         calibration=calibration,
         evaluation=evaluation,
-        labelled=_is_labelled(evaluation or calibration) or (calibration is None and model == _BRINGS_IMAGES),
+        labelled=_is_labelled(evaluation or calibration) or (calibration is None and brings_images(model)),
     )
 
 
 def told(found: Found) -> tuple[str, ...]:
     """Return what a user should know of what was found."""
     if found.calibration is None:
-        if found.model == _BRINGS_IMAGES:
+        if brings_images(found.model):
             return ()
         return ("no folder of images was found, so that the recipe has float targets only",)
     lines = [f"calibration images: {found.calibration}"]
@@ -89,7 +88,7 @@ def text(found: Found, file: Path) -> str:
         found: From `look`.
         file: Where it is going to be; paths are relative to its folder.
     """
-    has_images = found.calibration is not None or found.model == _BRINGS_IMAGES
+    has_images = found.calibration is not None or brings_images(found.model)
     model = found.model if found.model.lower() in FAMILIES else _relative(Path(found.model), file)
     parts = [
         _head(file),

@@ -57,7 +57,23 @@ _LIMITS: dict[Unit, Any] = {
     Unit.RATIO: PositiveFloat,
     Unit.NATS: NonNegativeFloat,
     Unit.PROBABILITY: Annotated[float, Field(ge=0, le=1)],
+    Unit.COUNT: NonNegativeFloat,
 }
+
+
+def gates_section() -> type[_Gates]:
+    """Make the section of limits: a key for each metric that can be limited."""
+    fields: dict[str, Any] = {
+        row.gate: (
+            _LIMITS[row.unit] | None,
+            Field(default=None, description=f"{_BOUNDS[row.better]} {row.meaning}"),
+        )
+        for row in _single_limits()
+    }
+    return create_model(
+        "GatesSection", __base__=_Gates, __doc__=_Gates.__doc__, __module__=__name__, **fields
+    )
+
 
 if TYPE_CHECKING:
 
@@ -67,19 +83,4 @@ if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any: ...
 
 else:
-    GatesSection = create_model(
-        "GatesSection",
-        __base__=_Gates,
-        __doc__=_Gates.__doc__,
-        __module__=__name__,
-        **{
-            row.gate: (
-                _LIMITS[row.unit] | None,
-                Field(
-                    default=None,
-                    description=f"{_BOUNDS[row.better]} {row.meaning}",
-                ),
-            )
-            for row in _single_limits()
-        },
-    )
+    GatesSection = gates_section()

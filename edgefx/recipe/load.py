@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import UnknownNameError, UsageError
+from edgefx.recipe.options import BY_PATH, Wording
 from edgefx.system import resources
 
 if TYPE_CHECKING:
     from edgefx.recipe.compose import Setting
     from edgefx.recipe.schema import Recipe
 
+_METHODS = ("ptq", "qat", "none")  # Pydantic names the section's kind in the place of a mistake
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -30,10 +32,12 @@ class NamedRecipe:
     Attributes:
         name: Of its combination in the matrix, "" without a matrix; also its folder inside the output.
         recipe: What to do.
+        wording: How messages name what it says.
     """
 
     name: str
     recipe: Recipe
+    wording: Wording = BY_PATH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,8 +168,8 @@ def at_path(document: Mapping[str, Any], dotted: str) -> Any:
     return value
 
 
-def parse(document: Mapping[str, Any], *, where: str) -> Recipe:
-    """Validate a mapping; `where` is named in errors.
+def parse(document: Mapping[str, Any], *, where: str, wording: Wording = BY_PATH) -> Recipe:
+    """Validate a mapping; `where` is named in errors, and its keys as `wording` says.
 
     Raises:
         UsageError: Names every wrong key at once.
@@ -177,7 +181,10 @@ def parse(document: Mapping[str, Any], *, where: str) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        lines = []
+        for item in error.errors():
+            key = ".".join(str(part) for part in item["loc"] if part not in _METHODS)
+            lines.append(f"{wording.name(key)}: {item['msg']}")
         raise UsageError(f"{where}: not a valid recipe", details=lines) from error
 
 

@@ -95,7 +95,9 @@ class _Quantization(Section):
         "('kind:DepthwiseConv2D').",
     )
     integer_only: bool = Field(
-        default=False, description="No float operation at all, for NPUs and MCUs: TFLite INT8 only."
+        default=False,
+        description="No float operation, for NPUs and MCUs: tflite-int8, and tflite-int16x8 between its float"
+        " ends.",
     )
 
 

@@ -17,16 +17,7 @@ from edgefx.report.terminal import Facts, table
 from edgefx.report.text import interval, metric, signed
 
 _CHANGES = ("input", "what", "before", "after")
-_COMPARED = [row for row in METRICS.values() if row.compared]
-_BEFORE_FLIPS = [row for row in _COMPARED if row.origin is not Origin.LATENCY]
-_BEHIND_FLIPS = [row for row in _COMPARED if row.origin is Origin.LATENCY]
-_TARGETS = (
-    "target",
-    "bytes",
-    *(row.heading for row in _BEFORE_FLIPS),
-    *("change pp", "95% CI", "flipped", "lost", "gained"),
-    *(row.heading for row in _BEHIND_FLIPS),
-)
+_FLIPS = ("change pp", "95% CI", "flipped", "lost", "gained")
 _LEFT = (*_CHANGES, "target", "bytes")
 _SHOWN = 8  # flipped images named for each target; JSON has all
 _KEY_SHOWN = 12  # hexadecimal digits of a hash
@@ -46,7 +37,7 @@ def render_diff(result: RunDiff, console: Console) -> None:
     console.print()
     _render_changes(result.changes, console)
     console.print()
-    console.print(_table(_TARGETS, _target_rows(result)), highlight=False)
+    console.print(_table(_target_titles(), _target_rows(result)), highlight=False)
     facts = [*_flip_facts(result), *(("note", note) for note in result.notes)]
     if facts:
         console.print()
@@ -78,7 +69,7 @@ def markdown(result: RunDiff) -> str:
         lines += [*_markdown_table(_CHANGES, _change_rows(result.changes)), ""]
     else:
         lines += ["No input changed.", ""]
-    lines += [*_markdown_table(_TARGETS, _target_rows(result)), ""]
+    lines += [*_markdown_table(_target_titles(), _target_rows(result)), ""]
     lines += [item(label, text) for label, text in _flip_facts(result)]
     lines += [item("note", note) for note in result.notes]
     return "\n".join(lines).rstrip() + "\n"
@@ -104,14 +95,35 @@ def _change_rows(changes: Sequence[Change]) -> Rows:
     return [(change.kind, change.name, _short(change.before), _short(change.after)) for change in changes]
 
 
+def _compared() -> tuple[list[MetricRow], list[MetricRow]]:
+    """Return the metrics that are shown before what became of single images, and behind it."""
+    rows = [row for row in METRICS.values() if row.compared]
+    return (
+        [row for row in rows if row.origin is not Origin.LATENCY],
+        [row for row in rows if row.origin is Origin.LATENCY],
+    )
+
+
+def _target_titles() -> tuple[str, ...]:
+    before, behind = _compared()
+    return (
+        "target",
+        "bytes",
+        *(row.heading for row in before),
+        *_FLIPS,
+        *(row.heading for row in behind),
+    )
+
+
 def _target_rows(result: RunDiff) -> Rows:
+    before, behind = _compared()
     return [
         (
             target.target,
             _bytes(target),
-            *(_pair(target, row) for row in _BEFORE_FLIPS),
+            *(_pair(target, row) for row in before),
             *_flip_cells(target.flips),
-            *(_pair(target, row) for row in _BEHIND_FLIPS),
+            *(_pair(target, row) for row in behind),
         )
         for target in result.targets
     ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from rich.console import Console, Group
 from rich.text import Text
 
+from edgefx.metrics import METRICS, Figures, Origin
 from edgefx.report.findings import data_line, rounding
 from edgefx.report.terminal import Facts, table
-from edgefx.report.text import interval, ms, percent, ratio, signed
+from edgefx.report.text import interval, metric, percent, signed
 from edgefx.results import Accuracy
 from edgefx.views import Benchmark, Evaluation
 
@@ -48,24 +49,17 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
 
 def render_benchmark(result: Benchmark, console: Console) -> None:
     """Print latencies."""
-    titles = ["artifact", "p50 ms", "p95 ms", "min ms", "x float", "cold ms", "peak MB", "rounds", "ran in"]
-    if not any(latency.ratio_to_float for latency in result.latencies.values()):
-        titles.remove("x float")
-    shown = table(*titles)
+    figures = {name: Figures(latency=latency) for name, latency in result.latencies.items()}
+    rows = [
+        row
+        for row in METRICS.values()
+        if row.origin is Origin.LATENCY and any(row.value(one) is not None for one in figures.values())
+    ]
+    shown = table("artifact", *(row.heading for row in rows), "rounds", "ran in")
     shown.columns[0].overflow = "fold"
     for name, latency in result.latencies.items():
-        cells = {
-            "artifact": name,
-            "p50 ms": ms(latency.p50_ms),
-            "p95 ms": ms(latency.p95_ms),
-            "min ms": ms(latency.min_ms),
-            "x float": ratio(latency.ratio_to_float) or "-",
-            "cold ms": ms(latency.cold_start_ms),
-            "peak MB": f"{latency.peak_memory_mb:.0f}",
-            "rounds": str(latency.rounds),
-            "ran in": latency.precision_ran,
-        }
-        shown.add_row(*(cells[title] for title in titles))
+        cells = (metric(row, row.value(figures[name])) or "-" for row in rows)
+        shown.add_row(name, *cells, str(latency.rounds), latency.precision_ran)
     for column in shown.columns[1:]:
         column.no_wrap = True
     threads = next((latency.threads for latency in result.latencies.values()), 0)

@@ -10,24 +10,24 @@ from rich.console import Console
 from rich.text import Text
 
 from edgefx.errors import OutputError
+from edgefx.metrics import METRICS, Figures
 from edgefx.report import check, markdown_text
 from edgefx.report.console import PlainConsole
 from edgefx.report.terminal import VERDICT_STYLES, Facts, table
-from edgefx.report.text import ms, percent, signed, size
+from edgefx.report.text import metric
 from edgefx.results import TargetResult, Verdict
 from edgefx.storage import serde
 from edgefx.storage.atomic import write_text
 from edgefx.views import MatrixReport, MatrixRun
 
 NAME = "matrix"
-_TITLES = ("run", "target", "size", "top-1", "drop pp", "agree", "p50 ms", "verdict")
 _LEFT = ("run", "target", "verdict")
 _TEXT_COLUMNS = 160
 
 
 def render(report: MatrixReport, console: Console) -> None:
     """Print `report` on `console`."""
-    result = table(*_TITLES, left=_LEFT)
+    result = table(*_titles(), left=_LEFT)
     result.columns[0].overflow = result.columns[1].overflow = "fold"
     for _, row in _rows(report):
         verdict = row[-1]
@@ -51,12 +51,11 @@ def text(report: MatrixReport) -> str:
 
 def markdown(report: MatrixReport) -> str:
     """Return `report` as Markdown that ends in a newline."""
+    titles = _titles()
     lines = [
         markdown_text.heading(f"{report.recipe}: {len(report.runs)} runs"),
         "",
-        *markdown_text.table(
-            _TITLES, [title in _LEFT for title in _TITLES], (row for _, row in _rows(report))
-        ),
+        *markdown_text.table(titles, [title in _LEFT for title in titles], (row for _, row in _rows(report))),
         "",
         *(markdown_text.item(run.name, _reason(run)) for run in report.runs if _reason(run)),
     ]
@@ -88,24 +87,21 @@ def write(report: MatrixReport, folder: Path, files: tuple[Path, ...] = ()) -> N
 def _rows(report: MatrixReport) -> Iterator[tuple[MatrixRun, tuple[str, ...]]]:
     for run in report.runs:
         if run.report is None:
-            yield run, (run.name, *[""] * (len(_TITLES) - 2), "FAILED")
+            yield run, (run.name, *[""] * (len(_titles()) - 2), "FAILED")
             continue
         for number, result in enumerate(run.report):
             yield run, (run.name if number == 0 else "", *_cells(result))
 
 
+def _titles() -> tuple[str, ...]:
+    return ("run", "target", *(row.heading for row in METRICS.values() if row.overview), "verdict")
+
+
 def _cells(result: TargetResult) -> tuple[str, ...]:
-    accuracy, latency = result.accuracy, result.latency
+    figures = Figures.of(result)
     verdict = "FAILED" if result.failure else str(result.verdict or "")
-    return (
-        result.target,
-        size(result.artifact.size_bytes if result.artifact else None),
-        percent(accuracy.top1 if accuracy else None),
-        signed(accuracy.drop_pp if accuracy else None),
-        percent(accuracy.agreement if accuracy else None, 1),
-        ms(latency.p50_ms if latency else None),
-        verdict,
-    )
+    shown = (metric(row, row.value(figures)) for row in METRICS.values() if row.overview)
+    return (result.target, *shown, verdict)
 
 
 def _reason(run: MatrixRun) -> str:

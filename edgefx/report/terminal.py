@@ -111,7 +111,8 @@ def _ops(result: TargetResult) -> str:
 def metric_columns(*origins: Origin, unlabelled_only: bool = False) -> Iterator[Column]:
     """Yield the columns of metrics, in the order of their table; an interval follows its metric."""
     for row in METRICS.values():
-        if not row.heading or row.origin not in origins or row.unlabelled_only != unlabelled_only:
+        is_shown = row.heading and row.in_reports and row.origin in origins
+        if not is_shown or row.unlabelled_only != unlabelled_only:
             continue
         yield Column(title=row.heading, cell=partial(_cell, row), optional=row.optional)
         if row.interval is not None:
@@ -128,10 +129,7 @@ def _interval(read: Callable[[Figures], tuple[float, float] | None], result: Tar
     return interval(read(Figures.of(result)), 1)
 
 
-_ACCURACY = tuple(metric_columns(Origin.ARTIFACT, Origin.ACCURACY))
-_UNLABELLED = tuple(metric_columns(Origin.ACCURACY, unlabelled_only=True))
-_SPEED = (
-    *metric_columns(Origin.LATENCY),
+_EXECUTION = (
     Column(title="int8/float", cell=_ops),
     Column(title="ran in", cell=lambda r: r.latency.precision_ran if r.latency else ""),
 )
@@ -142,10 +140,12 @@ def columns(report: RunReport) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
     """Return the columns that have something to say: on size and accuracy, and on speed."""
     labelled = any(result.accuracy and result.accuracy.top1 is not None for result in report)
 
-    def used(candidates: tuple[Column, ...]) -> tuple[Column, ...]:
+    def used(*candidates: Column) -> tuple[Column, ...]:
         return tuple(column for column in candidates if any(str(column.cell(result)) for result in report))
 
-    return used(_ACCURACY if labelled else (*_ACCURACY, *_UNLABELLED)), used(_SPEED)
+    accuracy = metric_columns(Origin.ARTIFACT, Origin.ACCURACY)
+    divergence = () if labelled else metric_columns(Origin.ACCURACY, unlabelled_only=True)
+    return used(*accuracy, *divergence), used(*metric_columns(Origin.LATENCY), *_EXECUTION)
 
 
 def result_tables(report: RunReport) -> tuple[tuple[Column, ...], ...]:

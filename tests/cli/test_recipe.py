@@ -120,7 +120,7 @@ def test_unknown_names(edgefx: Edgefx) -> None:
 def test_dumped_flags_are_the_same_recipe(
     edgefx: Edgefx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgefx.cli.compile import command
+    from edgefx.cli.compile import _options, command
     from edgefx.recipe.load import parse
     from edgefx.recipe.options import document
 
@@ -139,7 +139,7 @@ def test_dumped_flags_are_the_same_recipe(
     with command.make_context("compile", list(flags)) as context:
         ignored = {"as_json", "report_files", "dump_recipe", "dry_run", "no_cache", "resume"}
         wanted = {name: value for name, value in context.params.items() if name not in ignored}
-    expected = parse(document(**wanted), where="test")
+    expected = parse(document({"model": wanted.pop("model"), **_options(**wanted)}), where="test")
     again = load(Path("sub/r.yaml"))
     changed = {"calibration": again.calibration, "evaluate": again.evaluate}
     assert again.model_dump() == expected.model_copy(update=changed).model_dump()

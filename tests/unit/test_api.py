@@ -15,15 +15,17 @@ import pytest
 import edgefx
 from edgefx import api, views
 from edgefx.api import runs
+from edgefx.cli.compile import _options, command
 from edgefx.errors import UnknownNameError, UsageError
 from edgefx.notebook import Shown
 from edgefx.protocols import SILENT
-from edgefx.recipe.options import document
+from edgefx.recipe.options import FLAGS
 from edgefx.report import html
 from edgefx.types import StageKind
 from edgefx.vocabulary import Effort
 from tests.unit.report_samples import report
 
+TAKEN = {row.option for row in FLAGS} | {"calib", "no_eval", "no_benchmark"}  # what the recipe is made of
 FUNCTIONS = {
     name: getattr(edgefx, name) for name in edgefx.__all__ if name not in ("EdgefxError", "__version__")
 }
@@ -92,11 +94,15 @@ def test_plan_takes_the_options_of_compile() -> None:
         assert parameter.annotation == hints[name].__forward_arg__, name
 
 
-def test_the_defaults_are_those_of_the_command() -> None:
-    flags = inspect.signature(document).parameters
-    for name, parameter in inspect.signature(edgefx.compile).parameters.items():
-        if name in flags and parameter.default is not inspect.Parameter.empty:
-            assert parameter.default == flags[name].default, name
+def test_the_options_are_those_of_the_command_with_the_same_defaults() -> None:
+    with command.make_context("compile", ["digits", "-t", "tflite-int8"]) as context:
+        flags = {"model": "digits", **_options(**{k: v for k, v in context.params.items() if k in TAKEN})}
+    taken = inspect.signature(edgefx.compile).parameters
+    assert set(flags) == {row.option for row in FLAGS} <= set(taken)
+    for name, value in flags.items():
+        if name not in ("model", "targets"):
+            default = taken[name].default
+            assert (str(value), value is None) == (str(default), default is None), name
 
 
 def test_compile_and_plan_make_the_same_recipe() -> None:
@@ -140,8 +146,15 @@ def test_mistakes_are_edgefx_errors(tmp_path: Path) -> None:
         edgefx.plan("digits")
     with pytest.raises(UsageError, match="not a valid recipe"):
         edgefx.plan("digits", targets="tflite-int8", effort="extreme")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="not a valid recipe"):
+    with pytest.raises(UnknownNameError, match="unknown option 'quality'"):
         edgefx.plan("digits", targets="tflite-int8", quality=3)  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match=r"max_drop 1: the unit is missing"):
+        edgefx.plan("digits", targets="tflite-int8", max_drop="1")
+    with pytest.raises(UsageError, match="evaluate=False contradicts evaluation"):
+        edgefx.plan("digits", targets="tflite-int8", evaluate=False, evaluation=tmp_path)
+    with pytest.raises(UsageError, match=r"^tflite-int8 needs calibration images") as caught:
+        edgefx.plan("b0", targets="tflite-int8")
+    assert "calibration='photos/'" in caught.value.hint
     with pytest.raises(UnknownNameError, match="unknown resize 'squash'"):
         edgefx.evaluate("a.tflite", tmp_path, resize="squash")  # type: ignore[arg-type]
     with pytest.raises(edgefx.EdgefxError, match="no such file"):

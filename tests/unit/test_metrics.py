@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import StringIO
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from edgefx.evaluation.gates import describe, judge, limit_text
 from edgefx.metrics import METRICS, Figures, MetricRow, Origin, Unit
+from edgefx.provenance.comparison import RunDiff, TargetDiff, _figures
+from edgefx.provenance.lock import LockedTarget
+from edgefx.provenance.reproduction import _metric_differences
+from edgefx.recipe import limits
 from edgefx.recipe.load import parse
+from edgefx.report import comparison, evaluation, matrix, terminal
 from edgefx.report.text import metric
-from edgefx.results import Gate, RunReport, Verdict
+from edgefx.results import Gate, Latency, RunReport, Verdict
+from edgefx.views import Benchmark, MatrixReport, MatrixRun
 from tests.unit.report_samples import accuracy, report
 
 
@@ -67,12 +76,14 @@ def test_one_row_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         better="more",
         origin=Origin.LATENCY,
         value=lambda figures: 1000 / figures.latency.p50_ms if figures.latency else None,
+        gate="min_inferences",
         heading="per s",
         digits=0,
+        compared=True,
+        overview=True,
+        tolerance=1.0,
     )
     monkeypatch.setitem(METRICS, row.id, row)
-    from edgefx.report import terminal
-
     sample: RunReport = report()
     measured = next(target for target in sample.targets if target.latency)
     assert measured.latency is not None
@@ -82,3 +93,31 @@ def test_one_row_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     (column,) = (one for one in terminal.metric_columns(Origin.LATENCY) if one.title == "per s")
     assert column.cell(measured) == metric(row, rate) == f"{rate:.0f}"
     assert describe(row, 12.0) == "12"
+    # A key of a recipe.
+    assert limits.gates_section().model_validate({"min_inferences": 9}).gates() == (
+        Gate(metric=row.id, limit=9.0),
+    )
+    # The tables of a run, of several runs, of `edgefx benchmark` and of `edgefx diff`.
+    assert "per s" in terminal.dumps(sample)
+    run = MatrixRun(name="one", output=Path("one"), report=sample)
+    runs = MatrixReport(schema_version=1, recipe="r", command="c", runs=(run,))
+    assert "per s" in matrix.text(runs)
+    console = Console(file=StringIO(), record=True, width=200)
+    latencies = {"a.tflite": measured.latency}
+    evaluation.render_benchmark(
+        Benchmark(environment=sample.environment, latencies=latencies, failures={}), console
+    )
+    assert "per s" in console.export_text()
+    one, other = (locked(measured.latency, factor) for factor in (1.0, 2.0))
+    found = TargetDiff(target="x", before=_figures(one), after=_figures(other), identical=False, flips=None)
+    assert found.before is not None
+    assert found.before[row.id] == rate
+    text = comparison.markdown(RunDiff(before=Path("a"), after=Path("b"), changes=(), targets=(found,)))
+    assert f"{rate:.0f} -> {rate / 2:.0f}" in text
+    # What `edgefx reproduce` compares.
+    assert _metric_differences(one, other) == (f"{row.id}: {rate} -> {rate / 2}",)
+
+
+def locked(latency: Latency, factor: float) -> LockedTarget:
+    slower = replace(latency, p50_ms=latency.p50_ms * factor)
+    return LockedTarget(target="x", files=(), size_bytes=1, accuracy=accuracy(top1=0.9), latency=slower)

@@ -12,12 +12,13 @@ from edgefx.data import digits
 from edgefx.errors import DataError, UnknownNameError, UsageError
 from edgefx.pipeline.plan import Plan, plan
 from edgefx.recipe.load import parse
+from edgefx.recipe.options import AS_FLAGS, BY_PATH, Wording
 from edgefx.recipe.schema import QatSection
 
 
-def planned(**sections: Any) -> Plan:
+def planned(*, wording: Wording = BY_PATH, **sections: Any) -> Plan:
     document = {"version": 1, "model": {"source": "digits"}, "targets": ["tflite-int8"], **sections}
-    return plan(parse(document, where="test"))
+    return plan(parse(document, where="test"), wording=wording)
 
 
 @pytest.fixture
@@ -99,8 +100,11 @@ def test_evaluation_limit(photos: Path) -> None:
 def test_int8_without_calibration_says_what_to_give() -> None:
     with pytest.raises(UsageError) as caught:
         planned(model={"source": "model.keras"})
-    assert "--calib" in caught.value.hint
+    assert "calibration.images: photos/" in caught.value.hint
     assert "tflite-int8" in caught.value.message
+    with pytest.raises(UsageError) as flags:
+        planned(model={"source": "model.keras"}, wording=AS_FLAGS)
+    assert "--calib photos/" in flags.value.hint
 
 
 def test_float_targets_need_no_images() -> None:
@@ -135,8 +139,13 @@ def test_a_drop_gate_needs_labels(tmp_path: Path) -> None:
         shutil.copy(image, flat)
     with pytest.raises(UsageError, match="has no labels"):
         planned(evaluate={"images": flat}, gates={"max_drop": "1pp"})
-    with pytest.raises(UsageError, match="no evaluation images"):
+    with pytest.raises(UsageError, match="which is not measured: evaluate is null"):
         planned(evaluate=None, gates={"max_drop": "1pp"})
+    limits: dict[str, Any] = {"gates": {"max_drop": "1pp"}, "quantize": {"budget": "1pp"}}
+    with pytest.raises(UsageError, match=r"^--max-drop needs labelled .*flat has no labels"):
+        planned(evaluate={"images": flat}, **limits, wording=AS_FLAGS)
+    with pytest.raises(UsageError, match=r"^quantize\.budget, gates\.max_drop need labelled"):
+        planned(evaluate={"images": flat}, **limits)
 
 
 def test_missing_folder() -> None:
@@ -145,7 +154,7 @@ def test_missing_folder() -> None:
 
 
 def test_ranges_are_refused_where_a_runtime_takes_none() -> None:
-    with pytest.raises(UsageError, match="ranges percentile are not possible for tflite-int16x8") as caught:
+    with pytest.raises(UsageError, match="ranges percentile is not possible for tflite-int16x8") as caught:
         planned(targets=["tflite-*"], quantize={"ranges": "percentile"})
     assert "auto, min-max" in caught.value.hint
     result = planned(
@@ -214,7 +223,7 @@ def test_what_training_cannot_be_combined_with(photos: Path, sections: dict[str,
 
 
 def test_integer_only_and_float_layers_contradict_each_other() -> None:
-    with pytest.raises(UsageError, match="integer_only contradicts keep_float, for tflite-int8"):
+    with pytest.raises(UsageError, match=r"quantize\.keep_float contradicts quantize\.integer_only"):
         planned(quantize={"integer_only": True, "keep_float": ["top"]})
 
 

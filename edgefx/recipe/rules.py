@@ -1,0 +1,342 @@
+"""What goes with what in a recipe: contradictions that no single key shows. Nothing heavy is imported.
+
+`edgefx.recipe.crosscheck` asks with what a file says, and shows where; `edgefx.pipeline.plan` asks with what
+holds for each target, whoever made the recipe. Messages name keys in braces: see `options.Wording`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from edgefx.metrics import METRICS, Origin
+from edgefx.models.zoo import FAMILIES, brings_images
+from edgefx.targets import INTEGER_ONLY, TargetRow
+from edgefx.vocabulary import IoDtype, Precision, Ranges
+
+# Keys that limit a figure, and what must be done to know it.
+_LIMITED = {f"gates.{row.gate}": row.origin for row in METRICS.values() if row.gate}
+LIMITED = {**_LIMITED, "quantize.budget": Origin.ACCURACY}
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetRequest:
+    """What is asked of one target.
+
+    Attributes:
+        row: The target.
+        io_dtype: Element type of its input and output; None leaves it to the target.
+        ranges: How its activation ranges are chosen.
+        keeps_float: Whether layers are named to be left in float.
+        integer_only: Whether it must not compute in float.
+        limits: Those keys of `LIMITED` that are set.
+    """
+
+    row: TargetRow
+    io_dtype: str | None = None
+    ranges: str = Ranges.AUTO
+    keeps_float: bool = False
+    integer_only: bool = False
+    limits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked of a run, as far as rules look at it.
+
+    Attributes:
+        model: Zoo name or path; "" where it is not known, and what depends on it is not judged.
+        targets: In table order.
+        method: "ptq", "qat" or "none".
+        mode: What training learns from.
+        trains: Whether there are training images.
+        smooths: Whether labels are smoothed.
+        calibrates: Whether there are calibration images.
+        samples: Whether it is said how many of them to use.
+        evaluates: Whether accuracy is to be measured.
+        evaluation: Whether there are images to measure it on.
+        benchmarks: Whether latency is to be measured.
+        for_zoo: Which keys are given that only a model of the zoo has.
+    """
+
+    model: str
+    targets: tuple[TargetRequest, ...]
+    method: str = "ptq"
+    mode: str = "distill"
+    trains: bool = False
+    smooths: bool = False
+    calibrates: bool = False
+    samples: bool = False
+    evaluates: bool = True
+    evaluation: bool = False
+    benchmarks: bool = True
+    for_zoo: tuple[str, ...] = ()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether INT8 targets are trained."""
+        return self.method == "qat"
+
+    @property
+    def has_calibration(self) -> bool:
+        """Whether there are images that set ranges: given, the model's own, or those of training."""
+        return self.calibrates or brings_images(self.model) or (self.is_trained and self.trains)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What does not go together.
+
+    Attributes:
+        message: What, without a final full stop; keys in braces, ``{target}`` for the target.
+        key: The recipe's key at fault.
+        hint: What to do; keys in braces.
+        target: For which target, where it is not the same for all.
+        at_key: Whether the key should not be there, whatever its value.
+    """
+
+    message: str
+    key: str
+    hint: str
+    target: str = ""
+    at_key: bool = False
+
+
+Rule = Callable[[Request], Iterable[Problem]]
+
+
+def problems(request: Request) -> Iterator[Problem]:
+    """Yield what is wrong, rule by rule, target by target."""
+    for rule in RULES:
+        yield from rule(request)
+
+
+def merged(found: Iterable[Problem], place: Callable[[Problem], K]) -> Iterator[tuple[K, Problem]]:
+    """Say the same of several targets in the same place once; ``{target}`` is replaced by their names."""
+    together: dict[tuple[K, Problem], list[str]] = {}
+    for problem in found:
+        together.setdefault((place(problem), replace(problem, target="")), []).append(problem.target)
+    for (where, problem), names in together.items():
+        listed = ", ".join(dict.fromkeys(names))
+        yield where, replace(problem, message=problem.message.replace("{target}", listed), target=names[0])
+
+
+# ------------------------------------------------------------------------------------------ single targets
+
+
+def _method(request: Request) -> Iterator[Problem]:
+    if request.method != "none":
+        return
+    for target in request.targets:
+        if target.row.needs_calibration:
+            yield Problem(
+                message="{quantize.method:none} makes float artifacts, not {target}",
+                key="targets",
+                target=target.row.name,
+                hint="write {quantize.method=ptq}",
+            )
+
+
+def _quantized(request: Request) -> Iterator[TargetRequest]:
+    """Yield the targets but for those that method none cannot make anyway."""
+    return (one for one in request.targets if request.method != "none" or not one.row.needs_calibration)
+
+
+def _integer_only(request: Request) -> Iterator[Problem]:
+    for target in _quantized(request):
+        if target.integer_only and target.row.name not in INTEGER_ONLY:
+            yield Problem(
+                message="{quantize.integer_only} is not possible for {target}: float operations remain",
+                key="quantize.integer_only",
+                target=target.row.name,
+                hint=f"fully integer artifacts: {', '.join(INTEGER_ONLY)}",
+            )
+
+
+def _integer_ends(request: Request) -> Iterator[Problem]:
+    """Float ends are conversions in the artifact; where there are no others, the report names them."""
+    for target in request.targets:
+        possible = [dtype for dtype in target.row.io_dtypes if dtype is not IoDtype.FLOAT32]
+        is_integer = target.integer_only and target.row.name in INTEGER_ONLY
+        if is_integer and target.io_dtype == IoDtype.FLOAT32 and possible:
+            yield Problem(
+                message="{io_dtype:float32} contradicts {quantize.integer_only}: {target} would begin and end"
+                " with float operations",
+                key="io_dtype",
+                target=target.row.name,
+                hint=f"leave {{io_dtype}} out, or choose {' or '.join(possible)}",
+            )
+
+
+def _float_layers(request: Request) -> Iterator[Problem]:
+    for target in request.targets:
+        if target.integer_only and target.keeps_float:
+            yield Problem(
+                message="{quantize.keep_float} contradicts {quantize.integer_only}",
+                key="quantize.keep_float",
+                target=target.row.name,
+                hint="leave one of them out",
+                at_key=True,
+            )
+
+
+def _ranges(request: Request) -> Iterator[Problem]:
+    for target in _quantized(request):
+        possible = target.row.ranges
+        if possible and target.ranges not in possible and target.ranges in set(Ranges):
+            yield Problem(
+                message=f"{{quantize.ranges:{target.ranges}}} is not possible for {{target}}",
+                key="quantize.ranges",
+                target=target.row.name,
+                hint=f"possible: {', '.join(possible)}; an item of 'targets' may say so for it alone",
+            )
+
+
+def _ends(request: Request) -> Iterator[Problem]:
+    for target in _quantized(request):
+        dtype = target.io_dtype
+        if dtype in set(IoDtype) and dtype not in target.row.io_dtypes:
+            yield Problem(
+                message=f"{{io_dtype:{dtype}}} is not possible for {{target}}",
+                key="io_dtype",
+                target=target.row.name,
+                hint="integer input and output exist for the int8 targets; say it for these alone",
+            )
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+def _training(request: Request) -> Iterator[Problem]:
+    if not request.is_trained:
+        return
+    if not request.trains:
+        yield Problem(
+            message="{quantize.method:qat} needs training images",
+            key="quantize.method",
+            hint="{quantize.train=photos/train}",
+        )
+    if request.smooths and request.mode != "supervised":
+        yield Problem(
+            message="{quantize.label_smoothing} is for mode supervised; mode distill learns from scores, not"
+            " labels",
+            key="quantize.label_smoothing",
+            hint="take it out, or write {quantize.mode=supervised}",
+            at_key=True,
+        )
+
+
+def _trained_targets(request: Request) -> Iterator[Problem]:
+    if not request.is_trained or not request.targets:
+        return
+    if not any(target.row.precision is Precision.INT8 for target in request.targets):
+        names = ", ".join(target.row.name for target in request.targets)
+        yield Problem(
+            message=f"{{quantize.method:qat}} trains for INT8, not for {names}",
+            key="quantize.method",
+            hint="add an int8 target, or train for none",
+        )
+    for target in request.targets:
+        name, is_int8 = target.row.name, target.row.precision is Precision.INT8
+        if target.row.needs_calibration and not is_int8:
+            yield Problem(
+                message="{quantize.method:qat} does not make {target}",
+                key="targets",
+                target=name,
+                hint="compile it in a run without training",
+            )
+        if is_int8 and target.keeps_float:
+            yield Problem(
+                message="{quantize.method:qat} cannot leave layers in float, for {target}",
+                key="quantize.keep_float",
+                target=name,
+                hint="leave {quantize.keep_float} out, or do not train",
+                at_key=True,
+            )
+        if is_int8 and "quantize.budget" in target.limits:
+            yield Problem(
+                message="{quantize.method:qat} has no budget to search for, for {target}",
+                key="quantize.budget",
+                target=name,
+                hint="leave the budget out; {gates.max_drop} judges what was trained",
+                at_key=True,
+            )
+
+
+# -------------------------------------------------------------------------------------------- images, model
+
+
+def _calibration(request: Request) -> Iterator[Problem]:
+    needing = [target.row.name for target in request.targets if target.row.needs_calibration]
+    if not request.model or request.has_calibration:
+        return
+    if needing and request.method != "none":
+        yield Problem(
+            message=f"{', '.join(needing)} need{'s'[: len(needing) < 2]} calibration images to set activation"
+            " ranges",
+            key="targets",
+            target=needing[0],
+            hint="{calibration.images=photos/}, about 100 typical ones; labels are not needed",
+        )
+    if request.samples:
+        yield Problem(
+            message="{calibration.samples} says how many images of {calibration.images} to use",
+            key="calibration.samples",
+            hint="{calibration.images=photos/}",
+            at_key=True,
+        )
+
+
+def _limits(request: Request) -> Iterator[Problem]:
+    """What is limited must be measured."""
+    has_images = request.evaluation or request.has_calibration or not request.model
+    unmeasured = "{evaluate!}" if not request.evaluates else "" if has_images else "there are no images"
+    for target in request.targets:
+        for key in target.limits:
+            if LIMITED[key] is Origin.ACCURACY and unmeasured:
+                yield Problem(
+                    message=f"{{{key}}} needs accuracy, which is not measured: {unmeasured}",
+                    key=key,
+                    target=target.row.name,
+                    hint="give images, as {evaluate.images=photos/test}, with a sub-folder per class or"
+                    " labels.csv",
+                    at_key=True,
+                )
+            if LIMITED[key] is Origin.LATENCY and not request.benchmarks:
+                yield Problem(
+                    message=f"{{{key}}} needs latency, which is not measured: {{benchmark!}}",
+                    key=key,
+                    target=target.row.name,
+                    hint="take '{benchmark}' out to measure it",
+                    at_key=True,
+                )
+
+
+def _zoo(request: Request) -> Iterator[Problem]:
+    if not request.model or request.model.lower() in FAMILIES:
+        return
+    for key in request.for_zoo:
+        yield Problem(
+            message=f"{{{key}}} is for models by name; a file has its own",
+            key=key,
+            hint="take it out",
+            at_key=True,
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    _method,
+    _integer_only,
+    _integer_ends,
+    _float_layers,
+    _ranges,
+    _ends,
+    _training,
+    _trained_targets,
+    _calibration,
+    _limits,
+    _zoo,
+)
