@@ -107,7 +107,8 @@ def benchmark(
 
     Raises:
         UsageError: A file does not exist, or no runtime opens it.
-        BenchmarkError: No artifact could be measured.
+        MissingDependencyError: No artifact could be measured, for want of a runtime.
+        BenchmarkError: No artifact could be measured, for other reasons.
 
     Example:
         >>> found = edgefx.benchmark(["build/b0-int8.tflite", "build/b0-float32.tflite"], threads=1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgefx import runtimes
 from edgefx.benchmarking.latency import Subject, measure
-from edgefx.errors import BenchmarkError, EdgefxError, UsageError
+from edgefx.errors import BenchmarkError, EdgefxError, MissingDependencyError, UsageError
 from edgefx.pipeline.inspect import SUFFIXES, existing
 from edgefx.protocols import Progress
 from edgefx.system.host import environment
@@ -36,7 +36,8 @@ def run(
 
     Raises:
         UsageError: A file does not exist, or no runtime opens it.
-        BenchmarkError: No artifact could be measured.
+        MissingDependencyError: No artifact could be measured, for want of a runtime.
+        BenchmarkError: No artifact could be measured, for other reasons.
     """
     failures: dict[str, str] = {}
 
@@ -44,8 +45,18 @@ def run(
         failures[subject.key] = error.message
         progress.warn(error.message + (f" ({error.hint})" if error.hint else ""))
 
+    admissible = []
+    lacking: MissingDependencyError | None = None
+    for subject in subjects_of(artifacts):
+        try:  # a look at what a file, which may be anyone's, declares and refers to, before a worker opens it
+            runtimes.for_artifact(subject.path).describe(subject.path)
+            admissible.append(subject)
+        except EdgefxError as error:
+            failed(subject, BenchmarkError(error.message, hint=error.hint))
+            if isinstance(error, MissingDependencyError):
+                lacking = lacking or error
     measured = measure(
-        [subject for subject in subjects_of(artifacts) if _is_admissible(subject, failed)],
+        admissible,
         threads=threads,
         rounds=rounds,
         warmup=warmup,
@@ -54,18 +65,10 @@ def run(
         on_failure=failed,
     )
     if not measured:
+        if lacking is not None:
+            raise lacking
         raise BenchmarkError("no artifact could be measured", details=failures.values())
     return Benchmark(environment=environment(), latencies=measured, failures=failures)
-
-
-def _is_admissible(subject: Subject, failed: Callable[[Subject, BenchmarkError], None]) -> bool:
-    """Look at what a file, which may be anyone's, declares and refers to, before a worker opens it."""
-    try:
-        runtimes.for_artifact(subject.path).describe(subject.path)
-    except EdgefxError as error:
-        failed(subject, BenchmarkError(error.message, hint=error.hint))
-        return False
-    return True
 
 
 def subjects_of(artifacts: Sequence[Path]) -> list[Subject]:

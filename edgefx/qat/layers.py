@@ -25,6 +25,7 @@ from edgefx.models.graph import ir
 from edgefx.models.graph.ir import Node
 from edgefx.qat.parameters import LARGEST_WEIGHT, LEVELS, FloatArray, Grid, Weights
 
+# tuned: ablations qat.layers.SCALE_SHARE
 _SCALE_SHARE = 8  # one of so many images tells how a scale should change
 
 

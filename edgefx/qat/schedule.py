@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgefx.types import Pixels
 
 VARIANTS = 8  # of each image under augmentation: one as it is, the others flipped and shifted
-_SHIFT = 1 / 16  # of height and width, at most
+_SHIFT = 1 / 16  # of height and width, at most; tuned: ablations qat.schedule.SHIFT
 _FEWEST = 8  # images to train on
 _OPTIMIZERS = ("adam", "sgd")
 

@@ -29,10 +29,10 @@ _PROVEN_ON = 16  # images on which the bridge must equal the canonical graph
 _EVALUATED = 32  # images at once
 # A bias and the logarithm of a scale move at these multiples of a weight's rate. A bias is counted in steps
 # of what the layer puts out; a scale shall move by per mille.
-_BIAS_RATE = 1.7
-_SCALE_RATE = 0.07
+_BIAS_RATE = 1.7  # tuned: ablations qat.trainer.BIAS_RATE
+_SCALE_RATE = 0.07  # tuned: ablations qat.trainer.SCALE_RATE
 # Adam's memory of squared gradients: a training has some hundred steps, 0.999 would remember them all.
-_BETA_2 = 0.99
+_BETA_2 = 0.99  # tuned: ablations qat.trainer.BETA_2
 # Of what the layers put out, while a gradient is computed: measured 7.9 to 11.3 bytes (B0 and V2-B0 on a CPU,
 # 16 and 64 images).
 _BYTES_PER_VALUE = 8

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 _LARGEST = 127
+# tuned: ablations quantize.gptq.DAMPING
 _DAMPING = 0.01  # share of the mean second moment that is added to all; GPTQ's
 _BLOCK = 64  # columns between corrections of all the rest
 

@@ -26,15 +26,16 @@ __all__ = ["Consumer", "Range", "RangeCollector", "RangeMethod", "after_swish"]
 _SAMPLES_PER_UPDATE = 1 << 16  # values per tensor and image that enter a histogram; extremes use all values
 # Rounding errors cancel in the next layer's sum; clipped values all err to the same side and add up. Of 1, 4,
 # 16, 64, 256 this lost least on EfficientNet-B0 and V2-B0 together.
-_ONE_SIDED = 16.0
+_ONE_SIDED = 16.0  # tuned: ablations quantize.ranges.ONE_SIDED
 
 
 _EXACT = (Consumer.LINEAR, Consumer.POOLED, Consumer.SCORES)  # never clipped on purpose
 # V2-B0, half of the calibration images measured with the ranges of the other half: what these tensors alone
 # leave of the logits' signal to noise is 25 dB without room, 31 with 1.25, 33 with 1.5, 31 with 2.
-_POOLED_ROOM = 1.5
+_POOLED_ROOM = 1.5  # tuned: ablations quantize.ranges.POOLED_ROOM
 # The same for errors that are weighted by what the next layer makes of them, of 1, 4 and 16. On 400 images
 # that set no ranges the logits of EfficientNet-B0 gained 0.4 dB against 4 for all and 1.4 dB against 16.
+# tuned: ablations quantize.ranges.CLIPPING
 _CLIPPING = {Consumer.GENERIC: 1.0, Consumer.SWISH: 4.0, Consumer.SIGMOID: 4.0}
 
 

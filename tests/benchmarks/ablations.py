@@ -1,7 +1,7 @@
 """What each tuned constant is worth: other values of it tried, and what they make of the model's logits.
 
     python -m tests.benchmarks ablations                     # all of them, on digits, in minutes
-    python -m tests.benchmarks ablations PRICE WORTH         # some, by name
+    python -m tests.benchmarks ablations tflite.equalize gptq.DAMPING      # some, by a part of the name
     python -m tests.benchmarks ablations --list
     python -m tests.benchmarks ablations --model M.keras --calib TRAIN/ --held-out TEST/ --images 100
 
@@ -9,7 +9,7 @@ For each value the target is converted anew, from the same float model, on the c
 gives signal to noise (dB) of the logits against the float artifact of the same runtime, on held-out images,
 with the mean of each image's logits taken off, and the share of the images whose best class stays. Constants
 that are about time have a benchmark of their own, which `--list` names. `REGISTRY` holds every constant whose
-line says "tuned".
+line says "tuned: ablations NAME"; tests/architecture/test_tuned.py compares the two.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from edgefx.protocols import SILENT
 from edgefx.quantization import QuantScheme
+from edgefx.quantize.histogram import Consumer
 from edgefx.system import cpu
 from edgefx.targets import TARGETS
 from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Resize
@@ -58,9 +59,21 @@ class Ablation:
 
     @property
     def name(self) -> str:
-        """The constant's name without its leading underscore, with the end of its module's."""
+        """The constant's name without its leading underscore, after room (or runtime) and module."""
         module, _, constant = self.constant.partition(":")
-        return f"{module.rpartition('.')[2]}.{constant.strip('_')}"
+        return f"{module.removeprefix('edgefx.').removeprefix('runtimes.')}.{constant.strip('_')}"
+
+    @property
+    def tried(self) -> list[object]:
+        """The values to try, the present one among them; none for a constant about time."""
+        present = [] if self.command or self.present in self.values else [self.present]
+        return [*self.values, *present]
+
+    @property
+    def present(self) -> object:
+        """The value that the constant has."""
+        module, _, constant = self.constant.partition(":")
+        return getattr(import_module(module), constant)
 
 
 _TFLITE, _ONNX, _OPENVINO = "edgefx.runtimes.tflite", "edgefx.runtimes.onnx", "edgefx.runtimes.openvino"
@@ -70,6 +83,13 @@ _BYHAND = "python -m tests.benchmarks byhand"
 REGISTRY: tuple[Ablation, ...] = (
     Ablation("edgefx.quantize.ranges:_ONE_SIDED", (1.0, 4.0, 16.0, 64.0, 256.0), "onnx-int8"),
     Ablation("edgefx.quantize.ranges:_POOLED_ROOM", (1.0, 1.25, 1.5, 2.0)),
+    Ablation(
+        "edgefx.quantize.ranges:_CLIPPING",
+        tuple(
+            {Consumer.GENERIC: 1.0, Consumer.SWISH: weight, Consumer.SIGMOID: weight}
+            for weight in (1.0, 4.0, 16.0)
+        ),
+    ),
     Ablation("edgefx.quantize.gptq:_DAMPING", (0.001, 0.01, 0.1)),
     Ablation(f"{_TFLITE}.equalize:_PRICE", (0.02, 0.06, 0.2)),
     Ablation(f"{_TFLITE}.equalize:_WORTH", (0.003, 0.01, 0.03)),
@@ -94,6 +114,14 @@ REGISTRY: tuple[Ablation, ...] = (
     Ablation(f"{_ONNX}.channels:_LEAST", (1e-4, 1e-3, 1e-2), "onnx-int8"),
     Ablation(f"{_ONNX}.channels:_POSITIONS", (8, 32, 64), "onnx-int8"),
     Ablation(f"{_ONNX}.rounding:_POSITIONS", (16, 50, 100), "onnx-int8"),
+    Ablation(
+        f"{_ONNX}.passes:SPARED",
+        tuple(
+            {Effort.BALANCED: (limit_db, most), Effort.HIGH: (30.0, 0.25)}
+            for limit_db, most in ((0.0, 0.0), (20.0, 0.1), (25.0, 0.1), (60.0, 1.0))
+        ),
+        "onnx-int8",
+    ),
     Ablation(f"{_ONNX}.placement:_LEAST_SHARE", (0.4, 0.6, 0.8), "onnx-int8"),
     Ablation(f"{_ONNX}.profile:INTENSITY", (), "onnx-int8", command=_FORMS),
     Ablation(f"{_OPENVINO}.quantize:_TOWARDS_EXTREMES", (0.0, 0.25, 0.4, 0.6, 1.0), "openvino-int8"),
@@ -103,6 +131,7 @@ REGISTRY: tuple[Ablation, ...] = (
     ),
     Ablation(f"{_OPENVINO}.equalize:_POSITIONS", (10, 25, 50), "openvino-int8"),
     Ablation(f"{_OPENVINO}.equalize:_LOUD", (0.003, 0.006, 0.012, 1.0), "openvino-int8"),
+    Ablation(f"{_OPENVINO}.equalize:_LOUD_WORK", (), "openvino-int8", command=_BYHAND),
     Ablation(f"{_OPENVINO}.equalize:_LOUD_WORK_ELSEWHERE", (0.0, 0.035, 0.1), "openvino-int8"),
     Ablation(f"{_OPENVINO}.rounding:_POSITIONS", (16, 64, 128), "openvino-int8"),
     Ablation(f"{_OPENVINO}.placement:_LARGE", (), "openvino-int8", command=_BYHAND),
@@ -125,7 +154,7 @@ def main(options: list[str]) -> None:
         sys.exit(f"no constant of that name; known: {', '.join(one.name for one in REGISTRY)}")
     if args.list:
         for one in chosen:
-            print(f"  {one.name:32} {one.command or f'{one.target}, effort {one.effort}: {one.values}'}")
+            print(f"  {one.name:38} {one.command or f'{one.target}, effort {one.effort}: {one.values}'}")
         return
     with tempfile.TemporaryDirectory() as folder:
         bench = _Bench(args, Path(folder))
@@ -133,29 +162,32 @@ def main(options: list[str]) -> None:
             rows: dict[str, object] = {}
             if one.command:
                 rows[one.name] = f"about time: {one.command}"
-            for value in dict.fromkeys((*one.values, _present(one))) if one.values else ():
-                mark = "  <- present" if value == _present(one) else ""
+            for value in one.tried:
+                mark = "  <- present" if value == one.present else ""
                 rows[f"{one.name} = {value}"] = bench.measured(one, value) + mark
             show(rows, as_json=args.json)
             sys.stdout.flush()
 
 
-def _present(one: Ablation) -> object:
-    module, _, constant = one.constant.partition(":")
-    return getattr(import_module(module), constant)
-
-
 @contextmanager
 def _set(one: Ablation, value: object) -> Iterator[None]:
-    """Let a constant have another value for a while."""
+    """Let a constant have another value for a while, also where a public one was imported by its name."""
     module, _, constant = one.constant.partition(":")
-    home = import_module(module)
-    present = getattr(home, constant)
-    setattr(home, constant, value)
+    present = one.present
+    places = [import_module(module)]
+    if not constant.startswith("_"):
+        places += [
+            other
+            for name, other in sys.modules.items()
+            if name.startswith("edgefx.") and vars(other).get(constant) is present
+        ]
+    for place in places:
+        setattr(place, constant, value)
     try:
         yield
     finally:
-        setattr(home, constant, present)
+        for place in places:
+            setattr(place, constant, present)
 
 
 class _Bench:

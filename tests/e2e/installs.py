@@ -13,6 +13,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+_ROOT = Path(__file__).parents[2]
+
 
 def environment(folder: Path, *requirements: str) -> Path:
     """Make a virtual environment with some distributions and all that they require.
@@ -31,6 +33,15 @@ def environment(folder: Path, *requirements: str) -> Path:
         if name != "edgefx":
             _link(metadata.distribution(name), site)
     return folder / "bin" / "python"
+
+
+def add_checkout(folder: Path) -> None:
+    """Put edgefx itself into an environment, as an editable installation of this checkout."""
+    site = site_packages(folder)
+    (site / "edgefx.pth").write_text(f"{_ROOT}\n")
+    about = metadata.distribution("edgefx")
+    name = f"edgefx-{about.version}.dist-info"
+    (site / name).symlink_to(str(about.locate_file(name)))
 
 
 def site_packages(folder: Path) -> Path:

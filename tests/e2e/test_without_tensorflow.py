@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from edgefx.targets import TARGETS
 from tests.e2e import installs
 from tests.e2e.conftest import Finished
 
-ROOT = Path(__file__).parents[2]
 HEAVY = ("tensorflow", "keras", "tf_keras", "tf2onnx", "ai_edge_quantizer", "h5py")
 WHEELS = {"tflite": ("ai-edge-litert",), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
 
@@ -42,11 +40,7 @@ def _suffix(runtime: str) -> str:
 
 def _device(home: Path, runtime: str, *wheels: str) -> Device:
     python = installs.environment(home / "env", "edgefx", *wheels)
-    site = installs.site_packages(home / "env")
-    (site / "edgefx.pth").write_text(f"{ROOT}\n")
-    about = metadata.distribution("edgefx")
-    name = f"edgefx-{about.version}.dist-info"
-    (site / name).symlink_to(str(about.locate_file(name)))
+    installs.add_checkout(home / "env")
     return Device(runtime, python, home)
 
 
@@ -98,6 +92,25 @@ def test_evaluate_as_where_it_was_compiled(device: Device, everything: tuple[Fin
     assert "KL" not in shown
 
 
+def test_what_does_not_fit_the_run_is_refused(device: Device) -> None:
+    artifact, images = device.artifacts[0], digits.evaluation_folder()
+    said = device.edgefx("evaluate", artifact, images, "--baseline", "run", "--resize", "crop", expected=2)
+    assert "measured on images made to fit with --resize stretch" in said
+    said = device.edgefx("evaluate", artifact, images, "--baseline", "run", "--weights", "random", expected=2)
+    assert "--weights is for a model, and run is a run" in said
+    said = device.edgefx("evaluate", artifact, digits.calibration_folder(), "--baseline", "run", expected=4)
+    assert "are not those that run was measured on, though they have the same names" in said
+
+
+def test_images_without_labels(device: Device, tmp_path: Path) -> None:
+    """They have other names than in the run, unless the folder is laid out as it was."""
+    (tmp_path / "0").mkdir()
+    for image in sorted((digits.evaluation_folder() / "0").iterdir())[:3]:
+        shutil.copy(image, tmp_path / image.name)
+    said = device.edgefx("evaluate", device.artifacts[0], tmp_path, "--baseline", "run", expected=4)
+    assert "knows none of the 3 images" in said
+
+
 def test_benchmark(device: Device) -> None:
     found = json.loads(device.edgefx("benchmark", *device.artifacts, "--rounds", "5", "--json"))
     assert len(found["latencies"]) == len(device.artifacts)
@@ -147,9 +160,9 @@ def test_what_needs_no_runtime(bare: Device) -> None:
 def test_a_missing_runtime_is_named_with_its_extra_and_its_wheel(bare: Device) -> None:
     for runtime, wheels in WHEELS.items():
         artifact = next(bare.home.glob(f"run/*-int8{_suffix(runtime)}"))
-        for command in (("inspect",), ("evaluate",)):
-            images = () if command == ("inspect",) else (digits.evaluation_folder(),)
-            said = bare.edgefx(*command, artifact, *images, expected=3)
+        for command in ("inspect", "evaluate", "benchmark"):
+            images = (digits.evaluation_folder(),) if command == "evaluate" else ()
+            said = bare.edgefx(command, artifact, *images, expected=3)
             assert (
                 f"pip install 'edgefx[{runtime}]'; only to run artifacts: pip install '{wheels[0]}>=" in said
             )

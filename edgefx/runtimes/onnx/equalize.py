@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float32]
 
+# tuned: ablations onnx.equalize.POSITIONS
 _POSITIONS = 32  # per image, of which the error of a choice is measured
 _SMALLEST = 1e-6  # a channel that is dead for all images counts as this share of the largest
 

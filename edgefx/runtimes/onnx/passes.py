@@ -17,7 +17,7 @@ EQUALIZE: Final = Pass(
 )
 # Below which SQNR (dB) of its own output a convolution computes in float, and at most for which share of the
 # planned multiply-accumulates. Sound layers have 30 dB and more; one at 25 dB errs by a twentieth.
-SPARED: Final[Mapping[Effort, tuple[float, float]]] = {
+SPARED: Final[Mapping[Effort, tuple[float, float]]] = {  # tuned: ablations onnx.passes.SPARED
     Effort.BALANCED: (25.0, 0.1),
     Effort.HIGH: (30.0, 0.25),
 }

@@ -13,6 +13,7 @@ from edgefx.vocabulary import Hardware
 # Multiply-accumulates per value read or written from which INT8 pays for its conversions: below, the maps are
 # large, the channels few, and quantizing, transposing and dequantizing cost more than is saved. Measured on
 # an AMD EPYC with AVX-512 VNNI and on an Intel Xeon with AMX.
+# tuned: ablations onnx.profile.INTENSITY
 INTENSITY: Mapping[Hardware, float] = {Hardware.X86_AMX: 30.0, Hardware.X86_VNNI: 30.0}
 _ASSUMED = Hardware.X86_VNNI  # its figure is taken where nothing was measured
 

@@ -31,9 +31,11 @@ from edgefx.runtimes.openvino.calibrate import FloatArray, Grid, Seen
 from edgefx.types import ImageSet
 from edgefx.vocabulary import Hardware
 
+# tuned: ablations openvino.equalize.POWERS
 _POWERS = (0.0, 0.25, 0.5)  # of a channel's size, in its factor; 1 would give all channels the same range
+# tuned: ablations openvino.equalize.TOWARDS_EXTREMES
 _TOWARDS_EXTREMES = (0.0, 0.25, 0.5, 1.0, 1.5)  # see `Grid.chosen`
-_POSITIONS = 25  # per image and product
+_POSITIONS = 25  # per image and product; tuned: ablations openvino.equalize.POSITIONS
 _SMALLEST = 1e-3  # of the largest channel
 _FEWEST = 8  # images below which halves of them say nothing
 # Share of its variance that the convolution behind may lose on images that did not set the range. A few late
@@ -41,9 +43,10 @@ _FEWEST = 8  # images below which halves of them say nothing
 # V2-B0's logits rises from 22.0 to 27.3, 23.3 to 26.1 and 22.7 to 26.7 dB (three pairs of calibration and
 # test images). Only activations: the weights stay INT8. Each block costs half a per cent of V2-B0's time with
 # AMX, 1 to 2 without, so they must stay few; with two of six the same figures are 23.1, 24.4 and 24.5 dB.
-_LOUD = 0.006
+_LOUD = 0.006  # tuned: ablations openvino.equalize.LOUD
+# tuned: ablations openvino.equalize.LOUD_WORK
 _LOUD_WORK: Mapping[Hardware, float] = {Hardware.X86_AMX: 0.1}  # share of the model's multiply-accumulates
-_LOUD_WORK_ELSEWHERE = 0.035  # two blocks of V2-B0
+_LOUD_WORK_ELSEWHERE = 0.035  # two blocks of V2-B0; tuned: ablations openvino.equalize.LOUD_WORK_ELSEWHERE
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _POOLS = ("ReduceMean", "AvgPool", "AdaptiveAvgPool")
 # in INT8, and conversions between them cost as much again. INT8 everywhere / this, over INT8 by NNCF's
 # defaults: V2-B0 1.03 / 0.94 with 1 thread, 1.05 / 1.03 with 2; B0 1.01 / 0.98, 1.00 / 1.00. With oneDNN held
 # to VNNI: V2-B0 1.07 / 1.39. B5 at 456 x 456, 1 thread: 1.06 / 1.06.
-_LARGE: Mapping[Hardware, int] = {Hardware.X86_AMX: 28 * 28}
+_LARGE: Mapping[Hardware, int] = {Hardware.X86_AMX: 28 * 28}  # tuned: ablations openvino.placement.LARGE
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from edgefx.types import FrozenGraph, ImageSet, IoDtype, OutputKind, Precision, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# tuned: ablations openvino.quantize.TOWARDS_EXTREMES
 _TOWARDS_EXTREMES = 0.4  # see `Grid.chosen`; 0.25 to 0.6 are equally good, 0 and 1 lose twice as much
 _SWISH_MINIMUM = -0.27846455  # of x * sigmoid(x), at x = -1.2785
 

@@ -16,6 +16,7 @@ from edgefx.quantize.gptq import FloatArray, Moments
 from edgefx.runtimes.openvino import calibrate
 from edgefx.types import ImageSet
 
+# tuned: ablations openvino.rounding.POSITIONS
 _POSITIONS = 64  # per image and convolution; neighbours say much the same
 _TOGETHER = 10  # images between two matrix products: one for each image takes twice as long
 

@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D")
+# tuned: ablations tflite.bias.IMAGES
 _IMAGES = 50  # more change the corrections by less than what is shrunk away
 _MEMORY_BYTES = 256_000_000  # for the activations kept between two segments; else fewer images
+# tuned: ablations tflite.bias.DOUBT
 _DOUBT = 4.0  # squared standard errors that are subtracted from a squared shift: two standard errors count
 _INT32 = np.iinfo(np.int32)
 

@@ -38,13 +38,17 @@ if TYPE_CHECKING:
 
     Channels = NDArray[np.float64]  # one value per channel
 
+# tuned: ablations tflite.equalize.PRICE
 _PRICE = 0.06  # values multiplied once more, as a share of the values that all operations put out
-_WORTH = 0.01  # of the whole noise; a swish with less is left alone
-_IMAGES = 16  # that the noise is measured on
+_WORTH = 0.01  # of the whole noise; a swish with less is left alone; tuned: ablations tflite.equalize.WORTH
+_IMAGES = 16  # that the noise is measured on; tuned: ablations tflite.equalize.IMAGES
 _GRID = 255  # k is a multiple of 1/255 of the largest: the codes of a constant in [0, 1]
+# tuned: ablations tflite.equalize.HALF
 _HALF = 0.75  # 1 makes all channels equally fine; less keeps room for channels that turn out larger
-_SLACK = 1.2  # how much further than seen a channel may reach
+_SLACK = 1.2  # how much further than seen a channel may reach; tuned: ablations tflite.equalize.SLACK
+# tuned: ablations tflite.equalize.REACH
 _REACH = 90  # percentile of the channels' reach in standard deviations, taken for those that reached less
+# tuned: ablations tflite.equalize.FLAT
 _FLAT = 5.0  # below minus this swish is nearly zero, so that a channel need not reach further down
 _GATE = Range(-8.0, 8.0)  # where a sigmoid of 8 bits changes
 _WEIGHTED = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 1}  # the axis of the channels they read

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from edgefx.types import Pixels
 
+# tuned: ablations tflite.rounding.POSITIONS
 _POSITIONS = 64  # per image and convolution; neighbours say much the same
 _TOGETHER = 10  # images between two matrix products: one for each image takes twice as long
 
