@@ -196,7 +196,7 @@ def changed_zip(content: bytes, generator: random.Random) -> bytes:
     method = generator.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2))
     with zipfile.ZipFile(made, "w", method) as archive:
         for name, data in members:
-            archive.writestr(name or "x", data)
+            archive.writestr(zipfile.ZipInfo(name or "x"), data, method)
     return made.getvalue()
 
 

@@ -28,7 +28,7 @@ class OrtSession:
     def __init__(self, path: Path, threads: int) -> None:
         self._path = path
         self._session = _opened(path, threads)
-        self._refusals = _refusals()
+        self._stumbles = (*bounds.DAMAGE, *_refusals())
         ends = _ends(self._session, path)
         if len(ends.inputs) != 1 or len(ends.outputs) != 1:
             raise ArtifactError(
@@ -67,7 +67,7 @@ class OrtSession:
             raise ValueError(f"images {batch.shape[1:]} for an input of {(*size, 3)}")
         try:
             return self._run(batch)
-        except (*bounds.DAMAGE, *self._refusals) as error:
+        except self._stumbles as error:
             raise bounds.damaged(self._path, error) from error
 
     def _run(self, batch: Pixels) -> Scores:
