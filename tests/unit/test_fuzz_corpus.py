@@ -73,7 +73,6 @@ def test_memory_is_watched(tmp_path: Path) -> None:
     assert (folder / "finding.txt").read_text().startswith("more than 1 MB")
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_changes_repeat_and_keep_the_structure_where_they_can() -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as made:
