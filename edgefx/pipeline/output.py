@@ -5,20 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from edgefx.errors import OutputError
 from edgefx.storage import atomic, temporary
 from edgefx.storage.disk import explained, is_disk_full
-
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 
 class OutputFolder:
@@ -97,9 +91,11 @@ def _alone(path: Path) -> Iterator[None]:
         OutputError: Another run is in it.
         OSError: The folder cannot be opened.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         yield
         return
+    import fcntl
+
     descriptor = os.open(path, os.O_RDONLY)
     try:
         try:

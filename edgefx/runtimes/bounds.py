@@ -23,7 +23,14 @@ MAX_SIDE = 4096  # pixels of an input image
 
 # What reading or running a file raises that contradicts itself, `EdgefxError` apart. Only around what does
 # nothing but read or run a file that may be of other origin.
-DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+DAMAGE: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 _NO_MEMORY = re.compile("allocate memory|bad_alloc|out of memory", re.IGNORECASE)

@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,10 @@ from tests.fuzzing.mutations import Files, mutated
 from .common import show
 
 _POLL_S = 0.05
-_START_S = 120.0  # of a worker that imports TensorFlow on a loaded machine
+_START_S = 60.0  # of the CPU, that a worker may take to import TensorFlow
+_PATIENCE = 5  # times as long on the clock: other programs compute too, and what waits for ever uses no CPU
 _RENEW = 300  # inputs after which a worker is replaced, for what libraries leak
-_LARGEST = 400_000  # bytes of an input
+_LARGEST = 2_000_000  # bytes of an input
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What no input may exceed."""
+    """What no input may exceed: seconds of the CPU, and memory."""
 
     seconds: float
     memory_mb: float
@@ -68,7 +69,7 @@ def main(options: list[str]) -> None:
     parser.add_argument("--minutes", type=float, default=1.0, help="of each loader")
     parser.add_argument("--loader", action="append", choices=list(loaders.LOADERS), help="may be repeated")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=30.0, help="that an input may take")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of the CPU that an input may take")
     parser.add_argument("--memory-mb", type=float, default=2000.0, help="that a worker may take")
     parser.add_argument("--out", type=Path, default=Path("fuzz-findings"), help="where findings go")
     parser.add_argument("--json", action="store_true")
@@ -110,7 +111,7 @@ def fuzz(name: str, *, minutes: float, seed: int, limits: Limits, out: Path) -> 
             files = waiting.pop(0) if waiting else mutated(generator.choice(corpus), corpus, generator)
             if sum(map(len, files.values())) > _LARGEST:
                 continue
-            answer = worker.read(files, limits, patient=not begun)
+            answer = worker.read(files, limits)
             begun = begun or time.monotonic()
             outcome.tried += 1
             outcome.refused += answer["outcome"] == "refused"
@@ -165,13 +166,12 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._read = 0
 
-    def read(self, files: Files, limits: Limits, *, patient: bool) -> dict[str, Any]:
+    def read(self, files: Files, limits: Limits) -> dict[str, Any]:
         """Have an input read; the answer says how it ended, how long it took and what memory there was.
 
         Args:
             files: The input.
             limits: What it may take.
-            patient: Whether the worker may take its time to start.
         """
         fresh = self._process is None or self._process.poll() is not None or self._read >= _RENEW
         if fresh:
@@ -184,14 +184,15 @@ class Worker:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         loaders.write(files, folder)
-        begun = time.monotonic()
-        allowed = limits.seconds + (_START_S if patient or fresh else 0.0)
+        begun, before = time.monotonic(), _cpu_s(process)
+        allowed = limits.seconds + (_START_S if fresh else 0.0)
         try:
             process.stdin.write(f"{folder}\n".encode())
             process.stdin.flush()
         except BrokenPipeError:
             return self._ended(process, "before it read anything")
-        answer = self._wait(process, begun + allowed, limits)
+        until = begun + _PATIENCE * allowed
+        answer = self._wait(process, until, replace(limits, seconds=before + allowed))
         took = time.monotonic() - begun
         return {"seconds": 0.0 if fresh else took, **answer}
 
@@ -224,6 +225,7 @@ class Worker:
         return self._scratch / "worker.log"
 
     def _wait(self, process: subprocess.Popen[bytes], until: float, limits: Limits) -> dict[str, Any]:
+        """Wait until a time for an answer, or until the worker has used more than it may in all."""
         most = 0.0
         assert process.stdout is not None
         with selectors.DefaultSelector() as selector:
@@ -237,8 +239,8 @@ class Worker:
                 most = max(most, _memory_mb(process))
                 if most > limits.memory_mb:
                     return self._stopped(process, f"more than {limits.memory_mb:.0f} MB", most)
-                if time.monotonic() > until:
-                    return self._stopped(process, f"more than {limits.seconds:.0f} s", most)
+                if time.monotonic() > until or _cpu_s(process) > limits.seconds:
+                    return self._stopped(process, "takes too long", most)
 
     def _stopped(self, process: subprocess.Popen[bytes], kind: str, memory_mb: float) -> dict[str, Any]:
         where = self._stack(process)
@@ -282,6 +284,14 @@ def _worker(name: str, scratch: Path) -> Iterator[Worker]:
         yield worker
     finally:
         worker.close()
+
+
+def _cpu_s(process: subprocess.Popen[bytes]) -> float:
+    try:
+        used = psutil.Process(process.pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(used.user + used.system)
 
 
 def _memory_mb(process: subprocess.Popen[bytes]) -> float:

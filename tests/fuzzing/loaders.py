@@ -120,10 +120,9 @@ def _keras_models(*names: str) -> Callable[[Path], list[Files]]:
 
 def _load_model(name: str) -> Callable[[Path], object]:
     def load(folder: Path) -> object:
-        from edgefx.models.graph.canonical import canonicalize
         from edgefx.models.load import load
 
-        return canonicalize(load(str(folder / name)), folder / "work")
+        return load(str(folder / name))
 
     return load
 

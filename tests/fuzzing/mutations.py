@@ -10,6 +10,7 @@ import json
 import random
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -194,9 +195,10 @@ def changed_zip(content: bytes, generator: random.Random) -> bytes:
         members[at] = (name, _changed(name, data, b"", generator))
     made = io.BytesIO()
     method = generator.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2))
-    with zipfile.ZipFile(made, "w", method) as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(made, "w", method) as archive:
+        warnings.simplefilter("ignore")  # a name that is there twice
         for name, data in members:
-            archive.writestr(name or "x", data)
+            archive.writestr(zipfile.ZipInfo(name or "x"), data, method)
     return made.getvalue()
 
 

@@ -1,0 +1,90 @@
+"""Runs whose figures prove nothing: the report says so first, and no gate on the drop passes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from edgefx.cli import run
+from edgefx.data import digits
+
+FLAGS = ("compile", "digits", "--max-drop", "1pp", "--no-benchmark", "-q")
+Call = Callable[..., int]
+
+
+def images(root: Path, *, every: int = 3, label: Callable[[int], int] = lambda digit: digit) -> Path:
+    """Copy a part of the embedded evaluation images into class folders."""
+    for digit in range(10):
+        folder = root / str(label(digit))
+        folder.mkdir(parents=True)
+        for path in sorted((digits.evaluation_folder() / str(digit)).glob("*.png"))[::every]:
+            shutil.copy(path, folder)
+    return root
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    monkeypatch.setenv("EDGEFX_CACHE_DIR", str(tmp_path / "cache"))
+
+    def call(*argv: str | Path) -> int:
+        return run([*FLAGS, *map(str, argv), "-o", str(tmp_path / "out")])
+
+    return call
+
+
+def doubts(tmp_path: Path) -> list[str]:
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (target,) = report["targets"]
+    assert [gate["verdict"] for gate in target["gates"]] == ["INCONCLUSIVE"]
+    return [doubt["name"] for doubt in (*report["doubts"], *target["doubts"])]
+
+
+def test_reversed_classes(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = images(tmp_path / "reversed", label=lambda digit: 9 - digit)
+    assert call("-t", "tflite-float32", "--eval", wrong) == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1].startswith("doubtful: the classes are in another order than the model's")
+    assert doubts(tmp_path) == ["order of classes"]
+
+
+def test_few_images_are_a_matter_of_choice(call: Call, tmp_path: Path) -> None:
+    few = images(tmp_path / "few", every=12)
+    assert call("-t", "tflite-float32", "--eval", few) == 1
+    assert doubts(tmp_path) == ["few images"]
+    assert call("-t", "tflite-float32", "--eval", few, "--on-inconclusive", "warn") == 0
+    assert doubts(tmp_path) == ["few images"]
+    assert call("-t", "tflite-float32", "--eval", few, "--min-images", "30") == 0
+
+
+def test_calibration_images_in_another_format(call: Call, tmp_path: Path) -> None:
+    seen = images(tmp_path / "seen")
+    for digit in range(10):
+        path = min((digits.calibration_folder() / str(digit)).glob("*.png"))
+        Image.open(path).convert("RGB").save(seen / str(digit) / "again.jpg", quality=85)
+    assert call("-t", "tflite-int8", "--effort", "fast", "--eval", seen) == 1
+    assert doubts(tmp_path) == ["calibration images"]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (check,) = [one for one in report["checks"] if one["name"] == "overlap with the evaluation images"]
+    assert not check["passed"]
+    assert check["measured"].startswith("10 of 132 evaluation images show the same picture")
+    assert "again.jpg = " in check["measured"]
+
+
+def test_a_label_that_calibrates_is_a_label(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    rows = ["file,label"]
+    for number, path in enumerate(sorted(digits.evaluation_folder().rglob("*.png"))[:20]):
+        shutil.copy(path, flat / f"{number}.png")
+        rows.append(f"{number}.png,{99 if number == 7 else 1}")
+    (flat / "labels.csv").write_text("\n".join(rows) + "\n")
+    for seed in ("0", "1"):  # another seed calibrates on other images
+        assert call("-t", "tflite-int8", "--calib", flat, "--samples", "15", "--seed", seed) == 4
+        assert "labels up to 99, but the model has 10 classes" in capsys.readouterr().err
