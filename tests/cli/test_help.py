@@ -54,7 +54,11 @@ def test_each_command_has_help_with_an_example(edgefx: Edgefx, name: str) -> Non
 
 @pytest.mark.parametrize(
     "command",
-    [(), *((name,) for name in COMMANDS), *(("recipe", name) for name in ("list", "show", "check", "schema"))],
+    [
+        (),
+        *((name,) for name in COMMANDS),
+        *(("recipe", name) for name in ("list", "show", "check", "schema")),
+    ],
 )
 def test_help_is_made_of_whole_lines_and_sentences(edgefx: Edgefx, command: tuple[str, ...]) -> None:
     shown = edgefx(*command, "--help").out
