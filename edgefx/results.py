@@ -264,13 +264,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a target has no artifact.
-
-    Attributes:
-        stage: The stage that failed.
-        message: What went wrong and where.
-        hint: What to do about it; may be empty.
-    """
+    """Why a target has no artifact; the hint may be empty."""
 
     stage: StageKind
     message: str
@@ -310,15 +304,9 @@ class TargetResult:
     """Everything known of one target after a run.
 
     Attributes:
-        target: The target's name.
-        artifact: What was made; None when the target failed.
-        accuracy: None when it was not measured.
-        latency: None when it was not measured.
-        size_ratio_to_float: Size of the artifact over that of the canonical weights in float32 (4 bytes a
-            parameter).
-        gates: Each gate that holds for the target, judged.
-        failure: Why there is no artifact; None when there is one.
-        warnings: What a reader must be warned of.
+        artifact: None when the target failed.
+        accuracy: None when it was not measured; so is `latency`.
+        size_ratio_to_float: Size over that of the canonical weights in float32, 4 bytes a parameter.
         effort: What an INT8 conversion spent, which a search may have raised; None for other targets.
         convert_s: Wall time of the artifact's own conversion, without the other candidates of a search.
         search: What was tried to keep to the accuracy budget; None without a budget.
@@ -358,11 +346,7 @@ class Environment:
     """Where a run happened.
 
     Attributes:
-        edgefx: Version.
-        python: Version.
-        os: Name and version of the operating system.
         machine: The architecture, such as x86_64.
-        cpu: The CPU's model name.
         cpu_features: Those of its instruction sets that matter for inference.
         cores: The cores that the process may use.
         memory_mb: The memory that the process may use, in 10^6 bytes.
@@ -466,23 +450,14 @@ class RunReport(Shown):
         schema_version: Changes when a field changes its meaning or goes away.
         created: When the report was made, ISO 8601, UTC.
         command: What was typed, or the function that was called.
-        environment: Where it happened.
-        model: What was compiled.
-        data: The image sets that were used.
         seed: The seed of everything that is sampled or trained.
         baseline_top1: Top-1 of the float Keras model on the evaluation images; None when it was not measured.
-        baseline_top5: Top-5 of the float Keras model; None when it was not measured.
-        canonical_max_abs_dp: Largest difference of a probability between the canonical graph and the model as
-            loaded.
-        targets: One result for each target, in the order of the table of targets.
+        baseline_top5: Its top-5; None when it was not measured.
+        canonical_max_abs_dp: Largest difference of a probability between canonical graph and loaded model.
         timings: Wall time of each stage that was computed.
-        warnings: What a reader must be warned of, whatever the target.
         effort: The effort that was asked for; a search may have gone further.
         integer_only: Whether float operations were forbidden.
-        checks: The checks of the calibration images.
-        training: What quantization-aware training brought; None without it.
-        cached: Stages whose results came from the cache: figures that depend on them were measured when they
-            say.
+        cached: Stages whose results came from the cache; their figures were measured when these say.
         doubts: Why the float model's accuracy on these images, and so every drop, proves little.
     """
 
