@@ -20,7 +20,7 @@ class QuantScheme:
     Attributes:
         precision: The number format.
         io_dtype: Element type of the ends.
-        seed: Of everything that is sampled.
+        seed: Seed of everything that is sampled.
         effort: How much time accuracy is worth; only INT8 has a choice.
         ranges: How activation ranges are chosen; one of those in the target's row.
         keep_float: Canonical layers that an INT8 conversion leaves in floating point.
@@ -56,7 +56,7 @@ class QatSettings:
         validation_split: Share of the training images that chooses the best epoch, and is not trained on.
         patience: Epochs without a better one after which training stops; most is gained in the last ones,
             when the rate is low.
-        seed: Of order, split and augmentation.
+        seed: Seed of the images' order, split and augmentation.
     """
 
     mode: QatMode = QatMode.DISTILL

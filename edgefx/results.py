@@ -23,8 +23,8 @@ class Accuracy:
         images: Number of evaluation images.
         top1: Fraction right; None when unlabelled.
         top5: Fraction with the label among the five best; None when unlabelled or with five classes or fewer.
-        baseline_top1: The float Keras model on the same images.
-        baseline_top5: Likewise.
+        baseline_top1: The float Keras model's top-1 on the same images.
+        baseline_top5: The float Keras model's top-5 on the same images.
         drop_pp: 100 * (baseline_top1 - top1); negative when the artifact is better.
         drop_ci95_pp: 95 % confidence interval of `drop_pp` (paired), low then high.
         agreement: Fraction of images with the same top-1 class as the baseline.
@@ -198,11 +198,11 @@ class Trial:
     """One candidate of a search: converted for real, and measured on the evaluation images.
 
     Attributes:
-        effort: Of the conversion.
+        effort: What the conversion was allowed to spend.
         keep_float: Canonical layers left in float, the most sensitive first.
         accuracy: None when the conversion failed.
         integer_share: Share of the multiply-accumulates that run in INT8, else of the operations.
-        size_bytes: Of the artifact; 0 when the conversion failed.
+        size_bytes: Size of the artifact's files; 0 when the conversion failed.
         convert_s: Wall time of the conversion.
         meets: Whether the drop is within the limit.
         error: Why there is no artifact.
@@ -264,7 +264,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a target has no artifact."""
+    """Why a target has no artifact; the hint may be empty."""
 
     stage: StageKind
     message: str
@@ -303,16 +303,23 @@ class CachedStage:
 class TargetResult:
     """Everything known of one target after a run.
 
-    `convert_s` is the wall time of the artifact's own conversion, without the candidates that a search threw
-    away; `effort`, `search` and `training` belong to INT8 targets. `training` is None where the artifact was
-    not compared with a trained one.
+    Attributes:
+        artifact: None when the target failed.
+        accuracy: None when it was not measured; so is `latency`.
+        size_ratio_to_float: Size over that of the canonical weights in float32, 4 bytes a parameter.
+        effort: What an INT8 conversion spent, which a search may have raised; None for other targets.
+        convert_s: Wall time of the artifact's own conversion, without the other candidates of a search.
+        search: What was tried to keep to the accuracy budget; None without a budget.
+        training: What training brought; None where the artifact was not compared with a trained one.
+        hardware: The class of CPU that the artifact is laid out for; None where it fits any.
+        doubts: Why its accuracy proves little.
     """
 
     target: str
     artifact: Artifact | None
     accuracy: Accuracy | None
     latency: Latency | None
-    size_ratio_to_float: float | None  # size over the canonical float32 weights' size (4 bytes a parameter)
+    size_ratio_to_float: float | None
     gates: tuple[GateResult, ...] = ()
     failure: Failure | None = None
     warnings: tuple[str, ...] = ()
@@ -321,8 +328,8 @@ class TargetResult:
     convert_s: float | None = None
     search: SearchResult | None = None
     training: TrainingEffect | None = None
-    hardware: Hardware | None = None  # the class of CPU it is laid out for; None where it fits any
-    doubts: tuple[Doubt, ...] = ()  # of its accuracy
+    hardware: Hardware | None = None
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def verdict(self) -> Verdict | None:
@@ -336,7 +343,15 @@ class TargetResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Where a run happened."""
+    """Where a run happened.
+
+    Attributes:
+        machine: The architecture, such as x86_64.
+        cpu_features: Those of its instruction sets that matter for inference.
+        cores: The cores that the process may use.
+        memory_mb: The memory that the process may use, in 10^6 bytes.
+        packages: Versions by distribution name.
+    """
 
     edgefx: str
     python: str
@@ -355,13 +370,13 @@ class TrainingEpoch:
 
     Attributes:
         number: From 1.
-        loss: Mean over the training images; None before training.
-        validation_loss: On the validation images, as the integer kernels round.
+        loss: Mean loss over the training images; None before training.
+        validation_loss: Mean loss over the validation images, rounded as the integer kernels round.
         agreement: Share of the validation images with the float model's best class.
-        accuracy: Share of them with the right class; None without labels.
+        accuracy: Share of the validation images with the right class; None without labels.
         snr_db: Signal to noise of the validation images' scores against the float model's.
-        images_per_s: Trained on; None before training.
-        seconds: Wall time.
+        images_per_s: Training images per second; None before training.
+        seconds: Wall time of the epoch.
     """
 
     number: int
@@ -379,10 +394,10 @@ class TrainingEffect:
     """What training brought to one artifact, on the images that chose the best epoch.
 
     Attributes:
-        loss_before: Of the post-training artifact: mean KL divergence of its answers from the float model's;
-            in mode supervised their mean cross entropy with the labels.
-        loss_after: Of the trained one.
-        images: Measured on.
+        loss_before: Loss of the post-training artifact: the mean KL divergence of its answers from the float
+            model's, in mode supervised their mean cross entropy with the labels.
+        loss_after: The same loss of the trained artifact.
+        images: Number of images that the losses were measured on.
         insisted: Whether the trained artifact was asked for, better or not.
     """
 
@@ -403,9 +418,9 @@ class TrainingResult:
 
     Attributes:
         mode: What it learned from.
-        images: Trained on.
-        validated: Images that chose the best epoch.
-        epochs: All of them, the post-training artifact first.
+        images: Number of images that it trained on.
+        validated: Number of images that chose the best epoch.
+        epochs: Every epoch, the post-training artifact first.
         best: Number of the best epoch; 0 where training did not help, and post-training artifacts are made.
         stopped: Why it ended before the last epoch; "" where it did not.
         summary: All of it in one line.
@@ -431,11 +446,23 @@ class TrainingResult:
 class RunReport(Shown):
     """The outcome of `edgefx compile`; `report.json` is this object.
 
-    `schema_version` changes when a field changes its meaning or goes away.
+    Attributes:
+        schema_version: Changes when a field changes its meaning or goes away.
+        created: When the report was made, ISO 8601, UTC.
+        command: What was typed, or the function that was called.
+        seed: The seed of everything that is sampled or trained.
+        baseline_top1: Top-1 of the float Keras model on the evaluation images; None when it was not measured.
+        baseline_top5: Its top-5; None when it was not measured.
+        canonical_max_abs_dp: Largest difference of a probability between canonical graph and loaded model.
+        timings: Wall time of each stage that was computed.
+        effort: The effort that was asked for; a search may have gone further.
+        integer_only: Whether float operations were forbidden.
+        cached: Stages whose results came from the cache; their figures were measured when these say.
+        doubts: Why the float model's accuracy on these images, and so every drop, proves little.
     """
 
     schema_version: int
-    created: str  # ISO 8601, UTC
+    created: str
     command: str
     environment: Environment
     model: ModelSpec
@@ -443,16 +470,16 @@ class RunReport(Shown):
     seed: int
     baseline_top1: float | None
     baseline_top5: float | None
-    canonical_max_abs_dp: float | None  # canonical graph against the model as loaded
+    canonical_max_abs_dp: float | None
     targets: tuple[TargetResult, ...]
     timings: tuple[StageTiming, ...]
     warnings: tuple[str, ...] = field(default=())
-    effort: Effort = Effort.BALANCED  # asked for; a search may have gone further
+    effort: Effort = Effort.BALANCED
     integer_only: bool = False
-    checks: tuple[Check, ...] = ()  # of the calibration images
+    checks: tuple[Check, ...] = ()
     training: TrainingResult | None = None
-    cached: tuple[CachedStage, ...] = ()  # figures that come from these were measured when they say
-    doubts: tuple[Doubt, ...] = ()  # of the float model's accuracy on these images, hence of every drop
+    cached: tuple[CachedStage, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:

@@ -95,7 +95,7 @@ class Spread:
 
     Attributes:
         mean: Per channel, float64 [channels].
-        deviation: Standard deviation per channel, likewise.
+        deviation: Standard deviation per channel, float64 [channels].
     """
 
     mean: NDArray[np.float64]
@@ -193,12 +193,25 @@ class ImageSet:
 
 @dataclass(frozen=True, kw_only=True)
 class DataInfo:
-    """What the report says of an image set."""
+    """What the report says of an image set.
 
-    role: str  # "calibration", "training" or "evaluation"
+    Attributes:
+        role: "calibration", "training" or "evaluation".
+        root: The folder.
+        images: Number of images that were used.
+        classes: Number of distinct labels; None when unlabelled.
+        sha256: Hash over files, labels, size and resize mode.
+        resize: How images became the model's input.
+        interpolation: How pixels were interpolated.
+        seed: The seed with which images are sampled; None where none is.
+        skipped: Number of corrupt images that were left out.
+        note: How the images were chosen.
+    """
+
+    role: str
     root: str
     images: int
-    classes: int | None  # number of distinct labels, None when unlabelled
+    classes: int | None
     sha256: str
     resize: Resize
     interpolation: str
@@ -212,27 +225,47 @@ class DataInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class TensorInfo:
-    """An artifact's input or output tensor; real value = (stored - zero_point) * scale when quantized."""
+    """An artifact's input or output tensor.
+
+    Attributes:
+        name: The tensor's name.
+        shape: The lengths of its axes.
+        dtype: NumPy's name: "float32", "uint8", "int8", "int16", "float16".
+        scale: When quantized, real value = (stored - zero_point) * scale; else None.
+        zero_point: The stored value that stands for 0; None when not quantized.
+    """
 
     name: str
     shape: tuple[int, ...]
-    dtype: str  # NumPy name: "float32", "uint8", "int8", "int16", "float16"
+    dtype: str
     scale: float | None = None
     zero_point: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpCount:
-    """How many operations of one type an artifact holds, by the type of what they compute."""
+    """How many operations of one type an artifact holds, by the type of what they compute.
+
+    Attributes:
+        op: The operation's name in the runtime's format.
+        dtype: The type of its output: "int8", "int16", "float16", "float32", "int32", …
+        count: Number of such operations.
+    """
 
     op: str
-    dtype: str  # "int8", "int16", "float16", "float32", "int32", … of the op's output
+    dtype: str
     count: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactFile:
-    """One file of an artifact."""
+    """One file of an artifact.
+
+    Attributes:
+        path: Where it is; in a report relative to the report's folder.
+        size_bytes: Its size.
+        sha256: Hash of its bytes.
+    """
 
     path: Path
     size_bytes: int

@@ -90,7 +90,7 @@ class CacheInfo:
         folder: Where it is; None when it is off.
         limit_bytes: What it may grow to.
         entries: How many results it holds.
-        size_bytes: Of all of them.
+        size_bytes: Size of all of them together.
         oldest_use: When the least recently used one was last used, ISO 8601, UTC; None when empty.
         stages: By stage, the largest first.
     """
@@ -215,7 +215,7 @@ class PlanView(Shown):
     """What a run would do.
 
     Attributes:
-        name: Of the run in the matrix; "" without one.
+        name: Name of the run in the matrix; "" without one.
         model: What is compiled.
         output: Where to.
         steps: In order.
@@ -242,7 +242,7 @@ class MatrixRun:
     """One run of a matrix.
 
     Attributes:
-        name: Of its combination.
+        name: Name of its combination.
         output: Its folder.
         report: What it found; None when it failed as a whole.
         error: Why it did.

@@ -91,7 +91,7 @@ class LayerFigures:
         quantized: What the artifact quantizes of it: "weights", "output", "input", joined by "+"; or "".
         sqnr_db: Signal to noise ratio of the layer's output in the artifact against the float graph; the
             noise of all layers before it included.
-        weights_sqnr_db: The same of its stored weights.
+        weights_sqnr_db: Signal to noise ratio of its stored weights.
         low: Lowest value of its grid (of the lowest channel's, with a grid per channel).
         high: Highest value of its grid.
         seen_low: Lowest value that the float graph puts there.
@@ -143,7 +143,7 @@ class Diagnosis:
         layers: The canonical layers, those first that alone do most damage.
         cure: The layers to blame and what leaving them in float would bring; None without quantized layers.
         broken: What broke it.
-        verdict: The same in words.
+        verdict: What broke it, in words.
         seconds: Wall time, conversion included.
         graph: The layers' names in the order they are computed in.
         notes: What limits the figures.
@@ -212,7 +212,7 @@ def judge(
 
     Args:
         steps: The stages that were measured, in order.
-        precision: Of the target.
+        precision: The target's precision.
         cure: The layers to blame, where quantization did harm.
         worst: The layers that alone do most damage, if any does.
         first_bad: The first layer whose float output the converter changed, where that was looked for.

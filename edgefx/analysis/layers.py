@@ -30,7 +30,7 @@ def layer_figures(
     """Look at every layer's values, image by image; those first that alone do most damage.
 
     Args:
-        simulation: Of the artifact.
+        simulation: The artifact, simulated on the canonical graph.
         tapped: The artifact, opened so that it delivers what its layers put out.
         pixels: Raw RGB uint8 [N, H, W, 3].
         alone: What each quantized layer does alone.

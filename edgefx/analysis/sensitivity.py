@@ -76,7 +76,7 @@ def measure(
     """Measure what quantizing each group of layers alone does to the scores, the worst first.
 
     Args:
-        simulation: Of an artifact.
+        simulation: An artifact, simulated on the canonical graph.
         groups: The layers to quantize together, by the name to report.
         images: Images to measure on.
         progress: Counts images, once per group.

@@ -209,7 +209,7 @@ class Simulation:
         Args:
             pixels: Raw RGB uint8 [N, H, W, 3].
             groups: Some of `layers`, under a name of the caller's.
-            advance: Told of the images done, each group's runs counted apart.
+            advance: Called with the number of images done, each group's runs counted apart.
 
         Returns:
             The float scores, float32 [N, classes], and those with each group quantized.

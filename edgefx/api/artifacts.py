@@ -49,7 +49,7 @@ def evaluate(
         threads: Runtime threads; by default all cores.
         allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
         cache: Use the baseline's scores of earlier runs, such as `compile`, and keep this one's.
-        progress: Told of long work and of warnings.
+        progress: Where long work and warnings are reported.
 
     Raises:
         EdgefxError: The artifact, the images or the baseline cannot be used, or do not fit each other.
@@ -100,7 +100,7 @@ def benchmark(
         warmup: Inferences before the timed ones.
         seconds: Time limit of all timed inferences together; slow artifacts then get fewer rounds.
         threads: Runtime threads; by default all cores.
-        progress: Told of every timed inference, and of artifacts that cannot be measured.
+        progress: Where timed inferences and artifacts that cannot be measured are reported.
 
     Returns:
         The latencies; what could not be measured is in `Benchmark.failures`.
@@ -148,7 +148,7 @@ def inspect(
         classes: The number of classes of a zoo model.
         input_size: Input height and width in pixels.
         allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
-        progress: Told of long work.
+        progress: Where long work is reported.
 
     Raises:
         EdgefxError: The file does not exist, is damaged, or is no model that edgefx can compile.
@@ -217,7 +217,7 @@ def debug(
         seed: The seed of everything that is sampled.
         allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
         cache: Use results of earlier runs, such as the artifacts that `compile` made, and keep this one's.
-        progress: Told of long work and of warnings.
+        progress: Where long work and warnings are reported.
         command: What the report records as the command that made it.
 
     Returns:

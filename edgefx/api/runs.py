@@ -139,7 +139,7 @@ def compile(  # noqa: A001 - the command's name
         resume: Let training go on from the checkpoint in the output folder.
         cache: Use results of earlier runs, and keep this one's.
         allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
-        progress: Told of long work and of warnings.
+        progress: Where long work and warnings are reported.
         command: What the report records as the command that made it.
 
     Returns:
@@ -249,7 +249,7 @@ def run(
         resume: Let training go on from the checkpoint in the output folder.
         cache: Use results of earlier runs, and keep this one's.
         allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
-        progress: Told of long work and of warnings.
+        progress: Where long work and warnings are reported.
         command: What the report records as the command that made it.
 
     Returns:

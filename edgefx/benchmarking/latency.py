@@ -103,7 +103,7 @@ def measure(
         warmup: Inferences before the timed ones, after the cold start.
         budget_s: Wall time for the timed inferences of all subjects together; five of each are made
             whatever it says.
-        progress: Told of every timed inference.
+        progress: Where every timed inference is reported.
         max_noise: `Latency.noise` of any subject above which all are measured again, while the budget allows.
         on_failure: Called for a subject whose worker failed; the others go on. Without it the first
             failure is raised.

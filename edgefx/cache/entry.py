@@ -67,7 +67,7 @@ def key(stage: str, *, version: int, **parts: Json) -> Key:
 
     Args:
         stage: The stage.
-        version: Of what the stage stores; raised when that changes.
+        version: Version of what the stage stores; raised when that changes.
         parts: Everything else that determines the output.
     """
     text = canonical({"stage": stage, "version": version, **parts})
@@ -103,10 +103,10 @@ def parsed(text: bytes, wanted: Key, folder: Path) -> Entry:
 
     Raises:
         ValueError: It is not what was written, or names a file outside the entry's folder.
-        KeyError: Likewise.
-        TypeError: Likewise.
-        AttributeError: Likewise.
-        RecursionError: Likewise; it is nested too deeply.
+        KeyError: It is not what was written: a key is missing.
+        TypeError: It is not what was written: a value is of another type.
+        AttributeError: It is not what was written: a value is of another type.
+        RecursionError: It is nested too deeply.
     """
     document = json.loads(text)
     checksum = document.pop("checksum")

@@ -27,13 +27,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "edgefx.cli.compile:command",
         "Compile a Keras model for edge runtimes and measure it.",
     ),
-    "run": ("edgefx.cli.run:command", "Compile as a recipe (YAML) says."),
+    "run": ("edgefx.cli.run:command", "Compile a model as a recipe file (YAML) says."),
     "recipe": ("edgefx.cli.recipe:command", "List, show, check and write recipes."),
     "reproduce": ("edgefx.cli.reproduce:command", "Run a lock file again and compare, byte by byte."),
     "diff": ("edgefx.cli.diff:command", "Compare two runs: inputs, size, accuracy by image, latency."),
     "evaluate": ("edgefx.cli.evaluate:command", "Measure an artifact's accuracy on a folder of images."),
     "benchmark": ("edgefx.cli.benchmark:command", "Measure the latency of artifacts on this machine."),
-    "debug": ("edgefx.cli.debug:command", "Find the stage and the layers that cost accuracy."),
+    "debug": ("edgefx.cli.debug:command", "Find the stage and the layers that lose accuracy."),
     "inspect": ("edgefx.cli.inspect:command", "Show what a model or an artifact is made of."),
     "targets": ("edgefx.cli.targets:command", "List the targets that can be compiled for."),
     "models": ("edgefx.cli.models:command", "List the models that are known by name."),
@@ -41,7 +41,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("edgefx.cli.doctor:command", "Check this machine: versions, CPU features, what is missing."),
 }
 
-_EPILOG = """\
+_EPILOG = """\b
+Examples:
+  edgefx doctor
+  edgefx compile model.keras --target tflite-int8 --calib train/ --eval test/
+  edgefx run digits-demo
+
 Exit codes: 0 success, 1 a gate failed, 2 usage, 3 missing dependency, 4 a stage failed, 70 a bug in edgefx,
 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 
@@ -73,12 +78,9 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     help="Print the version and exit.",
 )
 def cli() -> None:
-    r"""From a Keras EfficientNet to an edge artifact whose accuracy and speed are known.
+    """Turn a Keras EfficientNet into an edge artifact whose accuracy and speed are known.
 
-    \b
-    edgefx compile model.keras --target tflite-int8 --calib images/
-    edgefx models
-    edgefx doctor
+    Calibrate on images like those the device will see, measure on others, and read the table.
     """
 
 

@@ -26,7 +26,7 @@ Examples:
     default=5,
     show_default=True,
     metavar="N",
-    help="Inferences before the timed ones.",
+    help="Number of inferences before the timed ones.",
 )
 @click.option(
     "--seconds",
@@ -34,7 +34,7 @@ Examples:
     default=30.0,
     show_default=True,
     metavar="S",
-    help="Time limit of all timed inferences together; slow artifacts then get fewer rounds.",
+    help="Time limit for all timed inferences together; slow artifacts get fewer rounds to keep it.",
 )
 @threads_option
 @json_option

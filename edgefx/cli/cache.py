@@ -59,7 +59,9 @@ Examples:
   edgefx cache clean --all
 """
 )
-@click.option("--older-than", metavar="AGE", help="Remove what was not used for AGE, such as 12h, 30d or 4w.")
+@click.option(
+    "--older-than", metavar="AGE", help="Remove what has not been used for AGE, such as 12h, 30d or 4w."
+)
 @click.option("--all", "everything", is_flag=True, help="Remove everything.")
 @json_option
 @pass_app

@@ -54,7 +54,7 @@ Examples:
     multiple=True,
     required=True,
     metavar="NAME",
-    help="What to make; repeat it, or give a comma list or a glob. See: edgefx targets.",
+    help="What to make: a name, a comma list or a glob (see: edgefx targets). May be repeated.",
 )
 @calib_option
 @samples_option
@@ -63,10 +63,10 @@ Examples:
     "evaluation",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Images to measure accuracy on.  [default: what calibration leaves of its folder]",
+    help="Folder of images to measure accuracy on.  [default: the images of --calib that did not calibrate]",
 )
 @click.option(
-    "--eval-limit", type=click.IntRange(min=1), metavar="N", help="Measure on N sampled images only."
+    "--eval-limit", type=click.IntRange(min=1), metavar="N", help="Measure accuracy on a sample of N images."
 )
 @click.option("--no-eval", is_flag=True, help="Do not measure accuracy.")
 @click.option("--no-benchmark", is_flag=True, help="Do not measure latency and memory.")
@@ -77,47 +77,62 @@ Examples:
     default=Path("edgefx-out"),
     show_default=True,
     metavar="DIR",
-    help="Where artifacts and report.json go.",
+    help="Folder for the artifacts, report.json and edgefx.lock.json.",
 )
 @click.option(
     "--weights",
     metavar="imagenet|random|PATH",
-    help="Weights of a zoo model.  [default: imagenet; digits brings its own]",
+    help="Weights of a model that is given by name.  [default: imagenet; digits has its own]",
 )
-@click.option("--classes", type=classes_range, metavar="N", help="Classes of a zoo model.")
-@click.option("--input-size", type=input_size_range, metavar="PX", help="Input height and width.")
+@click.option(
+    "--classes", type=classes_range, metavar="N", help="Number of classes of a model that is given by name."
+)
+@click.option(
+    "--input-size", type=input_size_range, metavar="PX", help="Height and width of the input in pixels."
+)
 @click.option(
     "--io-dtype",
     type=click.Choice(["uint8", "int8", "float32"]),
-    help="Input and output type of INT8 artifacts.  [default: uint8 for TFLite, else float32]",
+    help="Type of the input and output tensors of INT8 artifacts.  [default: uint8 for TFLite, else float32]",
 )
 @effort_option
 @click.option(
     "--qat",
     type=click.Choice(["distill", "supervised"]),
-    help="Train the INT8 targets for quantization on the images of --train: distill learns from the float "
-    "model's own scores and needs no labels.",
+    help="Train the INT8 targets to be accurate after quantization. distill learns from the float model's "
+    "own scores and needs no labels; supervised learns from labels.",
 )
 @click.option(
     "--train",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Training images of --qat; they calibrate as well where --calib is not given.",
+    help="Folder of training images for --qat; without --calib they are the calibration images too.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Of --qat, at most.  [default: 10]")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Of --qat.  [default: 16]")
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Largest number of passes that --qat makes over the training images.  [default: 10]",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of images in each training step of --qat.  [default: 16]",
+)
 @click.option(
     "--learning-rate",
     type=PositiveNumber(),
     metavar="X",
-    help="Of --qat: highest step of a weight, in units of its INT8 step.  [default: 0.002]",
+    help="Learning rate of --qat: the largest change of a weight in one step, as a fraction of its INT8 "
+    "step.  [default: 0.002]",
 )
 @resume_option
 @click.option(
     "--integer-only",
     is_flag=True,
-    help="No float operation in the artifact, for NPUs and MCUs: tflite-int8, and tflite-int16x8 between its"
-    " float ends.",
+    help="Allow no float operation in the artifact, as NPUs and microcontrollers need it. Only for "
+    "tflite-int8, and for tflite-int16x8 between its float ends.",
 )
 @hardware_option
 @resize_option
@@ -127,11 +142,16 @@ Examples:
 @click.option(
     "--max-drop",
     metavar="1pp|1%",
-    help="Gate on the top-1 lost against the float Keras model, in percentage points or in percent of the "
-    "model's top-1. INT8 targets are searched for it: more effort, then sensitive layers in float.",
+    help="Gate: the most top-1 accuracy that may be lost against the float Keras model, in percentage "
+    "points or in percent of the model's top-1. edgefx works for it: INT8 targets get more effort, then "
+    "their most sensitive layers stay in float.",
 )
-@click.option("--max-p95-ms", metavar="20", help="Gate: 95th percentile of host latency, in ms.")
-@click.option("--max-size", metavar="6MB", help="Gate: size of the artifact's files.")
+@click.option(
+    "--max-p95-ms",
+    metavar="20",
+    help="Gate: the highest 95th percentile of the latency on this machine, in milliseconds.",
+)
+@click.option("--max-size", metavar="6MB", help="Gate: the largest size of the artifact's files together.")
 @min_images_option
 @on_inconclusive_option
 @seed_option
@@ -141,7 +161,7 @@ Examples:
     is_flag=False,
     flag_value="-",
     metavar="[FILE]",
-    help="Write a recipe that does the same to FILE (or stdout), and do nothing else.",
+    help="Write these options as a recipe to FILE (or stdout), then stop.",
 )
 @allow_unsafe_option
 @dry_run_option
@@ -161,8 +181,8 @@ def command(
 ) -> int:
     """Compile MODEL for edge runtimes, and report what it lost and how fast it runs.
 
-    MODEL is a zoo name (see: edgefx models) or the path of a .keras file, an .h5 file or a SavedModel
-    folder. The exit code is 0, 1 when a gate fails or cannot be judged, 4 when a target fails.
+    MODEL is a name (see: edgefx models) or the path of a .keras file, an .h5 file or a SavedModel folder. The
+    exit code is 0 on success, 1 when a gate failed or cannot be judged, and 4 when a target failed.
     """
     from edgefx.cli.run import execute, show_plans
     from edgefx.recipe.load import NamedRecipe, parse

@@ -28,11 +28,11 @@ _ORDERS = ("effect", "sqnr", "saturated", "graph")
 @click.command(
     epilog="""\b
 The layers' columns:
-  KL alone     mean KL to the float scores with this layer alone quantized
-  top-1 chg    share of the images whose class that changes
-  SQNR dB      signal to noise ratio of its output in the artifact
-  weights dB   the same of its stored weights
-  grid, seen   the range it is rounded to, and the range of its float values
+  KL alone     mean KL divergence from the float scores when only this layer is quantized
+  top-1 chg    share of the images whose class changes when only this layer is quantized
+  SQNR dB      signal to quantization noise ratio of the layer's output in the artifact
+  weights dB   signal to quantization noise ratio of the layer's stored weights
+  grid, seen   the range that the output is rounded to, and the range of its float values
   saturated    share of the float values outside the grid
   levels used  share of the grid's levels that occur
 
@@ -52,7 +52,8 @@ Examples:
     multiple=True,
     required=True,
     metavar="NAME",
-    help="What to examine; may be repeated, a comma list or a glob ('*-int8'). See: edgefx targets.",
+    help="What to examine: a name, a comma list or a glob such as '*-int8' (see: edgefx targets). May be "
+    "repeated.",
 )
 @calib_option
 @samples_option
@@ -62,25 +63,30 @@ Examples:
     default=50,
     show_default=True,
     metavar="N",
-    help="How many of them to measure on.",
+    help="Number of the --calib images to measure on.",
 )
 @click.option(
     "--artifact",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Examine this file instead of converting the model; with one --target.",
+    help="Examine this file instead of converting the model. Only with one --target.",
 )
 @effort_option
-@click.option("--weights", metavar="imagenet|random|PATH", help="Weights of a zoo model.")
-@click.option("--classes", type=classes_range, metavar="N", help="Zoo models: number of classes.")
-@click.option("--input-size", type=input_size_range, metavar="PX", help="Input height and width.")
+@click.option("--weights", metavar="imagenet|random|PATH", help="Weights of a model that is given by name.")
+@click.option(
+    "--classes", type=classes_range, metavar="N", help="Number of classes of a model that is given by name."
+)
+@click.option(
+    "--input-size", type=input_size_range, metavar="PX", help="Height and width of the input in pixels."
+)
 @click.option(
     "--sort",
     "order",
     type=click.Choice(_ORDERS),
     default="effect",
     show_default=True,
-    help="What the layers are sorted by, the worst first; graph: as computed.",
+    help="Column to sort the layers by, the worst first: effect is KL alone; graph is the order of "
+    "computation.",
 )
 @click.option(
     "--limit",
@@ -88,7 +94,7 @@ Examples:
     default=20,
     show_default=True,
     metavar="N",
-    help="Layers in the table; 0 shows all.",
+    help="Number of layers in the table; 0 shows all.",
 )
 @click.option(
     "--plot",
@@ -125,7 +131,7 @@ def command(
     seed: int,
     as_json: bool,
 ) -> int:
-    """Find the stage and the layers that cost MODEL accuracy.
+    """Find the stage and the layers that lose MODEL's accuracy.
 
     The model is converted, and the loaded model, its deployable graph, the float artifact, a simulation of
     the quantization and the artifact itself are compared on the same images, each with the one before.

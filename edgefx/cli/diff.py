@@ -23,7 +23,7 @@ Examples:
     "--report",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Also write the comparison to FILE, by its suffix .md or .json.",
+    help="Also write the comparison to FILE, in the format of its suffix: .md or .json.",
 )
 @json_option
 @pass_app

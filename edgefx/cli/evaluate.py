@@ -31,12 +31,14 @@ Examples:
 @click.option(
     "--baseline",
     metavar="MODEL|RUN",
-    help="Compare image by image with this Keras model (path or zoo name), or with the best classes of the "
-    "float model that this run's output folder has kept, which takes no TensorFlow.",
+    help="Compare image by image with this Keras model, a path or a name (see: edgefx models), or with the "
+    "float model's answers that are kept in the output folder of a run, for which no TensorFlow is needed.",
 )
-@click.option("--weights", metavar="imagenet|random|PATH", help="Weights of a zoo baseline.")
+@click.option(
+    "--weights", metavar="imagenet|random|PATH", help="Weights of a baseline that is given by name."
+)
 @resize_option
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure on N sampled images only.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure on a sample of N images.")
 @seed_option
 @skip_bad_option
 @threads_option

@@ -36,7 +36,8 @@ class LazyGroup(click.Group):
             command.name = cmd_name
             command.params.extend(global_options(hidden=True))
             command.epilog = (
-                f"{command.epilog or ''}\n\nAlso taken: -v, -q, --debug, --color (see edgefx --help)."
+                f"{command.epilog or ''}\n\n"
+                "Every command also takes -v, -q, --debug and --color: see edgefx --help."
             )
             self.commands[cmd_name] = command
         return self.commands[cmd_name]
@@ -92,14 +93,15 @@ def global_options(*, hidden: bool = False) -> list[click.Parameter]:
             "--verbose",
             count=True,
             apply=louder,
-            help="Say more on stderr: -v warnings of libraries, -vv their messages, -vvv native logs.",
+            help="Say more on stderr: -v adds the warnings of libraries, -vv their messages, -vvv native "
+            "logs.",
         ),
-        option("-q", "--quiet", count=True, apply=quieter, help="Say nothing on stderr but errors."),
-        option("--debug", is_flag=True, apply=debug, help="Show Python tracebacks of errors."),
+        option("-q", "--quiet", count=True, apply=quieter, help="Print only errors on stderr."),
+        option("--debug", is_flag=True, apply=debug, help="Show the Python traceback of an error."),
         option(
             "--color",
             type=click.Choice(["auto", "always", "never"]),
             apply=color,
-            help="When to colour; auto honours NO_COLOR and FORCE_COLOR.",
+            help="When to use colour; auto honours NO_COLOR and FORCE_COLOR.",
         ),
     ]

@@ -17,14 +17,19 @@ Examples:
 """
 )
 @click.argument("subject", metavar="MODEL|ARTIFACT")
-@click.option("--layers", "every_layer", is_flag=True, help="Models: list every layer.")
+@click.option("--layers", "every_layer", is_flag=True, help="List every layer of a model.")
 @click.option(
     "--weights",
     metavar="imagenet|random|PATH",
-    help="Zoo models: weights.  [default: random, as the structure is the same; digits brings its own]",
+    help="Weights of a model that is given by name.  [default: random, as the structure is the same; "
+    "digits has its own]",
 )
-@click.option("--classes", type=classes_range, metavar="N", help="Zoo models: number of classes.")
-@click.option("--input-size", type=input_size_range, metavar="PX", help="Input height and width.")
+@click.option(
+    "--classes", type=classes_range, metavar="N", help="Number of classes of a model that is given by name."
+)
+@click.option(
+    "--input-size", type=input_size_range, metavar="PX", help="Height and width of the input in pixels."
+)
 @allow_unsafe_option
 @json_option
 @pass_app

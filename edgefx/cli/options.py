@@ -36,20 +36,20 @@ calib_option = click.option(
     "--calib",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Typical images that set the INT8 ranges; labels are not needed.",
+    help="Folder of typical images from which the INT8 ranges are calibrated; labels are not needed.",
 )
 samples_option = click.option(
     "--samples",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Calibrate on this many images.  [default: 100, or half of a small folder]",
+    help="Number of images to calibrate on.  [default: 100, or half of a small folder]",
 )
 effort_option = click.option(
     "--effort",
     type=click.Choice([effort.value for effort in Effort]),
     default=Effort.BALANCED.value,
     show_default=True,
-    help="Time spent on INT8 accuracy: at most 1, 3 or 15 times the runtime's own converter.",
+    help="Time to spend on INT8 accuracy: at most 1, 3 or 15 times what the runtime's own converter takes.",
 )
 
 
@@ -62,7 +62,7 @@ no_cache_option = click.option(
     is_flag=True,
     expose_value=False,
     callback=_without_cache,
-    help="Compute everything now, and keep nothing for later runs.",
+    help="Compute everything anew, and keep nothing for later runs.",
 )
 
 
@@ -75,8 +75,8 @@ allow_unsafe_option = click.option(
     is_flag=True,
     expose_value=False,
     callback=_with_unsafe,
-    help="Load a model file though it may run code, use files, or inflate to any size. Only for models whose "
-    "makers you trust; the report tells of it.",
+    help="Load a model file even if loading it could run code, read files or fill the memory. Use it only "
+    "for models whose makers you trust; the report records it.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout instead of a table."
@@ -87,14 +87,14 @@ report_option = click.option(
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Also write the report to FILE, by its suffix .md, .json or .txt; may be repeated.",
+    help="Also write the report to FILE, in the format of its suffix: .md, .json or .txt. May be repeated.",
 )
 resize_option = click.option(
     "--resize",
     type=click.Choice([resize.value for resize in Resize]),
     default=Resize.STRETCH.value,
     show_default=True,
-    help="How an image of any shape becomes the input.",
+    help="How to fit an image of any shape to the model's input.",
 )
 rounds_option = click.option(
     "--rounds",
@@ -102,15 +102,15 @@ rounds_option = click.option(
     default=100,
     show_default=True,
     metavar="N",
-    help="Timed inferences per artifact.",
+    help="Number of timed inferences per artifact.",
 )
 hardware_option = click.option(
     "--hardware",
     default=NATIVE,
     show_default=True,
     metavar="CLASS|FILE",
-    help=f"The class of CPU to lay onnx-int8 and openvino-int8 out for: {NATIVE} (this machine), "
-    f"{', '.join(Hardware)}, or a .yaml profile.",
+    help=f"The class of CPU that onnx-int8, onnx-dynamic and openvino-int8 are made for: {NATIVE} (this "
+    f"machine), {', '.join(Hardware)}, or the path of a .yaml profile.",
 )
 min_images_option = click.option(
     "--min-images",
@@ -125,21 +125,31 @@ on_inconclusive_option = click.option(
     help="What a gate does that cannot be judged: fail with exit code 1, or warn.  [default: fail]",
 )
 seed_option = click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of every sample."
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="S",
+    help="Seed of everything that is sampled or trained.",
 )
 skip_bad_option = click.option(
-    "--skip-bad-images", is_flag=True, help="Leave corrupt images out, and say how many."
+    "--skip-bad-images",
+    is_flag=True,
+    help="Leave corrupt images out and report how many; otherwise they are an error.",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Runtime threads.  [default: all cores]"
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of threads the runtime uses.  [default: all cores]",
 )
 
 
 resume_option = click.option(
-    "--resume", is_flag=True, help="Let training go on from the checkpoint in the output folder."
+    "--resume", is_flag=True, help="Continue training from the checkpoint in the output folder."
 )
 dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Show what would be done, as a tree, and what is cached; do nothing."
+    "--dry-run", is_flag=True, help="Show the steps as a tree and which results are cached, then stop."
 )
 
 
@@ -150,8 +160,8 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Another value for a key of the recipe, e.g. quantize.effort=high; VALUE is YAML; may be "
-        "repeated. Relative paths in it are relative to the working folder.",
+        help="Give a key of the recipe another value, for example quantize.effort=high. VALUE is YAML; "
+        "relative paths in it are relative to the working folder. May be repeated.",
     )(function)
     return click.option(
         "-t",
@@ -159,5 +169,5 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "targets",
         multiple=True,
         metavar="NAME",
-        help="Instead of the recipe's targets; may be repeated, a comma list or a glob.",
+        help="Make these targets instead of the recipe's: a name, a comma list or a glob. May be repeated.",
     )(function)

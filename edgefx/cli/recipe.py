@@ -14,10 +14,10 @@ from edgefx.cli.options import json_option, recipe_options
 _HERE = "edgefx.cli.recipe"
 _COMMANDS = {
     "list": (f"{_HERE}:list_command", "List the recipes that come with edgefx."),
-    "show": (f"{_HERE}:show_command", "Print a recipe as it is carried out: every key, every run."),
-    "check": (f"{_HERE}:check_command", "Look for mistakes in recipes; import nothing, run nothing."),
+    "show": (f"{_HERE}:show_command", "Print a recipe in full: every key, and every run of its matrix."),
+    "check": (f"{_HERE}:check_command", "Look for mistakes in recipes without running anything."),
     "schema": (f"{_HERE}:schema_command", "Print the JSON Schema of recipes, for editors."),
-    "init": (f"{_HERE}:init_command", "Write a recipe for a model and the images that are found."),
+    "init": (f"{_HERE}:init_command", "Write a recipe to begin with, for a model and a folder of images."),
 }
 
 
@@ -33,9 +33,9 @@ Examples:
 """,
 )
 def command() -> None:
-    """List, show, check and write recipes: what `edgefx compile` is told by flags, as a file.
+    """List, show, check and write recipes: files that say what the options of `edgefx compile` say.
 
-    A recipe is named by its path, or by its name if it comes with edgefx.
+    A recipe is given by its path, or by its name if it comes with edgefx.
     """
 
 
@@ -96,8 +96,8 @@ def show_command(
 ) -> None:
     """Print RECIPE as it is carried out.
 
-    What it extends is merged, variables are replaced, defaults and --set filled in. With a matrix there is a
-    YAML document for each run.
+    The recipe it extends is merged in, variables are replaced, and defaults and --set are filled in. A recipe
+    with a matrix gives one YAML document for each run.
     """
     from edgefx.recipe.compose import setting
     from edgefx.recipe.dump import to_document, to_yaml
@@ -134,7 +134,7 @@ def check_command(
 ) -> int:
     """Look for mistakes in RECIPES, all at once: wrong keys and values, contradictions, missing files.
 
-    The exit code is 2 when there are any. Images and models are not opened.
+    The exit code is 2 when there is a mistake. Images and models are not opened.
     """
     from edgefx.errors import ExitCode, UsageError
     from edgefx.recipe import verdicts
@@ -175,7 +175,7 @@ and as the first line of a recipe:
 @json_option
 @pass_app
 def schema_command(app: App, as_json: bool) -> None:  # noqa: ARG001 - the schema is JSON anyway
-    """Print the JSON Schema of recipes; editors complete and check recipes by it."""
+    """Print the JSON Schema of recipes, with which editors complete and check them."""
     from edgefx.recipe.check import schema_file
 
     app.write(schema_file().read_text(encoding="utf-8"))

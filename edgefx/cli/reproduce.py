@@ -25,20 +25,23 @@ Examples:
     default=Path("edgefx-reproduced"),
     show_default=True,
     metavar="DIR",
-    help="Where the artifacts of the new run go.",
+    help="Folder for the artifacts of the new run.",
 )
-@click.option("--model", metavar="PATH", help="Where the model is now, if it has moved.")
+@click.option("--model", metavar="PATH", help="Path of the model, if it has moved.")
 @click.option(
-    "--calib", type=click.Path(path_type=Path), metavar="DIR", help="Where the calibration images are now."
+    "--calib",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the calibration images, if they have moved.",
 )
 @click.option(
     "--eval",
     "evaluation",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where the evaluation images are now.",
+    help="Folder of the evaluation images, if they have moved.",
 )
-@click.option("--benchmark", is_flag=True, help="Measure latency too; it is never the same twice.")
+@click.option("--benchmark", is_flag=True, help="Also measure latency, which is never the same twice.")
 @allow_unsafe_option
 @json_option
 @pass_app

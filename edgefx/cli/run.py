@@ -40,12 +40,16 @@ Examples:
 @click.argument("recipe")
 @recipe_options
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Instead of the recipe's folder."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write here instead of the recipe's folder.",
 )
 @click.option(
     "--effort",
     type=click.Choice([effort.value for effort in Effort]),
-    help="Instead of quantize.effort of the recipe.",
+    help="Time to spend on INT8 accuracy, instead of the recipe's quantize.effort.",
 )
 @min_images_option
 @on_inconclusive_option
@@ -73,7 +77,8 @@ def command(
 ) -> int:
     """Run RECIPE: a .yaml file, or the name of a recipe that comes with edgefx (see: edgefx recipe list).
 
-    A recipe with a matrix makes a run of each combination, in a folder of its own, and one report on all.
+    A recipe with a matrix makes one run for each combination, each in a folder of its own, and one report on
+    all of them.
     """
     from edgefx.recipe.compose import option, setting
     from edgefx.recipe.load import find, load_runs

@@ -83,8 +83,8 @@ def unsteady(
     """Return the share of tensors whose ranges differ between two halves of the calibration images.
 
     Args:
-        first: (low, high) by tensor.
-        second: Likewise; tensors that are not in both are left out.
+        first: (low, high) of each tensor over the first half.
+        second: (low, high) of each tensor over the second half; tensors that are not in both are left out.
         tolerance: Ends that lie further apart than this share of the wider range differ.
     """
     shared = first.keys() & second.keys()

@@ -20,13 +20,13 @@ class Interface:
 
     Attributes:
         batch: Fixed batch size, or None.
-        height: Pixels.
-        width: Pixels.
-        channels: Of the input.
+        height: Height of the input in pixels, or None.
+        width: Width of the input in pixels, or None.
+        channels: Number of channels of the input.
         classes: Length of the output vector.
         dtype: Element type of the input.
         input_name: Name in the signature of a SavedModel, else "".
-        output_name: Likewise.
+        output_name: Name of the output in the signature of a SavedModel, else "".
     """
 
     batch: int | None

@@ -28,7 +28,7 @@ def run(
 
     Args:
         artifacts: Main files of artifacts.
-        progress: Told of every timed inference, and warned of each artifact that cannot be measured.
+        progress: Where timed inferences and artifacts that cannot be measured are reported.
         threads: Intra-op threads of each runtime.
         rounds: Timed inferences of each artifact.
         warmup: Inferences before the timed ones.

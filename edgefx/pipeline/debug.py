@@ -67,10 +67,10 @@ class Settings:
         samples: How many of them set ranges; None for 100.
         images: How many of them to measure on.
         artifact: A file to examine instead of converting the model; for one target only.
-        effort: Of the conversion.
+        effort: What the conversion may spend on accuracy.
         resize: How files become the model's size.
         skip_bad_images: Leave corrupt files out.
-        seed: Of everything that is sampled.
+        seed: Seed of everything that is sampled.
         threads: Intra-op threads of the runtimes.
         weights: For a zoo name.
         classes: For a zoo name.
@@ -102,7 +102,7 @@ def run(
 
     Args:
         settings: What to examine.
-        progress: Told of long work.
+        progress: Where long work is reported.
         command: The command line, recorded in the report.
         cache: Where graphs and artifacts are kept; by default as the environment says.
 

@@ -62,7 +62,7 @@ def run(
     Args:
         artifact: Its main file.
         data: A folder of images.
-        progress: Told of long work, and warned of images that are left out.
+        progress: Where long work and images that are left out are reported.
         baseline: What to compare with image by image: a Keras model, by path or zoo name, or the output
             folder of a run, whose float model's best classes are taken.
         weights: The weights of a zoo baseline.

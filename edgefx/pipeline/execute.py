@@ -67,7 +67,7 @@ def run(
 
     Args:
         plan: From `plan`.
-        progress: Told of long work.
+        progress: Where long work is reported.
         command: The command line, recorded in the report.
         cache: Where results are kept; by default as the environment says.
         threads: Intra-op threads; by default as the recipe says, else all cores.
@@ -100,7 +100,7 @@ def computing(
 
     Args:
         cache: Where results are kept; by default as the environment says.
-        progress: Told of long work.
+        progress: Where long work is reported.
         staging: Where artifacts are made; by default in the temporary folder.
 
     Raises:

@@ -44,7 +44,7 @@ def run(
 
     Args:
         subject: An artifact's main file, the path of a model, or a zoo name.
-        progress: Told of long work.
+        progress: Where long work is reported.
         weights: Zoo models: the weights; by default random ones, as the structure is the same.
         classes: Zoo models: the number of classes.
         input_size: Models: input height and width in pixels.

@@ -47,7 +47,7 @@ class Memo:
 
     Args:
         store: Where results are kept from run to run.
-        progress: Told of warnings, and of the stages that are computed.
+        progress: Where warnings and the stages that are computed are reported.
         workspace: Where computations put their files; without one nothing is computed.
 
     Attributes:

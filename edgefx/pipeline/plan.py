@@ -89,7 +89,7 @@ class Plan:
         training: Images of quantization-aware training; None without it.
         calibration_note: How the calibration images were chosen.
         evaluation_note: How the evaluation images were chosen.
-        checks: Of the calibration images, as far as their listing tells.
+        checks: The checks of the calibration images that need only their listing.
         listed: The folder that the evaluation images come from, with the images that calibrate or are left
             out: a label that does not fit the model says that the folder is not the model's.
         wording: How messages name what was asked for.

@@ -71,7 +71,7 @@ def run(
     Args:
         path: The lock file.
         recipe: From `recipe_of`.
-        progress: Told of long work.
+        progress: Where long work is reported.
         command: The command line, for the new run's report.
         allow_unsafe: Load a model file that would be refused as unsafe.
 

@@ -44,7 +44,7 @@ class PlannedRun:
         """Compile, evaluate, benchmark and judge; see `edgefx.pipeline.execute.run`.
 
         Args:
-            progress: Told of long work.
+            progress: Where long work is reported.
             command: What to record as the command.
             cache: Whether results of earlier runs may be used, and this one's kept.
             resume: Let training go on from its checkpoint.

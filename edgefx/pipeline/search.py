@@ -63,7 +63,7 @@ def make(
     Args:
         target: What to make and how; an INT8 artifact with a budget is searched for one that meets it.
         builder: Makes and measures the candidates.
-        progress: Told of each candidate.
+        progress: Where each candidate is reported.
         publish: Called with the one that is chosen.
 
     Raises:

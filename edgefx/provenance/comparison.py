@@ -98,7 +98,7 @@ class RunDiff(Shown):
         before: Where the first run is.
         after: Where the second run is.
         changes: Inputs that differ.
-        targets: Of both runs, in the first run's order.
+        targets: The targets of both runs, in the first run's order.
         notes: Why something could not be compared.
     """
 
@@ -113,8 +113,8 @@ def diff(before: Path, after: Path) -> RunDiff:
     """Compare two runs.
 
     Args:
-        before: A run's output folder, or a file in it (the lock file or report.json).
-        after: Likewise.
+        before: The first run's output folder, or a file in it (the lock file or report.json).
+        after: The second run's, given in the same way.
 
     Raises:
         UsageError: There is no lock file.
@@ -157,8 +157,8 @@ def flips(before: Predictions, after: Predictions, target: str, *, changed: froz
     """Compare a target's answers image by image; None when a run has none, or they share no image.
 
     Args:
-        before: Of the first run.
-        after: Of the second run.
+        before: The answers of the first run.
+        after: The answers of the second run.
         target: The target.
         changed: Images whose files differ between the runs; they are left out.
     """

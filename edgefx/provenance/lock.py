@@ -27,7 +27,12 @@ _MOST_BYTES = 256 * 10**6  # a hundred times what a run with 50,000 images write
 
 @dataclass(frozen=True, kw_only=True)
 class LockedFile:
-    """A file by content; `path` is relative to its folder."""
+    """A file by content.
+
+    Attributes:
+        path: Relative to the folder of its image set or artifact.
+        sha256: Hash of its bytes.
+    """
 
     path: str
     sha256: str
@@ -67,7 +72,15 @@ class LockedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class LockedTarget:
-    """A target's result; no files when it failed."""
+    """A target's result.
+
+    Attributes:
+        target: The target's name.
+        files: The artifact's files; none when the target failed.
+        size_bytes: Their size together; None when the target failed.
+        accuracy: None when it was not measured.
+        latency: None when it was not measured.
+    """
 
     target: str
     files: tuple[LockedFile, ...]
@@ -83,10 +96,23 @@ class LockedTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class Lock:
-    """One run: what went in and what came out."""
+    """One run: what went in and what came out.
+
+    Attributes:
+        schema_version: Changes when a field changes its meaning or goes away.
+        created: When the run was finished, ISO 8601, UTC.
+        command: What was typed, or the function that was called.
+        recipe: The recipe with every default written out.
+        threads: Number of threads that the runtimes used.
+        seed: The seed of everything that is sampled or trained.
+        model: What was compiled.
+        data: Every image that was used.
+        environment: Where it happened.
+        targets: One result for each target.
+    """
 
     schema_version: int
-    created: str  # ISO 8601, UTC
+    created: str
     command: str
     recipe: Mapping[str, Any]
     threads: int

@@ -26,8 +26,8 @@ class Predictions:
     Attributes:
         images: Files, relative to the folder of evaluation images.
         labels: The class index of each; None when unlabelled.
-        baseline: Of the float Keras model.
-        targets: Of each target's artifact.
+        baseline: Best classes of the float Keras model.
+        targets: Best classes of each target's artifact.
     """
 
     images: tuple[str, ...]

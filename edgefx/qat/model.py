@@ -25,8 +25,8 @@ class FakeQuantModel:
     Args:
         graph: The canonical layers.
         start: What the artifact rounds, and how.
-        height: Of the image, in pixels.
-        width: Likewise.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
         features: Layers whose outputs are wanted as well.
     """
 

@@ -55,7 +55,7 @@ class Weights:
         steps: float32, broadcasts over the kernel: one step per output channel.
         factors: What the canonical kernel must be multiplied by to give this one, float32, broadcasts over
             the kernel: channels may have scales of their own in the artifact.
-        bias_factors: The same for the bias, [out] or [1].
+        bias_factors: The factors of the bias, [out] or [1].
     """
 
     kernel: FloatArray

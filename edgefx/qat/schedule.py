@@ -138,8 +138,8 @@ def augmented(image: Pixels, variant: int, *, seed: int, number: int) -> Pixels:
     Args:
         image: uint8 [H, W, 3].
         variant: 0 is the image itself.
-        seed: Of the shifts.
-        number: Of the image; others are shifted otherwise.
+        seed: Seed of the shifts.
+        number: The image's number; every image is shifted differently.
     """
     if variant == 0:
         return image
@@ -163,7 +163,7 @@ def rate(step: int, steps: int, settings: QatSettings) -> float:
 
     Args:
         step: From 0.
-        steps: Of the whole training.
+        steps: Number of steps of the whole training.
         settings: Length of the warm-up.
     """
     rising = max(1, round(settings.warm_up * steps))

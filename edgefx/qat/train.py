@@ -32,7 +32,7 @@ class Trained:
     """What training made.
 
     Attributes:
-        quantization: Of the best epoch; the start where training did not help.
+        quantization: The quantization of the best epoch; the one it started from where training did not help.
         epochs: All of them, the start first.
         best: Number of the best epoch; 0 is the post-training artifact.
         stopped: Why it ended before the last epoch; "" where it did not.
@@ -85,7 +85,7 @@ def train(
         settings: How.
         start: The post-training artifact.
         workdir: Where the checkpoint and TensorBoard's logs go.
-        progress: Told of each step, and of each epoch's figures.
+        progress: Where each step and each epoch's figures are reported.
         resume: Go on from the checkpoint in `workdir`, if there is one.
 
     Raises:

@@ -187,7 +187,7 @@ class Trainer:
         """Train on all images once.
 
         Args:
-            number: Of the epoch, from 0.
+            number: The epoch's number, from 0.
             task: Counts images.
 
         Returns:

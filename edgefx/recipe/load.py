@@ -30,7 +30,7 @@ class NamedRecipe:
     """One run of a recipe file.
 
     Attributes:
-        name: Of its combination in the matrix, "" without a matrix; also its folder inside the output.
+        name: Name of its combination in the matrix, "" without a matrix; also its folder inside the output.
         recipe: What to do.
         wording: How messages name what it says.
     """

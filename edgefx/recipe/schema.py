@@ -54,13 +54,16 @@ class ModelSection(Section):
     """Which classifier: a zoo name, or a path to a Keras file or SavedModel folder."""
 
     source: ModelSource = Field(
-        description="Zoo name (see `edgefx models`), or path of a .keras file, .h5 file or SavedModel folder."
+        description="A name (see `edgefx models`), or the path of a .keras file, an .h5 file or a "
+        "SavedModel folder."
     )
     weights: Weights | None = Field(
-        default=None, description="Zoo models: imagenet, random or the path of a weights file."
+        default=None,
+        description="Weights of a model that is given by name: imagenet, random or the path of a weights "
+        "file.",
     )
     classes: Annotated[int, Field(ge=2, le=100_000)] | None = Field(
-        default=None, description="Zoo models: number of classes, the length of the output vector."
+        default=None, description="Number of classes of a model that is given by name."
     )
     input_size: Annotated[int, Field(ge=8, le=4096)] | None = Field(
         default=None, description="Input height and width in pixels."
@@ -77,27 +80,29 @@ class _Quantization(Section):
 
     effort: Effort = Field(
         default=Effort.BALANCED,
-        description="Time that INT8 accuracy is worth: 1, 3 or 15 times the runtime's own converter.",
+        description="Time to spend on INT8 accuracy: at most 1, 3 or 15 times what the runtime's own "
+        "converter takes.",
     )
     ranges: Ranges = Field(
         default=Ranges.AUTO,
-        description="How activation ranges are chosen from the calibration images; auto is what measured "
-        "best for each runtime.",
+        description="How activation ranges are chosen from the calibration images; auto takes what has "
+        "measured best for each runtime.",
     )
     budget: Drop | None = Field(
         default=None,
-        description="Top-1 that an INT8 artifact may lose against the float Keras model, e.g. 0.5pp or 0.5%: "
-        "it is searched for with more effort, then with sensitive layers in float. No gate: see `gates`.",
+        description="The top-1 accuracy that an INT8 artifact may lose against the float Keras model, such "
+        "as 0.5pp or 0.5%. edgefx works for it, with more effort and then with the most sensitive layers "
+        "in float; missing it does not fail the run, see `gates`.",
     )
     keep_float: Patterns = Field(
         default=(),
-        description="Layers that INT8 artifacts leave in float: names, globs ('block1*') or kinds "
+        description="Layers that stay in float in INT8 artifacts: names, globs ('block1*') or kinds "
         "('kind:DepthwiseConv2D').",
     )
     integer_only: bool = Field(
         default=False,
-        description="No float operation, for NPUs and MCUs: tflite-int8, and tflite-int16x8 between its float"
-        " ends.",
+        description="Allow no float operation in the artifact, as NPUs and microcontrollers need it. Only "
+        "for tflite-int8, and for tflite-int16x8 between its float ends.",
     )
 
 
@@ -113,47 +118,55 @@ class QatSection(_Quantization):
     method: Literal["qat"] = Field(description="Quantization-aware training.")
     mode: Literal["distill", "supervised"] = Field(
         default="distill",
-        description="distill: from the float model's scores, labels not needed. supervised: from labels.",
+        description="What training learns from. distill: the float model's own scores, so that labels are "
+        "not needed. supervised: the labels.",
     )
     train: InputPath | None = Field(
         default=None, description="Folder of training images; with labels for mode supervised."
     )
-    epochs: PositiveInt = Field(default=10, description="Passes over the training images at most.")
-    batch_size: PositiveInt = Field(default=16, description="Images per gradient.")
-    accumulate: PositiveInt = Field(default=1, description="Gradients summed up per step.")
-    learning_rate: PositiveFloat = Field(
-        default=0.002, allow_inf_nan=False, description="Highest step of a weight, in units of its INT8 step."
+    epochs: PositiveInt = Field(default=10, description="Largest number of passes over the training images.")
+    batch_size: PositiveInt = Field(default=16, description="Number of images in each training step.")
+    accumulate: PositiveInt = Field(
+        default=1, description="Number of batches whose gradients are summed in each step."
     )
-    optimizer: Literal["adam", "sgd"] = Field(default="adam", description="adam, or sgd with momentum 0.9.")
+    learning_rate: PositiveFloat = Field(
+        default=0.002,
+        allow_inf_nan=False,
+        description="Learning rate: the largest change of a weight in "
+        "one step, as a fraction of its INT8 step.",
+    )
+    optimizer: Literal["adam", "sgd"] = Field(
+        default="adam", description="The optimizer: adam, or sgd with momentum 0.9."
+    )
     warm_up: Fraction = Field(
-        default=0.1, description="Share of all steps in which the rate rises from zero."
+        default=0.1, description="Share of all steps during which the learning rate rises from zero."
     )
     label_smoothing: Fraction = Field(
-        default=0.0, description="Mode supervised: share of each label spread over all."
+        default=0.0,
+        description="In mode supervised, the share of each label that is spread over all classes.",
     )
     features: NonNegativeFloat = Field(
         default=10.0,
         allow_inf_nan=False,
-        description="Mode distill: weight of the error of the blocks' outputs beside that of the scores.",
+        description="In mode distill, the weight of the error of the blocks' outputs relative to that of the "
+        "scores.",
     )
-    augment: bool = Field(default=True, description="Flip and shift images a little.")
+    augment: bool = Field(default=True, description="Flip and shift the training images a little.")
     sizes: tuple[Annotated[int, Field(ge=8)], ...] = Field(
         default=(),
         description="Image heights and widths to train on, one after the other; the model's own comes last.",
     )
-    tensor_float32: bool = Field(
-        default=True, description="Let a GPU that has TensorFloat-32 multiply in it."
-    )
+    tensor_float32: bool = Field(default=True, description="Let a GPU multiply in TensorFloat-32 if it can.")
     validation_split: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.15, description="Share of the training images kept apart to choose the best epoch."
+        default=0.15, description="Share of the training images that is kept apart to choose the best epoch."
     )
     patience: PositiveInt = Field(
-        default=20, description="Epochs without a better one after which training stops."
+        default=20, description="Number of epochs without improvement after which training stops."
     )
     keep: Literal["better", "trained"] = Field(
         default="better",
-        description="better: where ONNX Runtime or OpenVINO are closer to the float model with the "
-        "post-training artifact, that one. trained: one trained model in all runtimes.",
+        description="Which artifact a runtime keeps. better: the trained one, except where ONNX Runtime or "
+        "OpenVINO is closer to the float model with the post-training one. trained: always the trained one.",
     )
 
     def settings(self, *, seed: int) -> QatSettings:
@@ -182,10 +195,11 @@ class CalibrationSection(Section):
     """Unlabelled images that set activation ranges."""
 
     images: InputPath | None = Field(
-        default=None, description="Folder of typical images; digits brings its own."
+        default=None, description="Folder of typical images; digits has its own."
     )
     samples: PositiveInt | None = Field(
-        default=None, description="How many of them; by default 100, or half of a small folder."
+        default=None,
+        description="Number of images to calibrate on; by default 100, or half of a small folder.",
     )
 
 
@@ -194,56 +208,83 @@ class EvaluateSection(Section):
 
     images: InputPath | None = Field(
         default=None,
-        description="Folder of images; by default what calibration leaves of its folder.",
+        description="Folder of images; by default the calibration folder's images that did not calibrate.",
     )
-    limit: PositiveInt | None = Field(default=None, description="Measure on a sample of this many images.")
+    limit: PositiveInt | None = Field(
+        default=None, description="Measure accuracy on a sample of this many images."
+    )
 
 
 class DataSection(Section):
     """How image files become tensors."""
 
-    resize: Resize = Field(default=Resize.STRETCH, description="How an image of any shape becomes the input.")
-    skip_bad_images: bool = Field(default=False, description="Leave corrupt images out, and say how many.")
+    resize: Resize = Field(
+        default=Resize.STRETCH, description="How to fit an image of any shape to the model's input."
+    )
+    skip_bad_images: bool = Field(
+        default=False,
+        description="Leave corrupt images out and report how many; otherwise they are an error.",
+    )
 
 
 class BenchmarkSection(Section):
     """How latency is measured."""
 
-    device: Literal["host"] = Field(default="host", description="Where: this machine.")
-    threads: PositiveInt | None = Field(default=None, description="Intra-op threads; by default all cores.")
-    rounds: PositiveInt = Field(default=100, description="Timed inferences per artifact.")
+    device: Literal["host"] = Field(default="host", description="Where latency is measured: on this machine.")
+    threads: PositiveInt | None = Field(
+        default=None, description="Number of threads the runtime uses; by default all cores."
+    )
+    rounds: PositiveInt = Field(default=100, description="Number of timed inferences per artifact.")
     seconds: PositiveFloat = Field(
-        default=30.0, allow_inf_nan=False, description="Time limit for all artifacts together."
+        default=30.0,
+        allow_inf_nan=False,
+        description="Time limit for the timed inferences of all artifacts together.",
     )
     max_noise: Annotated[float, Field(gt=0, le=100)] = Field(
         default=0.25,
-        description="How much the speed may change while it is measured: above, it is measured again while "
-        "there is time, and is neither kept in the cache nor called slower.",
+        description="How much the speed may change while it is measured. Above, it is measured again while "
+        "there is time; a latency that stays above is not kept in the cache, nor called slower.",
     )
 
 
 class TargetSection(Section):
-    """Targets, with what is different for them."""
+    """One target or several, with the settings that are theirs alone."""
 
-    target: TargetGlob = Field(description="Name or glob, such as openvino-*; see `edgefx targets`.")
-    io_dtype: IoDtype | None = Field(default=None, description="Input and output type.")
-    effort: Effort | None = Field(default=None, description="Instead of quantize.effort.")
-    ranges: Ranges | None = Field(default=None, description="Instead of quantize.ranges.")
-    budget: Drop | None = Field(default=None, description="Instead of quantize.budget; null: none.")
-    keep_float: Patterns | None = Field(default=None, description="Instead of quantize.keep_float.")
-    integer_only: bool | None = Field(default=None, description="Instead of quantize.integer_only.")
-    gates: GatesSection | None = Field(default=None, description="Limits of their own; null takes one away.")
+    target: TargetGlob = Field(description="A name or a glob, such as openvino-*; see `edgefx targets`.")
+    io_dtype: IoDtype | None = Field(
+        default=None, description="Type of the input and output tensors, instead of io_dtype."
+    )
+    effort: Effort | None = Field(
+        default=None, description="Effort for these targets, instead of quantize.effort."
+    )
+    ranges: Ranges | None = Field(
+        default=None, description="Choice of ranges for these targets, instead of quantize.ranges."
+    )
+    budget: Drop | None = Field(
+        default=None, description="Budget of these targets, instead of quantize.budget; null for none."
+    )
+    keep_float: Patterns | None = Field(
+        default=None,
+        description="Layers that stay in float in these targets, instead of quantize.keep_float.",
+    )
+    integer_only: bool | None = Field(
+        default=None,
+        description="Whether these targets may have float operations, instead of quantize.integer_only.",
+    )
+    gates: GatesSection | None = Field(
+        default=None, description="Limits of these targets that differ from gates; null takes a limit away."
+    )
 
 
 class ReportSection(Section):
-    """Further forms of the report; `report.json` is always written."""
+    """Further report files; `report.json` is always written."""
 
     formats: tuple[Literal["json", "markdown", "terminal"], ...] = Field(
         default=(),
-        description="Formats to write into the output folder: report.json, report.md, report.txt.",
+        description="Formats to write into the output folder, as report.json, report.md and report.txt.",
     )
     files: tuple[ReportPath, ...] = Field(
-        default=(), description="Further files, in the format of their suffix (.json, .md, .txt)."
+        default=(), description="Further report files, each in the format of its suffix: .json, .md or .txt."
     )
 
 
@@ -269,9 +310,9 @@ Targets = Annotated[
 class Recipe(Section):
     """One compilation: a model, what it is compiled for, and what must be true of the result."""
 
-    version: Literal[1] = Field(description="Of this format.")
+    version: Literal[1] = Field(description="Version of the recipe format.")
     model: Model = Field(
-        description="Which classifier; a zoo name or a path may stand for the whole section."
+        description="Which classifier to compile. A name or a path may stand for the whole section."
     )
     quantize: Quantize = Field(
         default_factory=PtqSection,
@@ -279,41 +320,44 @@ class Recipe(Section):
     )
     targets: Targets = Field(
         min_length=1,
-        description="What to make: names, globs, or sections with what is different for them.",
+        description="What to make: names, globs, or sections with settings of their own.",
     )
     io_dtype: IoDtype | None = Field(
-        default=None, description="Input and output type; by default uint8 for INT8 TFLite, else float32."
+        default=None,
+        description="Type of the input and output tensors; by default uint8 for INT8 TFLite, else float32.",
     )
     hardware: HardwareName = Field(
         default=NATIVE,
-        description="The class of CPU that onnx-int8, onnx-dynamic and openvino-int8 are laid out for: that "
-        "of the machine that compiles (native), another by name, or the path of a profile (a .yaml file with "
-        "architecture and features).",
+        description="The class of CPU that onnx-int8, onnx-dynamic and openvino-int8 are made for: native "
+        "(that of the machine that compiles), the name of another class, or the path of a profile (a .yaml "
+        "file with architecture and features).",
     )
     calibration: CalibrationSection | None = Field(
-        default=None, description="Images that set the activation ranges of INT8; labels are not needed."
+        default=None, description="Images from which the INT8 ranges are calibrated; labels are not needed."
     )
     evaluate: EvaluateSection | None = Field(
-        default_factory=EvaluateSection, description="What accuracy is measured on; null: not at all."
+        default_factory=EvaluateSection, description="What accuracy is measured on; null to skip it."
     )
     data: DataSection = Field(
-        default_factory=DataSection, description="How image files are made into the model's input."
+        default_factory=DataSection, description="How image files become the model's input."
     )
     benchmark: BenchmarkSection | None = Field(
         default_factory=BenchmarkSection,
-        description="How latency is measured; null: not at all.",
+        description="How latency is measured; null to skip it.",
     )
     gates: GatesSection = Field(
         default_factory=GatesSection,
-        description="Limits that fail the run with exit code 1.",
+        description="Limits; the run ends with exit code 1 when one is exceeded.",
     )
-    report: ReportSection = Field(default_factory=ReportSection, description="Further forms of the report.")
+    report: ReportSection = Field(
+        default_factory=ReportSection, description="Further report files; report.json is always written."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
-        default=0, description="Of all that is sampled or trained."
+        default=0, description="Seed of everything that is sampled or trained."
     )
     output: OutputPath = Field(
         default=Path("edgefx-out"),
-        description="For artifacts and report; relative to the working folder.",
+        description="Folder for the artifacts and the report, relative to the working folder.",
     )
 
     @property
@@ -330,13 +374,13 @@ class RecipeFile(Recipe):
 
     extends: Annotated[str, Field(min_length=1)] | None = Field(
         default=None,
-        description="Another recipe that this one changes: a path relative to this file, or the name of one "
+        description="The recipe that this one changes: a path relative to this file, or the name of a recipe "
         "that comes with edgefx. Sections are merged, everything else is replaced.",
     )
     matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = Field(
         default=None,
-        description="Keys of the recipe, such as model, model.input_size, targets or quantize, with the "
-        "values to take; each combination is a run. exclude: combinations to leave out.",
+        description="Keys of the recipe, such as model, model.input_size, targets or quantize, each with the "
+        "list of values to take; each combination is a run. The key exclude lists combinations to leave out.",
     )
 
 

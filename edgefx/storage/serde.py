@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+COMPUTED = ("verdict", "exit_code")  # properties that are part of a document: readers should not derive them
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 
@@ -36,7 +37,7 @@ def dumps(result: object, *, root: Path | None = None) -> str:
 def to_json(value: object, *, root: Path | None = None) -> Json:  # noqa: PLR0911 - one line per kind of value
     """Convert dataclasses, enums, paths, mappings and sequences to what JSON has.
 
-    A property named ``verdict`` or ``exit_code`` is part of the document: readers should not derive it.
+    The properties in `COMPUTED` are part of the document.
 
     Raises:
         TypeError: There is no JSON for such a value.
@@ -53,7 +54,7 @@ def to_json(value: object, *, root: Path | None = None) -> Json:  # noqa: PLR091
         return _path(value, root)
     if is_dataclass(value) and not isinstance(value, type):
         document = {field.name: to_json(getattr(value, field.name), root=root) for field in fields(value)}
-        for name in ("verdict", "exit_code"):
+        for name in COMPUTED:
             if isinstance(getattr(type(value), name, None), property):
                 document[name] = to_json(getattr(value, name), root=root)
         return document

@@ -28,7 +28,7 @@ def imported(package: PackageState, progress: Progress) -> PackageState:
 
     Args:
         package: The package, as `edgefx.system.packages.states` found it.
-        progress: Told of the import.
+        progress: Where the import is reported.
 
     Returns:
         The same package with the time that the import took, or with the reason why it failed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -49,6 +50,23 @@ def test_each_command_has_help_with_an_example(edgefx: Edgefx, name: str) -> Non
     assert f"edgefx {name}" in outcome.out.split("Example", 1)[1]
     assert "--json" in outcome.out
     assert "--debug" in outcome.out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        *((name,) for name in COMMANDS),
+        *(("recipe", name) for name in ("list", "show", "check", "schema")),
+    ],
+)
+def test_help_is_made_of_whole_lines_and_sentences(edgefx: Edgefx, command: tuple[str, ...]) -> None:
+    shown = edgefx(*command, "--help").out
+    assert "\\b" not in shown  # Click's mark for "leave the lines as they are", shown where Click misses it
+    assert "\b" not in shown
+    assert not re.search(r"^ {2,}(-\S+ .*)?  +(Of|Likewise)\b", shown, re.MULTILINE)
+    examples = [line for line in shown.splitlines() if re.search(r"(^|  )edgefx \w", line)]
+    assert all(line.count("edgefx ") == 1 for line in examples), "examples are glued together"
 
 
 def test_version(edgefx: Edgefx) -> None:

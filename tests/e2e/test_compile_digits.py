@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from edgefx.targets import TARGETS
+from tests.documents import violations
 
 from .conftest import Finished
 
@@ -31,6 +33,12 @@ def test_nothing_but_artifacts_report_and_log_is_left(everything: tuple[Finished
     suffixes = {".tflite", ".onnx", ".xml", ".bin", ".json", ".log"}
     assert {path.suffix for path in out.iterdir()} == suffixes
     assert len(list(out.glob("*.xml"))) == len(list(out.glob("*.bin"))) == 3
+
+
+def test_report_and_lock_are_as_their_schemas_say(everything: tuple[Finished, Path]) -> None:
+    _, out = everything
+    for name, schema in (("report.json", "report.schema.json"), ("edgefx.lock.json", "lock.schema.json")):
+        assert violations(schema, json.loads((out / name).read_text(encoding="utf-8"))) == []
 
 
 def test_hashes_and_sizes_are_those_of_the_files(everything: tuple[Finished, Path]) -> None:

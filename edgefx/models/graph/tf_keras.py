@@ -53,8 +53,8 @@ def build(
 
     Args:
         graph: The canonical layers, from `edgefx.models.graph.from_tensorflow.from_tensorflow`.
-        height: Of the image, in pixels.
-        width: Likewise.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
         layers: Makers of layers of one's own, by the type of the operation.
         wrap: Makes another layer of one of tf_keras' own, under the same name.
     """

@@ -44,7 +44,7 @@ def snapshot(path: Path, *, suffix: str = "", sha256: str | None = None) -> Iter
 
     Args:
         path: A regular file, or a folder of regular files; symbolic links to such are followed.
-        suffix: Of the copy's name: Keras goes by the suffix.
+        suffix: How the copy's name ends; Keras goes by the suffix.
         sha256: The hash that the content must have, where the caller has hashed it before.
 
     Yields:
