@@ -45,7 +45,7 @@ class Flag:
 
     Attributes:
         flag: On the command line.
-        option: In Python, as an argument of `edgefx.compile`.
+        option: In Python, as an argument of ``edgefx.compile``.
         path: The recipe's key; of a section, where the option turns a part of the run off.
         convert: Makes the key's value of the option's, which is not None; told what the option is called.
         needs: The option without which it means nothing.
