@@ -10,6 +10,7 @@ import pytest
 
 from edgefx.cli import COMMANDS, cli
 from edgefx.errors import ExitCode
+from edgefx.metrics import METRICS
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -22,6 +23,10 @@ def test_every_command_is_in_the_readme(name: str) -> None:
 @pytest.mark.parametrize("code", list(ExitCode))
 def test_every_exit_code_is_in_the_readme(code: ExitCode) -> None:
     assert re.search(rf"(?<![\d.]){code.value}(?![\d.])", README)
+
+
+def test_every_limit_is_in_the_readme() -> None:
+    assert [row.gate for row in METRICS.values() if row.gate and f"`{row.gate}`" not in README] == []
 
 
 def test_completion_is_in_the_readme() -> None:

@@ -115,6 +115,17 @@ def test_integer_only_never_falls_back_to_float(
     assert "integer-only" in target["search"]["ended"]
 
 
+def test_float_ends_of_an_integer_artifact_are_named(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    flags = ("-t", "tflite-int16x8,tflite-int8", "--integer-only", "--effort", "fast", "--no-eval")
+    done = compiled(capfd, *flags, "-o", tmp_path)
+    assert done.code == 0
+    warned = {target["target"]: target["warnings"] for target in done.json["targets"]}
+    assert warned["tflite-int8"] == []
+    assert [text.partition(":")[0] for text in warned["tflite-int16x8"]] == ["integer only between its ends"]
+
+
 def test_interrupted_search_keeps_the_best_so_far(between: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "edgefx", "compile", "digits", "-t", "tflite-int8", "--no-benchmark"]

@@ -63,6 +63,17 @@ def test_steps_are_in_the_order_of_the_run() -> None:
     assert "100 of" in by_stage[StageKind.QUANTIZE]
 
 
+def test_float_ends_of_an_integer_artifact_are_told_beforehand() -> None:
+    targets = ["tflite-int8", "tflite-int16x8"]
+    int8, int16 = (
+        step.what
+        for step in steps(planned(targets=targets, quantize={"integer_only": True}))
+        if step.stage is StageKind.CONVERT
+    )
+    assert int8.endswith("integer only")
+    assert int16.endswith("integer only between its ends")
+
+
 def test_what_is_not_asked_for_is_no_step() -> None:
     found = steps(planned(targets=["onnx-float32"], evaluate=None, benchmark=None))
     kinds = [step.stage for step in found]
