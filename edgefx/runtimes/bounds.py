@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,10 +33,19 @@ DAMAGE: tuple[type[Exception], ...] = (
 )
 
 
+_NO_MEMORY = re.compile("allocate memory|bad_alloc|out of memory", re.IGNORECASE)
+
+
 def damaged(path: Path, error: Exception) -> ArtifactError:
     """Return what to raise for one of `DAMAGE`; the log gets the traceback."""
     logging.getLogger("edgefx").debug("%s cannot be read or run", path, exc_info=error)
     text = (str(error).strip().splitlines() or [""])[0][:300]
+    if _NO_MEMORY.search(text):
+        return ArtifactError(
+            f"{path}: the runtime could not get the memory it asked for: {text}",
+            hint="it is out of memory: end other programs, or check the sizes of the file's tensors with: "
+            "edgefx inspect",
+        )
     return ArtifactError(
         f"{path}: damaged, or no image classifier: {type(error).__name__}{': ' if text else ''}{text}",
         hint="convert it again",

@@ -55,7 +55,7 @@ def test_a_worker_without_memory_is_named(tmp_path: Path, monkeypatch: pytest.Mo
             worker.open()
     assert str(path) in caught.value.message
     assert "out of memory" in caught.value.hint
-    assert "allocate memory" in " ".join(caught.value.details)
+    assert "allocate memory" in " ".join([caught.value.message, *caught.value.details])
 
 
 def test_a_control_group_counts(tmp_path: Path) -> None:
