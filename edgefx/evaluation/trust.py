@@ -241,6 +241,8 @@ class _Namer:
 
 def _wilson_high(count: int, total: int) -> float:
     """Return the upper end of Wilson's 95 % interval of a share (JASA 22 (1927) 209-212)."""
+    if count == total:
+        return 1.0  # which rounding would miss by a little
     z = NormalDist().inv_cdf(0.975)
     share = count / total
     centre = share + z * z / (2 * total)

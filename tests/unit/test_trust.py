@@ -148,6 +148,16 @@ def test_an_artifact_that_answers_otherwise(
     assert [doubt.name for doubt in found] == ["agreement"] * doubted
 
 
+@pytest.mark.parametrize("missed", [0, 1])
+def test_a_faithful_copy_is_believed_on_any_number_of_images(missed: int) -> None:
+    for images in range(2, 500):
+        share = 1 - missed / images
+        measured = replace(
+            accuracy(top1=share), images=images, baseline_top1=1.0, agreement=share, drop_pp=100 * (1 - share)
+        )
+        assert trust.of_artifact(measured) == (), images
+
+
 def test_without_labels_there_is_no_drop_to_doubt() -> None:
     assert trust.of_artifact(accuracy(top1=0.0, labelled=False)) == ()
 
