@@ -33,7 +33,7 @@ bench: $(STAMP)
 
 # A CycloneDX bill of what the lock installs here, the development tools included.
 sbom: $(STAMP)
-	$(BIN)/python -m tools.sbom > sbom.json
+	$(BIN)/python -m tests.sbom > sbom.json
 
 # Needs uv (pip install uv); the lock serves Python 3.11 to 3.13 on every platform the packages support.
 lock:

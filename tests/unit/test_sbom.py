@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgefx.version import __version__
-from tools import sbom
+from tests import sbom
 
 LOCK = """\
 numpy==2.4.6 ; python_full_version >= '3.11' \\

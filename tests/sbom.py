@@ -1,4 +1,4 @@
-"""The bill of materials of what `make` installs: `make sbom`, or ``python -m tools.sbom [LOCK] > sbom.json``.
+"""The bill of materials of what `make` installs: `make sbom`, or ``python -m tests.sbom [LOCK] > sbom.json``.
 
 CycloneDX 1.6 as JSON, made of the lock file (names, versions, hashes) and of what the installed packages say
 of themselves (licences, what requires what). Nothing is downloaded and nothing depends on the time: the same
