@@ -132,8 +132,16 @@ class ModelError(EdgefxError):
     """A model file that cannot be loaded, or a model that edgefx cannot compile."""
 
 
+class NoModelError(ModelError):
+    """A path that holds no model at all: there is nothing, or something else."""
+
+    exit_code = ExitCode.USAGE
+
+
 class DataError(EdgefxError):
     """An image folder that cannot be used: missing, empty, corrupt, wrongly labelled or out of range."""
+
+    exit_code = ExitCode.USAGE  # the folder is what the user names; no stage can make up for it
 
 
 class ConversionError(EdgefxError):

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from edgefx.errors import ModelError
+from edgefx.errors import ModelError, NoModelError
 from edgefx.models.safety import archives
 from edgefx.models.safety.snapshot import check_regular, snapshot
 
@@ -21,6 +21,8 @@ _ZIP = b"PK\x03\x04"
 
 _VERSION = re.compile(r"\d{1,4}(\.\w{1,20}){0,5}")
 _SAVE_AGAIN = "copy or download it again, or save it again with Keras"
+_COMPILED = (".tflite", ".onnx", ".xml")
+_PYTORCH = (".pt", ".pth", ".safetensors")
 _EXPECTED = "expected a Keras model: .keras, .h5 or a SavedModel folder"
 
 
@@ -61,14 +63,13 @@ def container(path: Path) -> Container:
     """Tell how a model is stored, from its first bytes alone.
 
     Raises:
-        ModelError: There is no such file, it cannot be read, or it is of another format.
+        NoModelError: There is no such file, or it is of another format.
+        ModelError: It cannot be read.
     """
     if path.is_dir():
         return Container.SAVED_MODEL
     if not path.exists():
-        raise ModelError(
-            f"{path}: no such model file", hint="give a path, or a name listed by: edgefx models"
-        )
+        raise NoModelError(f"{path}: no such model file", hint=_absent_hint(path))
     check_regular(path)
     try:
         with path.open("rb") as file:
@@ -80,8 +81,8 @@ def container(path: Path) -> Container:
     if magic[:4] == _ZIP:
         return Container.ZIP
     if not magic:
-        raise ModelError(f"{path}: the file is empty", hint=_EXPECTED)
-    raise ModelError(f"{path}: not a Keras model file", hint=_format_hint(path, magic))
+        raise NoModelError(f"{path}: the file is empty", hint=_EXPECTED)
+    raise NoModelError(f"{path}: not a Keras model file", hint=_format_hint(path, magic))
 
 
 def sniff(path: Path, *, copy: Path | None = None, bounded: bool = True) -> ModelFile:
@@ -100,11 +101,19 @@ def sniff(path: Path, *, copy: Path | None = None, bounded: bool = True) -> Mode
     return readers[container(content)](path, content, bounded)
 
 
+def _absent_hint(path: Path) -> str:
+    if path.suffix in (*_COMPILED, *_PYTORCH):
+        return _format_hint(path, b"")
+    return "give a path, or a name listed by: edgefx models"
+
+
 def _format_hint(path: Path, magic: bytes) -> str:
-    if path.suffix in (".tflite", ".onnx", ".xml") or magic[4:8] == b"TFL3":
+    if path.suffix in _COMPILED or magic[4:8] == b"TFL3":
         return "this is a compiled artifact; edgefx compiles the Keras model it came from"
-    if path.suffix in (".pt", ".pth", ".safetensors"):
+    if path.suffix in _PYTORCH:
         return f"this looks like a PyTorch file; {_EXPECTED}"
+    if path.suffix == ".bin":
+        return "an OpenVINO artifact is named by its .xml file; edgefx compiles the Keras model it came from"
     if path.name == "saved_model.pb":
         return f"give the folder it lies in: {path.parent}"
     return _EXPECTED

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgefx.errors import ModelError, UnknownNameError, UsageError
+from edgefx.errors import ModelError, UsageError
 from edgefx.models import zoo
 from edgefx.models.backend import first_line, import_keras, import_tensorflow, import_tf_keras
-from edgefx.models.formats import SUFFIXES, Container, ModelFile, container, sniff
+from edgefx.models.formats import SUFFIXES, Container, ModelFile, sniff
 from edgefx.models.graph.flatten import is_layered
 from edgefx.models.inspection import check_classifier, keras_interface, output_kind, signature_interface
 from edgefx.models.safety.configs import judge_config
@@ -127,7 +127,8 @@ def load(
             computed, or the model is not an image classifier.
         MissingDependencyError: Keras or TensorFlow is absent.
     """
-    if model.lower() in zoo.FAMILIES:
+    kind = zoo.recognized(model)
+    if kind is None:
         family = zoo.find(model)
         built = zoo.build(
             model,
@@ -149,9 +150,6 @@ def load(
             class_names=family.class_names if chosen == zoo.PACKAGED else (),
         )
     path = Path(model)
-    if not path.exists() and not path.suffix and "/" not in model:
-        raise UnknownNameError("model", model, zoo.FAMILIES, hint="(or the path of a Keras model)")
-    kind = container(path)
     if weights is not None:
         raise UsageError(
             "--weights goes with a model of the zoo, not with a model file, which carries its own",

@@ -14,6 +14,7 @@ from typing import Any
 
 from edgefx.errors import ModelError, UnknownNameError, UsageError
 from edgefx.models.backend import first_line, import_keras
+from edgefx.models.formats import Container, container, opened_weights
 
 _V1 = "keras.applications.efficientnet"
 _V2 = "keras.applications.efficientnet_v2"
@@ -108,6 +109,21 @@ FAMILIES: dict[str, Family] = {
         _v2("L", 480, 119.03),
     )
 }
+
+
+def recognized(model: str) -> Container | None:
+    """Tell what a user names as the model, before anything is done with it; None for one of the zoo.
+
+    Raises:
+        UnknownNameError: Neither a zoo name nor a path.
+        NoModelError: The path holds no model.
+    """
+    if model.lower() in FAMILIES:
+        return None
+    path = Path(model)
+    if not path.exists() and not path.suffix and "/" not in model:
+        raise UnknownNameError("model", model, FAMILIES, hint="(or the path of a Keras model)")
+    return container(path)
 
 
 def brings_images(model: str) -> bool:
@@ -242,7 +258,6 @@ def _imagenet_file(family: Family) -> str:
 def _load_weights(
     model: Any, path: Path, family: Family, *, sha256: str | None = None, bounded: bool = True
 ) -> None:
-    from edgefx.models.formats import opened_weights
 
     try:
         with opened_weights(path, sha256=sha256, bounded=bounded) as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgefx import runtimes, targets
 from edgefx.errors import Block, UsageError
 from edgefx.metrics import METRICS
-from edgefx.models.zoo import brings_images
+from edgefx.models.zoo import brings_images, recognized
 from edgefx.recipe import rules
 from edgefx.recipe.options import BY_PATH, Wording
 from edgefx.recipe.rules import Request, TargetRequest
@@ -124,13 +124,16 @@ def plan(recipe: Recipe, *, wording: Wording = BY_PATH, allow_unsafe: bool = Fal
         allow_unsafe: See `Plan`.
 
     Raises:
-        UsageError: Unknown target, or what does not go together: see `edgefx.recipe.rules`.
+        UnknownNameError: There is no such model or target.
+        NoModelError: The path of the model holds none.
+        UsageError: What does not go together: see `edgefx.recipe.rules`.
         MissingDependencyError: A package that a target needs is absent.
         DataError: A folder is missing, empty or wrongly labelled.
     """
     # Written out, so that a lock file compiles for the same CPUs wherever it is run again.
     recipe = recipe.model_copy(update={"hardware": cpu.resolve(recipe.hardware).value})
     planned = resolve(recipe)
+    recognized(recipe.model.source)  # who gives a file that is no model is told that first
     check(recipe, planned, wording)
     for target in planned:
         runtimes.load(target.row).check()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgefx.data import digits
-from edgefx.errors import DataError, UnknownNameError, UsageError
+from edgefx.errors import DataError, EdgefxError, ExitCode, UnknownNameError, UsageError
 from edgefx.pipeline.plan import Plan, plan
 from edgefx.recipe.load import parse
 from edgefx.recipe.options import AS_FLAGS, BY_PATH, Wording
@@ -97,20 +97,50 @@ def test_evaluation_limit(photos: Path) -> None:
     assert "6 sampled of" in result.evaluation_note
 
 
-def test_int8_without_calibration_says_what_to_give() -> None:
+@pytest.fixture
+def model_file(tmp_path: Path) -> str:
+    """A file that looks like a model."""
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"PK\x03\x04")
+    return str(path)
+
+
+def test_int8_without_calibration_says_what_to_give(model_file: str) -> None:
     with pytest.raises(UsageError) as caught:
-        planned(model={"source": "model.keras"})
+        planned(model={"source": model_file})
     assert "calibration.images: photos/" in caught.value.hint
     assert "tflite-int8" in caught.value.message
     with pytest.raises(UsageError) as flags:
-        planned(model={"source": "model.keras"}, wording=AS_FLAGS)
+        planned(model={"source": model_file}, wording=AS_FLAGS)
     assert "--calib photos/" in flags.value.hint
 
 
-def test_float_targets_need_no_images() -> None:
-    result = planned(model={"source": "model.keras"}, targets=["onnx-float32"])
+def test_float_targets_need_no_images(model_file: str) -> None:
+    result = planned(model={"source": model_file}, targets=["onnx-float32"])
     assert result.calibration is None
     assert result.evaluation is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words", "advice"),
+    [
+        ("b9", None, "unknown model 'b9'", "did you mean"),
+        ("model.onnx", None, "no such model file", "compiled artifact"),
+        ("net.pt", b"PK\x05\x06 of torch", "not a Keras model file", "PyTorch"),
+        ("README.md", b"# about", "not a Keras model file", "expected a Keras model"),
+        ("model.keras", b"", "the file is empty", "expected a Keras model"),
+    ],
+)
+def test_the_model_is_looked_at_before_anything_is_asked_for(
+    tmp_path: Path, name: str, content: bytes | None, words: str, advice: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(EdgefxError, match=words) as caught:
+        planned(model={"source": name if name == "b9" else str(path)})
+    assert advice in caught.value.hint
+    assert caught.value.exit_code is ExitCode.USAGE
 
 
 def test_integer_io_is_refused_where_impossible() -> None:

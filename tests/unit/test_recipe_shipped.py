@@ -229,7 +229,7 @@ def test_init_without_images_makes_float_targets(tmp_path: Path, monkeypatch: py
 
 def test_init_looks_beside_the_model(images: Path, tmp_path: Path) -> None:
     model = images / "my model.keras"
-    model.write_bytes(b"")
+    model.write_bytes(b"PK\x03\x04")
     text = first_recipe(str(model), None, tmp_path / "r.yaml")
     assert str(images / "train") in text or "data/train" in text
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from edgefx.errors import ModelError
+from edgefx.errors import ModelError, NoModelError
 from edgefx.storage import temporary
 
 _CHUNK = 1 << 20  # bytes read at once
@@ -73,7 +73,7 @@ def check_regular(path: Path) -> None:
     except OSError as error:
         raise _unreadable(path, error) from error
     if not stat.S_ISREG(mode):
-        raise ModelError(
+        raise NoModelError(
             f"{path}: is {_kind(mode)}, not a regular file",
             hint="write its content to a file, and give that",
         )
