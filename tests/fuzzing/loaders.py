@@ -266,15 +266,13 @@ def _report(_folder: Path) -> list[Files]:
 
 def _load_report(folder: Path) -> object:
     """No command reads a report; what turns it into an object says by a ValueError that it is none."""
-    from edgefx.report import markdown, terminal
     from edgefx.results import RunReport
     from edgefx.storage.serde import from_json
 
     try:
-        report = from_json(RunReport, json.loads((folder / "report.json").read_bytes()))
+        return from_json(RunReport, json.loads((folder / "report.json").read_bytes()))
     except (ValueError, RecursionError):
         return None
-    return markdown.dumps(report), terminal.dumps(report)
 
 
 def _cache(folder: Path) -> list[Files]:

@@ -27,7 +27,8 @@ PLENTY = Limits(seconds=30.0, memory_mb=2000.0)
 @pytest.mark.parametrize(("name", "folder"), FOUND)
 def test_past_findings_are_read_or_refused(name: str, folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "input")
-    assert worker.examine(loaders.LOADERS[name].load, tmp_path / "input")["outcome"] == "refused"
+    outcome = worker.examine(loaders.LOADERS[name].load, tmp_path / "input")["outcome"]
+    assert outcome in ("refused", "read")  # a damaged cache entry is none, which is no error
 
 
 def test_the_corpus_is_small_and_of_known_loaders() -> None:

@@ -37,7 +37,23 @@ def rewrite(entry: Entry, **changes: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../../../x", "/etc/x", "a/b", "..", ".", "", "a\\b", "c:x", "a\0b", "x" * 256, 7, None, ["a"]]
+    "name",
+    [
+        "../../../x",
+        "/etc/x",
+        "a/b",
+        "..",
+        ".",
+        "",
+        "a\\b",
+        "c:x",
+        "a\0b",
+        "x" * 256,
+        "\ud800",
+        7,
+        None,
+        ["a"],
+    ],
 )
 def test_a_name_that_leads_out_makes_the_entry_damaged(tmp_path: Path, name: object) -> None:
     told: list[str] = []
