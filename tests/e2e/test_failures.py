@@ -52,7 +52,7 @@ def test_corrupt_images_are_named_and_may_be_skipped(call: Call, photos: Path, t
     bad.write_bytes(b"\x89PNG\r\n\x1a\nnot really")
     out = tmp_path / "out"
     refused = call("compile", "digits", *FAST, "--eval", photos, "-o", out)
-    assert refused.code == 4
+    assert refused.code == 2
     assert str(bad) in refused.stderr
     assert "--skip-bad-images" in refused.stderr
     assert not out.exists()
@@ -72,7 +72,7 @@ def test_pixels_already_divided_by_255(call: Call, tmp_path: Path) -> None:
         source = next((digits.evaluation_folder() / label).iterdir())
         Image.open(source).point(lambda value: value // 255).save(tmp_path / "dark" / label / "a.png")
     done = call("compile", "digits", *FAST, "--eval", tmp_path / "dark", "-o", tmp_path / "out")
-    assert done.code == 4
+    assert done.code == 2
     assert "[0, 255]" in done.stderr
 
 
@@ -80,7 +80,7 @@ def test_labels_outside_the_classes(call: Call, photos: Path, tmp_path: Path) ->
     (photos / "eleven").mkdir()
     shutil.copy(next((photos / "0").iterdir()), photos / "eleven" / "x.png")
     done = call("compile", "digits", *FAST, "--eval", photos, "-o", tmp_path / "out")
-    assert done.code == 4
+    assert done.code == 2
     assert "11" in done.stderr
     assert "10" in done.stderr
 
@@ -91,7 +91,7 @@ def test_corrupt_models(call: Call, tmp_path: Path, name: str, content: bytes) -
     model = tmp_path / name
     model.write_bytes(content)
     done = call("compile", model, *FAST, "-o", tmp_path / "out")
-    assert done.code == 4
+    assert done.code == (2 if content in (b"", b"hello") else 4)
     assert str(model) in done.stderr
     assert "bug" not in done.stderr
     assert not (tmp_path / "out").exists()
@@ -99,7 +99,7 @@ def test_corrupt_models(call: Call, tmp_path: Path, name: str, content: bytes) -
 
 def test_missing_model(call: Call, tmp_path: Path) -> None:
     done = call("compile", tmp_path / "none.keras", *FAST, "-o", tmp_path / "out")
-    assert done.code in (2, 4)
+    assert done.code == 2
     assert "none.keras" in done.stderr
 
 
