@@ -111,7 +111,7 @@ def test_unlabelled_images_need_a_baseline(
     ("argv", "code", "said"),
     [
         (["evaluate", "absent.onnx", "photos"], 2, "absent.onnx: no such file or folder"),
-        (["evaluate", "ARTIFACT", "absent"], 4, "absent"),
+        (["evaluate", "ARTIFACT", "absent"], 2, "absent"),
         (["evaluate", "ARTIFACT", "PHOTOS", "--weights", "random"], 2, "--weights belongs to --baseline"),
         (["evaluate", "ARTIFACT", "PHOTOS", "--resize", "squash"], 2, "squash"),
         (["evaluate", "BROKEN", "PHOTOS"], 4, "broken.onnx"),
