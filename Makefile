@@ -33,7 +33,7 @@ bench: $(STAMP)
 
 # The pages of docs/ as build/docs/index.html; needs no network.
 docs: $(STAMP)
-	$(BIN)/python -m mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
 
 # A CycloneDX bill of what the lock installs here, the development tools included.
 sbom: $(STAMP)
