@@ -31,6 +31,7 @@ from edgefx.vocabulary import Effort
 
 _FOLDER = Path(__file__).resolve().parent
 _PLACE = re.compile(r"^<!-- generated: (\S+) -->$", re.MULTILINE)
+_METHODS = ("Ptq", "Qat", "None")  # sections that the key `quantize` stands for
 _SECTION = re.compile(r"^(Args|Returns|Raises|Example):\n", re.MULTILINE)
 
 
@@ -89,8 +90,9 @@ def _cli() -> str:
 
 
 def _options(command: click.Command, context: click.Context) -> str:
-    records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
-    rows = [(f"`{names}`", _text(meaning)) for names, meaning in filter(None, records)]
+    options = [one for one in command.get_params(context) if isinstance(one, click.Option)]
+    records = filter(None, (option.get_help_record(context) for option in options))
+    rows = [(f"`{names}`", _text(meaning)) for names, meaning in records]
     return _table(("Option", "Meaning"), rows)
 
 
@@ -110,11 +112,19 @@ def _recipe() -> str:
     parts = [_keys(schema, sections)]
     for name, section in sections.items():
         if "properties" in section:
-            heading = name.removesuffix("Section")
+            heading = _heading(name)
             parts.append(
                 f"## {heading}\n\n{_text(section.get('description', ''))}\n\n{_keys(section, sections)}"
             )
     return "\n".join(parts)
+
+
+def _heading(name: str) -> str:
+    """Return what the part of a schema is called on its page: a recipe's section by its key."""
+    section = name.removesuffix("Section")
+    if section == name:
+        return name
+    return f"quantize {section.lower()}" if section in _METHODS else section.lower()
 
 
 def _keys(section: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
@@ -146,10 +156,22 @@ def _document(name: str) -> Callable[[], str]:
 
 def _fields(section: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     rows = [
-        (f"`{key}`", _type(value, definitions), _text(value.get("description", "")))
+        (
+            f"`{key}`",
+            _type(value, definitions),
+            _text(value.get("description") or _of_type(value, definitions)),
+        )
         for key, value in section["properties"].items()
     ]
     return _table(("Field", "Value", "Meaning"), rows)
+
+
+def _of_type(value: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """Return what the schema says of the type that a field refers to; "" where it refers to none."""
+    for part in (value, value.get("items", {}), *value.get("anyOf", [])):
+        if "$ref" in part:
+            return str(definitions[part["$ref"].rpartition("/")[2]].get("description", ""))
+    return ""
 
 
 def _type(  # noqa: PLR0911 - one return per kind of schema
@@ -161,8 +183,8 @@ def _type(  # noqa: PLR0911 - one return per kind of schema
         target = definitions[name]
         if "enum" in target:
             return ", ".join(f"`{choice}`" for choice in target["enum"])
-        title = name.removesuffix("Section")
-        return f"[{title}](#{title.lower()})"
+        heading = _heading(name)
+        return f"[{heading}](#{heading.lower().replace(' ', '-')})"
     if "enum" in value:
         return ", ".join(f"`{choice}`" for choice in value["enum"])
     if "const" in value:
@@ -274,7 +296,7 @@ def _passes() -> str:
 def _metrics() -> str:
     rows = [
         (
-            row.heading or "",
+            _text(row.heading),
             f"`{row.id}`",
             row.unit,
             f"`{row.gate}`" if row.gate else "",
@@ -292,13 +314,13 @@ def _text(text: str) -> str:
     """Protect what Markdown would take for its own, outside of `code`."""
     parts = text.replace("``", "`").split("`")
     for number in range(0, len(parts), 2):
-        parts[number] = re.sub(r"([*\[\]])", r"\\\1", html.escape(parts[number], quote=False))
+        parts[number] = re.sub(r"([*\[\]|])", r"\\\1", html.escape(parts[number], quote=False))
     return "`".join(parts)
 
 
 def _table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     def line(cells: Iterable[str]) -> str:
-        plain = [" ".join(cell.split()).replace("|", r"\|") for cell in cells]
+        plain = [" ".join(cell.split()) for cell in cells]
         return f"| {' | '.join(plain)} |"
 
     return "\n".join([line(titles), line("---" for _ in titles), *map(line, rows)]) + "\n"
