@@ -89,7 +89,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def _tidy(schema: Any) -> Any:
-    """Leave out titles, which repeat the names, write "a type or null" in short, and speak of JSON, not Python."""
+    """Leave out titles, which repeat the names; write "a type or null" in short, and null for None."""
     if isinstance(schema, list):
         return [_tidy(item) for item in schema]
     if not isinstance(schema, dict):
