@@ -89,7 +89,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def _tidy(schema: Any) -> Any:
-    """Leave out titles, which repeat the names, and write "a type or null" in the short form."""
+    """Leave out titles, which repeat the names; write "a type or null" in short, and null for None."""
     if isinstance(schema, list):
         return [_tidy(item) for item in schema]
     if not isinstance(schema, dict):
@@ -100,7 +100,8 @@ def _tidy(schema: Any) -> Any:
         del made["anyOf"]
         made |= choices[0] | {"type": [choices[0]["type"], "null"]}
     if isinstance(made.get("description"), str):
-        made["description"] = " ".join(made["description"].replace("``", "`").split())
+        words = " ".join(made["description"].replace("``", "`").split())
+        made["description"] = re.sub(r"\bNone\b", "null", words)
     return made
 
 

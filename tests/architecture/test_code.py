@@ -38,7 +38,7 @@ SAME_NAME: dict[str, str] = {
 FOREIGN_PRIVATE = {"edgefx.models.graph.flatten", "edgefx.models.load", "edgefx.qat.trainer",
                    "edgefx.runtimes.onnx.convert"}  # fmt: skip
 _REFERENCE = re.compile(r"(?<!`)`(edgefx(?:\.\w+)+)")
-_SECTION = re.compile(r'[Ss]ee "([^"]+)" in the README')
+_CONTRACT = re.compile(r"DESIGN[:,] contract (\d+)")
 
 
 def test_files_are_no_longer_than_a_full_room() -> None:
@@ -95,15 +95,15 @@ def test_names_of_edgefx_in_comments_exist() -> None:
     assert dangling == []
 
 
-def test_sections_of_the_readme_exist() -> None:
-    readme = (ROOT.parent / "README.md").read_text(encoding="utf-8")
-    dangling = [
-        f"{name}: {section}"
-        for name, module in modules().items()
-        for section in _SECTION.findall(module.text)
-        if section not in readme
-    ]
-    assert dangling == []
+def test_contracts_that_are_referred_to_exist() -> None:
+    design = (ROOT.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    contracts = set(re.findall(r"^### Contract (\d+): ", design, re.MULTILINE))
+    texts = {name: module.text for name, module in modules().items()}
+    texts |= {str(path): path.read_text(encoding="utf-8") for path in (ROOT.parent / "tests").rglob("*.py")}
+    texts["pyproject.toml"] = (ROOT.parent / "pyproject.toml").read_text(encoding="utf-8")
+    named = {name: set(_CONTRACT.findall(text)) for name, text in texts.items()}
+    assert {name: found - contracts for name, found in named.items() if found - contracts} == {}
+    assert sum(map(bool, named.values())) >= 5
 
 
 @pytest.mark.parametrize(
