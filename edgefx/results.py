@@ -73,8 +73,9 @@ class Latency:
         precision_ran: What the runtime executed in.
         ratio_to_float: p50 over the p50 of the same runtime's float32 artifact in the same run.
         ratio_ci95: 95 % bootstrap interval of that ratio, low then high.
-        noise: By how much the speed changed while it was measured: the range between the quartiles of the
-            passes' medians, over their median. 0 where too few passes were made to tell.
+        noise: By how much the speed changed while it, and what it is compared with, were measured: the range
+            between the quartiles of the passes' medians, over their median; of the two, the larger. 0 where
+            too few passes were made to tell.
         noisy: Whether that is too much to rely on the figures, after measuring again.
     """
 

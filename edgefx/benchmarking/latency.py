@@ -281,6 +281,7 @@ def _results(
             continue
         times, reference = one.times_ms, one.subject.float_key or ""
         float_p50 = p50.get(reference)
+        noise = max(one.noise, _noise_of(running, reference))
         results[one.subject.key] = Latency(
             device="host",
             threads=threads,
@@ -293,8 +294,8 @@ def _results(
             precision_ran=precision_ran,
             ratio_to_float=p50[one.subject.key] / float_p50 if float_p50 else None,
             ratio_ci95=ratio_interval(one.medians, medians[reference]) if float_p50 else None,
-            noise=one.noise,
-            noisy=max(one.noise, _noise_of(running, reference)) > max_noise,
+            noise=noise,
+            noisy=noise > max_noise,
         )
     return results
 
