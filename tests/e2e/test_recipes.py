@@ -9,7 +9,6 @@ import pytest
 
 from .conftest import Finished, edgefx
 
-
 # Whatever else this machine does: what is noisy would not be kept.
 ROUNDS = ("--set", "benchmark.rounds=20", "--set", "benchmark.max_noise=100")
 
