@@ -71,12 +71,12 @@ class _Running:
 
     @property
     def medians(self) -> list[float]:
-        """Of each pass that timed anything."""
+        """The median of each pass that timed anything."""
         return [median(times) for times in self.passes if times]
 
     @property
     def noise(self) -> float:
-        """See `Latency.noise`."""
+        """How far the passes disagree: see `Latency.noise`."""
         medians = self.medians
         if len(medians) < _FEWEST_PASSES:
             return 0.0
@@ -248,7 +248,7 @@ def ratio_interval(ours: Sequence[float], other: Sequence[float]) -> tuple[float
 
     Args:
         ours: The medians of one artifact's passes.
-        other: Of the other's, pass by pass measured beside them.
+        other: The medians of the other's passes, each measured beside one of `ours`.
 
     Returns:
         Low and high; None where there are too few passes, or not the same.

@@ -61,8 +61,8 @@ def difference(want: Scores, got: Scores, output: OutputKind) -> Discrepancy:
     """Compare two computations.
 
     Args:
-        want: float32 [N, classes].
-        got: Likewise.
+        want: The scores to compare with, float32 [N, classes].
+        got: The scores to judge, float32 [N, classes].
         output: Whether both are probabilities or logits.
     """
     changed = int((want.argmax(1) != got.argmax(1)).sum())
