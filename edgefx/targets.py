@@ -47,6 +47,14 @@ class TargetRow:
         return self.precision in (Precision.INT8, Precision.INT16X8)
 
     @property
+    def integer_only(self) -> bool:
+        """Whether it can compute without any float operation between its ends.
+
+        ONNX and OpenVINO keep the image's conversion and the scores in float, whatever the layers in between.
+        """
+        return self.runtime is Runtime.TFLITE and self.needs_calibration
+
+    @property
     def ranges(self) -> tuple[Ranges, ...]:
         """The ways of choosing activation ranges that its conversion can be given; none without ranges."""
         if not self.needs_calibration:
@@ -117,11 +125,6 @@ TARGETS: dict[str, TargetRow] = {
         _row(Runtime.OPENVINO, Precision.INT8, "OpenVINO IR, INT8 where it pays, float elsewhere", _FLOAT_IO),
     )
 }
-
-
-# Those that can compute without any float operation. ONNX and OpenVINO keep the image's conversion and the
-# scores in float, whatever the layers in between.
-INTEGER_ONLY = ("tflite-int8", "tflite-int16x8")
 
 
 def select(patterns: Iterable[str]) -> tuple[TargetRow, ...]:

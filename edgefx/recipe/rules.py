@@ -12,12 +12,14 @@ from typing import TypeVar
 
 from edgefx.metrics import METRICS, Origin
 from edgefx.models.zoo import FAMILIES, brings_images
-from edgefx.targets import INTEGER_ONLY, TargetRow
+from edgefx.targets import TARGETS, TargetRow
 from edgefx.vocabulary import IoDtype, Precision, Ranges
 
 # Keys that limit a figure, and what must be done to know it.
 _LIMITED = {f"gates.{row.gate}": row.origin for row in METRICS.values() if row.gate}
 LIMITED = {**_LIMITED, "quantize.budget": Origin.ACCURACY}
+
+_INTEGER_ONLY = [name for name, row in TARGETS.items() if row.integer_only]
 
 K = TypeVar("K", bound=Hashable)
 
@@ -147,12 +149,12 @@ def _quantized(request: Request) -> Iterator[TargetRequest]:
 
 def _integer_only(request: Request) -> Iterator[Problem]:
     for target in _quantized(request):
-        if target.integer_only and target.row.name not in INTEGER_ONLY:
+        if target.integer_only and not target.row.integer_only:
             yield Problem(
                 message="{quantize.integer_only} is not possible for {target}: float operations remain",
                 key="quantize.integer_only",
                 target=target.row.name,
-                hint=f"fully integer artifacts: {', '.join(INTEGER_ONLY)}",
+                hint=f"fully integer artifacts: {', '.join(_INTEGER_ONLY)}",
             )
 
 
@@ -160,7 +162,7 @@ def _integer_ends(request: Request) -> Iterator[Problem]:
     """Float ends are conversions in the artifact; where there are no others, the report names them."""
     for target in request.targets:
         possible = [dtype for dtype in target.row.io_dtypes if dtype is not IoDtype.FLOAT32]
-        is_integer = target.integer_only and target.row.name in INTEGER_ONLY
+        is_integer = target.integer_only and target.row.integer_only
         if is_integer and target.io_dtype == IoDtype.FLOAT32 and possible:
             yield Problem(
                 message="{io_dtype:float32} contradicts {quantize.integer_only}: {target} would begin and end"

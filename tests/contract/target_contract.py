@@ -17,6 +17,7 @@ from edgefx import runtimes
 from edgefx.errors import ArtifactError, EdgefxError, UsageError
 from edgefx.quantization import QuantScheme
 from edgefx.runtimes.protocol import ConversionRequest, Runtime
+from edgefx.system import cpu
 from edgefx.targets import TARGETS, TargetRow
 from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision
 from edgefx.types import Runtime as RuntimeName
@@ -229,9 +230,19 @@ class TargetContract:
         assert list(tmp_path.iterdir()) == [blocker]
 
     def test_an_artifact_says_what_cpu_it_is_laid_out_for(
-        self, target: Runtime, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
+        self,
+        target: Runtime,
+        tiny_graph: FrozenGraph,
+        tiny_calibration: ImageSet,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         row = TARGETS[f"{self.runtime}-int8"]
+
+        def detect() -> Hardware:
+            raise AssertionError("a conversion asked what this machine is")
+
+        monkeypatch.setattr(cpu, "detect", detect)
         for hardware, words in (
             (Hardware.X86_VNNI, "laid out for x86-64+vnni"),
             (Hardware.ARM_DOTPROD, "laid out for aarch64+dotprod, whose speed was never measured"),

@@ -318,6 +318,8 @@ def int8_model(
 
 def _scores(model: Any, images: ImageSet) -> NDArray[np.float32]:
     """Return the outputs [N, classes] of a model that is not yet written."""
-    compiled = ov.Core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    # In float32 whatever this CPU offers: an artifact does not depend on the machine that makes it.
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = ov.Core().compile_model(model, "CPU", config)
     rows = [compiled([image[None].astype(np.float32)])[0][0].copy() for image in images.pixels]
     return np.asarray(rows, np.float32)
