@@ -343,6 +343,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             value=_latency(lambda found: found.cold_start_ms),
             gate="max_cold_start_ms",
             heading="cold ms",
+            optional=True,
         ),
         MetricRow(
             id="peak_memory_mb",
@@ -355,6 +356,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             gate="max_peak_memory",
             heading="peak MB",
             digits=0,
+            optional=True,
         ),
     )
 }

@@ -127,6 +127,8 @@ def diff(before: Path, after: Path) -> RunDiff:
         for path, found in zip((before, after), answers, strict=True)
         if found is None
     ]
+    if one.model.content != other.model.content:
+        notes.append("the models differ: this compares two models, and not two compilations of one")
     names = dict.fromkeys(target.target for target in (*one.targets, *other.targets))
     return RunDiff(
         before=before,

@@ -18,6 +18,7 @@ from edgefx.report.text import interval, metric, signed
 
 _CHANGES = ("input", "what", "before", "after")
 _FLIPS = ("change pp", "95% CI", "flipped", "lost", "gained")
+_WHOLE = ("target", "bytes", "input")  # names, which are to be copied
 _LEFT = (*_CHANGES, "target", "bytes")
 _SHOWN = 8  # flipped images named for each target; JSON has all
 _KEY_SHOWN = 12  # hexadecimal digits of a hash
@@ -86,6 +87,7 @@ def _table(titles: tuple[str, ...], rows: Rows) -> Table:
     result = table(*titles, left=_LEFT)
     for column in result.columns:
         column.overflow = "fold"
+        column.no_wrap = column.header in _WHOLE
     for row in rows:
         result.add_row(*(Text(cell) if cell else Text("-", style="dim") for cell in row))
     return result
@@ -140,6 +142,8 @@ def _pair(target: TargetDiff, row: MetricRow) -> str:
     old, new = (
         metric(row, figures.get(row.id)) if figures else "" for figures in (target.before, target.after)
     )
+    if target.before is None or target.after is None:  # which one it is stands in the row already
+        return old or new
     return old if old == new else f"{old or 'none'} -> {new or 'none'}"
 
 

@@ -44,7 +44,15 @@ class Column:
 def render(report: RunReport, console: Console) -> None:
     """Print `report` on `console`."""
     for part in _parts(report, console):
-        console.print(part, highlight=False)
+        for piece in _wrapped(part, console) if isinstance(part, Text) else (part,):
+            console.print(piece, highlight=False)
+
+
+def _wrapped(text: Text, console: Console) -> Iterator[Text]:
+    """Yield the lines of a text that fit, without blanks at their ends, which get in the way of copying."""
+    for line in shown(text).wrap(console, console.width) or (text,):
+        line.rstrip()
+        yield line
 
 
 def dumps(report: RunReport) -> str:
@@ -130,7 +138,7 @@ def _interval(read: Callable[[Figures], tuple[float, float] | None], result: Tar
 
 
 _EXECUTION = (
-    Column(title="int8/float", cell=_ops),
+    Column(title="int8/float", cell=_ops, optional=True),
     Column(title="ran in", cell=lambda r: r.latency.precision_ran if r.latency else ""),
 )
 _VERDICT = Column(title="verdict", cell=_verdict, left=True)
@@ -156,7 +164,7 @@ def result_tables(report: RunReport) -> tuple[tuple[Column, ...], ...]:
     return (first, (_TARGET, *speed)) if speed else (first,)
 
 
-def _tables(report: RunReport, console: Console) -> Iterator[Table]:
+def _tables(report: RunReport, console: Console) -> Iterator[Table | Text]:
     """Yield one table where it fits, else one for accuracy and one for speed."""
     divided = result_tables(report)
     accuracy, speed = columns(report)
@@ -165,17 +173,27 @@ def _tables(report: RunReport, console: Console) -> Iterator[Table]:
     if not _too_wide(_table(report, single, gap=1), console):
         divided = (single,)
     for chosen in divided:
-        yield _fitting(report, chosen, console)
+        result, left_out = _fitting(report, chosen, console)
+        yield result
+        if left_out:
+            yield Text(f"left out, for want of width: {', '.join(left_out)}", style="dim")
 
 
-def _fitting(report: RunReport, chosen: tuple[Column, ...], console: Console) -> Table:
-    """Bring the columns closer together, then leave optional ones out, until the table fits."""
-    for gap in (2, 1):
-        result = _table(report, chosen, gap=gap)
-        if not _too_wide(result, console):
-            return result
-    needed = tuple(column for column in chosen if not column.optional)
-    return _table(report, needed, gap=1)
+def _fitting(
+    report: RunReport, chosen: tuple[Column, ...], console: Console
+) -> tuple[Table, tuple[str, ...]]:
+    """Bring the columns closer together, then leave out optional ones, the last first, until it fits."""
+    result = _table(report, chosen, gap=2)
+    if not _too_wide(result, console):
+        return result, ()
+    left_out: list[str] = []
+    while _too_wide(result := _table(report, chosen, gap=1), console):
+        droppable = [column for column in chosen if column.optional]
+        if not droppable:
+            break
+        left_out.insert(0, droppable[-1].title)
+        chosen = tuple(column for column in chosen if column is not droppable[-1])
+    return result, tuple(left_out)
 
 
 def _table(report: RunReport, chosen: tuple[Column, ...], *, gap: int) -> Table:

@@ -26,6 +26,17 @@ def _unwrapped(shown: RunReport, width: int = 120) -> str:
     return " ".join(_text(shown, width).split())
 
 
+@pytest.mark.parametrize("width", [60, 70])
+def test_narrow_terminals_lose_columns_and_are_told_which(width: int) -> None:
+    text = _text(report(), width)
+    assert "\u2026" not in text  # no name and no figure is cut
+    assert "left out, for want of width: " in text
+    for figure in ("2.48", "3.22", "0.61x", "92.12%", "openvino-float32"):
+        assert figure in text
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert not [line for line in text.splitlines() if line.startswith("warning") and line.endswith(" ")]
+
+
 @pytest.mark.parametrize("width", [80, 100, 120, 140, 160])
 def test_nothing_is_cut_from_80_columns_on(width: int) -> None:
     for shown in (report(), report(labelled=False), with_failure(report())):
