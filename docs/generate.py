@@ -54,7 +54,7 @@ def expand(markdown: str) -> str:
 
 def commands() -> Iterator[tuple[str, click.Command]]:
     """Yield every command with its full name, in the order of a user's work."""
-    context = click.Context(cli, info_name="edgefx")
+    context = _context()
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
         assert command is not None
@@ -64,6 +64,11 @@ def commands() -> Iterator[tuple[str, click.Command]]:
                 found = command.get_command(context, inner)
                 assert found is not None
                 yield f"edgefx {name} {inner}", found
+
+
+def _context() -> click.Context:
+    """Return a context of the command line; commands remember the help option of the first that they see."""
+    return click.Context(cli, info_name="edgefx", **cli.context_settings)
 
 
 # ------------------------------------------------------------------------------------------------- parts
@@ -76,9 +81,9 @@ def _program(path: str) -> str:
 
 def _cli() -> str:
     parts = ["## edgefx\n", "The options of `edgefx` itself, which every command takes as well:\n"]
-    parts.append(_options(cli, click.Context(cli, info_name="edgefx")))
+    parts.append(_options(cli, _context()))
     for name, command in commands():
-        context = click.Context(command, info_name=name)
+        context = click.Context(command, info_name=name.removeprefix("edgefx "), parent=_context())
         parts.append(f"{'##' if name.count(' ') == 1 else '###'} {name}\n")
         parts.append(
             f"```text\n{' '.join(command.get_usage(context).removeprefix('Usage: ').split())}\n```\n"

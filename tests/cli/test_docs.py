@@ -58,6 +58,18 @@ def test_command_lines_parse(path: Path) -> None:
             pytest.fail(f"edgefx {shlex.join(words)}: {error.format_message()}")
 
 
+def test_examples_in_help_parse() -> None:
+    examples = [
+        line.strip().removeprefix("Example: ").partition(" > ")[0]
+        for _, command in (("edgefx", cli), *commands())
+        for line in (command.epilog or "").splitlines()
+        if re.match(r"\s*(Example: )?edgefx \w", line)
+    ]
+    assert len(examples) > len(COMMANDS)
+    for example in examples:
+        _parse(shlex.split(example)[1:])
+
+
 def test_every_command_is_shown() -> None:
     shown = {words[0] for path in TEXTS for words in _lines(path.read_text(encoding="utf-8"))}
     assert set(COMMANDS) - shown == set()
