@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SAMPLE = 64  # images of a large set that a statistic looks at
 _UNIFORM = 8  # levels between the darkest and the brightest value; JPEG adds a few to a blank frame
+_FEW = 0.1  # share of a set's images
+_FEW_CLASSES = 0.5  # share of the evaluated classes
 _GREY = 2.0  # mean difference between the colour channels, levels
 _SATURATED = 0.25  # share of values at 0 or 255; 0.02 to 0.04 in photographs
 _SMALL = 2.0  # an image enlarged more than this has no detail of the input's resolution left
@@ -37,7 +39,7 @@ _UNSTEADY = 0.25
 
 
 def pixel_checks(calibration: ImageSet, evaluation: ImageSet | None) -> tuple[Check, ...]:
-    """Check duplicates, blank images, saturation, colour and resolution.
+    """Check duplicates, blank images, saturation, colour, resolution and classes.
 
     Args:
         calibration: Decoded calibration images.
@@ -52,6 +54,7 @@ def pixel_checks(calibration: ImageSet, evaluation: ImageSet | None) -> tuple[Ch
         _saturation(calibration, evaluation),
         _colour(calibration, evaluation),
         _resolution(calibration, evaluation),
+        _classes(calibration, evaluation),
     )
 
 
@@ -125,13 +128,12 @@ def _saturation(calibration: ImageSet, evaluation: ImageSet | None) -> Check:
     measured = f"{share:.1%} of the values are 0 or 255"
     if evaluation is not None:
         measured += f", {usual:.1%} in the evaluation images"
-    return verdict(
-        "saturation",
-        measured,
-        "real images leave the ranges of clipped ones: calibrate on images as the camera gives them"
-        if share > _SATURATED and share > 2 * usual
-        else "",
-    )
+    advice = ""
+    if share > _SATURATED and share > 2 * usual:
+        advice = "real images leave the ranges of clipped ones: calibrate on images as the camera gives them"
+    elif usual > _SATURATED and usual > 2 * share:
+        advice = "these are of another kind than what is evaluated, half black or white: use its kind"
+    return verdict("saturation", measured, advice)
 
 
 def _colour(calibration: ImageSet, evaluation: ImageSet | None) -> Check:
@@ -140,11 +142,24 @@ def _colour(calibration: ImageSet, evaluation: ImageSet | None) -> Check:
     if evaluation is None:
         return verdict("colour", measured, "")
     others = float(_coloured(evaluation).mean())
+    advice = ""
+    if not coloured and others > _FEW:
+        advice = "the ranges of colour filters are unknown: calibrate on images in colour"
+    elif coloured > 1 - _FEW and others < _FEW:
+        advice = "these are of another kind than what is evaluated, which is grey: calibrate on its kind"
+    return verdict("colour", f"{measured}, {others:.0%} of the evaluation images", advice)
+
+
+def _classes(calibration: ImageSet, evaluation: ImageSet | None) -> Check:
+    """Check that not all calibration images are of one class while the model has to tell several apart."""
+    if calibration.labels is None or evaluation is None or evaluation.labels is None:
+        return verdict("classes", "not compared: there are no labels", "")
+    ours, others = len(np.unique(calibration.labels)), len(np.unique(evaluation.labels))
     return verdict(
-        "colour",
-        f"{measured}, {others:.0%} of the evaluation images",
-        "the ranges of colour filters are unknown: calibrate on images in colour"
-        if not coloured and others > 0.1
+        "classes",
+        f"images of {ours} class{'es' if ours > 1 else ''}, the evaluation images of {others}",
+        "activations that other classes cause are unknown: calibrate on images of all classes"
+        if ours < _FEW_CLASSES * others and len(calibration) >= others
         else "",
     )
 

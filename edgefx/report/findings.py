@@ -263,9 +263,11 @@ def training_line(training: TrainingResult) -> str:
 
 
 def checks_line(report: RunReport) -> str:
-    """Say which checks of the calibration images found nothing; the others are warnings."""
+    """Say which checks of the calibration images found nothing, and which did, whose advice is a warning."""
     passed = [check.name for check in report.checks if check.passed]
-    return f"calibration images passed {len(passed)} of {len(report.checks)}: {', '.join(passed)}"
+    others = [check.name for check in report.checks if not check.passed]
+    failed = f"; not passed, see the warnings: {', '.join(others)}" if others else ""
+    return f"calibration images passed {len(passed)} of {len(report.checks)}: {', '.join(passed)}{failed}"
 
 
 def warnings(report: RunReport) -> Iterator[str]:

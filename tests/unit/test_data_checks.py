@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,29 @@ def test_grey_images_count_where_the_evaluation_images_have_colours(folder: Fold
     assert poor(calibration, folder(photo(5, grey=True))) == {}
     assert poor(calibration) == {}
     assert poor(folder(photo(1), photo(2, grey=True)), folder(photo(3))) == {}
+
+
+def test_another_kind_of_images_is_noticed(folder: Folder) -> None:
+    colours = folder(photo(1), photo(2), photo(3))
+    assert "another kind" in poor(colours, folder(photo(5, grey=True)))["colour"]
+    scan_like = photo(6, grey=True)
+    scan_like[: PIXELS // 2] = 255
+    assert "another kind" in poor(folder(photo(1, grey=True)), folder(scan_like))["saturation"]
+
+
+def test_one_class_is_too_few_where_there_are_more(folder: Folder) -> None:
+    def labelled(labels: list[int], first: int) -> ImageSet:
+        made = folder(*(photo(first + number) for number in range(len(labels))))
+        return replace(made, labels=np.array(labels))
+
+    evaluation = labelled([0, 1, 2], 0)
+    assert (
+        "images of 1 class, the evaluation images of 3"
+        in poor(labelled([1, 1, 1], 10), evaluation)["classes"]
+    )
+    assert poor(labelled([0, 1, 2], 20), evaluation) == {}
+    assert poor(labelled([1], 30), evaluation) == {}  # one image has one class
+    assert poor(folder(photo(40), photo(41)), evaluation) == {}
 
 
 def test_thumbnails_count_where_the_evaluation_images_are_larger(folder: Folder) -> None:
