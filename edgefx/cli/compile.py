@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgefx.cli import completion
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
     PositiveNumber,
@@ -46,11 +47,12 @@ Examples:
   edgefx compile b0 --weights imagenet --target tflite-float16 --no-benchmark
 """
 )
-@click.argument("model")
+@click.argument("model", shell_complete=completion.models)
 @click.option(
     "-t",
     "--target",
     "targets",
+    shell_complete=completion.targets,
     multiple=True,
     required=True,
     metavar="NAME",
@@ -81,6 +83,7 @@ Examples:
 )
 @click.option(
     "--weights",
+    shell_complete=completion.weights,
     metavar="imagenet|random|PATH",
     help="Weights of a model that is given by name.  [default: imagenet; digits has its own]",
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgefx.cli import completion
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
     allow_unsafe_option,
@@ -44,7 +45,7 @@ Examples:
   edgefx debug digits --target tflite-int8 --json
 """
 )
-@click.argument("model")
+@click.argument("model", shell_complete=completion.models)
 @click.option(
     "-t",
     "--target",

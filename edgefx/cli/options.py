@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from edgefx.cli import completion
 from edgefx.cli.context import App
 from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Hardware, Resize
 
@@ -167,6 +168,7 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "-t",
         "--target",
         "targets",
+        shell_complete=completion.targets,
         multiple=True,
         metavar="NAME",
         help="Make these targets instead of the recipe's: a name, a comma list or a glob. May be repeated.",

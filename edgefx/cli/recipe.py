@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from edgefx.cli import completion
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.group import LazyGroup
 from edgefx.cli.options import json_option, recipe_options
@@ -87,7 +88,7 @@ def _summary(path: Path) -> str:
 
 
 @click.command(epilog="Example: edgefx recipe show digits-demo --set quantize.effort=high --json")
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completion.recipes)
 @recipe_options
 @json_option
 @pass_app
@@ -125,7 +126,7 @@ Examples:
   edgefx recipe check *.yaml --json
 """
 )
-@click.argument("recipes", nargs=-1, required=True)
+@click.argument("recipes", nargs=-1, required=True, shell_complete=completion.recipes)
 @recipe_options
 @json_option
 @pass_app
@@ -188,7 +189,7 @@ Examples:
   edgefx recipe init b0 --output b0.yaml
 """
 )
-@click.argument("model")
+@click.argument("model", shell_complete=completion.models)
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @click.option(
     "-o",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgefx.cli import completion
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
     allow_unsafe_option,
@@ -37,7 +38,7 @@ Examples:
   edgefx run b0-everywhere --set calibration.images=photos/ --dry-run
 """
 )
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completion.recipes)
 @recipe_options
 @click.option(
     "-o",

@@ -37,7 +37,8 @@ def describe(row: MetricRow, value: float) -> str:
     if row.unit is Unit.SHARE:
         return f"{100 * value:.6g} %"
     if row.unit is Unit.BYTES:
-        return f"{value / 1e6:.6g} MB"
+        factor, unit = next(((f, u) for f, u in ((1e6, "MB"), (1e3, "kB")) if value >= f), (1.0, "B"))
+        return f"{value / factor:.6g} {unit}"
     if row.unit is Unit.RATIO:
         return f"{value:.4g}x"
     unit = "" if row.unit in (Unit.COUNT, Unit.PROBABILITY) else f" {row.unit}"

@@ -188,7 +188,7 @@ class _Search:
             return
         self._progress.note(
             f"{what}: drop {_drop(self._limit, trial.accuracy)}, agreement {trial.accuracy.agreement:.1%}:"
-            f" {'within' if trial.meets else 'over'} --max-drop {self._limit}"
+            f" {'within' if trial.meets else 'over'} the budget of {self._limit}"
         )
 
     def _rank(self, number: int) -> tuple[LayerSensitivity, ...]:

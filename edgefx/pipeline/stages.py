@@ -131,7 +131,7 @@ def steps(plan: Plan) -> tuple[PlanStep, ...]:
     if recipe.benchmark is not None:
         threads = recipe.benchmark.threads
         what = f"{recipe.benchmark.rounds} rounds on {recipe.benchmark.device}, "
-        what += f"{threads} threads" if threads else "all cores"
+        what += f"{threads} thread{'s' if threads > 1 else ''}" if threads else "all cores"
         kinds.append((StageKind.BENCHMARK, "", f"{what}, at most {recipe.benchmark.seconds:g} s"))
     kinds += [
         (StageKind.GATE, target.name, ", ".join(map(limit_text, target.gates)))

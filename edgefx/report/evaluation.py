@@ -8,7 +8,7 @@ from rich.text import Text
 from edgefx.metrics import METRICS, Figures, Origin
 from edgefx.report.findings import data_line, rounding
 from edgefx.report.terminal import Facts, table
-from edgefx.report.text import interval, metric, percent, signed
+from edgefx.report.text import counted, interval, metric, percent, signed
 from edgefx.results import Accuracy
 from edgefx.views import Benchmark, Evaluation
 
@@ -37,7 +37,7 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
         ]
         if compared.score_step is not None:
             rows.append(("note", rounding(compared.score_step)))
-    speed = f"{result.images_per_s:.0f} images/s on this host with {result.threads} threads"
+    speed = f"{result.images_per_s:.0f} images/s on this host with {counted(result.threads, 'thread')}"
     rows += [("images", data_line(result.data)), ("ran in", f"{result.precision_ran}, {speed}")]
     doubtful = [
         Text.assemble(("doubtful", "bold yellow"), f": {doubt.reason}; {doubt.advice}")
@@ -65,5 +65,5 @@ def render_benchmark(result: Benchmark, console: Console) -> None:
     threads = next((latency.threads for latency in result.latencies.values()), 0)
     console.print(shown, highlight=False)
     where = f"host latency ({result.environment.cpu}), not an edge device"
-    line = f"{where}; batch 1, {threads} threads, interleaved"
+    line = f"{where}; batch 1, {counted(threads, 'thread')}, interleaved"
     console.print(Text(line, style="dim"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from edgefx.metrics import METRICS
-from edgefx.report.text import ms, percent, ratio, seconds
+from edgefx.report.text import counted, ms, percent, ratio, seconds
 from edgefx.results import (
     CachedStage,
     Latency,
@@ -75,10 +75,11 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
         top5 = f", top-5 {percent(report.baseline_top5)}" if report.baseline_top5 is not None else ""
         yield (
             "baseline",
-            f"top-1 {percent(report.baseline_top1)}{top5}: float Keras model, same {images} images",
+            f"top-1 {percent(report.baseline_top1)}{top5}: float Keras model, same"
+            f" {counted(images, 'image')}",
         )
     elif images is not None:
-        yield "baseline", f"the float Keras model on the same {images} images, which have no labels"
+        yield "baseline", f"the float Keras model on the same {counted(images, 'image')}, without labels"
     if report.canonical_max_abs_dp is not None:
         yield "graph", f"within {report.canonical_max_abs_dp:.1e} of a probability of the model as loaded"
     for data in report.data:
@@ -149,10 +150,10 @@ def search_line(search: SearchResult) -> str:
     """Say which candidate of a search was chosen, how, and what is missing to the limit."""
     chosen = search.trials[search.chosen]
     if search.gap > 0:
-        text = f"--max-drop {search.limit} missed by {search.gap:.3g} {search.limit.unit}"
+        text = f"{search.limit} missed by {search.gap:.3g} {search.limit.unit}"
         text += f" ({search.ended}); kept the best candidate, effort {chosen.effort}"
     else:
-        text = f"--max-drop {search.limit} met with effort {chosen.effort}"
+        text = f"{search.limit} met with effort {chosen.effort}"
     if chosen.keep_float:
         shown = ", ".join(chosen.keep_float[:_LAYERS_SHOWN])
         more = len(chosen.keep_float) - _LAYERS_SHOWN

@@ -44,6 +44,11 @@ def count(number: float) -> str:
     return f"{number:.0f}"
 
 
+def counted(number: int, what: str) -> str:
+    """Write a number of things: "1 thread", "2 threads"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def ms(value: float | None) -> str:
     """Write milliseconds without the unit, to three significant digits."""
     return "" if value is None else significant(value)

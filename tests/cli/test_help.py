@@ -69,6 +69,28 @@ def test_help_is_made_of_whole_lines_and_sentences(edgefx: Edgefx, command: tupl
     assert all(line.count("edgefx ") == 1 for line in examples), "examples are glued together"
 
 
+@pytest.mark.parametrize(
+    ("words", "at", "expected"),
+    [
+        ("edgefx compile digits -t tflite-int", 4, {"tflite-int8", "tflite-int16x8"}),
+        ("edgefx compile digits --target tflite-int8,onnx-i", 4, {"tflite-int8,onnx-int8"}),
+        ("edgefx compile v2-b", 2, {"v2-b0", "v2-b1", "v2-b2", "v2-b3"}),
+        ("edgefx compile b0 --weights im", 4, {"imagenet"}),
+        ("edgefx run digits", 2, {"digits-demo", "digits-mcu"}),
+        ("edgefx recipe show b0-q", 3, {"b0-qat-distill"}),
+        ("edgefx compile ./photos/mod", 2, {"./photos/mod"}),
+    ],
+)
+def test_values_are_completed(
+    edgefx: Edgefx, monkeypatch: pytest.MonkeyPatch, words: str, at: int, expected: set[str]
+) -> None:
+    monkeypatch.setenv("_EDGEFX_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(at))
+    lines = edgefx().out.split()
+    assert {line.partition(",")[2] for line in lines} == expected
+
+
 def test_version(edgefx: Edgefx) -> None:
     assert edgefx("--version").out == f"edgefx {package.__version__}\n"
 

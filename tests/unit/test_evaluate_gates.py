@@ -71,7 +71,7 @@ def test_failures_state_measured_and_limit() -> None:
     assert (result.verdict, result.measured) == (Verdict.FAIL, 5.42)
     assert result.reason == "top-1 drop 5.42 pp, limit 1 pp: 4.42 pp over"
     assert judged(P95, p95=25.0).reason == "p95 latency 25 ms, limit 20 ms: 5 ms over"
-    assert judged(SIZE, size=6_500_000).reason == "size 6.5 MB, limit 6 MB: 0.5 MB over"
+    assert judged(SIZE, size=6_500_000).reason == "size 6.5 MB, limit 6 MB: 500 kB over"
 
 
 def test_a_near_miss_does_not_read_like_a_pass() -> None:
