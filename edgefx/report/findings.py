@@ -75,8 +75,10 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
         top5 = f", top-5 {percent(report.baseline_top5)}" if report.baseline_top5 is not None else ""
         yield (
             "baseline",
-            f"top-1 {percent(report.baseline_top1)}{top5}: float Keras model, same"
-            f" {counted(images, 'image')}",
+            (
+                f"top-1 {percent(report.baseline_top1)}{top5}: float Keras model, same"
+                f" {counted(images, 'image')}"
+            ),
         )
     elif images is not None:
         yield "baseline", f"the float Keras model on the same {counted(images, 'image')}, without labels"
