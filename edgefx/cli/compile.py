@@ -193,7 +193,7 @@ def command(
 
     recipe = parse(document({"model": model, **_options(**flags)}), where="command line", wording=AS_FLAGS)
     if dump_recipe:
-        return _dump(app, recipe, dump_recipe, report_files)
+        return _dump(app, recipe, dump_recipe, report_files, as_json=as_json)
     runs = [NamedRecipe(name="", recipe=recipe, wording=AS_FLAGS)]
     if dry_run:
         return show_plans(app, runs, as_json=as_json)
@@ -205,15 +205,15 @@ def _options(*, calib: Path | None, no_eval: bool, no_benchmark: bool, **same: A
     return {"calibration": calib, "evaluate": not no_eval, "benchmark": not no_benchmark, **same}
 
 
-def _dump(app: App, recipe: Recipe, file: str, report_files: tuple[Path, ...]) -> int:
-    """Write `recipe` as YAML.
+def _dump(app: App, recipe: Recipe, file: str, report_files: tuple[Path, ...], *, as_json: bool) -> int:
+    """Write `recipe` as YAML; with --json also on stdout as a JSON document, which is a recipe as well.
 
     Raises:
         UsageError: What is asked for does not go together; the file exists already, or cannot be written.
     """
     from edgefx.cli.recipe import new_file
     from edgefx.pipeline import plan
-    from edgefx.recipe.dump import to_yaml
+    from edgefx.recipe.dump import to_document, to_yaml
     from edgefx.recipe.options import AS_FLAGS
 
     plan.check(recipe, plan.resolve(recipe), AS_FLAGS)
@@ -223,9 +223,13 @@ def _dump(app: App, recipe: Recipe, file: str, report_files: tuple[Path, ...]) -
         )
     folder = None if file == "-" else Path(file).parent
     text = f"# edgefx run {file if file != '-' else 'RECIPE'}\n{to_yaml(recipe, folder=folder)}"
-    if file == "-":
+    if file != "-":
+        new_file(Path(file), text, force=False)
+    if as_json:
+        app.write_json(to_document(recipe))
+    elif file == "-":
         app.write(text)
+    if file == "-":
         return 0
-    new_file(Path(file), text, force=False)
     app.note(f"wrote {file}; run it with: edgefx run {file}")
     return 0
