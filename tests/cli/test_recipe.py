@@ -174,8 +174,8 @@ def test_flags_of_training(edgefx: Edgefx, tmp_path: Path, monkeypatch: pytest.M
 def test_a_dumped_recipe_in_json_is_one_document_and_a_recipe(edgefx: Edgefx, tmp_path: Path) -> None:
     dumped = edgefx("compile", "digits", "-t", "tflite-int8", "--effort", "fast", "--dump-recipe", "--json")
     assert json.loads(dumped.out)["quantize"]["effort"] == "fast"
-    (tmp_path / "r.json").write_text(dumped.out)
-    assert edgefx("recipe", "check", str(tmp_path / "r.json")).code == 0
+    (tmp_path / "r.yaml").write_text(dumped.out)
+    assert edgefx("recipe", "check", str(tmp_path / "r.yaml")).code == 0
 
 
 def test_dump_on_stdout(edgefx: Edgefx) -> None:
