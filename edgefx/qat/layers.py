@@ -23,7 +23,7 @@ import tf_keras
 
 from edgefx.models.graph import ir
 from edgefx.models.graph.ir import Node
-from edgefx.qat.parameters import LARGEST_WEIGHT, LEVELS, FloatArray, Grid, Weights
+from edgefx.qat.parameters import LARGEST_WEIGHT, LEVELS, FloatArray, QuantGrid, Weights
 
 # tuned: ablations qat.layers.SCALE_SHARE
 _SCALE_SHARE = 8  # one of so many images tells how a scale should change
@@ -52,7 +52,7 @@ def _to_codes(values: Any) -> Any:
 class TrainedGrid(tf.Module):  # type: ignore[misc]
     """A grid whose scale is a variable; layers that must share one share this."""
 
-    def __init__(self, grid: Grid, name: str) -> None:
+    def __init__(self, grid: QuantGrid, name: str) -> None:
         super().__init__(name="grid")
         self.key = name
         self.grid = grid
@@ -93,11 +93,11 @@ class TrainedGrid(tf.Module):  # type: ignore[misc]
             gradients=dy, inputs=x, min=self.grid.low, max=self.grid.high
         )
 
-    def read(self) -> Grid:
+    def read(self) -> QuantGrid:
         """Return the grid as it is now."""
         if self.grid.fixed:
             return self.grid
-        return Grid(scale=float(np.exp(self.log_scale.numpy())), zero_point=self.grid.zero_point)
+        return QuantGrid(scale=float(np.exp(self.log_scale.numpy())), zero_point=self.grid.zero_point)
 
 
 class _Rounded(tf_keras.layers.Layer):  # type: ignore[misc]
@@ -220,8 +220,8 @@ class Swish(_Rounded):
         grid: TrainedGrid,
         *,
         before: TrainedGrid | None,
-        gate: Grid,
-        whole: Grid | None,
+        gate: QuantGrid,
+        whole: QuantGrid | None,
         factors: FloatArray | None,
     ) -> None:
         super().__init__(name, grid)
@@ -269,7 +269,7 @@ class Swish(_Rounded):
         return rounded * self.factors * slope * (1 - slope)
 
 
-def _fixed(x: Any, grid: Grid) -> Any:
+def _fixed(x: Any, grid: QuantGrid) -> Any:
     return tf.quantization.fake_quant_with_min_max_args(x, grid.low, grid.high)
 
 

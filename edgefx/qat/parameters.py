@@ -20,7 +20,7 @@ LARGEST_WEIGHT = 127  # weights are symmetric and narrow: -127 ... 127
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class QuantGrid:
     """The grid of 8-bit codes that a tensor is rounded to: real value = (code - zero point) * scale.
 
     Attributes:
@@ -86,7 +86,7 @@ class FakeQuantization:
         constants: What is added to or multiplied with the pixels, as stored, by canonical operation.
     """
 
-    grids: Mapping[str, Grid]
+    grids: Mapping[str, QuantGrid]
     outputs: Mapping[str, str]
     gates: Mapping[str, str] = field(default_factory=dict)
     wholes: Mapping[str, str] = field(default_factory=dict)

@@ -43,7 +43,7 @@ class DivergedError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class EpochFigures:
     """What the model makes of the validation images; see `edgefx.results.TrainingEpoch`."""
 
     loss: float
@@ -271,7 +271,7 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------ evaluation
 
-    def evaluate(self) -> Figures:
+    def evaluate(self) -> EpochFigures:
         """Run the validation images, as they are."""
         numbers = self.split.validation
         parts = []
@@ -282,7 +282,7 @@ class Trainer:
         scores = np.concatenate(parts)
         labels = self._images.labels
         error = float(np.square(np.asarray(self._compared(scores)) - self._wanted).mean())
-        return Figures(
+        return EpochFigures(
             loss=float(self._loss(tf.constant(scores), tf.constant(self._validation_targets), smoothing=0.0)),
             agreement=float((scores.argmax(axis=1) == self._wanted.argmax(axis=1)).mean()),
             accuracy=None if labels is None else float((scores.argmax(axis=1) == labels[numbers]).mean()),

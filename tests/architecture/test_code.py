@@ -28,11 +28,6 @@ SAME_NAME: dict[str, str] = {
     "Entry": "of the cache, and of a mapping in a recipe",
     "Source": "a model, and a recipe's file",
     "Span": "of pixel values, and of a recipe's text",
-    # To be renamed by the engineers of these rooms.
-    "Figures": "of a target's run, and of a training's epoch",
-    "Graph": "the canonical graph, and an index of an ONNX graph",
-    "Grid": "of a fake quantization, and of OpenVINO's statistics",
-    "Plan": "of a run, and of which ONNX layers are quantized",
 }
 # Libraries whose private names have no public counterpart; each line says which.
 FOREIGN_PRIVATE = {"edgefx.models.graph.flatten", "edgefx.models.load", "edgefx.qat.trainer",

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgefx.qat.parameters import Grid
+from edgefx.qat.parameters import QuantGrid
 
 tf = pytest.importorskip("tensorflow")
 
-GRID = Grid(scale=0.05, zero_point=-20)
-GATE = Grid(scale=1 / 256, zero_point=-128, fixed=True)
-OUT = Grid(scale=0.04, zero_point=-120)
+GRID = QuantGrid(scale=0.05, zero_point=-20)
+GATE = QuantGrid(scale=1 / 256, zero_point=-128, fixed=True)
+OUT = QuantGrid(scale=0.04, zero_point=-120)
 
 
 def values(*shape: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).normal(0, 3, shape).astype(np.float32)
 
 
-def rounded(x: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
+def rounded(x: NDArray[np.float32], grid: QuantGrid) -> NDArray[np.float32]:
     codes = np.clip(np.floor(x / np.float32(grid.scale) + 0.5), -128 - grid.zero_point, 127 - grid.zero_point)
     return np.asarray(codes * grid.scale, np.float32)
 
@@ -67,7 +67,7 @@ def test_swish_rounds_its_input_its_gate_and_its_product(factors: NDArray[np.flo
     from edgefx.qat.layers import Swish, TrainedGrid
 
     before, behind, x = TrainedGrid(GRID, "before"), TrainedGrid(OUT, "behind"), values(8, 6, 6, 5)
-    whole = None if factors is None else Grid(scale=1 / 16, zero_point=0, fixed=True)
+    whole = None if factors is None else QuantGrid(scale=1 / 16, zero_point=0, fixed=True)
     layer = Swish("s", behind, before=before, gate=GATE, whole=whole, factors=factors)
     source = tf.constant(x)
     with tf.GradientTape() as tape:

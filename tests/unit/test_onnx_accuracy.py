@@ -19,7 +19,7 @@ from edgefx.runtimes.onnx import channels as onnx_channels
 from edgefx.runtimes.onnx import equalize, gates, placement, profile, quantize
 from edgefx.runtimes.onnx import rounding as onnx_rounding
 from edgefx.runtimes.onnx import writer as onnx_writer
-from edgefx.runtimes.onnx.graph import Graph
+from edgefx.runtimes.onnx.graph import OnnxGraph
 from edgefx.runtimes.onnx.writer import ChannelRanges, weight_parameters
 from edgefx.system import cpu
 from edgefx.types import Effort, ImageSet, Resize
@@ -90,7 +90,7 @@ def error_db(exact: NDArray[Any], found: NDArray[Any]) -> float:
 
 
 def test_finds_the_convolution_behind_a_gate_and_no_other() -> None:
-    graph = Graph(gated())
+    graph = OnnxGraph(gated())
     (found,) = gates.find(graph, ["expand/Conv", "project/Conv"])
     assert (found.convolution, found.product, found.gate) == ("project/Conv", "product", "gate")
     graph.nodes.append(helper.make_node("Tanh", ["product"], ["other"], name="other"))
@@ -118,7 +118,7 @@ def test_channels_that_are_large_for_every_image_are_evened_out() -> None:
     def loss(start: onnx.ModelProto) -> float:
         split = gates.split_biases(start, plan.dynamic)
         planned = placement.plan(split)
-        only = placement.Plan(
+        only = placement.Placement(
             convolutions=planned.dynamic, tensors=planned.tensors, products=frozenset(), dynamic=plan.dynamic
         )
         made = quantize.static(split, only, dict.fromkeys(only.tensors, Range(-60.0, 60.0)))
@@ -155,7 +155,7 @@ def test_the_worst_are_spared_up_to_a_share_of_the_work() -> None:
     assert placement.costly(model, plan, {"project/Conv": 1e-4}, effort=Effort.HIGH) == set()
     # The only large convolution: sparing it would leave next to nothing.
     assert placement.costly(model, plan, {"project/Conv": 0.5}, effort=Effort.HIGH) == set()
-    twin = placement.Plan(convolutions=plan.convolutions, tensors={}, products=frozenset())
+    twin = placement.Placement(convolutions=plan.convolutions, tensors={}, products=frozenset())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(placement, "SPARED", dict.fromkeys(Effort, (25.0, 1.0)))
         assert placement.costly(model, twin, {"project/Conv": 0.5}, effort=Effort.HIGH) == {"project/Conv"}
@@ -187,7 +187,9 @@ def test_a_channel_without_negative_or_any_values_has_a_grid() -> None:
 def test_a_convolution_that_makes_codes_loses_less_than_one_with_a_common_range() -> None:
     model = gated(large=20.0)
     plan = placement.plan(model)
-    one = placement.Plan(convolutions=frozenset({"expand/Conv"}), tensors=plan.tensors, products=frozenset())
+    one = placement.Placement(
+        convolutions=frozenset({"expand/Conv"}), tensors=plan.tensors, products=frozenset()
+    )
     image = images().pixels[0]
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
@@ -279,7 +281,7 @@ def test_columns_are_what_a_convolution_multiplies(attributes: dict[str, Any]) -
 
 def test_codes_for_another_step_are_not_used() -> None:
     """Where a huge bias forces a larger step, the codes that were optimized for the small one are wrong."""
-    graph = Graph(gated())
+    graph = OnnxGraph(gated())
     node = next(node for node in graph.nodes if node.name == "expand/Conv")
     graph.constants["expand/bias"] = np.full(_CHANNELS, 1e8, np.float32)
     writer = onnx_writer.Writer(graph)

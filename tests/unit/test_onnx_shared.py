@@ -106,7 +106,7 @@ def test_a_bias_that_moves_behind_its_convolution_stays_with_the_others(tmp_path
     np.testing.assert_allclose(scores(split, tmp_path), wanted, atol=1e-6)
 
 
-def _ranges(model: onnx.ModelProto, plan: placement.Plan) -> dict[str, Range]:
+def _ranges(model: onnx.ModelProto, plan: placement.Placement) -> dict[str, Range]:
     """Return the real range of every tensor of a plan over the images that `scores` runs."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)

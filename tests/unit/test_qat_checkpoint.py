@@ -11,7 +11,7 @@ import pytest
 from edgefx.errors import UsageError
 from edgefx.qat import checkpoint
 from edgefx.qat.checkpoint import State
-from edgefx.qat.parameters import FakeQuantization, Grid, Weights
+from edgefx.qat.parameters import FakeQuantization, QuantGrid, Weights
 from edgefx.quantization import QatSettings
 from edgefx.results import TrainingEpoch
 from edgefx.types import ModelSpec, OutputKind
@@ -101,7 +101,7 @@ def test_the_identity_is_that_of_model_images_settings_and_start() -> None:
 
 
 def test_a_grid_spans_its_codes() -> None:
-    grid = Grid(scale=0.5, zero_point=-28)
+    grid = QuantGrid(scale=0.5, zero_point=-28)
     assert (grid.low, grid.high) == (-50.0, 77.5)
 
 
@@ -115,7 +115,7 @@ def test_weights_round_to_narrow_codes_and_lose_their_factors() -> None:
     )
     np.testing.assert_allclose(weights.rounded(), [[0.2, 1.0, -127.0]], rtol=1e-6)
     quantization = FakeQuantization(
-        grids={"g": Grid(scale=1.0, zero_point=0)}, outputs={"a": "g"}, weights={"a": weights}
+        grids={"g": QuantGrid(scale=1.0, zero_point=0)}, outputs={"a": "g"}, weights={"a": weights}
     )
     kernel, bias = quantization.canonical_weights()["a"]
     np.testing.assert_allclose(kernel, [[0.1, 1.0, -31.75]], rtol=1e-6)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgefx.protocols import Progress
 from edgefx.quantize.ranges import Consumer, Range, RangeCollector, RangeMethod
-from edgefx.runtimes.onnx.placement import Plan
+from edgefx.runtimes.onnx.placement import Placement
 from edgefx.runtimes.onnx.session import open_session
 from edgefx.system.host import cores
 from edgefx.types import ImageSet, Ranges
@@ -56,7 +56,7 @@ def activations(
 
 def ranges(
     model: onnx.ModelProto,
-    plan: Plan,
+    plan: Placement,
     extra: tuple[str, ...],
     calibration: ImageSet,
     progress: Progress,

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
 from edgefx.quantize.ranges import Consumer
-from edgefx.runtimes.onnx.graph import Graph
+from edgefx.runtimes.onnx.graph import OnnxGraph
 from edgefx.runtimes.onnx.writer import ChannelRanges
 from edgefx.types import ImageSet
 
 if TYPE_CHECKING:
     import onnx
 
-    from edgefx.runtimes.onnx.placement import Plan
+    from edgefx.runtimes.onnx.placement import Placement
 
 FloatArray = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ _ONE_SIDED = 4.0  # tuned: ablations onnx.channels.ONE_SIDED
 
 
 def ranges(
-    model: onnx.ModelProto, plan: Plan, calibration: ImageSet, *, seed: int, progress: Progress
+    model: onnx.ModelProto, plan: Placement, calibration: ImageSet, *, seed: int, progress: Progress
 ) -> dict[str, ChannelRanges]:
     """Choose ranges for the channels of the plan's tensors that feed a swish and then only float nodes.
 
@@ -56,7 +56,7 @@ def ranges(
     """
     from edgefx.runtimes.onnx.calibrate import activations
 
-    names = _in_front_of_float(Graph(model), plan)
+    names = _in_front_of_float(OnnxGraph(model), plan)
     if not names:
         return {}
     samples: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
@@ -76,7 +76,7 @@ def ranges(
     }
 
 
-def _in_front_of_float(graph: Graph, plan: Plan) -> list[str]:
+def _in_front_of_float(graph: OnnxGraph, plan: Placement) -> list[str]:
     readers = graph.consumers()
     return [
         name

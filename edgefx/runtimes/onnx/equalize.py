@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
 from edgefx.runtimes.onnx.gates import find
-from edgefx.runtimes.onnx.graph import Graph
+from edgefx.runtimes.onnx.graph import OnnxGraph
 from edgefx.runtimes.onnx.writer import weight_parameters
 from edgefx.types import ImageSet
 
 if TYPE_CHECKING:
     import onnx
 
-    from edgefx.runtimes.onnx.placement import Plan
+    from edgefx.runtimes.onnx.placement import Placement
 
 FloatArray = NDArray[np.float32]
 
@@ -40,7 +40,7 @@ _SMALLEST = 1e-6  # a channel that is dead for all images counts as this share o
 
 
 def equalize(
-    model: onnx.ModelProto, plan: Plan, calibration: ImageSet, *, seed: int, progress: Progress
+    model: onnx.ModelProto, plan: Placement, calibration: ImageSet, *, seed: int, progress: Progress
 ) -> tuple[onnx.ModelProto, dict[str, float]]:
     """Give the channels of gated products factors, where that lowers the error of what the convolution makes.
 
@@ -59,7 +59,7 @@ def equalize(
     """
     from edgefx.runtimes.onnx.calibrate import activations
 
-    graph = Graph(model)
+    graph = OnnxGraph(model)
     gated = [
         entry
         for entry in find(graph, plan.dynamic)
@@ -92,7 +92,7 @@ def equalize(
     return apply_factors(model, factors), errors
 
 
-def _named(graph: Graph, name: str) -> onnx.NodeProto:
+def _named(graph: OnnxGraph, name: str) -> onnx.NodeProto:
     return next(node for node in graph.nodes if node.name == name)
 
 
@@ -100,7 +100,7 @@ def apply_factors(model: onnx.ModelProto, factors: Mapping[str, FloatArray]) -> 
     """Multiply gates with factors [C] and divide the weights behind them, by convolution."""
     from onnx import helper
 
-    graph = Graph(model)
+    graph = OnnxGraph(model)
     by_name = {node.name: node for node in graph.nodes}
     producers = graph.producers()
     for entry in find(graph, factors):

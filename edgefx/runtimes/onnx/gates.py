@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgefx.runtimes.onnx.graph import Graph
+from edgefx.runtimes.onnx.graph import OnnxGraph
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +27,7 @@ class Gated:
     gate: str
 
 
-def find(graph: Graph, convolutions: Iterable[str]) -> list[Gated]:
+def find(graph: OnnxGraph, convolutions: Iterable[str]) -> list[Gated]:
     """Return those of the convolutions that alone read a map times its gate, in graph order."""
     shapes, producers, readers = graph.shapes(), graph.producers(), graph.consumers()
     wanted, found = set(convolutions), []
@@ -51,7 +51,7 @@ def split_biases(model: onnx.ModelProto, convolutions: Iterable[str]) -> onnx.Mo
     """
     from onnx import helper
 
-    graph, wanted, nodes = Graph(model), set(convolutions), []
+    graph, wanted, nodes = OnnxGraph(model), set(convolutions), []
     readers = graph.consumers()
     for node in graph.nodes:
         nodes.append(node)

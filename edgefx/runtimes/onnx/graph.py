@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Graph:
+class OnnxGraph:
     """A mutable view of a model's graph: nodes in topological order, constants by name, who reads what."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -181,7 +181,7 @@ def layer_of(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def weights(node: onnx.NodeProto, graph: Graph) -> list[int]:
+def weights(node: onnx.NodeProto, graph: OnnxGraph) -> list[int]:
     """Return the input positions of a node's weights that are worth storing in fewer bits."""
     if node.op_type not in ("Conv", "Gemm", "MatMul"):
         return []

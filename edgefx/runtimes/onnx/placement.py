@@ -11,7 +11,7 @@ from edgefx.errors import ConversionError
 from edgefx.quantize.ranges import Consumer
 from edgefx.runtimes.onnx import gates, profile
 from edgefx.runtimes.onnx import graph as onnx_graph
-from edgefx.runtimes.onnx.graph import Graph
+from edgefx.runtimes.onnx.graph import OnnxGraph
 from edgefx.runtimes.onnx.graph import is_swish as _is_swish
 from edgefx.runtimes.onnx.graph import weights as _weights
 from edgefx.runtimes.onnx.passes import SPARED
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Placement:
     """What runs in INT8.
 
     Attributes:
@@ -51,7 +51,7 @@ def plan(
     costly: Collection[str] = (),
     intensity: float | None = None,
     hardware: Hardware = Hardware.OTHER,
-) -> Plan:
+) -> Placement:
     """Choose the convolutions that gain from INT8 and list the tensors whose ranges they need.
 
     Args:
@@ -67,7 +67,7 @@ def plan(
     """
     if intensity is None:
         intensity = profile.intensity(hardware)
-    graph = Graph(model)
+    graph = OnnxGraph(model)
     shapes, readers, producers = graph.shapes(), graph.consumers(), graph.producers()
     candidates = [
         (macs / traffic, macs, node)
@@ -98,7 +98,7 @@ def plan(
     for node in chosen:
         for name in (*([] if node.name in dynamic else [node.input[0]]), node.output[0]):
             tensors[name] = _consumer(name, readers, producers)
-    return Plan(
+    return Placement(
         convolutions=frozenset(node.name for node in chosen),
         tensors=tensors,
         products=frozenset(
@@ -115,7 +115,7 @@ def plan(
 
 
 def costly(
-    model: onnx.ModelProto, plan: Plan, errors: Mapping[str, float], *, effort: Effort
+    model: onnx.ModelProto, plan: Placement, errors: Mapping[str, float], *, effort: Effort
 ) -> frozenset[str]:
     """Choose the convolutions that compute in float because INT8 would cost them too much, the worst first.
 
@@ -129,7 +129,7 @@ def costly(
         effort: What accuracy is worth: one that spares convolutions at all.
     """
     limit_db, most = SPARED[effort]
-    graph = Graph(model)
+    graph = OnnxGraph(model)
     shapes = graph.shapes()
     work = {
         node.name: found[0]
@@ -146,7 +146,7 @@ def costly(
 
 
 def _work(
-    node: onnx.NodeProto, graph: Graph, shapes: Mapping[str, tuple[int, ...]]
+    node: onnx.NodeProto, graph: OnnxGraph, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[int, int] | None:
     """Return multiply-accumulates and values moved of a dense convolution of maps, None for all else.
 

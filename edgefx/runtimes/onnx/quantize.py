@@ -30,8 +30,8 @@ from edgefx.quantize.ranges import Range
 from edgefx.runtimes.onnx import calibrate, channels, equalize, gates, passes, placement, rounding
 from edgefx.runtimes.onnx import graph as onnx_graph
 from edgefx.runtimes.onnx.artifact import KEPT_FLOAT
-from edgefx.runtimes.onnx.graph import Graph, swish_of, weights
-from edgefx.runtimes.onnx.placement import Plan
+from edgefx.runtimes.onnx.graph import OnnxGraph, swish_of, weights
+from edgefx.runtimes.onnx.placement import Placement
 from edgefx.runtimes.onnx.writer import ChannelRanges, Writer
 from edgefx.runtimes.passes import conditions_of, selected
 from edgefx.types import FrozenGraph, ImageSet, IoDtype, OutputKind, Precision
@@ -51,7 +51,7 @@ def float16(model: onnx.ModelProto) -> onnx.ModelProto:
     ONNX Runtime has no float16 convolution on most CPUs: a float16 graph runs with two conversions around
     every operation.
     """
-    graph = Graph(model)
+    graph = OnnxGraph(model)
     writer = Writer(graph)
     for node in graph.nodes:
         for index in weights(node, graph):
@@ -72,7 +72,7 @@ def dynamic(model: onnx.ModelProto, *, unsigned: bool = False) -> onnx.ModelProt
         model: The tidy float32 model.
         unsigned: See `Writer`.
     """
-    graph = Graph(model)
+    graph = OnnxGraph(model)
     writer = Writer(graph, unsigned=unsigned)
     for node in graph.nodes:
         if node.op_type == "Gemm" and weights(node, graph) and _plain_gemm(node):
@@ -86,7 +86,7 @@ def dynamic(model: onnx.ModelProto, *, unsigned: bool = False) -> onnx.ModelProt
 
 def static(
     model: onnx.ModelProto,
-    plan: Plan,
+    plan: Placement,
     ranges: Mapping[str, Range],
     *,
     io_dtype: IoDtype = IoDtype.FLOAT32,
@@ -108,7 +108,7 @@ def static(
         unsigned: See `Writer`.
     """
     codes, channels = codes or {}, channels or {}
-    graph = Graph(model)
+    graph = OnnxGraph(model)
     shapes, readers = graph.shapes(), graph.consumers()
     writer = Writer(graph, unsigned=unsigned)
     output_name = graph.outputs[0].name
@@ -179,7 +179,7 @@ class _Quantization:
     progress: Progress
     trained_ranges: ActivationRanges | None
     intensity: float | None
-    plan: Plan = field(init=False)
+    plan: Placement = field(init=False)
     costly: frozenset[str] = frozenset()
     errors: Mapping[str, float] = field(default_factory=dict)
     ranges: dict[str, Range] = field(default_factory=dict)

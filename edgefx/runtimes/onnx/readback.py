@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgefx.quantization import Quantization, QuantizedWeights, QuantParams
 from edgefx.runtimes.onnx import artifact
-from edgefx.runtimes.onnx.graph import Graph, attribute, infer_shapes
+from edgefx.runtimes.onnx.graph import OnnxGraph, attribute, infer_shapes
 from edgefx.runtimes.onnx.session import open_session
 from edgefx.runtimes.protocol import Probes
 from edgefx.runtimes.readback import Canonical, as_output, as_stored
@@ -64,7 +64,7 @@ class _Reader:
 
     def __init__(self, model: onnx.ModelProto, canonical: Canonical) -> None:
         self.canonical = canonical
-        self.graph = Graph(model)
+        self.graph = OnnxGraph(model)
         self.shapes = infer_shapes(model)  # of the file itself, which names the domains it needs
         self.readers = self.graph.consumers()
         self.producers = self.graph.producers()

@@ -21,21 +21,21 @@ from numpy.typing import NDArray
 from edgefx.protocols import Progress
 from edgefx.quantize.gptq import FloatArray, rounded
 from edgefx.runtimes.onnx import graph as onnx_graph
-from edgefx.runtimes.onnx.graph import Graph
+from edgefx.runtimes.onnx.graph import OnnxGraph
 from edgefx.runtimes.onnx.writer import weight_parameters
 from edgefx.types import ImageSet
 
 if TYPE_CHECKING:
     import onnx
 
-    from edgefx.runtimes.onnx.placement import Plan
+    from edgefx.runtimes.onnx.placement import Placement
 
 _POSITIONS = 50  # per image; neighbours say much the same; tuned: ablations onnx.rounding.POSITIONS
 _TOGETHER = 10  # images between two matrix products: one for each image takes twice as long
 
 
 def optimize(
-    model: onnx.ModelProto, plan: Plan, calibration: ImageSet, *, seed: int, progress: Progress
+    model: onnx.ModelProto, plan: Placement, calibration: ImageSet, *, seed: int, progress: Progress
 ) -> dict[str, NDArray[np.int8]]:
     """Return the codes of the dense convolutions' weights, shaped like these, by node name.
 
@@ -49,7 +49,7 @@ def optimize(
         seed: Of the positions that are looked at.
         progress: Told of each image and each convolution.
     """
-    graph = Graph(model)
+    graph = OnnxGraph(model)
     wanted = plan.convolutions | plan.stored
     nodes = [
         node

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from edgefx.runtimes.onnx.graph import Graph, attribute, integers, layer_of, set_attribute
+from edgefx.runtimes.onnx.graph import OnnxGraph, attribute, integers, layer_of, set_attribute
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     """Run all passes; the result has the same inputs, outputs and, up to rounding, the same values."""
-    graph = Graph(model)
+    graph = OnnxGraph(model)
     _drop_views(graph)
     _fold_scale_behind_convolutions(graph)
     _fold_scale_in_front_of_the_stem(graph)
@@ -27,7 +27,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     return graph.model()
 
 
-def _drop_views(graph: Graph) -> None:
+def _drop_views(graph: OnnxGraph) -> None:
     """Remove chains of Reshape/Squeeze/Unsqueeze that end in the shape they began with.
 
     A pooled [1, C, 1, 1] map goes through Squeeze to [1, C] and through Reshape back, in every SE block.
@@ -47,7 +47,7 @@ def _drop_views(graph: Graph) -> None:
     graph.drop_unused()
 
 
-def _constant_operand(graph: Graph, node: onnx.NodeProto) -> tuple[str, NDArray[Any], bool] | None:
+def _constant_operand(graph: OnnxGraph, node: onnx.NodeProto) -> tuple[str, NDArray[Any], bool] | None:
     """Split a binary node with one constant operand into (variable, constant, constant comes second)."""
     if len(node.input) != 2:
         return None
@@ -74,7 +74,7 @@ def _per_channel(value: NDArray[Any], channels: int, axis: int, rank: int) -> ND
 
 
 def _affine(
-    graph: Graph, node: onnx.NodeProto, channels: int, axis: int, rank: int
+    graph: OnnxGraph, node: onnx.NodeProto, channels: int, axis: int, rank: int
 ) -> tuple[str, NDArray[np.float64], NDArray[np.float64]] | None:
     """Read a Mul/Div/Add/Sub with a constant as ``y = x * scale + shift`` per channel."""
     import numpy as np
@@ -96,7 +96,7 @@ def _affine(
     return (variable, one, -constant) if second else (variable, -one, constant)
 
 
-def _fold_scale_behind_convolutions(graph: Graph) -> None:
+def _fold_scale_behind_convolutions(graph: OnnxGraph) -> None:
     """Multiply what scales and shifts a convolution's output (batch normalization) into its weights."""
     import numpy as np
 
@@ -124,7 +124,7 @@ def _fold_scale_behind_convolutions(graph: Graph) -> None:
             graph.remove(readers)
 
 
-def _fold_scale_in_front_of_the_stem(graph: Graph) -> None:
+def _fold_scale_in_front_of_the_stem(graph: OnnxGraph) -> None:
     """Turn Rescaling and Normalization into one Add and scaled stem weights.
 
     ``conv((x * s + b)) = conv'(x + b / s)`` with the scale in the weights. The shift has to stay where it is:
@@ -175,7 +175,7 @@ def _fold_scale_in_front_of_the_stem(graph: Graph) -> None:
     graph.remove(arithmetic)
 
 
-def _is_zero_pad(graph: Graph, node: onnx.NodeProto) -> bool:
+def _is_zero_pad(graph: OnnxGraph, node: onnx.NodeProto) -> bool:
     """Whether a node pads the spatial axes of a map with constant zeros."""
     if node.op_type != "Pad" or attribute(node, "mode", b"constant") != b"constant":
         return False
@@ -187,7 +187,7 @@ def _is_zero_pad(graph: Graph, node: onnx.NodeProto) -> bool:
     return len(pads) == 8 and not pads[[0, 1, 4, 5]].any() and bool((pads >= 0).all())
 
 
-def _fold_padding(graph: Graph) -> None:
+def _fold_padding(graph: OnnxGraph) -> None:
     """Let convolutions do the zero padding in front of them."""
     consumers = graph.consumers()
     for pad in [node for node in graph.nodes if _is_zero_pad(graph, node)]:
@@ -209,7 +209,7 @@ def _fold_padding(graph: Graph) -> None:
         graph.remove([pad])
 
 
-def _fuse_dense(graph: Graph) -> None:
+def _fuse_dense(graph: OnnxGraph) -> None:
     """Turn MatMul with a constant matrix and the Add of its bias into one Gemm."""
     shapes = graph.shapes()
     consumers = graph.consumers()
@@ -230,7 +230,7 @@ def _fuse_dense(graph: Graph) -> None:
         graph.remove(readers)
 
 
-def _rename(graph: Graph) -> None:
+def _rename(graph: OnnxGraph) -> None:
     """Name nodes ``<layer>/<Op>``, their output like the node, their weights ``<layer>/weight`` and so on."""
     taken: set[str] = {info.name for info in (*graph.inputs, *graph.outputs)}
     renamed: dict[str, str] = {}
@@ -267,7 +267,7 @@ def _rename(graph: Graph) -> None:
     graph.constants = {constants.get(name, name): value for name, value in graph.constants.items()}
 
 
-def _layer_name(graph: Graph, node: onnx.NodeProto) -> str:
+def _layer_name(graph: OnnxGraph, node: onnx.NodeProto) -> str:
     """Find the layer of a node from its name, else from its weights' (tf2onnx makes up names: Conv__237)."""
     candidates = [node.name, *node.output, *(name for name in node.input if name in graph.constants)]
     for candidate in candidates:

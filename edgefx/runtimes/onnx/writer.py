@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgefx.errors import ConversionError
 from edgefx.quantize.ranges import Range
 from edgefx.runtimes.onnx import graph as onnx_graph
-from edgefx.runtimes.onnx.graph import Graph
+from edgefx.runtimes.onnx.graph import OnnxGraph
 from edgefx.types import IoDtype
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Writer:
             those for uint8 by int8 saturate (`Hardware.saturates_pairs`).
     """
 
-    def __init__(self, graph: Graph, *, unsigned: bool = False) -> None:
+    def __init__(self, graph: OnnxGraph, *, unsigned: bool = False) -> None:
         self.graph = graph
         self._unsigned = unsigned
         self.nodes: list[onnx.NodeProto] = []

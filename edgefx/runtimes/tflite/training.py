@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.errors import ConversionError
-from edgefx.qat.parameters import LARGEST_WEIGHT, FakeQuantization, Grid, Weights
+from edgefx.qat.parameters import LARGEST_WEIGHT, FakeQuantization, QuantGrid, Weights
 from edgefx.quantization import QuantScheme
 from edgefx.runtimes.protocol import QatTemplate
 from edgefx.runtimes.readback import Canonical
@@ -98,7 +98,7 @@ class _Walk:
     def read(self, exact: ModelT) -> FakeQuantization:
         """Return the template in terms of canonical layers; `exact` is its float graph."""
         floats = {tensor.name.decode(): tensor for tensor in exact.subgraphs[0].tensors}
-        grids: dict[str, Grid] = {}
+        grids: dict[str, QuantGrid] = {}
         outputs: dict[str, str] = {}
         gates: dict[str, str] = {}
         wholes: dict[str, str] = {}
@@ -156,12 +156,12 @@ class _Walk:
         name: str = self.tensors[self.group[index]].name.decode()
         return name
 
-    def _grid(self, index: int) -> Grid | None:
+    def _grid(self, index: int) -> QuantGrid | None:
         found = flatbuffer.quantization_of(self.tensors[index])
         if found is None or flatbuffer.dtype_name(self.tensors[index]) != "int8":
             return None
         scale, zero_point = found
-        return Grid(scale=scale, zero_point=zero_point, fixed=self.group[index] in self.fixed)
+        return QuantGrid(scale=scale, zero_point=zero_point, fixed=self.group[index] in self.fixed)
 
     def _layer_reading(self, index: int) -> str:
         """The activation whose sigmoid reads a tensor."""
