@@ -15,8 +15,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)
 	$(BIN)/edgefx run digits-demo --output demo-out
 
+# Two at a time, a file each: more would not fit into 8 GB.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What to run before each commit, in less than a minute: everything that needs no conversion.
 check: lint

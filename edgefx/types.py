@@ -112,7 +112,9 @@ class FrozenGraph:
             ``logits:0``, float32 [1, classes]. Operations are named ``<layer>/<op>``.
         spec: The model it came from.
         layers: The canonical layers in topological order; empty for a SavedModel without Keras layers.
-        workdir: A temporary folder that lives as long as the run; runtimes keep shared intermediates there.
+        workdir: A temporary folder of this graph alone, which lives as long as the run. What several targets
+            start from is made there by the first that needs it (``float32.tflite``, ``float32.onnx``,
+            ``openvino-float32.xml``): it follows from the graph, so that it belongs to no request.
         spreads: For the layers that batch normalization was folded into, before the activation.
     """
 
