@@ -97,7 +97,7 @@ def test_the_search_keeps_the_best_candidate(
         ranked = [entry["layer"] for entry in search["ranked"]]
         assert trial["keep_float"] == ranked[: len(trial["keep_float"])]
     assert "Candidates for tflite-int8" in report.read_text()
-    assert "--max-drop 0.1%" in report.read_text()
+    assert "tflite-int8: 0.1% m" in report.read_text()
 
 
 def test_integer_only_never_falls_back_to_float(
