@@ -144,7 +144,7 @@ def _kept(model: onnx.ModelProto) -> list[str]:
     """Return the layers that the file says were kept in float, those of them that it has."""
     stated = _metadata(model, KEPT_FLOAT)
     layers = {graph.layer_of(node.name) for node in model.graph.node}
-    return [name for name in stated.split(",") if name in layers]
+    return [name for name in stated.split(",") if name and name in layers]
 
 
 def precision(model: onnx.ModelProto, path: Path) -> str:
