@@ -15,7 +15,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)
 	$(BIN)/edgefx run digits-demo --output demo-out
 
-# Two at a time, a file each: more would not fit into 8 GB.
+# Two files at a time: a file's tests share models, and each process needs gigabytes for TensorFlow.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 

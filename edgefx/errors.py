@@ -132,7 +132,7 @@ class ModelError(EdgefxError):
     """A model file that cannot be loaded, or a model that edgefx cannot compile."""
 
 
-class NoModelError(ModelError):
+class NoModelError(ModelError, UsageError):
     """A path that holds no model at all: there is nothing, or something else."""
 
     exit_code = ExitCode.USAGE

@@ -127,7 +127,7 @@ def measure(
         shares = allot([one.estimate_ms for one in running], rounds=rounds, budget_s=budget_s)
         for one, share in zip(running, shares, strict=True):
             one.schedule = spread(share, PASSES)
-        quietest: list[list[list[float]]] = []
+        quietest: dict[str, list[list[float]]] = {}
         begun, least = time.monotonic(), math.inf
         for number in range(_MOST_TRIES):
             label = "latency" if number == 0 else "latency, again, as it was noisy"
@@ -135,12 +135,12 @@ def measure(
                 running = _timed(running, task, failed)
             noise = max((one.noise for one in running), default=0.0)
             if noise < least:
-                least, quietest = noise, [one.passes for one in running]
+                least, quietest = noise, {one.subject.key: one.passes for one in running}
             took = (time.monotonic() - begun) / (number + 1)
             if noise <= max_noise or (number + 2) * took > budget_s:
                 break
-        for one, passes in zip(running, quietest, strict=True):
-            one.passes = passes
+        for one in running:  # one that failed in a later try has no result, as if it had in the first
+            one.passes = quietest[one.subject.key]
         return _results(running, threads, failed, max_noise=max_noise)
 
 

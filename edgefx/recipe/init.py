@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgefx.data.folders import SUFFIXES
-from edgefx.errors import UnknownNameError, UsageError
-from edgefx.models.zoo import FAMILIES, brings_images
+from edgefx.errors import UsageError
+from edgefx.models.zoo import FAMILIES, brings_images, recognized
 from edgefx.recipe.dump import dump
 from edgefx.recipe.yaml_text import resolve
 
@@ -44,10 +44,7 @@ def look(model: str, folder: Path | None) -> Found:
         UsageError: There is no such model or folder.
     """
     path = Path(model)
-    if model.lower() not in FAMILIES and not path.exists():
-        if path.suffix or "/" in model:
-            raise UsageError(f"{model}: no such model file", hint="check the path")
-        raise UnknownNameError("model", model, FAMILIES, hint="(or give the path of a file)")
+    recognized(model)
     if folder is not None and not folder.is_dir():
         raise UsageError(f"{folder}: no such folder", hint="check the path")
     places = [folder] if folder else [*([path.parent] if path.exists() else []), Path()]

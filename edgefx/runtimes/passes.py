@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -38,10 +38,10 @@ def selected(passes: Iterable[Pass], conditions: Collection[Condition]) -> tuple
     return tuple(one for one in passes if one.without.isdisjoint(conditions))
 
 
-def left_out(passes: Iterable[Pass], scheme: QuantScheme, *, trained: bool = False) -> tuple[str, ...]:
-    """Return the names of the passes that are not carried out for a scheme."""
-    conditions = conditions_of(scheme, trained=trained)
-    return tuple(one.name for one in passes if not one.without.isdisjoint(conditions))
+def left_out(passes: Sequence[Pass], scheme: QuantScheme) -> tuple[str, ...]:
+    """Return the names of the passes that post-training quantization does not carry out for a scheme."""
+    carried_out = selected(passes, conditions_of(scheme, trained=False))
+    return tuple(one.name for one in passes if one not in carried_out)
 
 
 def conditions_of(scheme: QuantScheme, *, trained: bool) -> frozenset[Condition]:

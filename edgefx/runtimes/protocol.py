@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from edgefx.protocols import Progress, Session
-from edgefx.quantization import Quantization, QuantScheme
+from edgefx.quantization import ActivationRanges, Quantization, QuantScheme
 from edgefx.runtimes.passes import Pass
 from edgefx.types import Artifact, FrozenGraph, ImageSet, Precision
 from edgefx.vocabulary import Effort
@@ -71,6 +71,17 @@ class ConversionRequest:
     scheme: QuantScheme
     calibration: ImageSet | None = None
     trained: TrainedQuantization | None = None
+
+    @property
+    def source(self) -> FrozenGraph:
+        """The graph to convert: with the trained weights, where there are."""
+        trained = self.trained.graph if self.trained is not None else None
+        return self.graph if trained is None else trained
+
+    @property
+    def trained_ranges(self) -> ActivationRanges | None:
+        """The activation ranges that a training found; None after post-training quantization."""
+        return self.trained.parameters.activation_ranges() if self.trained is not None else None
 
 
 @runtime_checkable

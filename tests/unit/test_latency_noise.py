@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +13,7 @@ import pytest
 
 from edgefx.benchmarking import latency
 from edgefx.benchmarking.latency import Subject, measure, ratio_interval
+from edgefx.errors import BenchmarkError
 from edgefx.protocols import SILENT
 from edgefx.report import findings
 from edgefx.results import Latency, RunReport
@@ -122,3 +124,29 @@ def test_the_interval_of_a_ratio_covers_it() -> None:
 def test_an_interval_needs_passes_of_both() -> None:
     assert ratio_interval([1.0] * 4, [1.0] * 4) is None
     assert ratio_interval([1.0] * 9, [1.0] * 8) is None
+
+
+def test_an_artifact_that_fails_when_it_is_measured_again_fails_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dying(number: int) -> Iterator[float]:
+        yield from islice(_script(quiet_ms=0.5), number)
+        raise BenchmarkError("the worker died")
+
+    once = 100 + latency.PASSES
+    scripts = {"float": _script(100_000), "int8": dying(once + 30)}
+    failed: list[str] = []
+    monkeypatch.setattr(_Worker, "scripts", scripts, raising=False)
+    monkeypatch.setattr(latency, "Worker", _Worker)
+    found = measure(
+        [Subject(key=name, path=Path(name), float_key="float") for name in scripts],
+        threads=1,
+        rounds=100,
+        warmup=0,
+        budget_s=30.0,
+        progress=SILENT,
+        on_failure=lambda subject, _error: failed.append(subject.key),
+    )
+    assert failed == ["int8"]
+    assert list(found) == ["float"]
+    assert found["float"].noisy

@@ -163,6 +163,22 @@ def test_views_that_undo_each_other_go() -> None:
     assert ops(simplified(made)) == ["GlobalAveragePool", "Conv"]
 
 
+@pytest.mark.parametrize(
+    ("height", "left"), [(1, ["Relu", "Relu"]), (2, ["Relu", "Transpose", "Reshape", "Relu"])]
+)
+def test_a_transpose_is_a_view_where_no_value_moves(height: int, left: list[str]) -> None:
+    """tf2onnx leaves it or not, by the order of a set: the same model must not become two files."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["b"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["b", "shape"], ["c"]),
+        helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    shape = (1, 3, height, 1)
+    made = model(nodes, {"shape": np.array(shape, np.int64)}, shape=shape)
+    assert ops(simplified(made)) == left
+
+
 def test_a_view_that_is_the_output_stays() -> None:
     made = model(
         [

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefx.errors import ArtifactError, ConversionError
+from edgefx.errors import ArtifactError
 from edgefx.quantization import QuantScheme
-from edgefx.runtimes import bounds, hardware
+from edgefx.runtimes import bounds, hardware, written
 from edgefx.runtimes.onnx import external, graph
 from edgefx.storage.hashes import hash_file
 from edgefx.storage.regular import open_regular
@@ -348,15 +348,7 @@ class _Facts:
 def verify(path: Path, graph: FrozenGraph, scheme: QuantScheme) -> None:
     """Read the written file back; raise `ConversionError` when it is not what was asked for."""
     found = describe(path)
-    got = [(end.name, end.dtype) for end in (*found.inputs, *found.outputs)]
-    wanted = [(name, scheme.io_dtype.value) for name in (graph.input_name, graph.output_name)]
-    problems = []
-    if got != wanted:
-        problems.append(f"inputs and outputs are {got}, asked for {wanted}")
+    problems = written.problems_of_ends((*found.inputs, *found.outputs), graph, scheme)
     if scheme.precision is Precision.INT8 and not found.compute_int8:
         problems.append("no operation runs in INT8")
-    if problems:
-        raise ConversionError(
-            f"the onnx-{scheme.precision} file is not what was asked for: {problems[0]}",
-            hint="please report this model",
-        )
+    written.refuse(problems, f"onnx-{scheme.precision}")

@@ -72,7 +72,7 @@ def ranges(
     pre-swish tensors plain least error costs 2 dB on both models, minimum and maximum 7 dB.
 
     Args:
-        model: The tidy float32 model, or what `onnx_gates` made of it.
+        model: The tidy float32 model, or what `gates` made of it.
         plan: Says which tensors.
         extra: Further tensors, which hold scores.
         calibration: Images of the model's size.

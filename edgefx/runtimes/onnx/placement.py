@@ -125,7 +125,7 @@ def costly(
     Args:
         model: The float32 model.
         plan: What would run in INT8.
-        errors: Error over output energy by convolution, from `onnx_gates`.
+        errors: Error over output energy by convolution, from `equalize`.
         effort: What accuracy is worth: one that spares convolutions at all.
     """
     limit_db, most = SPARED[effort]

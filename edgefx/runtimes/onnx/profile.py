@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgefx.runtimes.hardware import MEASURED
 from edgefx.vocabulary import Hardware
 
 # Multiply-accumulates per value read or written from which INT8 pays for its conversions: below, the maps are
@@ -25,7 +26,7 @@ def intensity(hardware: Hardware) -> float:
 
 def caveat(hardware: Hardware) -> str | None:
     """Say what a user should know where nothing was measured."""
-    if hardware in INTENSITY:
+    if hardware in MEASURED:
         return None
     return (
         f"onnx-int8: which convolutions are faster in INT8 was measured on {_ASSUMED}, not on {hardware}: "

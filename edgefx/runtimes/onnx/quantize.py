@@ -7,15 +7,15 @@ than the ranges do. Measured on an x86-64 CPU with VNNI, one thread, against the
 - Everything in INT8: 1.05 x the time, since QLinearSigmoid and QLinearMul cost more than the float swish.
 - A DequantizeLinear in front of a float convolution's weights is *not* folded when a session loads, because
   ONNX Runtime keeps it for its Q/DQ fusions: 2.3 x. Cast and Mul on the same weights are folded: 1.0 x.
-- Only convolutions that do much arithmetic per value moved (`onnx_machine`), rest in float: 0.85 x / 0.70 x.
+- Only convolutions that do much arithmetic per value moved (`profile`), rest in float: 0.85 x / 0.70 x.
 - Swish behind them as one ``com.microsoft.QuickGelu`` (ONNX Runtime would fuse Sigmoid and Mul to it by
   itself, but not behind a DequantizeLinear with two readers): 0.79 x / 0.62 x.
-- The products of squeeze-and-excite with a range of their own for each image (`onnx_gates`), outputs in front
-  of swish with a range per channel (`onnx_channels`), and the convolutions that err most in float: 0.82 x /
+- The products of squeeze-and-excite with a range of their own for each image (`gates`), outputs in front
+  of swish with a range per channel (`channels`), and the convolutions that err most in float: 0.82 x /
   0.67 x, for a tenth of the error. This is written.
 
-Activations are uint8 and weights int8, which x86-64 CPUs without VNNI multiply with 16-bit saturation: there
-the accuracy may be lower than measured on a CPU that has it.
+Activations are uint8 and weights int8. x86-64 CPUs without VNNI multiply these with 16-bit saturation; for
+them weights are uint8 around 128, which ONNX Runtime multiplies without (`Hardware.saturates_pairs`).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def static(
         ranges: Real range per tensor of the plan; with integer ends on logits also the output's.
         io_dtype: Element type of the graph's input and output.
         output: What the output means; probabilities span [0, 1].
-        codes: Weights of convolutions where they are not just rounded, from `onnx_rounding`.
+        codes: Weights of convolutions where they are not just rounded, from `rounding`.
         channels: Tensors in front of a swish whose channels have ranges of their own.
         unsigned: See `Writer`.
     """

@@ -38,8 +38,7 @@ class OnnxRuntime:
         requests.check(request, RuntimeName.ONNX)
         from edgefx.runtimes.onnx import artifact, convert, profile, quantize
 
-        scheme, trained = request.scheme, request.trained
-        graph = trained.graph if trained is not None and trained.graph is not None else request.graph
+        scheme, graph = request.scheme, request.source
         model = convert.float_model(graph, progress)
         match scheme.precision:
             case Precision.FLOAT32:
@@ -51,10 +50,9 @@ class OnnxRuntime:
             case Precision.INT8:
                 if message := profile.caveat(scheme.hardware):
                     progress.note(message)
-                ranges = trained.parameters.activation_ranges() if trained is not None else None
                 assert request.calibration is not None  # requests.check
                 model = quantize.int8_model(
-                    model, graph, scheme, request.calibration, progress, trained_ranges=ranges
+                    model, graph, scheme, request.calibration, progress, trained_ranges=request.trained_ranges
                 )
         if scheme.precision in (Precision.DYNAMIC, Precision.INT8):
             artifact.state_hardware(model, scheme.hardware)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgefx.runtimes.onnx.graph import OnnxGraph, attribute, integers, layer_of, set_attribute
@@ -28,14 +29,16 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _drop_views(graph: OnnxGraph) -> None:
-    """Remove chains of Reshape/Squeeze/Unsqueeze that end in the shape they began with.
+    """Remove chains of views that end in the shape they began with.
 
-    A pooled [1, C, 1, 1] map goes through Squeeze to [1, C] and through Reshape back, in every SE block.
+    A pooled [1, C, 1, 1] map goes through Squeeze to [1, C] and through Reshape back, in every SE block. On
+    maps of one position tf2onnx sometimes leaves a Transpose and a Reshape back, and sometimes not, for the
+    same graph: it goes through sets, whose order differs from run to run.
     """
     shapes = graph.shapes()
     roots: dict[str, list[str]] = {}  # tensor -> the tensors it is a view of, nearest first
     for node in graph.nodes:
-        if node.op_type not in _VIEWS:
+        if node.op_type not in _VIEWS and not _is_transposed_view(node, shapes):
             continue
         source, result = node.input[0], node.output[0]
         roots[result] = [source, *roots.get(source, [])]
@@ -45,6 +48,16 @@ def _drop_views(graph: OnnxGraph) -> None:
         if same:
             graph.replace_tensor(result, same[-1])
     graph.drop_unused()
+
+
+def _is_transposed_view(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a Transpose moves nothing but dimensions of size one, and so no value."""
+    shape = shapes.get(node.input[0])
+    if node.op_type != "Transpose" or shape is None:
+        return False
+    order = integers(node, "perm", tuple(reversed(range(len(shape)))))
+    moved = [axis for axis in order if shape[axis] != 1]
+    return moved == sorted(moved)
 
 
 def _constant_operand(graph: OnnxGraph, node: onnx.NodeProto) -> tuple[str, NDArray[Any], bool] | None:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 
 from edgefx.errors import ArtifactError, ConversionError
 from edgefx.quantization import QuantScheme
-from edgefx.runtimes import bounds, hardware
+from edgefx.runtimes import bounds, hardware, written
 from edgefx.runtimes.openvino import xml
 from edgefx.storage import atomic, temporary
 from edgefx.storage.disk import disk_full, explained
@@ -316,18 +316,9 @@ def _last_line(error: BaseException) -> str:
 
 
 def verify(path: Path, graph: FrozenGraph, scheme: QuantScheme) -> None:
-    """Read the file back and raise `ConversionError` when it is not what was asked for."""
+    """Read the written file back; raise `ConversionError` when it is not what was asked for."""
     found = describe(path)
-    ends = [(end.name, end.dtype) for end in (*found.inputs, *found.outputs)]
-    wanted = [(name, scheme.io_dtype.value) for name in (graph.input_name, graph.output_name)]
-    problems = []
-    if ends != wanted:
-        problems.append(f"inputs and outputs are {ends}, asked for {wanted}")
+    problems = written.problems_of_ends((*found.inputs, *found.outputs), graph, scheme)
     if scheme.precision is Precision.INT8 and not found.compute_int8:
         problems.append("no convolution runs in INT8")
-    if problems:
-        raise ConversionError(
-            f"the openvino-{scheme.precision} file is not what was asked for: {problems[0]}",
-            hint="the model holds a layer that this precision does not support",
-            details=problems[1:],
-        )
+    written.refuse(problems, f"openvino-{scheme.precision}")

@@ -120,7 +120,7 @@ def balance(
 def _costliest(
     model: Any, gates: Iterable[_Gate], lost: Mapping[str, float], hardware: Hardware
 ) -> frozenset[str]:
-    """Choose the products to leave in float: the loudest first, as long as they are few."""
+    """Choose the products to leave in float: the costliest first, as long as they are few."""
     work = artifact.macs_by_name(model)
     most = _LOUD_WORK.get(hardware, _LOUD_WORK_ELSEWHERE) * sum(work.values())
     chosen: set[str] = set()

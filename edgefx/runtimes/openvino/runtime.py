@@ -42,14 +42,12 @@ class OpenVinoRuntime:
         requests.check(request, RuntimeName.OPENVINO)
         from edgefx.runtimes.openvino import artifact, convert, quantize
 
-        scheme, trained = request.scheme, request.trained
-        graph = trained.graph if trained is not None and trained.graph is not None else request.graph
+        scheme, graph = request.scheme, request.source
         model = convert.float_model(graph, progress)
         if scheme.precision is Precision.INT8:
             assert request.calibration is not None  # requests.check
-            ranges = trained.parameters.activation_ranges() if trained is not None else None
             model = quantize.int8_model(
-                model, graph, scheme, request.calibration, progress, trained_ranges=ranges
+                model, graph, scheme, request.calibration, progress, trained_ranges=request.trained_ranges
             )
             artifact.state_hardware(model, scheme.hardware)
         elif scheme.precision is Precision.FLOAT32:

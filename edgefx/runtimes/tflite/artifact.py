@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgefx.errors import ConversionError
 from edgefx.quantization import QuantScheme
+from edgefx.runtimes import written
 from edgefx.runtimes.tflite.flatbuffer import (
     CONVERSIONS,
     dtype_name,
@@ -31,11 +31,7 @@ def verify(content: bytes, graph: FrozenGraph, scheme: QuantScheme) -> None:
     from edgefx.runtimes.tflite import flatbuffer
 
     found = describe(flatbuffer.read(content))
-    problems = []
-    ends = [(end.name, end.dtype) for end in (*found.inputs, *found.outputs)]
-    wanted = [(name, scheme.io_dtype.value) for name in (graph.input_name, graph.output_name)]
-    if ends != wanted:
-        problems.append(f"inputs and outputs are {ends}, asked for {wanted}")
+    problems = written.problems_of_ends((*found.inputs, *found.outputs), graph, scheme)
     if found.custom_ops:
         problems.append(f"custom operations: {', '.join(sorted(set(found.custom_ops)))}")
     if scheme.precision in (Precision.INT8, Precision.INT16X8) and found.float_ops and not scheme.keep_float:
@@ -44,12 +40,7 @@ def verify(content: bytes, graph: FrozenGraph, scheme: QuantScheme) -> None:
         left = sorted({op.op for op in found.ops} & set(_FORBIDDEN_IN_INT8))
         if left:
             problems.append(f"shape operations: {', '.join(left)}")
-    if problems:
-        raise ConversionError(
-            f"the tflite-{scheme.precision} file is not what was asked for: {problems[0]}",
-            hint="the model holds a layer that this precision does not support",
-            details=problems[1:],
-        )
+    written.refuse(problems, f"tflite-{scheme.precision}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,30 @@
+"""What every runtime asks of a file that it has written: it is read back before it counts as made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from edgefx.errors import ConversionError
+from edgefx.quantization import QuantScheme
+from edgefx.types import FrozenGraph, TensorInfo
+
+
+def problems_of_ends(ends: Iterable[TensorInfo], graph: FrozenGraph, scheme: QuantScheme) -> list[str]:
+    """Return what is wrong with a file's inputs and outputs; nothing where they are as asked for."""
+    found = [(end.name, end.dtype) for end in ends]
+    wanted = [(name, scheme.io_dtype.value) for name in (graph.input_name, graph.output_name)]
+    return [] if found == wanted else [f"inputs and outputs are {found}, asked for {wanted}"]
+
+
+def refuse(problems: Sequence[str], target: str) -> None:
+    """Refuse a file that is not what was asked for.
+
+    Raises:
+        ConversionError: There is a problem.
+    """
+    if problems:
+        raise ConversionError(
+            f"the {target} file is not what was asked for: {problems[0]}",
+            hint="the model holds a layer that this precision does not support",
+            details=problems[1:],
+        )
