@@ -5,12 +5,11 @@ hash says of each of 8 x 8 places whether the picture gets brighter to the right
 and scaling; but pictures with little in them, such as digits on black, share many of its bits: of all pairs
 of different digits 19 % differ in `MAX_BITS` or fewer, so that the hash alone would take them for copies.
 
-The limits were chosen by measurement, on 869 flowers, 550 photographs of ImageNet's kind and the 460 embedded
-digits. Of their 633 693 pairs of different images none is within both limits; those closest in pixels are 7.4
-levels apart among the digits, and 20 among photographs. Of copies, 150 photographs each as JPEG of quality 95
-to 30, WebP of quality 60, and at half the size as JPEG of quality 75 are all within them (at most 9 bits and
-4.7 levels), and so are digits as JPEG of quality 75 or WebP of quality 60. Not found are copies in grey, made
-brighter by 10 levels, or cropped by 2 % on each side.
+The limits were chosen by measurement (``python -m tests.benchmarks twins``), on 869 flowers, 550 photographs of
+ImageNet's kind and the 460 embedded digits. None of these images is taken for a copy of another one. Of copies
+of photographs all are found as JPEG of quality 95 to 30, WebP of quality 60, and at half the size as JPEG of
+quality 75; of digits, as JPEG of quality 75 or WebP of quality 60, but 14 % as JPEG of quality 50. Of copies
+in grey, made brighter by 10 levels, or cropped by 2 % on each side, few photographs are found.
 """
 
 from __future__ import annotations

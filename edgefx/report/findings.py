@@ -92,7 +92,7 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
         where = f"host latency ({cpu}), not an edge device"
         if latency.device != "host":
             where = f"on {latency.device}"
-        how = f"batch 1, {threads} thread{'s' if threads != 1 else ''}"
+        how = f"batch 1, {counted(threads, 'thread')}"
         before = next((one for one in report.cached if one.stage is StageKind.BENCHMARK), None)
         if before is not None:  # figures of another day, maybe under another load, must not pass for today's
             how += f"; not measured now but on {before.created} (cache entry {before.key[:_KEY_SHOWN]})"
@@ -159,7 +159,7 @@ def search_line(search: SearchResult) -> str:
     if chosen.keep_float:
         shown = ", ".join(chosen.keep_float[:_LAYERS_SHOWN])
         more = len(chosen.keep_float) - _LAYERS_SHOWN
-        text += f" and {len(chosen.keep_float)} layer{'s' if len(chosen.keep_float) != 1 else ''} in float"
+        text += f" and {counted(len(chosen.keep_float), 'layer')} in float"
         text += f" ({shown}{f', + {more} more' if more > 0 else ''})"
     if search.chosen_on_evaluation:
         text += (
@@ -173,7 +173,7 @@ def data_line(data: DataInfo) -> str:
     """Say which images, and how they became the model's size."""
     text = f"{data.note or f'{data.images} images of {data.root}'}; resize {data.resize}"
     if data.skipped:
-        text += f"; {data.skipped} bad image{'s' if data.skipped > 1 else ''} skipped, {data.images} used"
+        text += f"; {counted(data.skipped, 'bad image')} skipped, {data.images} used"
     return text
 
 

@@ -25,6 +25,7 @@ BENCHMARKS = {
     "byhand": "three INT8 targets in one run against the three scripts one would write by hand",
     "artifacts": "every artifact's bytes and every figure of its report, against those of another version",
     "ablations": "what each tuned constant is worth: other values of it tried",
+    "twins": "how well the same picture in another file is found",
     "onnx_forms": "which convolutions ONNX Runtime should compute in INT8 on this machine",
 }
 KEPT = ("startup", "throughput", "targets", "byhand")  # those that give figures to keep
