@@ -2,14 +2,14 @@
 
 A difference hash (N. Krawetz, "Kind of Like That", 2013) proposes pairs, and the pixels confirm them. The
 hash says of each of 8 x 8 places whether the picture gets brighter to the right, which survives compression
-and scaling; but pictures with little in them, such as digits on black, share many of its bits: of all pairs
-of different digits 19 % differ in `MAX_BITS` or fewer, so that the hash alone would take them for copies.
+and scaling; but pictures with little in them, such as digits on black, share many of its bits, so that the
+hash alone would take different digits for copies.
 
-The limits were chosen by measurement (``python -m tests.benchmarks twins``), on 869 flowers, 550 photographs of
-ImageNet's kind and the 460 embedded digits. None of these images is taken for a copy of another one. Of copies
-of photographs all are found as JPEG of quality 95 to 30, WebP of quality 60, and at half the size as JPEG of
-quality 75; of digits, as JPEG of quality 75 or WebP of quality 60, but 14 % as JPEG of quality 50. Of copies
-in grey, made brighter by 10 levels, or cropped by 2 % on each side, few photographs are found.
+The limits were chosen by measurement (``python -m tests.benchmarks twins``), on 869 flowers, 550 photographs
+of ImageNet's kind and the 460 embedded digits. None of these images is taken for a copy of another one. Of
+copies of photographs all are found as JPEG of quality 95 to 30, WebP of quality 60, and at half the size as
+JPEG of quality 75; of digits, as JPEG of quality 75 or WebP of quality 60, but 14 % as JPEG of quality 50. Of
+copies in grey, made brighter by 10 levels, or cropped by 2 % on each side, few photographs are found.
 """
 
 from __future__ import annotations
