@@ -14,6 +14,7 @@ from edgefx.analysis.diagnosis import Broken, DebugReport, Step
 from edgefx.errors import UsageError
 from edgefx.pipeline import debug
 from edgefx.quantization import QuantScheme
+from edgefx.runtimes.openvino.core import core
 from edgefx.runtimes.protocol import ConversionRequest
 from edgefx.runtimes.tflite import flatbuffer
 from edgefx.targets import TARGETS, TargetRow
@@ -56,7 +57,7 @@ def spoil_openvino(path: Path) -> None:
     import openvino as ov
     from openvino import opset13 as ops
 
-    model = ov.Core().read_model(path)
+    model = core().read_model(path)
     (quantizer,) = (
         operation
         for operation in model.get_ordered_ops()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgefx.errors import ArtifactError, UsageError
 from edgefx.quantization import QuantScheme
 from edgefx.runtimes.openvino import artifact, convert
+from edgefx.runtimes.openvino.core import core
 from edgefx.runtimes.openvino.runtime import RUNTIME
 from edgefx.runtimes.protocol import ConversionRequest
 from edgefx.types import (
@@ -67,14 +68,13 @@ def int8(
 
 def test_float32_computes_in_float32_for_anyone_who_opens_it(float32: Path) -> None:
     """CPUs with bf16 run a float32 IR in bf16 unless every operation asks for more."""
-    import openvino as ov
 
     for config in ({}, {"PERFORMANCE_HINT": "LATENCY"}, {"INFERENCE_PRECISION_HINT": "bf16"}):
-        if config.get("INFERENCE_PRECISION_HINT") == "bf16" and "BF16" not in ov.Core().get_property(
+        if config.get("INFERENCE_PRECISION_HINT") == "bf16" and "BF16" not in core().get_property(
             "CPU", "OPTIMIZATION_CAPABILITIES"
         ):
             continue
-        compiled = ov.Core().compile_model(float32, "CPU", config)
+        compiled = core().compile_model(float32, "CPU", config)
         ran = {
             operation.get_rt_info()["runtimePrecision"].value
             for operation in compiled.get_runtime_model().get_ops()
@@ -175,7 +175,7 @@ def test_integer_logits_have_a_scale_of_their_own() -> None:
     scores = np.array([[-100.0, -50.0, 700.0]], np.float32)
     scale, zero_point = set_io_dtype(model, IoDtype.INT8, output=OutputKind.LOGITS, scores=scores)
     assert scale == pytest.approx(800 / 255)
-    compiled = ov.Core().compile_model(model, "CPU")
+    compiled = core().compile_model(model, "CPU")
     pixels = np.full((1, 2, 2, 3), 100, np.uint8)
     stored = compiled([(pixels ^ np.uint8(0x80)).view(np.int8)])[0]
     assert stored.dtype == np.int8
@@ -343,7 +343,6 @@ def test_large_maps_stay_in_float_where_the_cpu_is_faster_so(
 
 
 def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> None:
-    import openvino as ov
 
     from edgefx.runtimes.openvino import calibrate, equalize
 
@@ -351,7 +350,7 @@ def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibrati
     model = convert.float_model(tiny_graph, RecordedProgress())
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     image = tiny_calibration.pixels[:1].astype(np.float32)
-    before = ov.Core().compile_model(model, "CPU", exact)([image])[0].copy()
+    before = core().compile_model(model, "CPU", exact)([image])[0].copy()
     products = [f"block{block}_se_excite/Mul" for block in ("1a", "2a", "3a", "4a")]
     seen = calibrate.observe(model, products, tiny_calibration, task)
     original = dict(seen)
@@ -365,7 +364,7 @@ def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibrati
     for name in changed:  # the channels' sizes have come closer to each other
         sizes = [values.high.max(axis=0) for values in (original[name], seen[name])]
         assert np.ptp(np.log(sizes[1])) < np.ptp(np.log(sizes[0]))
-    after = ov.Core().compile_model(model, "CPU", exact)([image])[0]
+    after = core().compile_model(model, "CPU", exact)([image])[0]
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 

@@ -17,6 +17,7 @@ from edgefx.errors import ArtifactError, ConversionError
 from edgefx.quantization import QuantScheme
 from edgefx.runtimes import bounds, hardware, written
 from edgefx.runtimes.openvino import xml
+from edgefx.runtimes.openvino.core import core
 from edgefx.storage import atomic, temporary
 from edgefx.storage.disk import disk_full, explained
 from edgefx.storage.hashes import hash_file
@@ -79,11 +80,9 @@ def read(path: Path) -> Any:
     Raises:
         ArtifactError: A file of the pair is missing, damaged, or no IR; or the model has no input or output.
     """
-    import openvino as ov
-
     xml.check(path)
     try:
-        model = ov.Core().read_model(path)
+        model = core().read_model(path)
     except RuntimeError as error:
         raise ArtifactError(
             f"{path}: OpenVINO cannot read the file: {_last_line(error)}",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgefx.errors import ConversionError
 from edgefx.protocols import Task
 from edgefx.quantize.ranges import Consumer, Range, RangeCollector, RangeMethod
+from edgefx.runtimes.openvino.core import core
 from edgefx.types import ImageSet
 
 if TYPE_CHECKING:
@@ -194,10 +195,8 @@ def positions(
 
 def request(model: Any) -> Any:
     """Compile a model for the CPU in float32; returns an ``openvino.InferRequest``."""
-    import openvino as ov
-
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    return ov.Core().compile_model(model, "CPU", config).create_infer_request()
+    return core().compile_model(model, "CPU", config).create_infer_request()
 
 
 def _others(value: Any) -> Any:

@@ -23,6 +23,7 @@ from edgefx.runtimes.openvino import artifact, calibrate, equalize, passes, plac
 from edgefx.runtimes.openvino import rounding as openvino_rounding
 from edgefx.runtimes.openvino import weights as openvino_weights
 from edgefx.runtimes.openvino.calibrate import Grid, Seen
+from edgefx.runtimes.openvino.core import core
 from edgefx.runtimes.openvino.placement import Site
 from edgefx.runtimes.passes import conditions_of, selected
 from edgefx.types import FrozenGraph, ImageSet, IoDtype, OutputKind, Precision, Ranges
@@ -320,6 +321,6 @@ def _scores(model: Any, images: ImageSet) -> NDArray[np.float32]:
     """Return the outputs [N, classes] of a model that is not yet written."""
     # In float32 whatever this CPU offers: an artifact does not depend on the machine that makes it.
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = ov.Core().compile_model(model, "CPU", config)
+    compiled = core().compile_model(model, "CPU", config)
     rows = [compiled([image[None].astype(np.float32)])[0][0].copy() for image in images.pixels]
     return np.asarray(rows, np.float32)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgefx.quantization import Quantization, QuantizedWeights, QuantParams
 from edgefx.runtimes.openvino import artifact
+from edgefx.runtimes.openvino.core import core
 from edgefx.runtimes.protocol import Probes
 from edgefx.runtimes.readback import Canonical, as_output, as_stored
 from edgefx.system.packages import require
@@ -206,7 +207,6 @@ class _Taps:
     """A compiled model that also delivers what the canonical layers put out."""
 
     def __init__(self, model: Any, canonical: Canonical, threads: int) -> None:
-        import openvino as ov
 
         reader = _Reader(model, canonical)
         outputs: dict[str, Any] = {}  # by canonical layer
@@ -234,7 +234,7 @@ class _Taps:
         self._places = {
             layer: results.index(port.get_node().get_friendly_name()) for layer, port in outputs.items()
         }
-        compiled = ov.Core().compile_model(
+        compiled = core().compile_model(
             model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
         )
         self._request = compiled.create_infer_request()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
 from edgefx.runtimes.openvino import artifact
+from edgefx.runtimes.openvino.core import core
 from edgefx.runtimes.session import BatchSession, ends_of_classifier
 from edgefx.types import Precision
 
@@ -32,7 +33,7 @@ class OpenVinoSession(BatchSession):
         if precision is Precision.FLOAT32:
             config["INFERENCE_PRECISION_HINT"] = "f32"
         try:
-            compiled = ov.Core().compile_model(model, "CPU", config)
+            compiled = core().compile_model(model, "CPU", config)
             self._request = compiled.create_infer_request()
             shape, dtype = tuple(compiled.inputs[0].shape), compiled.inputs[0].element_type.to_dtype()
             self._buffer: NDArray[Any] = np.zeros(shape, dtype)
