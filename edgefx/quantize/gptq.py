@@ -65,11 +65,12 @@ def _inverse_root(matrix: FloatArray) -> FloatArray:
     Of the Cholesky factor of the matrix with rows and columns reversed: a third of the operations of a
     Cholesky factor of the inverse.
     """
-    return np.ascontiguousarray(_inverted(np.linalg.cholesky(matrix[::-1, ::-1]))[::-1, ::-1])
+    factor = np.asarray(np.linalg.cholesky(matrix[::-1, ::-1]), np.float64)
+    return np.ascontiguousarray(_inverted(factor)[::-1, ::-1])
 
 
 def _inverted(lower: FloatArray) -> FloatArray:
-    """Return the inverse of a lower triangular matrix, by halves, since NumPy has none that uses the zeros."""
+    """Return the inverse of a lower triangular matrix, by halves: NumPy has none of its own."""
     half = len(lower) // 2
     if len(lower) <= _BLOCK:
         return np.asarray(np.linalg.inv(lower))

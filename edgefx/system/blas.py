@@ -14,7 +14,8 @@ def one_thread() -> AbstractContextManager[Any]:
     the weights of EfficientNet-B0 takes 4 s of one core with one thread and 12 s of two with two. The result
     depends no longer on the number of cores either, since it is summed up in one order.
     """
-    return _controller().limit(limits=1, user_api="blas")
+    limited: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
+    return limited
 
 
 @cache

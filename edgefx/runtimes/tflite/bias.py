@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
 from edgefx.runtimes.readback import as_stored
-from edgefx.runtimes.tflite import flatbuffer
-from edgefx.system.host import cores
+from edgefx.runtimes.tflite import flatbuffer, segments
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
@@ -124,16 +123,10 @@ def _sample(model: ModelT, images: Pixels) -> Pixels:
 def _float_means(model: ModelT, layers: Sequence[_Layer], images: Pixels) -> dict[str, FloatArray]:
     """Return each layer's channel means in the float graph, clipped to its grid: [images, channels]."""
     names = {tensor.name.decode(): index for index, tensor in enumerate(model.subgraphs[0].tensors)}
-    interpreter = flatbuffer.open_probes(model, [names[layer.name] for layer in layers])
-    feed = interpreter.tensor(interpreter.get_input_details()[0]["index"])
-    details = {detail["name"]: detail["index"] for detail in interpreter.get_output_details()}
-    taps = [(layer, interpreter.tensor(details[layer.name])) for layer in layers]
     means: dict[str, list[FloatArray]] = {layer.name: [] for layer in layers}
-    for image in images:
-        feed()[0] = image
-        interpreter.invoke()
-        for layer, view in taps:
-            means[layer.name].append(_channel_means(layer.clip(view())))
+    for found in segments.activations(model, [names[layer.name] for layer in layers], images):
+        for layer in layers:
+            means[layer.name].append(_channel_means(layer.clip(found[names[layer.name]])))
     return {name: np.stack(values) for name, values in means.items()}
 
 
@@ -159,57 +152,15 @@ def _run_segment(
     graph = model.subgraphs[0]
     segment = graph.operators[start : layer.position + 1]
     needed_later = {int(i) for op in graph.operators[layer.position :] for i in op.inputs}
-    inputs = sorted({int(i) for op in segment for i in op.inputs} & set(kept))
     made = [int(i) for op in segment[:-1] for i in op.outputs if int(i) in needed_later]
     output = int(layer.op.outputs[0])
-    interpreter = _extracted(model, segment, inputs, [*made, output])
-    feeds = _by_index(model, interpreter, interpreter.get_input_details(), inputs)
-    views = _by_index(model, interpreter, interpreter.get_output_details(), [*made, output])
-    count = len(next(iter(kept.values())))
-    later = {index: values for index, values in kept.items() if index in needed_later}
-    for index in made:
-        tensor = graph.tensors[index]
-        # Layers that are kept in float hand on float values.
-        later[index] = np.empty((count, *flatbuffer.shape_of(tensor)[1:]), flatbuffer.dtype_name(tensor))
-    means = []
-    for image in range(count):
-        for index, feed in feeds.items():
-            feed()[0] = kept[index][image]
-        interpreter.invoke()
-        for index in made:
-            later[index][image] = views[index]()[0]
-        means.append(_channel_means(views[output]()))
-    return np.stack(means), later
 
+    def means_of_output(index: int, values: NDArray[Any]) -> NDArray[Any]:
+        return _channel_means(values) if index == output else values
 
-def _extracted(
-    model: ModelT, operators: Sequence[OperatorT], inputs: Sequence[int], outputs: Sequence[int]
-) -> Any:
-    """Return an allocated interpreter of some of the operations; only their constants are written."""
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.interpreter import Interpreter
-
-    graph = model.subgraphs[0]
-    used = {int(index) for op in operators for index in op.inputs if index >= 0}
-    constants = {graph.tensors[index].buffer for index in used}
-    part, body = schema.ModelT(), schema.SubGraphT()
-    part.version, part.operatorCodes = model.version, model.operatorCodes
-    part.buffers = [
-        buffer if index in constants else schema.BufferT() for index, buffer in enumerate(model.buffers)
-    ]
-    body.tensors, body.operators = graph.tensors, list(operators)
-    body.inputs, body.outputs = list(inputs), list(outputs)
-    part.subgraphs = [body]
-    interpreter = Interpreter(model_content=flatbuffer.write(part), num_threads=cores())
-    interpreter.allocate_tensors()
-    return interpreter
-
-
-def _by_index(model: ModelT, interpreter: Any, details: Any, indices: Sequence[int]) -> dict[int, Any]:
-    """Map our tensor indices to the interpreter's views; it names tensors as the file does."""
-    positions = {detail["name"]: detail["index"] for detail in details}
-    tensors = model.subgraphs[0].tensors
-    return {index: interpreter.tensor(positions[tensors[index].name.decode()]) for index in indices}
+    found = segments.run(model, segment, kept, [*made, output], means_of_output)
+    means = found.pop(output)
+    return means, {index: values for index, values in kept.items() if index in needed_later} | found
 
 
 def _add_to_bias(model: ModelT, op: OperatorT, shift: FloatArray) -> None:

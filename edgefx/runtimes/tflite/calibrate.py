@@ -8,17 +8,16 @@ operations on the pixels have exact ends because the pixels have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefx.errors import ConversionError
 from edgefx.protocols import Progress
 from edgefx.quantize.ranges import Consumer, Range, RangeCollector, RangeMethod, after_swish
-from edgefx.runtimes.tflite import flatbuffer
+from edgefx.runtimes.tflite import flatbuffer, segments
 from edgefx.types import ImageSet
 
 if TYPE_CHECKING:
@@ -87,7 +86,12 @@ def _consumer(producer: str, readers: set[str]) -> Consumer:
 
 
 def measure(
-    model: ModelT, calibration: ImageSet, progress: Progress, *, method: RangeMethod
+    model: ModelT,
+    calibration: ImageSet,
+    progress: Progress,
+    *,
+    method: RangeMethod,
+    only: Collection[str] | None = None,
 ) -> dict[str, Range]:
     """Return a range for each float activation of the graph, by tensor name.
 
@@ -96,44 +100,28 @@ def measure(
         calibration: Images of the graph's size.
         progress: Advanced once per image.
         method: How ranges are chosen.
-    """
-    return complete(model, collect(model, calibration, progress, methods=(method,)), method)
-
-
-def collect(
-    model: ModelT, calibration: ImageSet, progress: Progress, *, methods: tuple[RangeMethod, ...]
-) -> RangeCollector:
-    """Run the float graph over the calibration images and gather what its activations produce.
-
-    Args:
-        model: The float graph.
-        calibration: Images of the graph's size.
-        progress: Advanced once per image.
-        methods: The methods that `complete` will be asked for.
+        only: The tensors to look at, by name, where the ranges of the others are known already; these and
+            what follows from them are returned.
     """
     activations = analyse(model)
+    names = activations.names
+    measured = [index for index in activations.measured if only is None or names[index] in only]
+    weights = weights_behind(model, activations)
     collector = RangeCollector(
-        {activations.names[index]: consumer for index, consumer in activations.measured.items()},
-        methods=methods,
-        weights={
-            activations.names[index]: value for index, value in weights_behind(model, activations).items()
-        },
+        {names[index]: activations.measured[index] for index in measured},
+        methods=(method,),
+        weights={names[index]: weights[index] for index in measured if index in weights},
     )
-    interpreter = flatbuffer.open_probes(model, list(activations.measured))
-    feed = interpreter.tensor(interpreter.get_input_details()[0]["index"])
-    taps = [
-        (detail["name"], interpreter.tensor(detail["index"])) for detail in interpreter.get_output_details()
-    ]
-    if sorted(name for name, _ in taps) != sorted(activations.names[index] for index in activations.measured):
-        raise ConversionError("the interpreter does not offer the tensors that must be calibrated")
     with progress.task("calibrating", total=len(calibration)) as task:
-        for image in calibration.pixels:
-            feed()[0] = image
-            interpreter.invoke()
-            # Views of the interpreter's memory: they must be gone before the next invoke.
-            collector.update({name: view() for name, view in taps})
+        for found in segments.activations(model, measured, calibration.pixels):
+            collector.update({names[index]: values for index, values in found.items()})
             task.advance()
-    return collector
+    ranges = collector.ranges(method)
+    for before, behind in activations.swish.items():
+        if names[before] in ranges:
+            ranges[names[behind]] = after_swish(ranges[names[before]])
+    ranges.update({names[index]: known for index, known in activations.known.items()})
+    return ranges
 
 
 def weights_behind(model: ModelT, activations: Activations) -> dict[int, NDArray[np.float32]]:
@@ -166,16 +154,6 @@ def weights_behind(model: ModelT, activations: Activations) -> dict[int, NDArray
         if value is not None and value.shape == channels and value.max() > 0:
             result[index] = value.astype(np.float32)
     return result
-
-
-def complete(model: ModelT, collector: RangeCollector, method: RangeMethod) -> dict[str, Range]:
-    """Return a range for each float activation of the graph, by tensor name."""
-    activations = analyse(model)
-    ranges = collector.ranges(method)
-    for before, behind in activations.swish.items():
-        ranges[activations.names[behind]] = after_swish(ranges[activations.names[before]])
-    ranges.update({activations.names[index]: known for index, known in activations.known.items()})
-    return ranges
 
 
 def _swish_output(model: ModelT, index: int, readers: Mapping[int, list[OperatorT]]) -> int | None:

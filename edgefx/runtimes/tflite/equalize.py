@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
 from edgefx.quantize.ranges import Range, after_swish
-from edgefx.runtimes.tflite import calibrate, flatbuffer, simulate
+from edgefx.runtimes.tflite import calibrate, flatbuffer, segments, simulate
 from edgefx.types import Spread
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def equalize(
     progress: Progress,
     *,
     kept: frozenset[int] = frozenset(),
-) -> dict[str, Range]:
+) -> tuple[dict[str, Range], frozenset[str]]:
     """Give the channels of the noisiest swishes scales of their own; `model` stays the same function.
 
     Args:
@@ -100,17 +100,24 @@ def equalize(
         kept: Tensors before a swish that must keep one scale.
 
     Returns:
-        The ranges of the tensors that were changed or added; all others should be measured again.
+        The ranges of the tensors that were changed or added, and the names of those whose ranges must be
+        measured again: their values have changed, or what the layer behind makes of an error of theirs.
     """
     swishes = [swish for swish in find(model) if swish.before not in kept]
     chosen = _choose(model, swishes, ranges, images, progress)
     reach = _extremes(model, [swish.before for swish in chosen], images)
+    tensors = model.subgraphs[0].tensors
+    weights = calibrate.weights_behind(model, calibrate.analyse(model))
     known: dict[str, Range] = {}
     for swish in chosen:
         layer = model.subgraphs[0].tensors[swish.before].name.decode().split("/", 1)[0]
         low, high = reach[swish.before]
         known.update(_rescale(model, swish, low, _expected(high, spreads.get(layer))))
-    return known
+    changed = {index for swish in chosen for index in swish.followers}
+    for index, value in calibrate.weights_behind(model, calibrate.analyse(model)).items():
+        if index not in weights or not np.array_equal(value, weights[index]):
+            changed.add(index)
+    return known, frozenset(tensors[index].name.decode() for index in changed) - known.keys()
 
 
 def find(model: ModelT) -> list[Swish]:
@@ -208,12 +215,11 @@ def _choose(
     if not affordable:
         return []
     sample = images[np.linspace(0, len(images) - 1, min(_IMAGES, len(images))).round().astype(int)]
-    exact = simulate.scores(model, ranges, frozenset(), sample)
     noise = {}
     with progress.task("measuring the noise of each swish", len(affordable)) as task:
-        for swish in affordable:
-            noisy = simulate.scores(model, ranges, frozenset((swish.before, *swish.followers)), sample)
-            noise[swish.before] = float(np.square(noisy - exact).sum())
+        groups = [(swish.before, *swish.followers) for swish in affordable]
+        for swish, squares in zip(affordable, simulate.noise(model, ranges, groups, sample), strict=True):
+            noise[swish.before] = squares
             task.advance()
     total, left, chosen = sum(noise.values()), allowed, []
     for swish in sorted(affordable, key=lambda swish: -noise[swish.before] / swish.values):
@@ -230,20 +236,10 @@ def _extremes(model: ModelT, indices: Sequence[int], images: Pixels) -> dict[int
     """Return the smallest and the largest value per channel of the tensors, over all images."""
     if not indices:
         return {}
-    tensors = model.subgraphs[0].tensors
-    by_name = {tensors[index].name.decode(): index for index in indices}
-    interpreter = flatbuffer.open_probes(model, list(indices))
-    feed = interpreter.tensor(interpreter.get_input_details()[0]["index"])
-    taps = [
-        (by_name[detail["name"]], interpreter.tensor(detail["index"]))
-        for detail in interpreter.get_output_details()
-    ]
     found: dict[int, tuple[Channels, Channels]] = {}
-    for image in images:
-        feed()[0] = image
-        interpreter.invoke()
-        for index, view in taps:
-            low, high = view().min(axis=(0, 1, 2)), view().max(axis=(0, 1, 2))
+    for values in segments.activations(model, indices, images):
+        for index, value in values.items():
+            low, high = value.min(axis=(0, 1, 2)), value.max(axis=(0, 1, 2))
             if index in found:
                 low, high = np.minimum(low, found[index][0]), np.maximum(high, found[index][1])
             found[index] = low.astype(np.float64), high.astype(np.float64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,8 +112,7 @@ def dtype_name(tensor: TensorT) -> str:
     """Return the NumPy name of a tensor's element type."""
     from ai_edge_litert.schema_py_generated import TensorType
 
-    names = {code: name.lower() for name, code in vars(TensorType).items() if not name.startswith("_")}
-    return str(names.get(tensor.type, f"type {tensor.type}"))
+    return _names(TensorType).get(tensor.type, f"type {tensor.type}").lower()
 
 
 def dtype_code(name: str) -> int:
@@ -130,8 +130,13 @@ def op_name(model: ModelT, op: OperatorT) -> str:
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
     if number == BuiltinOperator.CUSTOM:
         return f"CUSTOM:{(code.customCode or b'?').decode()}"
-    names = {value: key for key, value in vars(BuiltinOperator).items() if not key.startswith("_")}
-    return str(names.get(number, f"OP_{number}"))
+    return _names(BuiltinOperator).get(number, f"OP_{number}")
+
+
+@cache
+def _names(enumeration: type) -> dict[int, str]:
+    """Return the names of an enumeration of the schema, by number."""
+    return {value: name for name, value in vars(enumeration).items() if not name.startswith("_")}
 
 
 def shape_of(tensor: TensorT) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
 from edgefx.quantize.gptq import Moments, rounded
-from edgefx.runtimes.tflite import flatbuffer
+from edgefx.runtimes.tflite import flatbuffer, segments
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
@@ -123,13 +123,10 @@ def _activations(
     graph = model.subgraphs[0]
     indices = {tensor.name.decode(): index for index, tensor in enumerate(graph.tensors)}
     made = [name for name in names if indices[name] not in graph.inputs]
-    interpreter = flatbuffer.open_probes(model, [indices[name] for name in made])
-    feed = interpreter.tensor(interpreter.get_input_details()[0]["index"])
-    taps = [(d["name"], interpreter.tensor(d["index"])) for d in interpreter.get_output_details()]
-    for image in images:
-        feed()[0] = image
-        interpreter.invoke()
-        found = {name: view()[0].copy() for name, view in taps}
+    for image, values in zip(
+        images, segments.activations(model, [indices[name] for name in made], images), strict=True
+    ):
+        found = {name: values[indices[name]][0] for name in made}
         yield found | {name: image.astype(np.float32) for name in names if name not in found}
 
 
@@ -140,7 +137,7 @@ def _vectors(
     if value.ndim == 1:
         return value[None]
     (kh, kw), (sh, sw) = convolution.kernel, convolution.strides
-    if convolution.same:
+    if convolution.same and (kh, kw) != (1, 1):
         value = np.pad(value, (_same(value.shape[0], kh, sh), _same(value.shape[1], kw, sw), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(value, (kh, kw), axis=(0, 1))[::sh, ::sw]
     height, width = windows.shape[:2]

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.quantize.ranges import Range
-from edgefx.runtimes.tflite import flatbuffer
-from edgefx.system.host import cores
+from edgefx.runtimes.tflite import flatbuffer, segments
 
 if TYPE_CHECKING:
-    from ai_edge_litert.schema_py_generated import ModelT
+    from ai_edge_litert.schema_py_generated import ModelT, OperatorT
 
     from edgefx.types import Pixels
 
+_NOTHING: frozenset[int] = frozenset()
+
 
 def scores(
-    model: ModelT, ranges: Mapping[str, Range], rounded: frozenset[int], images: Pixels
+    model: ModelT, ranges: Mapping[str, Range], rounded: Collection[int], images: Pixels
 ) -> NDArray[np.float32]:
     """Run the float graph with some tensors rounded to 8 bits, and return the logits.
 
@@ -34,24 +35,52 @@ def scores(
         float32 [N, classes]; where the graph ends in softmax, what that is taken of. Less the mean of each
         image, since softmax does not see a shift.
     """
-    from ai_edge_litert.interpreter import Interpreter
+    return _scores(model, ranges, rounded, 0, {int(model.subgraphs[0].inputs[0]): images})
 
-    interpreter = Interpreter(
-        model_content=flatbuffer.write(_simulated(model, ranges, rounded)), num_threads=cores()
-    )
-    interpreter.allocate_tensors()
-    feed = interpreter.tensor(interpreter.get_input_details()[0]["index"])
-    fetch = interpreter.tensor(interpreter.get_output_details()[0]["index"])
-    found = []
-    for image in images:
-        feed()[0] = image
-        interpreter.invoke()
-        found.append(fetch().reshape(-1).copy())
-    values = np.stack(found)
+
+def noise(
+    model: ModelT, ranges: Mapping[str, Range], groups: Iterable[Collection[int]], images: Pixels
+) -> Iterator[float]:
+    """Yield how much rounding each group of tensors alone to 8 bits changes the logits.
+
+    Only what lies behind a group is computed again for it.
+
+    Args:
+        model: The float graph; it is not changed.
+        ranges: What the 256 levels of each tensor span, by name.
+        groups: Indices of the tensors to round; groups in the order in which the graph computes the first
+            tensor of each.
+        images: uint8 [N, H, W, 3].
+
+    Yields:
+        The squared differences of the logits (see `scores`), summed over images and classes.
+    """
+    graph = model.subgraphs[0]
+    makers = {int(index): place for place, op in enumerate(graph.operators) for index in op.outputs}
+    start, given = 0, {int(graph.inputs[0]): images}
+    exact = None
+    for group in groups:
+        end = min(makers[index] for index in group) + 1
+        given, start = segments.advance(model, start, end, given), end
+        if exact is None:
+            exact = _scores(model, ranges, _NOTHING, start, given)
+        yield float(np.square(_scores(model, ranges, group, start, given) - exact).sum())
+
+
+def _scores(
+    model: ModelT, ranges: Mapping[str, Range], rounded: Collection[int], start: int, given: segments.Values
+) -> NDArray[np.float32]:
+    """Return `scores`, given the activations that the operations from `start` on read."""
+    simulated, last = _simulated(model, ranges, rounded, start, given)
+    operators = simulated.subgraphs[0].operators
+    values = segments.run(simulated, operators, given, [last], lambda _, logits: logits.reshape(-1))[last]
     return np.asarray(values - values.mean(axis=1, keepdims=True))
 
 
-def _simulated(model: ModelT, ranges: Mapping[str, Range], rounded: frozenset[int]) -> ModelT:
+def _simulated(
+    model: ModelT, ranges: Mapping[str, Range], rounded: Collection[int], start: int, given: Collection[int]
+) -> tuple[ModelT, int]:
+    """Return the graph from operation `start` to the logits, with tensors rounded, and its output."""
     from ai_edge_litert import schema_py_generated as schema
 
     graph = model.subgraphs[0]
@@ -61,19 +90,29 @@ def _simulated(model: ModelT, ranges: Mapping[str, Range], rounded: frozenset[in
     body.tensors, body.inputs, body.operators = list(graph.tensors), graph.inputs, []
     probe.subgraphs = [body]
     replaced: dict[int, int] = {}
-    for op in graph.operators:
-        if flatbuffer.op_name(model, op) == "SOFTMAX":
-            break
+
+    def round_off(index: int) -> None:
+        name = graph.tensors[index].name.decode()
+        if index in rounded and name in ranges:
+            replaced[index] = flatbuffer.add_rounding(probe, index, *_grid(ranges[name]))
+
+    for index in given:
+        round_off(index)
+    for op in _before_softmax(model, start):
         reader = copy.copy(op)
         reader.inputs = [replaced.get(int(index), int(index)) for index in op.inputs]
         body.operators.append(reader)
-        for index in (int(index) for index in op.outputs):
-            name = graph.tensors[index].name.decode()
-            if index in rounded and name in ranges:
-                replaced[index] = flatbuffer.add_rounding(probe, index, *_grid(ranges[name]))
+        for index in op.outputs:
+            round_off(int(index))
     last = int(body.operators[-1].outputs[0])
-    body.outputs = [replaced.get(last, last)]
-    return probe
+    return probe, replaced.get(last, last)
+
+
+def _before_softmax(model: ModelT, start: int) -> Iterator[OperatorT]:
+    for op in model.subgraphs[0].operators[start:]:
+        if flatbuffer.op_name(model, op) == "SOFTMAX":
+            return
+        yield op
 
 
 def _grid(span: Range) -> tuple[float, int]:
