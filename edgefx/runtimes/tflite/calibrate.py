@@ -8,7 +8,7 @@ operations on the pixels have exact ends because the pixels have.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,7 +91,6 @@ def measure(
     progress: Progress,
     *,
     method: RangeMethod,
-    only: Collection[str] | None = None,
 ) -> dict[str, Range]:
     """Return a range for each float activation of the graph, by tensor name.
 
@@ -100,26 +99,21 @@ def measure(
         calibration: Images of the graph's size.
         progress: Advanced once per image.
         method: How ranges are chosen.
-        only: The tensors to look at, by name, where the ranges of the others are known already; these and
-            what follows from them are returned.
     """
     activations = analyse(model)
     names = activations.names
-    measured = [index for index in activations.measured if only is None or names[index] in only]
-    weights = weights_behind(model, activations)
     collector = RangeCollector(
-        {names[index]: activations.measured[index] for index in measured},
+        {names[index]: consumer for index, consumer in activations.measured.items()},
         methods=(method,),
-        weights={names[index]: weights[index] for index in measured if index in weights},
+        weights={names[index]: weights for index, weights in weights_behind(model, activations).items()},
     )
     with progress.task("calibrating", total=len(calibration)) as task:
-        for found in segments.activations(model, measured, calibration.pixels):
+        for found in segments.activations(model, list(activations.measured), calibration.pixels):
             collector.update({names[index]: values for index, values in found.items()})
             task.advance()
     ranges = collector.ranges(method)
     for before, behind in activations.swish.items():
-        if names[before] in ranges:
-            ranges[names[behind]] = after_swish(ranges[names[before]])
+        ranges[names[behind]] = after_swish(ranges[names[before]])
     ranges.update({names[index]: known for index, known in activations.known.items()})
     return ranges
 

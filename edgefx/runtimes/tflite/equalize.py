@@ -88,7 +88,7 @@ def equalize(
     progress: Progress,
     *,
     kept: frozenset[int] = frozenset(),
-) -> tuple[dict[str, Range], frozenset[str]]:
+) -> dict[str, Range]:
     """Give the channels of the noisiest swishes scales of their own; `model` stays the same function.
 
     Args:
@@ -100,24 +100,17 @@ def equalize(
         kept: Tensors before a swish that must keep one scale.
 
     Returns:
-        The ranges of the tensors that were changed or added, and the names of those whose ranges must be
-        measured again: their values have changed, or what the layer behind makes of an error of theirs.
+        The ranges of the tensors that were changed or added; all others should be measured again.
     """
     swishes = [swish for swish in find(model) if swish.before not in kept]
     chosen = _choose(model, swishes, ranges, images, progress)
     reach = _extremes(model, [swish.before for swish in chosen], images)
-    tensors = model.subgraphs[0].tensors
-    weights = calibrate.weights_behind(model, calibrate.analyse(model))
     known: dict[str, Range] = {}
     for swish in chosen:
         layer = model.subgraphs[0].tensors[swish.before].name.decode().split("/", 1)[0]
         low, high = reach[swish.before]
         known.update(_rescale(model, swish, low, _expected(high, spreads.get(layer))))
-    changed = {index for swish in chosen for index in swish.followers}
-    for index, value in calibrate.weights_behind(model, calibrate.analyse(model)).items():
-        if index not in weights or not np.array_equal(value, weights[index]):
-            changed.add(index)
-    return known, frozenset(tensors[index].name.decode() for index in changed) - known.keys()
+    return known
 
 
 def find(model: ModelT) -> list[Swish]:

@@ -15,8 +15,7 @@ RANGES: Final = Pass(
 )
 EQUALIZE: Final = Pass(
     "equalize",
-    "Gives the channels of the noisiest swishes and gates scales of their own, and finds the ranges again "
-    "that this changes.",
+    "Gives the channels of the noisiest swishes and gates scales of their own, and finds the ranges again.",
 )
 QUANTIZE: Final = Pass("quantize", "Rounds weights per channel, and writes integer operations.")
 GPTQ: Final = Pass("gptq", "Rounds the weights of each layer again so that their errors cancel (GPTQ).")

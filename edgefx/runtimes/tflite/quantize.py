@@ -7,7 +7,7 @@ with both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -48,18 +48,16 @@ class _Quantization:
     ranges: dict[str, Range] = field(default_factory=dict)
     quantized: ModelT = field(init=False)
 
-    def find_ranges(self, only: Collection[str] | None = None) -> None:
+    def find_ranges(self) -> None:
         method = RangeMethod.MIN_MAX
         if self.scheme.ranges is not Ranges.AUTO:
             method = RangeMethod(self.scheme.ranges)
         elif self.scheme.precision is Precision.INT8:
             method = RangeMethod.ACTIVATION_MSE
-        self.ranges |= calibrate.measure(
-            self.model, self.calibration, self.progress, method=method, only=only
-        )
+        self.ranges = calibrate.measure(self.model, self.calibration, self.progress, method=method)
 
     def equalize(self) -> None:
-        known, stale = equalize.equalize(
+        known = equalize.equalize(
             self.model,
             self.ranges,
             self.calibration.pixels,
@@ -67,9 +65,9 @@ class _Quantization:
             self.progress,
             kept=self.kept,
         )
-        if stale:
-            self.find_ranges(stale)
-        self.ranges |= known
+        if known:
+            self.find_ranges()
+            self.ranges |= known
 
     def quantize(self) -> None:
         precision = self.scheme.precision

@@ -43,8 +43,7 @@ def activations(
         Each wanted tensor with its leading 1, by index.
     """
     graph = model.subgraphs[0]
-    places = [place for place, op in enumerate(graph.operators) if not set(wanted).isdisjoint(op.outputs)]
-    content = _extracted(model, graph.operators[: max(places) + 1], graph.inputs, wanted)
+    content = _extracted(model, graph.operators, graph.inputs, wanted)
     size = sum(4 * math.prod(flatbuffer.shape_of(graph.tensors[index])) for index in wanted)
     # An image's values lie in its interpreter's memory, in a copy that waits, and in one that is worked on.
     workers = max(1, min(cores(), len(images), _MEMORY_BYTES // max(3 * size, 1)))

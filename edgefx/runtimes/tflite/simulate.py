@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,13 +60,21 @@ def noise(
     graph = model.subgraphs[0]
     makers = {int(index): place for place, op in enumerate(graph.operators) for index in op.outputs}
     start, given = 0, {int(graph.inputs[0]): images}
-    exact = None
-    for group in groups:
-        end = min(makers[index] for index in group) + 1
-        given, start = segments.advance(model, start, end, given), end
-        if exact is None:
-            exact = _scores(model, ranges, _NOTHING, start, given)
-        yield float(np.square(_scores(model, ranges, group, start, given) - exact).sum())
+    running: deque[Future[NDArray[np.float32]]] = deque()
+    with ThreadPoolExecutor(1) as pool:  # the next group is prepared while one is computed
+        exact = pool.submit(scores, model, ranges, _NOTHING, images)
+        for group in groups:
+            end = min(makers[index] for index in group) + 1
+            given, start = segments.advance(model, start, end, given), end
+            running.append(pool.submit(_scores, model, ranges, group, start, given))
+            if len(running) > 1:
+                yield _squares(running.popleft().result() - exact.result())
+        while running:
+            yield _squares(running.popleft().result() - exact.result())
+
+
+def _squares(values: NDArray[np.float32]) -> float:
+    return float(np.square(values).sum())
 
 
 def _scores(
