@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefx.system.parallel import ordered
+
 if TYPE_CHECKING:
     from edgefx.protocols import Task
     from edgefx.types import FrozenGraph, Pixels
@@ -56,9 +58,13 @@ def extremes(graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) ->
         return tf.stack(ends) if ends else tf.zeros((0, 2))
 
     run = tf.function(taps, input_signature=[tf.TensorSpec((1, *pixels.shape[1:]), tf.float32)])
+
+    def ends(image: NDArray[np.uint8]) -> Extremes:
+        return np.asarray(run(tf.constant(image[None].astype(np.float32))).numpy())
+
     rows = []
-    for image in pixels:
-        rows.append(run(tf.constant(image[None].astype(np.float32))).numpy())
+    for row in ordered(ends, pixels):
+        rows.append(row)
         if task is not None:
             task.advance()
     return np.stack(rows)

@@ -20,14 +20,16 @@ from edgefx.models.inspection import check_classifier, keras_interface, output_k
 from edgefx.models.safety.configs import judge_config
 from edgefx.models.safety.graphs import judge_saved_model
 from edgefx.models.safety.snapshot import Snapshot, snapshot
+from edgefx.system.parallel import ordered
 from edgefx.types import ModelSpec
 
 if TYPE_CHECKING:
     from edgefx.protocols import Task
     from edgefx.types import Pixels, Scores
 
-_BATCH = 16  # larger batches are no faster on a CPU, and take more memory
-_BATCH_PIXELS = _BATCH * 224 * 224  # larger images run in smaller batches
+# TensorFlow computes a batch on little more than one core: small ones side by side take half the time.
+_BATCH_PIXELS = 4 * 224 * 224
+_BATCH = 32  # at most
 
 _UNSAFE = "loaded with --allow-unsafe: its file was not judged, and may run code or use files of this machine"
 
@@ -70,16 +72,20 @@ class LoadedModel:
             float32 [N, classes]: probabilities, or logits (see ``spec.output``).
         """
         size = self.fixed_batch or max(1, min(_BATCH, _BATCH_PIXELS // (self.spec.height * self.spec.width)))
-        scores = np.empty((len(pixels), self.spec.classes), np.float32)
-        for start in range(0, len(pixels), size):
+
+        def predicted(start: int) -> Scores:
             batch = np.asarray(pixels[start : start + size], np.float32)
             count = len(batch)
             if self.fixed_batch and count < size:
                 batch = np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), np.float32)])
-            scores[start : start + count] = np.asarray(self.function(batch))[:count]
+            return np.asarray(self.function(batch), np.float32)[:count]
+
+        parts = [np.empty((0, self.spec.classes), np.float32)]
+        for scores in ordered(predicted, range(0, len(pixels), size)):
+            parts.append(scores)
             if task is not None:
-                task.advance(count)
-        return scores
+                task.advance(len(scores))
+        return np.concatenate(parts)
 
     def trace(self, *, batch: int, output: str) -> Any:
         """Return a concrete function with the placeholder ``image`` and the operation `output`."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgefx.runtimes.tflite import flatbuffer
 from edgefx.system.host import cores
+from edgefx.system.parallel import ordered
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
@@ -70,14 +70,7 @@ def activations(
 
     for _ in range(workers):
         idle.put(opened())
-    with ThreadPoolExecutor(workers) as pool:
-        running: deque[Future[dict[int, NDArray[Any]]]] = deque()
-        for image in images:
-            running.append(pool.submit(one, image))
-            if len(running) > workers:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+    yield from ordered(one, images, workers=workers)
 
 
 def run(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgefx.quantize.ranges import Range
 from edgefx.runtimes.tflite import flatbuffer, segments
+from edgefx.system.parallel import ordered
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
@@ -43,7 +42,7 @@ def scores(
 def noise(
     model: ModelT, ranges: Mapping[str, Range], groups: Iterable[Collection[int]], images: Pixels
 ) -> Iterator[float]:
-    """Yield how much rounding each group of tensors alone to 8 bits changes the logits.
+    """Return how much rounding each group of tensors alone to 8 bits changes the logits, one by one.
 
     Only what lies behind a group is computed again for it.
 
@@ -54,27 +53,25 @@ def noise(
             tensor of each.
         images: uint8 [N, H, W, 3].
 
-    Yields:
+    Returns:
         The squared differences of the logits (see `scores`), summed over images and classes.
     """
     graph = model.subgraphs[0]
     makers = {int(index): place for place, op in enumerate(graph.operators) for index in op.outputs}
-    start, given = 0, {int(graph.inputs[0]): images}
-    running: deque[Future[NDArray[np.float32]]] = deque()
-    with ThreadPoolExecutor(1) as pool:  # the next group is prepared while one is computed
-        exact = pool.submit(scores, model, ranges, _NOTHING, images)
+    exact = scores(model, ranges, _NOTHING, images)
+
+    def parts() -> Iterator[tuple[Collection[int], int, segments.Values]]:
+        start, given = 0, {int(graph.inputs[0]): images}
         for group in groups:
             end = min(makers[index] for index in group) + 1
             given, start = segments.advance(model, start, end, given), end
-            running.append(pool.submit(_scores, model, ranges, group, start, given))
-            if len(running) > 1:
-                yield _squares(running.popleft().result() - exact.result())
-        while running:
-            yield _squares(running.popleft().result() - exact.result())
+            yield group, start, given
 
+    def squares(part: tuple[Collection[int], int, segments.Values]) -> float:
+        return float(np.square(_scores(model, ranges, *part) - exact).sum())
 
-def _squares(values: NDArray[np.float32]) -> float:
-    return float(np.square(values).sum())
+    # One at a time, since each uses all cores; the next part is prepared meanwhile.
+    return ordered(squares, parts(), workers=1)
 
 
 def _scores(
