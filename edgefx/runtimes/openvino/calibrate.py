@@ -6,8 +6,9 @@ The reductions are part of the model that runs, so that only a few numbers per c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,8 @@ from edgefx.errors import ConversionError
 from edgefx.protocols import Task
 from edgefx.quantize.ranges import Consumer, Range, RangeCollector, RangeMethod
 from edgefx.runtimes.openvino.core import core
+from edgefx.system.host import cores
+from edgefx.system.parallel import ordered
 from edgefx.types import ImageSet
 
 if TYPE_CHECKING:
@@ -145,10 +148,8 @@ def ranges(
             weights[site.source] = np.square(kernel).sum(axis=(0, 2, 3))[:, None, None]
     collector = RangeCollector(consumers, methods=(method,), weights=weights)
     probe.add_outputs([named[source].output(0) for source in consumers])
-    run = request(probe)
-    for image in images.pixels:
-        run.infer([image[None].astype(np.float32)])
-        collector.update({name: run.get_output_tensor(1 + k).data for k, name in enumerate(consumers)})
+    for values in added_outputs(probe, images):
+        collector.update(dict(zip(consumers, values, strict=True)))
         task.advance()
     return collector.ranges(method)
 
@@ -193,10 +194,28 @@ def positions(
     return {name: picked.transpose(0, 2, 1).astype(np.float32) for name, (picked,) in found.items()}
 
 
-def request(model: Any) -> Any:
-    """Compile a model for the CPU in float32; returns an ``openvino.InferRequest``."""
-    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    return core().compile_model(model, "CPU", config).create_infer_request()
+def added_outputs(model: Any, images: ImageSet) -> Iterator[list[NDArray[np.float32]]]:
+    """Run a model in float32, one image per core at a time; yield each image's outputs but the first."""
+    streams = min(cores(), len(images))
+    config = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": cores(),
+    }
+    compiled = core().compile_model(model, "CPU", config)
+    idle: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(streams):
+        idle.put(compiled.create_infer_request())
+
+    def infer(image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        request = idle.get()
+        try:
+            request.infer([image[None].astype(np.float32)])
+            return [request.get_output_tensor(k).data.copy() for k in range(1, len(model.outputs))]
+        finally:
+            idle.put(request)
+
+    return ordered(infer, images.pixels, workers=streams)
 
 
 def _others(value: Any) -> Any:
@@ -216,16 +235,14 @@ def _run(
     extra: list[Any] = []
     for key, (name, make) in wanted.items():
         made = make(named[name].output(0))
-        slots[key] = range(1 + len(extra), 1 + len(extra) + len(made))
+        slots[key] = range(len(extra), len(extra) + len(made))
         extra += [operation.output(0) for operation in made]
     if not extra:
         return {}
     probe.add_outputs(extra)
-    run = request(probe)
     rows: dict[_Key, list[list[FloatArray]]] = {key: [] for key in wanted}
-    for image in images.pixels:
-        run.infer([image[None].astype(np.float32)])
+    for values in added_outputs(probe, images):
         for key, places in slots.items():
-            rows[key].append([run.get_output_tensor(k).data.astype(np.float64) for k in places])
+            rows[key].append([values[k].astype(np.float64) for k in places])
         task.advance()
     return {key: [np.stack(part) for part in zip(*row, strict=True)] for key, row in rows.items()}

@@ -40,13 +40,11 @@ def moments(
     read = {operation.get_friendly_name(): _source(operation) for operation in operations}
     sources = list(dict.fromkeys(read.values()))
     probe.add_outputs([named[source].output(0) for source in sources])
-    request = calibrate.request(probe)
     generator = np.random.default_rng(seed)
     waiting: dict[str, list[NDArray[np.float32]]] = {name: [] for name in read}
     sums: dict[str, Moments] = {}
-    for number, image in enumerate(images.pixels, start=1):
-        request.infer([image[None].astype(np.float32)])
-        found = {source: request.get_output_tensor(1 + k).data[0] for k, source in enumerate(sources)}
+    for number, values in enumerate(calibrate.added_outputs(probe, images), start=1):
+        found = {source: value[0] for source, value in zip(sources, values, strict=True)}
         for operation in operations:
             name = operation.get_friendly_name()
             waiting[name].append(vectors(found[read[name]], operation, generator))
