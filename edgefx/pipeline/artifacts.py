@@ -28,6 +28,7 @@ from edgefx.quantization import QuantScheme
 from edgefx.quantize.selection import select
 from edgefx.results import LayerSensitivity, TrainingEffect
 from edgefx.runtimes.protocol import ConversionRequest
+from edgefx.system.blas import one_thread
 from edgefx.targets import TargetRow
 from edgefx.types import Artifact, ImageSet, IoDtype, Precision
 from edgefx.vocabulary import StageKind
@@ -201,7 +202,8 @@ class ArtifactBuilder:
             quantization = training.quantization(row, graph, images)
         request = ConversionRequest(graph=graph, scheme=scheme, calibration=images, trained=quantization)
         out = folder / f"{graph.spec.name}-{row.precision}{row.suffix}"
-        files = runtime.convert(request, out, self._memo.progress)
+        with one_thread():
+            files = runtime.convert(request, out, self._memo.progress)
         artifact = replace(runtime.describe(files[0]), target=row.name)
         named = replace(
             artifact, files=tuple(replace(file, path=Path(file.path.name)) for file in artifact.files)

@@ -24,6 +24,7 @@ from edgefx.quantization import QatSettings, QuantScheme
 from edgefx.recipe.schema import QatSection
 from edgefx.results import TrainingEffect, TrainingResult
 from edgefx.runtimes.protocol import ConversionRequest, QatTemplate, Trainable, TrainedQuantization
+from edgefx.system.blas import one_thread
 from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QatMode
 from edgefx.vocabulary import StageKind
 
@@ -209,7 +210,7 @@ class Training:
         runtime = runtimes.trainable()
         request = ConversionRequest(graph=graph, scheme=self._scheme, calibration=calibration)
         begun = time.perf_counter()
-        with progress.task("quantizing after training, to start from"):
+        with progress.task("quantizing after training, to start from"), one_thread():
             template = runtime.template(request, progress)
         trained = train.train(
             graph,

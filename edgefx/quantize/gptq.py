@@ -10,8 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefx.system.blas import one_thread
-
 FloatArray = NDArray[np.float64]
 
 _LARGEST = 127
@@ -31,11 +29,6 @@ def rounded(weights: FloatArray, steps: FloatArray, moments: FloatArray) -> NDAr
     Returns:
         Codes from -127 to 127, [rows, K].
     """
-    with one_thread():
-        return _rounded(weights, steps, moments)
-
-
-def _rounded(weights: FloatArray, steps: FloatArray, moments: FloatArray) -> NDArray[np.int8]:
     size = len(moments)
     mean = float(np.trace(moments)) / size
     damped = moments + np.eye(size) * (_DAMPING * mean if mean > 0 else 1.0)
@@ -97,8 +90,7 @@ class Moments:
         """Add vectors [n, size]."""
         self._count += len(vectors)
         self._sum += vectors.sum(axis=0, dtype=np.float64)
-        with one_thread():
-            self._products += vectors.T @ vectors
+        self._products += vectors.T @ vectors
 
     def central(self) -> FloatArray:
         """Return the covariance [size, size]."""

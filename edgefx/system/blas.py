@@ -10,9 +10,9 @@ from typing import Any
 def one_thread() -> AbstractContextManager[Any]:
     """Return a context in which NumPy's linear algebra uses one thread.
 
-    For matrices of about a thousand rows: OpenBLAS's threads wait for each other there by spinning. Rounding
-    the weights of EfficientNet-B0 takes 4 s of one core with one thread and 12 s of two with two. The result
-    depends no longer on the number of cores either, since it is summed up in one order.
+    For matrices of about a thousand rows, beside which a runtime computes on the other cores: OpenBLAS's
+    threads wait for each other by spinning. Rounding the weights of EfficientNet-B0 takes 4 s of one core
+    with one thread, and 12 s of two with two. Nor does the sum depend on the number of cores then.
     """
     limited: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
     return limited

@@ -21,6 +21,7 @@ from edgefx.protocols import Progress
 from edgefx.quantize.ranges import Consumer
 from edgefx.runtimes.onnx.graph import OnnxGraph
 from edgefx.runtimes.onnx.writer import ChannelRanges
+from edgefx.system.parallel import ordered
 from edgefx.types import ImageSet
 
 if TYPE_CHECKING:
@@ -70,10 +71,11 @@ def ranges(
             low, high = columns.min(axis=1).astype(np.float64), columns.max(axis=1).astype(np.float64)
             lows[name] = np.minimum(lows.get(name, low), low)
             highs[name] = np.maximum(highs.get(name, high), high)
-    return {
-        name: choose(np.concatenate(samples[name], axis=1), low=lows[name], high=highs[name])
-        for name in names
-    }
+
+    def chosen(name: str) -> ChannelRanges:
+        return choose(np.concatenate(samples[name], axis=1), low=lows[name], high=highs[name])
+
+    return dict(zip(names, ordered(chosen, names), strict=True))
 
 
 def _in_front_of_float(graph: OnnxGraph, plan: Placement) -> list[str]:
