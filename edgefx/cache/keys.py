@@ -216,6 +216,7 @@ def conversion(
             f"{row.module}.runtime",
             *(_PIXELS if row.needs_calibration else ()),
             *(("edgefx.qat.transfer",) if training else ()),  # writes the trained weights into the graph
+            "edgefx.system.blas",
         ),
     )
 
@@ -244,7 +245,11 @@ def training(
         cpu=cpu_features(),
         tools=(*TARGETS["tflite-int8"].converted_by, *TENSORFLOW, *IMAGES),
         code=_code(
-            ("training", "images"), "edgefx.qat.train", f"{TARGETS['tflite-int8'].module}.runtime", *_PIXELS
+            ("training", "images"),
+            "edgefx.qat.train",
+            f"{TARGETS['tflite-int8'].module}.runtime",
+            "edgefx.system.blas",
+            *_PIXELS,
         ),
     )
 
