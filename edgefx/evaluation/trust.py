@@ -24,6 +24,9 @@ _LEAST = 1e-12  # what a chance is divided down to
 _FEWEST_OF_CLASS = 5  # images of a class whose label is said to be another one's
 _MOST_ANSWERS = 0.5  # share that an artifact must answer as the model does, whatever both are worth
 _SHOWN = 3  # classes named
+# Of images that they never saw, the models that edgefx was tried on are right on 92.1, 94.0 and 99.4 %.
+_NEARLY_ALL = 0.995
+_ENOUGH = 100  # images of which that many are remarkable
 _PREPROCESSING = (
     "check that the model is trained, that it takes raw pixels in [0, 255], and that the order of the class"
     " folders, or the indices in labels.csv, are those it was trained with"
@@ -104,6 +107,32 @@ def of_images(images: int, *, fewest: int) -> tuple[Doubt, ...]:
             advice="evaluate on more images, or accept fewer with --min-images (gates.min_images)",
         ),
     )
+
+
+def training_images(
+    top1: float | None, images: int, *, left_by_calibration: bool, judged: bool
+) -> str | None:
+    """Say why the evaluation images may be those that the model was trained on, which flatter every artifact.
+
+    Nothing proves it, so that no gate becomes INCONCLUSIVE.
+
+    Args:
+        top1: The float model's; None without labels.
+        images: Evaluated on.
+        left_by_calibration: Whether they are what calibration left of its folder.
+        judged: Whether a gate or a budget judges accuracy.
+
+    Returns:
+        The reason; None where there is none.
+    """
+    if top1 is None:
+        return None
+    right = f"the float model is right on {top1:.2%} of {images} evaluation images"
+    is_perfect = top1 >= _NEARLY_ALL and images >= _ENOUGH
+    if left_by_calibration and (judged or is_perfect):
+        reason = "accuracy is measured on what calibration left of its folder"
+        return f"{reason}, and {right}" if is_perfect else reason
+    return right if is_perfect else None
 
 
 def of_copies(copies: int, images: int, *, purpose: str, examples: str) -> Doubt:

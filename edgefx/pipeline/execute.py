@@ -37,7 +37,7 @@ from edgefx.pipeline.stages import steps
 from edgefx.pipeline.training import training_of
 from edgefx.protocols import Progress
 from edgefx.provenance import lock
-from edgefx.results import Doubt, Failure, Latency, RunReport, TargetResult
+from edgefx.results import Accuracy, Doubt, Failure, Latency, RunReport, TargetResult
 from edgefx.storage import temporary
 from edgefx.storage.disk import disk_errors
 from edgefx.types import ModelSpec
@@ -201,6 +201,8 @@ class Run:
 
         first = next(iter(self._measured.values()), None)
         doubts = self._doubts() if first else ()
+        if first is not None:
+            self._warn_of_training_images(first.accuracy)
         spec = self.inputs.source.record.spec
         report = RunReport(
             schema_version=SCHEMA_VERSION,
@@ -316,6 +318,22 @@ class Run:
             ),
             *self.inputs.doubts,
         )
+
+    def _warn_of_training_images(self, accuracy: Accuracy) -> None:
+        from edgefx.evaluation import trust
+
+        reason = trust.training_images(
+            accuracy.baseline_top1,
+            accuracy.images,
+            left_by_calibration=self._plan.evaluates_the_rest,
+            judged=any(target.needs_labels for target in self._plan.targets),
+        )
+        if reason is not None:
+            others = self._plan.wording.example("evaluate.images", "photos/test")
+            self._memo.warn(
+                f"{reason}: where the model was trained on these images, the drop looks smaller than it is;"
+                f" measure on others: {others}"
+            )
 
     def _result(self, target: PlannedTarget, spec: ModelSpec, doubts: tuple[Doubt, ...]) -> TargetResult:
         from edgefx.evaluation import trust

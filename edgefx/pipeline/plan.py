@@ -90,6 +90,7 @@ class Plan:
         calibration_note: How the calibration images were chosen.
         evaluation_note: How the evaluation images were chosen.
         checks: The checks of the calibration images that need only their listing.
+        evaluates_the_rest: Whether the evaluation images are what calibration leaves of its folder.
         listed: The folder that the evaluation images come from, with the images that calibrate or are left
             out: a label that does not fit the model says that the folder is not the model's.
         wording: How messages name what was asked for.
@@ -105,6 +106,7 @@ class Plan:
     evaluation_note: str = ""
     checks: tuple[Check, ...] = ()
     training: Dataset | None = None
+    evaluates_the_rest: bool = False
     listed: Dataset | None = None
     wording: Wording = BY_PATH
     allow_unsafe: bool = False
@@ -278,7 +280,7 @@ def _with_data(plan: Plan) -> Plan:
         rest = calibration.without(rest, twins)
         note = f"the {len(rest.items)} images of {_shown(source)} that calibration left"
         note += f", less {len(twins)} copies of calibration images" if twins else ""
-        plan = replace(plan, evaluation=rest, evaluation_note=note, listed=listed)
+        plan = replace(plan, evaluation=rest, evaluation_note=note, evaluates_the_rest=True, listed=listed)
         if needing:
             plan = replace(
                 plan,
@@ -295,6 +297,7 @@ def _with_data(plan: Plan) -> Plan:
             plan,
             evaluation=listed,
             evaluation_note=f"all {len(listed.items)} images of {_shown(held_out)}",
+            evaluates_the_rest=False,
             listed=listed,
         )
     for dataset in (chosen, plan.training, plan.evaluation):

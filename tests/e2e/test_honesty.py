@@ -88,3 +88,11 @@ def test_a_label_that_calibrates_is_a_label(
     for seed in ("0", "1"):  # another seed calibrates on other images
         assert call("-t", "tflite-int8", "--calib", flat, "--samples", "15", "--seed", seed) == 2
         assert "labels up to 99, but the model has 10 classes" in capsys.readouterr().err
+
+
+def test_what_calibration_left_may_be_training_images(call: Call, tmp_path: Path) -> None:
+    folder = images(tmp_path / "photos", every=2)
+    assert call("-t", "tflite-int8", "--effort", "fast", "--calib", folder, "--min-images", "50") == 0
+    (warning,) = json.loads((tmp_path / "out" / "report.json").read_text())["warnings"]
+    assert warning.startswith("accuracy is measured on what calibration left of its folder")
+    assert "--eval photos/test" in warning

@@ -174,6 +174,23 @@ def judged(
     return result
 
 
+def test_images_that_calibration_left_may_be_training_images_where_they_are_judged() -> None:
+    found = trust.training_images(0.92, 300, left_by_calibration=True, judged=True)
+    assert found == "accuracy is measured on what calibration left of its folder"
+    assert trust.training_images(0.92, 300, left_by_calibration=True, judged=False) is None
+    assert trust.training_images(0.92, 300, left_by_calibration=False, judged=True) is None
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_model_that_is_always_right_may_have_seen_the_images(left: bool) -> None:
+    found = trust.training_images(1.0, 300, left_by_calibration=left, judged=False)
+    assert found is not None
+    assert found.endswith("the float model is right on 100.00% of 300 evaluation images")
+    assert ("what calibration left" in found) is left
+    assert trust.training_images(1.0, 40, left_by_calibration=left, judged=False) is None
+    assert trust.training_images(None, 300, left_by_calibration=left, judged=True) is None
+
+
 def test_a_doubtful_drop_neither_passes_nor_fails() -> None:
     passed = judged(DROP, drop=0.0, interval=(-3.0, 3.0))
     assert passed.verdict is Verdict.INCONCLUSIVE
