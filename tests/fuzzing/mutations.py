@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import random
 import re
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,9 +51,16 @@ def _changed(name: str, content: bytes, donor: bytes, generator: random.Random) 
     if changes is not None and generator.random() < 0.75:
         try:
             return changes(content, generator)
-        except (ValueError, KeyError, IndexError, RecursionError, zipfile.BadZipFile, EOFError, OSError):
+        except (ValueError, KeyError, IndexError, RecursionError, EOFError, OSError):
             pass  # no longer of that structure
-        except (struct.error, NotImplementedError, RuntimeError):
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            lzma.LZMAError,
+            struct.error,
+            NotImplementedError,
+            RuntimeError,
+        ):
             pass
     return changed_bytes(content, donor, generator)
 
