@@ -70,7 +70,7 @@ def list_command(app: App, as_json: bool) -> None:
     for row in rows:
         table.add_row(row.recipe, row.summary)
     app.print(table)
-    app.note("run one with: edgefx run NAME; copy one with: edgefx recipe show NAME")
+    app.note("run one with: edgefx run NAME; copy one with: edgefx recipe show NAME --as-written > my.yaml")
 
 
 def _summary(path: Path) -> str:
@@ -90,16 +90,36 @@ def _summary(path: Path) -> str:
 @click.command(epilog="Example: edgefx recipe show digits-demo --set quantize.effort=high --json")
 @click.argument("recipe", shell_complete=completion.recipes)
 @recipe_options
+@click.option(
+    "--as-written",
+    is_flag=True,
+    help="Print the file itself, with its comments and without defaults: a copy.",
+)
 @json_option
 @pass_app
 def show_command(
-    app: App, recipe: str, targets: tuple[str, ...], settings: tuple[str, ...], as_json: bool
+    app: App,
+    recipe: str,
+    *,
+    targets: tuple[str, ...],
+    settings: tuple[str, ...],
+    as_written: bool,
+    as_json: bool,
 ) -> None:
     """Print RECIPE as it is carried out.
 
     The recipe it extends is merged in, variables are replaced, and defaults and --set are filled in. A recipe
     with a matrix gives one YAML document for each run.
     """
+    if as_written:
+        from edgefx.recipe.load import find
+
+        if targets or settings or as_json:
+            raise click.UsageError(
+                "--as-written prints the file itself: leave --target, --set and --json out"
+            )
+        app.write(find(recipe).read_text(encoding="utf-8").rstrip("\n"))
+        return
     from edgefx.recipe.compose import setting
     from edgefx.recipe.dump import to_document, to_yaml
     from edgefx.recipe.load import find, load_runs
@@ -185,12 +205,13 @@ def schema_command(app: App, as_json: bool) -> None:  # noqa: ARG001 - the schem
 @click.command(
     epilog="""\b
 Examples:
-  edgefx recipe init model.keras photos/
+  edgefx recipe init model.keras train/ test/
   edgefx recipe init b0 --output b0.yaml
 """
 )
 @click.argument("model", shell_complete=completion.models)
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.argument("evaluation", required=False, type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",
@@ -204,17 +225,24 @@ Examples:
 @json_option
 @pass_app
 def init_command(
-    app: App, *, model: str, folder: Path | None, output: Path, force: bool, as_json: bool
+    app: App,
+    *,
+    model: str,
+    folder: Path | None,
+    evaluation: Path | None,
+    output: Path,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Write a commented recipe for MODEL, a name or a path, and the images in FOLDER.
 
-    Without FOLDER, folders called train, calib, val, test, images or photos are looked for beside the model
-    and in the working folder.
+    Accuracy is measured on the images in EVALUATION, if that is given. Without FOLDER, folders called train,
+    calib, val, test, images or photos are looked for beside the model and in the working folder.
     """
     from edgefx.recipe import init
     from edgefx.recipe.load import load_runs
 
-    found = init.look(model, folder)
+    found = init.look(model, folder, evaluation)
     new_file(output, init.text(found, output), force=force)
     load_runs(output)  # what was written is what can be run
     if as_json:

@@ -85,6 +85,12 @@ def container(path: Path) -> Container:
     raise NoModelError(f"{path}: not a Keras model file", hint=_format_hint(path, magic))
 
 
+def name_of(path: Path) -> str:
+    """Return what a model is called: as its path is typed, not what a symbolic link leads to."""
+    named = path if path.name not in ("", "..") else path.resolve()
+    return named.stem
+
+
 def sniff(path: Path, *, copy: Path | None = None, bounded: bool = True) -> ModelFile:
     """Find out what kind of model `path` is, without importing Keras.
 

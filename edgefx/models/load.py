@@ -14,7 +14,7 @@ import numpy as np
 from edgefx.errors import ModelError, UsageError
 from edgefx.models import zoo
 from edgefx.models.backend import first_line, import_keras, import_tensorflow, import_tf_keras
-from edgefx.models.formats import SUFFIXES, Container, ModelFile, sniff
+from edgefx.models.formats import SUFFIXES, Container, ModelFile, name_of, sniff
 from edgefx.models.graph.flatten import is_layered
 from edgefx.models.inspection import check_classifier, keras_interface, output_kind, signature_interface
 from edgefx.models.safety.configs import judge_config
@@ -187,7 +187,7 @@ def _judge(file: ModelFile, content: Path) -> None:
 def _from_file(
     file: ModelFile, copy: Snapshot, *, classes: int | None, input_size: int | None, allow_unsafe: bool
 ) -> LoadedModel:
-    name = file.path.resolve().stem
+    name = name_of(file.path)
     if file.container is Container.SAVED_MODEL and not file.legacy:
         return _from_saved_model(file.path, copy, name=name, classes=classes, input_size=input_size)
     keras = import_tf_keras() if file.legacy else import_keras()

@@ -146,8 +146,10 @@ class Source:
         """Name the model as this run does; its file may have been moved since the record was made."""
         if "family" in self.identity:
             return record
+        from edgefx.models.formats import name_of
+
         path = Path(self._section.source)
-        return replace(record, spec=replace(record.spec, name=path.resolve().stem, source=str(path)))
+        return replace(record, spec=replace(record.spec, name=name_of(path), source=str(path)))
 
     def _canonicalized(self) -> Computed[GraphRecord, FrozenGraph]:
         from edgefx.models.graph.canonical import canonicalize

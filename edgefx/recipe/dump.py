@@ -47,7 +47,7 @@ def to_yaml(recipe: Recipe, *, folder: Path | None = None, everything: bool = Fa
     """
     document = to_document(recipe, everything=everything)
     if folder is not None:
-        _relocate(document, lambda text: _relative(text, folder))
+        _relocate(document, lambda text: relative(Path(text), folder))
     return dump(document)
 
 
@@ -98,6 +98,14 @@ def _relocate(document: dict[str, Any], move: Callable[[str], str]) -> None:
         document["model"] = move(model)
 
 
-def _relative(text: str, folder: Path) -> str:
-    path = Path(text)
-    return text if path.is_absolute() else os.path.relpath(path.resolve(), folder.resolve())
+def relative(path: Path, folder: Path) -> str:
+    """Return a relative path as seen from a folder; an absolute one as it is.
+
+    Symbolic links stay as they were named, wherever that leads to the same place.
+    """
+    if path.is_absolute():
+        return str(path)
+    text = os.path.relpath(path, folder)
+    if (folder / text).resolve() == path.resolve():
+        return text
+    return os.path.relpath(path.resolve(), folder.resolve())

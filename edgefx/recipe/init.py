@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgefx.data.folders import SUFFIXES
 from edgefx.errors import UsageError
 from edgefx.models.zoo import FAMILIES, brings_images, recognized
-from edgefx.recipe.dump import dump
+from edgefx.recipe.dump import dump, relative
 from edgefx.recipe.yaml_text import resolve
 
 _CALIBRATION = ("calib", "calibration", "train", "training", "images", "photos")
@@ -33,20 +33,30 @@ class Found:
     labelled: bool
 
 
-def look(model: str, folder: Path | None) -> Found:
+def look(model: str, folder: Path | None, evaluation: Path | None = None) -> Found:
     """Look for image folders.
 
     Args:
         model: A name, or the path of a file or folder.
         folder: Where to look: itself, and what is in it; None looks beside the model and here.
+        evaluation: The folder of images to measure accuracy on; `folder` then holds those to calibrate on.
 
     Raises:
-        UsageError: There is no such model or folder.
+        UsageError: There is no such model or folder, or a folder that is named holds no images.
     """
     path = Path(model)
     recognized(model)
-    if folder is not None and not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder", hint="check the path")
+    for named in filter(None, (folder, evaluation)):
+        if not named.is_dir():
+            raise UsageError(f"{named}: no such folder", hint="check the path")
+    if evaluation is not None:
+        for named in filter(None, (folder, evaluation)):
+            if not _has_images(named):
+                raise UsageError(
+                    f"{named}: holds no images", hint=f"images are {', '.join(sorted(SUFFIXES))}"
+                )
+        labelled = _is_labelled(evaluation)
+        return Found(model=model, calibration=folder, evaluation=evaluation, labelled=labelled)
     places = [folder] if folder else [*([path.parent] if path.exists() else []), Path()]
     calibration = evaluation = None
     for place in places:
@@ -86,7 +96,8 @@ def text(found: Found, file: Path) -> str:
         file: Where it is going to be; paths are relative to its folder.
     """
     has_images = found.calibration is not None or brings_images(found.model)
-    model = found.model if found.model.lower() in FAMILIES else _relative(Path(found.model), file)
+    is_named = found.model.lower() in FAMILIES
+    model = found.model if is_named else _relative(Path(found.model), file)
     parts = [
         _head(file),
         _MODEL + dump({"model": model}),
@@ -101,10 +112,12 @@ def text(found: Found, file: Path) -> str:
         parts.append(f"# Typical images; labels are not needed to calibrate.\ncalibration:\n  {images}")
     if found.evaluation is not None:
         images = dump({"images": _relative(found.evaluation, file)})
-        parts.append(f"# Labelled images that the model has not seen.\nevaluate:\n  {images}")
+        which = "Labelled images" if found.labelled else "Images"
+        parts.append(f"# {which} that the model has not seen.\nevaluate:\n  {images}")
     elif found.calibration is not None:
         parts.append(_EVALUATE)
-    parts.append(_GATES_LABELLED if found.labelled and has_images else _GATES)
+    drop = _DROP if found.labelled and has_images else f"# {_DROP}; needs labelled images"
+    parts.append(_GATES.format(drop=drop, size=_size_limit(found.model, is_int8=has_images)))
     parts.append(_REST)
     return "\n".join(parts)
 
@@ -149,23 +162,45 @@ _EVALUATE = """\
 # evaluate:
 #   images: test
 """
+_DROP = "max_drop: 1pp # top-1 lost, in percentage points"
 _GATES = """\
 # Limits: the exit code is 1 when one is exceeded.
 gates:
-  # max_drop: 1pp # top-1 lost, in percentage points; needs labelled images
+  {drop}
   # max_p95_ms: 20 # host latency
-  max_size: 50MB
+  {size}
 """
-_GATES_LABELLED = _GATES.replace(
-    "  # max_drop: 1pp # top-1 lost, in percentage points; needs labelled images",
-    "  max_drop: 1pp # top-1 lost, in percentage points",
-)
 _REST = """\
 benchmark: # latency on this machine; null: not at all
   rounds: 100
   # threads: 1
 output: edgefx-out # relative to the working folder
 """
+
+
+def _size_limit(model: str, *, is_int8: bool) -> str:
+    """Return a limit on the artifact's size that one grown by half would exceed.
+
+    An INT8 EfficientNet takes 1.2 bytes a parameter, and a quarter to a third of its Keras file.
+    """
+    share = 1.0 if is_int8 else 2.0  # float16 takes twice as much
+    family = FAMILIES.get(model.lower())
+    if family is not None:
+        megabytes = 1.8 * family.parameters_m * share
+        of_what = f"for {family.parameters_m:g} M parameters"
+    else:
+        path = Path(model)
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        floats = sum(file.stat().st_size for file in files) / 1e6
+        megabytes = 0.45 * floats * share
+        of_what = f"for {floats:.3g} MB of {path.name}"
+    return f"max_size: {_rounded_up(megabytes)}MB # {of_what}; set it closer after the first run"
+
+
+def _rounded_up(value: float) -> str:
+    """Round up to two digits: 7.29 to 7.3, 12.1 to 13."""
+    step = 10 ** (math.floor(math.log10(max(value, 0.01))) - 1)
+    return f"{math.ceil(value / step - 1e-9) * step:.6g}"
 
 
 def _first(place: Path, names: tuple[str, ...]) -> Path | None:
@@ -187,7 +222,5 @@ def _is_labelled(folder: Path | None) -> bool:
 
 
 def _relative(path: Path, file: Path) -> str:
-    if path.is_absolute():
-        return str(path)
-    text = os.path.relpath(path.resolve(), file.parent.resolve())
+    text = relative(path, file.parent)
     return text if isinstance(resolve(text), str) else f"./{text}"

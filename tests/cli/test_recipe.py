@@ -42,6 +42,14 @@ def test_show_prints_a_recipe_that_can_be_run(edgefx: Edgefx, tmp_path: Path) ->
     assert shown["recipe"]["quantize"]["budget"] == "0.5pp"
 
 
+def test_show_as_written_is_a_copy(edgefx: Edgefx) -> None:
+    outcome = edgefx("recipe", "show", "ci-gate", "--as-written")
+    assert (outcome.code, outcome.out) == (0, shipped()["ci-gate"].read_text(encoding="utf-8"))
+    refused = edgefx("recipe", "show", "ci-gate", "--as-written", "--set", "seed=1")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--as-written" in refused.err
+
+
 def test_show_prints_every_run_of_a_matrix(edgefx: Edgefx, tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     path.write_text("version: 1\nextends: digits-demo\nmatrix: {seed: [0, 1]}\n")

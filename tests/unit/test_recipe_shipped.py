@@ -13,6 +13,7 @@ import yaml
 
 from edgefx.data import digits
 from edgefx.errors import UnknownNameError, UsageError
+from edgefx.models.formats import name_of
 from edgefx.pipeline.plan import plan, resolve
 from edgefx.recipe import init
 from edgefx.recipe.check import schema_file
@@ -232,6 +233,52 @@ def test_init_looks_beside_the_model(images: Path, tmp_path: Path) -> None:
     model.write_bytes(b"PK\x03\x04")
     text = first_recipe(str(model), None, tmp_path / "r.yaml")
     assert str(images / "train") in text or "data/train" in text
+
+
+@pytest.mark.usefixtures("images")
+def test_init_takes_a_folder_to_measure_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = init.look("b0", Path("data/val"), Path("data/train"))
+    assert (found.calibration, found.evaluation) == (Path("data/val"), Path("data/train"))
+    text = init.text(found, Path("r.yaml"))
+    assert "images: data/val\n" in text
+    assert "images: data/train\n" in text
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty: holds no images"):
+        init.look("b0", Path("data/val"), Path("empty"))
+
+
+def test_init_keeps_paths_as_they_are_typed(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    elsewhere = tmp_path / "far" / "elsewhere"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "v7-final.keras").write_bytes(b"PK\x03\x04" + bytes(8_000_000))
+    Path("model.keras").symlink_to(elsewhere / "v7-final.keras")
+    Path("photos").symlink_to(images / "train")
+    text = first_recipe("model.keras", Path("photos"), Path("r.yaml"))
+    assert "model: model.keras\n" in text
+    assert "images: photos\n" in text
+    Path("recipes").mkdir()
+    text = first_recipe("model.keras", Path("photos"), Path("recipes/r.yaml"))
+    assert "model: ../model.keras\n" in text
+    assert name_of(Path("model.keras")) == "model"
+    assert name_of(Path()) == tmp_path.name
+    # A recipe behind a link to another folder: what is typed leads elsewhere from there.
+    Path("linked").symlink_to(elsewhere)
+    text = first_recipe("model.keras", Path("photos"), Path("linked/r.yaml"))
+    assert "model: v7-final.keras\n" in text
+
+
+def test_init_limits_the_size_to_what_int8_takes(images: Path, tmp_path: Path) -> None:
+    """B0 of 4.06 M parameters: 16.2 MB as Keras saves it, 4.93 MB in INT8."""
+    model = tmp_path / "model.keras"
+    model.write_bytes(b"PK\x03\x04" + bytes(16_200_000))
+    text = first_recipe(str(model), images, tmp_path / "r.yaml")
+    assert "max_size: 7.3MB # for 16.2 MB of model.keras;" in text
+    assert "max_size: 9.6MB # for 5.33 M parameters;" in first_recipe("b0", images, tmp_path / "r.yaml")
+    assert load(tmp_path / "r.yaml").gates.max_size == 9_600_000
 
 
 def test_init_refuses_what_is_not_there(tmp_path: Path) -> None:
