@@ -62,7 +62,7 @@ class ModelSpec:
         parameters: Trainable and frozen parameters of the model as loaded.
         macs: Multiply-accumulates of one inference of the canonical graph (batch 1).
         sha256: Hash of the model's content (file bytes, or architecture and weights for a zoo model).
-        class_names: Names by index where the model is known to carry them, else empty.
+        class_names: Names by index, of the model or of the labelled images; empty where unknown.
     """
 
     name: str

@@ -203,7 +203,7 @@ class Run:
         doubts = self._doubts() if first else ()
         if first is not None:
             self._warn_of_training_images(first.accuracy)
-        spec = self.inputs.source.record.spec
+        spec = self.inputs.named_spec
         report = RunReport(
             schema_version=SCHEMA_VERSION,
             created=datetime.now(tz=UTC).isoformat(timespec="seconds"),
@@ -235,6 +235,7 @@ class Run:
             )
         else:
             record.remove_predictions(out)
+        record.write_labels(out, spec)
         lock.write(record.lock_of(report, self._plan, self.inputs, threads=self._threads), out)
         write_report(report, out)
         return report

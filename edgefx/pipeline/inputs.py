@@ -73,6 +73,16 @@ class Inputs:
         self.doubts: list[Doubt] = []
 
     @property
+    def named_spec(self) -> ModelSpec:
+        """The model, with the class names of the labelled images where its file has none."""
+        spec = self.source.record.spec
+        if spec.class_names:
+            return spec
+        folders = (images.dataset.class_names for images in self.image_sets if images.dataset.labelled)
+        names = next((one for one in folders if len(one) == spec.classes), ())
+        return replace(spec, class_names=names)
+
+    @property
     def image_sets(self) -> tuple[Images, ...]:
         """Those that there are."""
         return tuple(images for images in (self.calibration, self.training, self.evaluation) if images)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefx.harmless import visible
 from edgefx.provenance import lock as locks
 from edgefx.provenance import predictions
 from edgefx.provenance.lock import Lock, LockedFile, LockedImages, LockedModel, LockedTarget
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from edgefx.pipeline.inputs import Inputs
     from edgefx.pipeline.plan import Plan
     from edgefx.results import RunReport
+    from edgefx.types import ModelSpec
 
 
 def lock_of(report: RunReport, plan: Plan, inputs: Inputs, *, threads: int) -> Lock:
@@ -74,6 +76,21 @@ def _images(images: Images) -> LockedImages:
     )
 
 
+def write_labels(out: Path, spec: ModelSpec) -> None:
+    """Write ``MODEL-labels.txt``, the class names in the order of the outputs, one a line.
+
+    Without names, that of an earlier run is removed.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    path = out / f"{spec.name}-labels.txt"
+    if spec.class_names:  # what would end a line, or act on a terminal, is shown as a sign
+        write_text(path, "".join(f"{visible(name)}\n" for name in spec.class_names))
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write_predictions(
     out: Path, *, images: Images, baseline: Sequence[int], targets: Mapping[str, Sequence[int]]
 ) -> None:
@@ -87,6 +104,7 @@ def write_predictions(
         "schema_version": predictions.VERSION,
         "images": [path.relative_to(root).as_posix() for path in images.paths],
         "labels": images.labels,
+        "class_names": images.dataset.class_names,
         "baseline": baseline,
         "targets": dict(targets),
     }

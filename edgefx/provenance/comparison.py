@@ -100,6 +100,7 @@ class RunDiff(Shown):
         changes: Inputs that differ.
         targets: The targets of both runs, in the first run's order.
         notes: Why something could not be compared.
+        class_names: By index, where both runs name the classes alike; else empty.
     """
 
     before: Path
@@ -107,6 +108,7 @@ class RunDiff(Shown):
     changes: tuple[Change, ...]
     targets: tuple[TargetDiff, ...]
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 def diff(before: Path, after: Path) -> RunDiff:
@@ -136,7 +138,14 @@ def diff(before: Path, after: Path) -> RunDiff:
         changes=input_changes(one, other),
         targets=tuple(_target_diff(name, one, other, *answers) for name in names),
         notes=tuple(notes),
+        class_names=_class_names(*answers),
     )
+
+
+def _class_names(before: Predictions | None, after: Predictions | None) -> tuple[str, ...]:
+    if before is None or after is None or before.class_names != after.class_names:
+        return ()
+    return before.class_names
 
 
 def input_changes(before: Lock, after: Lock) -> tuple[Change, ...]:

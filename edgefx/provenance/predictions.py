@@ -1,7 +1,8 @@
 """Each image's best class, per target: what `edgefx diff` compares image by image.
 
-``predictions.json`` is one JSON document: the images (relative to their folder), their labels, and for the
-float baseline and for every target a list of class indices in the same order.
+``predictions.json`` is one JSON document: the images (relative to their folder), their labels, the names of
+the classes where these are known, and for the float baseline and for every target a list of class indices in
+the same order.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ class Predictions:
         labels: The class index of each; None when unlabelled.
         baseline: Best classes of the float Keras model.
         targets: Best classes of each target's artifact.
+        class_names: Names by index; empty where they are unknown.
     """
 
     images: tuple[str, ...]
     labels: tuple[int, ...] | None
     baseline: tuple[int, ...]
     targets: Mapping[str, tuple[int, ...]]
+    class_names: tuple[str, ...] = ()
 
 
 def read(path: Path) -> Predictions:

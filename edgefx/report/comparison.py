@@ -165,14 +165,17 @@ def _flip_cells(flips: Flips | None) -> tuple[str, str, str, str, str]:
 
 
 def _flip_facts(result: RunDiff) -> Iterator[tuple[str, str]]:
+    def named(index: int) -> str:
+        return result.class_names[index] if index < len(result.class_names) else str(index)
+
     for target in result.targets:
         flips = target.flips
         if flips is None:
             continue
         if flips.flipped:
             shown = ", ".join(
-                f"{flip.image} ({flip.before} -> {flip.after}"
-                + (f", label {flip.label})" if flip.label is not None else ")")
+                f"{flip.image} ({named(flip.before)} -> {named(flip.after)}"
+                + (f", label {named(flip.label)})" if flip.label is not None else ")")
                 for flip in flips.flipped[:_SHOWN]
             )
             more = len(flips.flipped) - _SHOWN

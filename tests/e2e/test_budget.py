@@ -88,6 +88,7 @@ def test_the_search_keeps_the_best_candidate(
     assert hashlib.sha256(content).hexdigest() == file["sha256"]
     assert {path.name for path in out.iterdir()} == {
         "digits-int8.tflite",
+        "digits-labels.txt",
         "report.json",
         "edgefx.lock.json",
         "predictions.json",

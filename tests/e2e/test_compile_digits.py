@@ -30,7 +30,7 @@ def test_succeeds_and_writes_what_it_prints(everything: tuple[Finished, Path]) -
 
 def test_nothing_but_artifacts_report_and_log_is_left(everything: tuple[Finished, Path]) -> None:
     _, out = everything
-    suffixes = {".tflite", ".onnx", ".xml", ".bin", ".json", ".log"}
+    suffixes = {".tflite", ".onnx", ".xml", ".bin", ".json", ".log", ".txt"}
     assert {path.suffix for path in out.iterdir()} == suffixes
     assert len(list(out.glob("*.xml"))) == len(list(out.glob("*.bin"))) == 3
 

@@ -96,3 +96,22 @@ def test_what_calibration_left_may_be_training_images(call: Call, tmp_path: Path
     (warning,) = json.loads((tmp_path / "out" / "report.json").read_text())["warnings"]
     assert warning.startswith("accuracy is measured on what calibration left of its folder")
     assert "--eval photos/test" in warning
+
+
+@pytest.mark.usefixtures("call")
+def test_class_names_of_the_folders_reach_report_answers_and_labels(tmp_path: Path) -> None:
+    """For a model of one's own, which has none."""
+    import keras
+
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
+    model = tmp_path / "mine.keras"
+    keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(x)).save(model)
+    folder = images(tmp_path / "test", every=12, label=lambda digit: 10 + digit)
+    out = tmp_path / "own"
+    assert run(["compile", str(model), "-t", "tflite-float32", "--eval", str(folder), "--no-benchmark", "-q",
+                "-o", str(out)]) == 0  # fmt: skip
+    names = [str(number) for number in range(10, 20)]
+    assert json.loads((out / "report.json").read_text())["model"]["class_names"] == names
+    assert json.loads((out / "predictions.json").read_text())["class_names"] == names
+    assert (out / "mine-labels.txt").read_text().splitlines() == names

@@ -73,8 +73,16 @@ def a_lock(**changes: Any) -> Lock:
     return replace(base, **changes)
 
 
-def answers(*top1: int, labels: tuple[int, ...] | None = (0, 0, 1, 1)) -> Predictions:
-    return Predictions(images=NAMES, labels=labels, baseline=(0, 0, 1, 1), targets={"tflite-int8": top1})
+def answers(
+    *top1: int, labels: tuple[int, ...] | None = (0, 0, 1, 1), class_names: tuple[str, ...] = ()
+) -> Predictions:
+    return Predictions(
+        images=NAMES,
+        labels=labels,
+        baseline=(0, 0, 1, 1),
+        targets={"tflite-int8": top1},
+        class_names=class_names,
+    )
 
 
 def saved(folder: Path, one: Lock, answered: Predictions | None = None) -> Path:
@@ -241,6 +249,15 @@ def test_diff_of_two_folders(tmp_path: Path) -> None:
     assert "0/b.png" in page
     assert diff(before, before).targets[0].identical
     assert diff(before, before).changes == ()
+
+
+def test_flipped_images_are_told_with_class_names_where_both_runs_know_them(tmp_path: Path) -> None:
+    names = ("daisy", "rose")
+    before = saved(tmp_path / "a", a_lock(), answers(0, 0, 1, 1, class_names=names))
+    after = saved(tmp_path / "b", a_lock(), answers(0, 1, 1, 1, class_names=names))
+    assert "0/b.png (daisy -> rose, label daisy)" in markdown(diff(before, after))
+    older = saved(tmp_path / "c", a_lock(), answers(0, 1, 1, 1))
+    assert "0/b.png (0 -> 1, label 0)" in markdown(diff(before, older))
 
 
 def test_diff_without_predictions_says_so(tmp_path: Path) -> None:
