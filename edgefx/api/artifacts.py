@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgefx.api import values
 from edgefx.api.values import EffortName, ResizeName, StrPath, Targets
@@ -259,21 +260,33 @@ def debug(
         return use_case.run(settings, progress, command=command, cache=None if cache else OFF)
 
 
-def diff(before: StrPath, after: StrPath) -> RunDiff:
+def diff(
+    before: StrPath,
+    after: StrPath,
+    *,
+    fail_on: Sequence[str] = (),
+    on_inconclusive: Literal["fail", "warn"] = "fail",
+) -> RunDiff:
     """Compare two runs: inputs, size, accuracy image by image, latency.
 
     Args:
         before: A run's output folder, or its edgefx.lock.json or report.json.
         after: Another run.
+        fail_on: How much worse what may get, each as ``METRIC=CHANGE``, such as "drop_pp=0.5pp" or
+            "size_bytes=5%"; the result's `exit_code` is 1 where a target of the first run got worse by more.
+        on_inconclusive: What it is where that cannot be told: "fail" for 1, "warn" for 0.
 
     Raises:
-        UsageError: There is no run.
+        UsageError: There is no run, or a limit that cannot be read.
         DataError: The predictions that a run has kept are damaged.
 
     Example:
         >>> for target in edgefx.diff("build-main/", "build-branch/").targets:
         ...     print(target.target, target.identical, target.flips)
     """
-    from edgefx.provenance import comparison
+    from edgefx.provenance import comparison, regressions
 
-    return comparison.diff(Path(before), Path(after))
+    limits = [regressions.parse(text) for text in fail_on]
+    found = comparison.diff(Path(before), Path(after))
+    judged = regressions.judge(found, limits, tolerated=on_inconclusive == "warn")
+    return replace(found, regressions=judged)

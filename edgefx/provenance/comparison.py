@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgefx.errors import UsageError
+from edgefx.errors import ExitCode, UsageError
 from edgefx.evaluation.statistics import paired_drop_ci
 from edgefx.metrics import METRICS
 from edgefx.notebook import Shown
@@ -14,6 +14,7 @@ from edgefx.provenance import lock as locks
 from edgefx.provenance import predictions
 from edgefx.provenance.lock import Lock, LockedImages, LockedTarget
 from edgefx.provenance.predictions import Predictions
+from edgefx.results import Verdict
 
 # Keys of a recipe that say where results go, not what they are.
 _NO_INPUT = ("output", "report")
@@ -91,6 +92,32 @@ class TargetDiff:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Regression:
+    """One target's metric, held against a tolerance.
+
+    Attributes:
+        target: Its name.
+        metric: The metric's id.
+        limit: The tolerance as it was given.
+        verdict: FAIL: worse by more, beyond chance. INCONCLUSIVE: not known, or by more but within chance.
+        reason: The figures, in words.
+        tolerated: Whether an INCONCLUSIVE verdict does not fail the command.
+    """
+
+    target: str
+    metric: str
+    limit: str
+    verdict: Verdict
+    reason: str
+    tolerated: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether the exit code is 1 because of it."""
+        return self.verdict is Verdict.FAIL or (self.verdict is Verdict.INCONCLUSIVE and not self.tolerated)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunDiff(Shown):
     """Two runs: `edgefx diff`.
 
@@ -101,6 +128,7 @@ class RunDiff(Shown):
         targets: The targets of both runs, in the first run's order.
         notes: Why something could not be compared.
         class_names: By index, where both runs name the classes alike; else empty.
+        regressions: What was asked about: see `edgefx.provenance.regressions`.
     """
 
     before: Path
@@ -109,6 +137,12 @@ class RunDiff(Shown):
     targets: tuple[TargetDiff, ...]
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    regressions: tuple[Regression, ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """GATE_FAILED where something got worse than was allowed, or that cannot be told."""
+        return ExitCode.GATE_FAILED if any(one.failed for one in self.regressions) else ExitCode.OK
 
 
 def diff(before: Path, after: Path) -> RunDiff:

@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from edgefx.metrics import METRICS, MetricRow, Origin
-from edgefx.provenance.comparison import Change, Flips, RunDiff, TargetDiff
+from edgefx.provenance.comparison import Change, Flips, Regression, RunDiff, TargetDiff
 from edgefx.provenance.reproduction import Outcome, Reproduction
 from edgefx.report import markdown_text
 from edgefx.report.markdown_text import heading, item
-from edgefx.report.terminal import Facts, table
+from edgefx.report.terminal import VERDICT_STYLES, Facts, table
 from edgefx.report.text import interval, metric, signed
 
 _CHANGES = ("input", "what", "before", "after")
@@ -43,6 +43,13 @@ def render_diff(result: RunDiff, console: Console) -> None:
     if facts:
         console.print()
         console.print(Facts(facts))
+    if result.regressions:
+        console.print()
+    for one in result.regressions:
+        console.print(
+            Text.assemble((one.verdict.value, VERDICT_STYLES[one.verdict]), f"  {_regression(one)}"),
+            soft_wrap=True,
+        )
 
 
 def render_reproduction(result: Reproduction, console: Console) -> None:
@@ -73,6 +80,7 @@ def markdown(result: RunDiff) -> str:
     lines += [*_markdown_table(_target_titles(), _target_rows(result)), ""]
     lines += [item(label, text) for label, text in _flip_facts(result)]
     lines += [item("note", note) for note in result.notes]
+    lines += [item(one.verdict.value, _regression(one)) for one in result.regressions]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -185,6 +193,10 @@ def _flip_facts(result: RunDiff) -> Iterator[tuple[str, str]]:
                 "left out",
                 f"{target.target}: {flips.left_out} images that only one run has, or that changed",
             )
+
+
+def _regression(one: Regression) -> str:
+    return f"{one.target}: {one.limit}: {one.reason}" + (", tolerated" if one.tolerated else "")
 
 
 def _short(text: str) -> str:

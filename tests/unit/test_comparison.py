@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edgefx.errors import DataError, UsageError
+from edgefx.api import diff as api_diff
+from edgefx.errors import DataError, ExitCode, UsageError
 from edgefx.pipeline.reproduce import recipe_of
 from edgefx.provenance import lock, predictions
 from edgefx.provenance.comparison import diff, flips, input_changes
@@ -258,6 +259,21 @@ def test_flipped_images_are_told_with_class_names_where_both_runs_know_them(tmp_
     assert "0/b.png (daisy -> rose, label daisy)" in markdown(diff(before, after))
     older = saved(tmp_path / "c", a_lock(), answers(0, 1, 1, 1))
     assert "0/b.png (0 -> 1, label 0)" in markdown(diff(before, older))
+
+
+def test_what_got_worse_is_told_in_every_format(tmp_path: Path) -> None:
+    before = saved(tmp_path / "a", a_lock(), answers(0, 0, 1, 1))
+    larger = replace(a_lock().targets[0], size_bytes=2000)
+    after = saved(tmp_path / "b", a_lock(targets=(larger,)), answers(0, 0, 1, 1))
+    result = api_diff(before, after, fail_on=["size_bytes=5%", "drop_pp=0.5pp"])
+    assert result.exit_code is ExitCode.GATE_FAILED
+    console = Console(width=160, record=True)
+    render_diff(result, console)
+    text = console.export_text()
+    assert "FAIL  tflite-int8: size_bytes=5%: 1000 B -> 2000 B" in text
+    assert "PASS  tflite-int8: drop_pp=0.5pp: top-1 fell by 0.00 pp on 4 images" in text
+    assert "**FAIL**" in markdown(result) or "FAIL" in markdown(result)
+    assert json.loads(dumps(result))["regressions"][0]["verdict"] == "FAIL"
 
 
 def test_diff_without_predictions_says_so(tmp_path: Path) -> None:
