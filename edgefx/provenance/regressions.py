@@ -121,9 +121,8 @@ def _judged(target: TargetDiff, one: Tolerance) -> Iterator[tuple[Verdict, str]]
         assert flips.drop_pp is not None
         most = one.most * (100 if row.unit is Unit.SHARE else 1)
         low, high = flips.drop_ci95_pp
-        text = (
-            f"top-1 fell by {flips.drop_pp:.2f} pp on {flips.images} images (95 % CI {low:.2f} to {high:.2f})"
-        )
+        moved = f"rose by {-flips.drop_pp:.2f}" if flips.drop_pp < 0 else f"fell by {flips.drop_pp:.2f}"
+        text = f"top-1 {moved} pp on {flips.images} images (95 % CI of the fall {low:.2f} to {high:.2f})"
         if flips.drop_pp <= most:
             yield Verdict.PASS, text
         elif low > 0:
@@ -142,4 +141,6 @@ def _judged(target: TargetDiff, one: Tolerance) -> Iterator[tuple[Verdict, str]]
 
 
 def _written(row: MetricRow, value: float) -> str:
-    return f"{value:.6g} {row.unit}" if row.unit is not Unit.SHARE else f"{100 * value:.2f} %"
+    if row.unit is Unit.SHARE:
+        return f"{100 * value:.2f} %"
+    return f"{value:.0f} B" if row.unit is Unit.BYTES else f"{value:.4g} {row.unit}"

@@ -71,7 +71,7 @@ def test_a_drop_fails_beyond_chance_only() -> None:
     clear = a_diff(found=flips(30, 5, (1.4, 3.7)))
     assert verdict(clear, "drop_pp=0.5pp") == (
         Verdict.FAIL,
-        "top-1 fell by 2.50 pp on 1000 images (95 % CI 1.40 to 3.70)",
+        "top-1 fell by 2.50 pp on 1000 images (95 % CI of the fall 1.40 to 3.70)",
     )
     assert verdict(clear, "top1=0.5pp")[0] is Verdict.FAIL
     assert verdict(clear, "drop_pp=2.5pp")[0] is Verdict.PASS
