@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from edgefx.errors import ExitCode
 from edgefx.notebook import Shown
-from edgefx.results import Environment, Failure
+from edgefx.results import Environment, Failure, LayerSensitivity
 from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, Precision
 
 # A float artifact differs from TensorFlow in the order of its sums only: some 1e-6 of a probability.
@@ -146,6 +146,7 @@ class Diagnosis:
         verdict: What broke it, in words.
         seconds: Wall time, conversion included.
         graph: The layers' names in the order they are computed in.
+        advice: What to try, each with the flag or the recipe's key.
         notes: What limits the figures.
     """
 
@@ -158,6 +159,7 @@ class Diagnosis:
     verdict: str
     seconds: float
     graph: tuple[str, ...]
+    advice: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -178,6 +180,7 @@ class DebugReport(Shown):
     Attributes:
         images: Number of images that stages were compared and layers quantized alone on.
         tapped_images: How many of them the figures of each layer's values come from.
+        measured_on: "evaluation", or "calibration" where the images are those that set the ranges.
     """
 
     schema_version: int
@@ -190,6 +193,7 @@ class DebugReport(Shown):
     effort: Effort
     images: int
     tapped_images: int
+    measured_on: str
     targets: tuple[Diagnosis, ...]
     failures: tuple[FailedTarget, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -205,8 +209,9 @@ def judge(
     *,
     precision: Precision,
     cure: Cure | None,
-    worst: Sequence[str] = (),
+    worst: Sequence[LayerSensitivity] = (),
     first_bad: str | None = None,
+    images: str = "images",
 ) -> tuple[Broken, str]:
     """Say what broke a model, looking at the stages in order.
 
@@ -214,8 +219,9 @@ def judge(
         steps: The stages that were measured, in order.
         precision: The target's precision.
         cure: The layers to blame, where quantization did harm.
-        worst: The layers that alone do most damage, if any does.
+        worst: What each layer does alone, the worst first.
         first_bad: The first layer whose float output the converter changed, where that was looked for.
+        images: What was measured on, in words: "calibration images".
 
     Returns:
         The culprit, and one or two sentences.
@@ -239,11 +245,41 @@ def judge(
         return Broken.QUANTIZATION, f"quantization broke it, {_blame(cure)}"
     if last.total.harmful or (precision is Precision.FLOAT32 and last.change.max_abs_dp > _HALF_DP):
         return Broken.EXECUTION, _execution(precision, last, simulated=simulated is not None)
-    most = f" Most is lost in {', '.join(worst[:_LAYERS_NAMED])}." if worst else ""
+    named = ", ".join(f"{one.layer} (KL alone {one.mean_kl:.1e})" for one in worst[:_LAYERS_NAMED])
+    most = f" Most is lost in {named}; a user would notice {_MEAN_KL:g}." if named else ""
     return Broken.NOTHING, (
-        f"nothing is broken: {last.total.agreement:.1%} of the images keep their class,"
+        f"nothing is broken: {last.total.agreement:.1%} of the {images} keep their class,"
         f" mean KL {last.total.mean_kl:.2g}.{most}"
     )
+
+
+def advise(
+    broken: Broken, cure: Cure | None, *, effort: Effort | None, precision: Precision
+) -> tuple[str, ...]:
+    """Say what to try against what was found; nothing where nothing is broken.
+
+    Args:
+        broken: What broke it.
+        cure: The layers to blame.
+        effort: Of the conversion; None where a file was examined that something else may have made.
+        precision: The target's precision.
+    """
+    if broken is not Broken.QUANTIZATION:
+        return ()
+    found = []
+    if precision is Precision.INT8 and effort is not None and effort is not Effort.HIGH:
+        found.append(f"spend more time: --effort {'balanced' if effort is Effort.FAST else 'high'}")
+    if cure is not None and cure.after.mean_kl < cure.before.mean_kl:
+        listed = ", ".join(cure.layers)
+        found.append(
+            f"leave {'it' if len(cure.layers) == 1 else 'them'} in float, in a recipe:"
+            f" quantize: {{keep_float: [{listed}]}} (simulated: mean KL {cure.before.mean_kl:.2g} ->"
+            f" {cure.after.mean_kl:.2g})"
+        )
+        found.append("or let edgefx choose such layers: --max-drop 1pp, with labelled images in --eval")
+    if precision is Precision.INT8:
+        found.append("train for it: --qat distill --train DIR")
+    return tuple(found)
 
 
 def was_changed_by_conversion(steps: Sequence[StepFigures]) -> bool:

@@ -179,6 +179,7 @@ def debug(
     *,
     targets: Targets,
     calibration: StrPath | None = None,
+    evaluation: StrPath | None = None,
     samples: int | None = None,
     images: int = 50,
     artifact: StrPath | None = None,
@@ -204,9 +205,10 @@ def debug(
     Args:
         model: As for `compile`.
         targets: What to examine: names, comma lists or globs.
-        calibration: A folder of images that set the INT8 ranges, and that everything is measured on.
-        samples: Calibrate on this many of them; by default 100.
-        images: Measure on this many of them.
+        calibration: A folder of images that set the INT8 ranges.
+        evaluation: A folder of images to measure on; by default the calibration images, which lose less.
+        samples: Calibrate on this many of the calibration images; by default 100.
+        images: Measure on this many images.
         artifact: Examine this file instead of converting the model; with one target.
         effort: As for `compile`.
         weights: As for `compile`.
@@ -243,6 +245,7 @@ def debug(
         model=os.fspath(model),
         rows=table.select(values.patterns(targets)),
         calib=values.path(calibration),
+        evaluation=values.path(evaluation),
         samples=samples,
         images=images,
         artifact=values.path(artifact),

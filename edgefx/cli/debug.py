@@ -39,8 +39,8 @@ The layers' columns:
 
 \b
 Examples:
-  edgefx debug b0.keras --target tflite-int8 --calib photos/
-  edgefx debug b0.keras --target '*-int8' --calib photos/ --plot layers.html
+  edgefx debug b0.keras --target tflite-int8 --calib train/ --eval test/
+  edgefx debug b0.keras --target '*-int8' --calib train/ --eval test/ --plot layers.html
   edgefx debug b0.keras --target onnx-int8 --calib photos/ --artifact old.onnx --sort sqnr
   edgefx debug digits --target tflite-int8 --json
 """
@@ -57,6 +57,13 @@ Examples:
     "repeated.",
 )
 @calib_option
+@click.option(
+    "--eval",
+    "evaluation",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of other images to measure on.  [default: those of --calib, which lose less]",
+)
 @samples_option
 @click.option(
     "--images",
@@ -64,7 +71,7 @@ Examples:
     default=50,
     show_default=True,
     metavar="N",
-    help="Number of the --calib images to measure on.",
+    help="Number of images to measure on.",
 )
 @click.option(
     "--artifact",
@@ -116,6 +123,7 @@ def command(
     model: str,
     patterns: tuple[str, ...],
     calib: Path | None,
+    evaluation: Path | None,
     samples: int | None,
     images: int,
     artifact: Path | None,
@@ -150,6 +158,7 @@ def command(
             model,
             targets=patterns,
             calibration=calib,
+            evaluation=evaluation,
             samples=samples,
             images=images,
             artifact=artifact,

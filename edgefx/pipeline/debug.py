@@ -24,6 +24,7 @@ from edgefx.analysis.diagnosis import (
     FailedTarget,
     Step,
     StepFigures,
+    advise,
     judge,
     was_changed_by_conversion,
 )
@@ -63,7 +64,8 @@ class Settings:
     Attributes:
         model: A zoo name or a path.
         rows: The targets.
-        calib: Images that set ranges, and that everything is measured on; None for `digits`.
+        calib: Images that set ranges; None for `digits`.
+        evaluation: Images that everything is measured on; None for those that set ranges.
         samples: How many of them set ranges; None for 100.
         images: How many of them to measure on.
         artifact: A file to examine instead of converting the model; for one target only.
@@ -82,6 +84,7 @@ class Settings:
     rows: tuple[TargetRow, ...]
     calib: Path | None
     threads: int
+    evaluation: Path | None = None
     samples: int | None = None
     images: int = DEFAULT_IMAGES
     artifact: Path | None = None
@@ -158,7 +161,7 @@ def _planned(settings: Settings) -> Plan:
         seed=settings.seed,
     )
     note = f"{len(listed.items)} images, seed {settings.seed}"
-    return Plan(
+    plan = Plan(
         recipe=recipe,
         targets=resolve(recipe),
         calibration=chosen,
@@ -166,6 +169,13 @@ def _planned(settings: Settings) -> Plan:
         calibration_note=note,
         allow_unsafe=settings.allow_unsafe,
     )
+    if settings.evaluation is None:
+        return plan
+    others = folders.scan(settings.evaluation)
+    count = min(settings.images, len(others.items))
+    measured, _ = calibration.split(others, samples=count, seed=settings.seed)
+    note = f"{count} of {len(others.items)} images of {settings.evaluation}, seed {settings.seed}"
+    return replace(plan, evaluation=measured, evaluation_note=note)
 
 
 class _Run:
@@ -192,24 +202,30 @@ class _Run:
                 hint="give the .keras or .h5 file that the SavedModel was exported from",
             )
         self.inputs.load()
-        with self.progress.task("run the model", len(self.measured)) as task:
-            self.loaded_scores = loaded.predict(self.measured.pixels, task=task)
+        if self.inputs.evaluation is not None:
+            self.loaded_scores = self.inputs.baseline
+        else:
+            with self.progress.task("run the model", len(self.measured)) as task:
+                self.loaded_scores = loaded.predict(self.measured.pixels, task=task)
         found = []
         for target in self.plan.targets:
             with failing_alone(target.name, partial(self._fail, target.name)):
                 found.append(self._examine(target))
-        (data,) = self.inputs.data
+        data = list(self.inputs.data)
+        if self.inputs.evaluation is None:
+            data = [replace(one, note=f"{one.images} of {one.note}") for one in data]
         return DebugReport(
             schema_version=SCHEMA_VERSION,
             created=datetime.now(tz=UTC).isoformat(timespec="seconds"),
             command=command,
             environment=environment(),
             model=self.inputs.source.record.spec,
-            data=(replace(data, note=f"{data.images} of {data.note}"),),
+            data=tuple(data),
             seed=self.settings.seed,
             effort=self.settings.effort,
             images=len(self.measured),
             tapped_images=min(len(self.measured), _TAPPED),
+            measured_on="calibration" if self.inputs.evaluation is None else "evaluation",
             targets=tuple(found),
             failures=tuple(self.failures),
             warnings=tuple(self.memo.warnings),
@@ -217,9 +233,11 @@ class _Run:
 
     @cached_property
     def measured(self) -> ImageSet:
-        """The calibration images that are measured on: drawn from all classes in turn, as all of them are."""
+        """The images that are measured on: drawn from all classes in turn, as all of them are."""
         from edgefx.data import calibration
 
+        if self.inputs.evaluation is not None:
+            return self.inputs.evaluation.get()
         images, listed = self._calibration.get(), self._calibration.dataset
         wanted = min(len(listed.items), self.settings.images)
         first, rest = calibration.split(listed, samples=wanted, seed=self.settings.seed)
@@ -280,9 +298,11 @@ class _Run:
             steps,
             precision=row.precision,
             cure=cure,
-            worst=[one.layer for one in blamable],
+            worst=[one for one in alone if one.mean_kl > 0],
             first_bad=first_bad,
+            images="calibration images" if self.inputs.evaluation is None else "evaluation images",
         )
+        made_with = self.settings.effort if self.settings.artifact is None else None
         return Diagnosis(
             target=row.name,
             artifact=artifact,
@@ -293,8 +313,19 @@ class _Run:
             verdict=verdict,
             seconds=round(time.perf_counter() - begun, 2),
             graph=tuple(info.name for info in graph.layers),
-            notes=_notes(row, simulation),
+            advice=advise(broken, cure, effort=made_with, precision=row.precision),
+            notes=(*_notes(row, simulation), *self._accuracy(scores)),
         )
+
+    def _accuracy(self, scores: dict[Step, Scores]) -> tuple[str, ...]:
+        """Say how many images are answered rightly, where there are labels that calibration has not used."""
+        labels = self.measured.labels
+        if self.inputs.evaluation is None or labels is None:
+            return ()
+        before, after = (
+            float((scores[step].argmax(1) == labels).mean()) for step in (Step.LOADED, Step.ARTIFACT)
+        )
+        return (f"top-1 on these {len(labels)} images: {before:.2%} -> {after:.2%}",)
 
     def _file(self, candidate: Candidate) -> Path:
         return self.builder.files(candidate)[0]

@@ -123,6 +123,13 @@ def render(report: DebugReport, console: Console, *, limit: int, order: Order) -
     )
     rows: list[tuple[str, str | Text]] = [("images", data_line(data)) for data in report.data]
     rows.append(("measured", measured))
+    if report.measured_on == "calibration":
+        rows.append(
+            (
+                "note",
+                "these images set the ranges, so that others may lose more: give others with --eval DIR",
+            )
+        )
     console.print(Facts(rows), highlight=False)
     for failed in report.failures:
         console.print(
@@ -149,7 +156,8 @@ def _render_target(diagnosis: Diagnosis, console: Console, *, limit: int, order:
     left_out = len(rows) - len(shown)
     if left_out:
         console.print(Text(f"{left_out} more layers: --limit 0 shows all", style="dim"), highlight=False)
-    facts: list[tuple[str, str | Text]] = [("note", note) for note in diagnosis.notes]
+    facts: list[tuple[str, str | Text]] = [("to try", advice) for advice in diagnosis.advice]
+    facts += [("note", note) for note in diagnosis.notes]
     facts.append(("time", seconds(diagnosis.seconds)))
     console.print(Facts(facts), highlight=False)
 

@@ -11,6 +11,7 @@ import pytest
 
 from edgefx import runtimes
 from edgefx.analysis.diagnosis import Broken, DebugReport, Step
+from edgefx.data.digits import calibration_folder, evaluation_folder
 from edgefx.errors import UsageError
 from edgefx.pipeline import debug
 from edgefx.quantization import QuantScheme
@@ -105,11 +106,34 @@ def made(
     return Made(row, path)
 
 
-def examine(row: TargetRow, *, artifact: Path | None = None, images: int = 12) -> DebugReport:
+def examine(
+    row: TargetRow, *, artifact: Path | None = None, images: int = 12, evaluation: Path | None = None
+) -> DebugReport:
     settings = debug.Settings(
-        model="digits", rows=(row,), calib=None, threads=2, images=images, samples=50, artifact=artifact
+        model="digits",
+        rows=(row,),
+        calib=None,
+        evaluation=evaluation,
+        threads=2,
+        images=images,
+        samples=50,
+        artifact=artifact,
     )
     return debug.run(settings, RecordedProgress(), command="edgefx debug digits")
+
+
+def test_other_images_than_those_that_set_the_ranges(made: Made) -> None:
+    report = examine(made.row, artifact=made.path, images=30, evaluation=evaluation_folder())
+    assert (report.images, report.measured_on) == (30, "evaluation")
+    assert [data.role for data in report.data] == ["calibration", "evaluation"]
+    assert report.data[1].images == 30
+    (found,) = report.targets
+    assert "of the evaluation images keep their class" in found.verdict
+    # The sentence names the layers in the order of the table, with its figure.
+    worst = found.layers[0]
+    assert f"Most is lost in {worst.layer} (KL alone {worst.alone_mean_kl:.1e})" in found.verdict
+    assert any(note.startswith("top-1 on these 30 images: ") for note in found.notes)
+    assert not found.advice
 
 
 def test_nothing_is_broken_until_one_layer_is_spoilt(made: Made) -> None:
@@ -179,7 +203,6 @@ def test_weights_alone_are_simulated_where_activations_are_rounded_at_run_time()
 def test_a_model_without_layers_is_an_error(tiny_graph: FrozenGraph, tmp_path: Path) -> None:
     import tensorflow as tf
 
-    from edgefx.data.digits import calibration_folder
     from edgefx.models.load import load
 
     del tiny_graph

@@ -21,12 +21,13 @@ from edgefx.analysis.diagnosis import (
     LayerFigures,
     Step,
     StepFigures,
+    advise,
     judge,
 )
 from edgefx.errors import ExitCode, OutputError, UsageError
 from edgefx.report import debug_plot
 from edgefx.report.debug import Order, ordered, render
-from edgefx.results import Failure
+from edgefx.results import Failure, LayerSensitivity
 from edgefx.storage.serde import dumps
 from edgefx.types import Effort, Precision, StageKind
 from tests.unit.report_samples import artifact, report
@@ -90,6 +91,7 @@ def debug_report() -> DebugReport:
         seed=0,
         effort=Effort.BALANCED,
         images=50,
+        measured_on="calibration",
         tapped_images=16,
         targets=(diagnosis(),),
     )
@@ -128,11 +130,44 @@ def test_the_layer_that_the_converter_changed_is_named() -> None:
     assert "conversion broke it, first in layer stem_conv" in verdict
 
 
+def alone(layer: str, mean_kl: float) -> LayerSensitivity:
+    return LayerSensitivity(layer=layer, mean_kl=mean_kl, top1_changed=0.0)
+
+
 def test_where_most_is_lost_is_said_of_a_sound_artifact_too() -> None:
     _, verdict = judge(
-        steps(simulated=SLIGHT), precision=Precision.INT8, cure=None, worst=["a", "b", "c", "d", "e"]
+        steps(simulated=SLIGHT),
+        precision=Precision.INT8,
+        cure=None,
+        worst=[alone(name, 9e-4 / number) for number, name in enumerate("abcde", start=1)],
+        images="evaluation images",
     )
-    assert verdict.endswith("Most is lost in a, b, c, d.")
+    assert "of the evaluation images keep their class" in verdict
+    assert verdict.endswith(
+        "Most is lost in a (KL alone 9.0e-04), b (KL alone 4.5e-04), c (KL alone 3.0e-04),"
+        " d (KL alone 2.2e-04); a user would notice 0.05."
+    )
+
+
+@pytest.mark.parametrize(
+    ("effort", "first"),
+    [(Effort.FAST, "--effort balanced"), (Effort.BALANCED, "--effort high"), (None, "keep_float")],
+)
+def test_advice_names_what_to_try_with_its_flag(effort: Effort | None, first: str) -> None:
+    found = advise(Broken.QUANTIZATION, CURE, effort=effort, precision=Precision.INT8)
+    assert first in found[0]
+    kept = next(one for one in found if "keep_float" in one)
+    assert f"keep_float: [{', '.join(CURE.layers)}]" in kept
+    assert f"(simulated: mean KL {CURE.before.mean_kl:.2g} -> {CURE.after.mean_kl:.2g})" in kept
+    assert any("--qat distill" in one for one in found)
+
+
+def test_there_is_no_advice_where_none_is_needed() -> None:
+    for broken in (Broken.NOTHING, Broken.CONVERSION, Broken.CANONICALIZATION, Broken.EXECUTION):
+        assert advise(broken, CURE, effort=Effort.FAST, precision=Precision.INT8) == ()
+    useless = replace(CURE, after=CURE.before)
+    found = advise(Broken.QUANTIZATION, useless, effort=Effort.HIGH, precision=Precision.INT8)
+    assert found == ("train for it: --qat distill --train DIR",)
 
 
 def test_what_float_layers_would_bring_is_said() -> None:
