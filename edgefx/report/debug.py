@@ -32,7 +32,7 @@ class Order(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Column:
+class Column:
     """A column of the layers' table; `rank` says which go first where there is no room, 0 never does."""
 
     title: str
@@ -61,18 +61,18 @@ def _effect(value: float | None) -> str:
     return "-" if value is None else f"{value:.1e}"
 
 
-_COLUMNS = (
-    _Column(title="layer", cell=lambda row: row.layer, rank=0, left=True),
-    _Column(title="kind", cell=lambda row: row.kind, rank=4, left=True),
-    _Column(title="quantized", cell=lambda row: row.quantized or "-", rank=5, left=True),
-    _Column(title="KL alone", cell=lambda row: _effect(row.alone_mean_kl), rank=0),
-    _Column(title="top-1 chg", cell=lambda row: _share(row.alone_top1_changed), rank=2),
-    _Column(title="SQNR dB", cell=lambda row: _sqnr(row.sqnr_db), rank=0),
-    _Column(title="weights dB", cell=lambda row: _sqnr(row.weights_sqnr_db), rank=6),
-    _Column(title="grid", cell=lambda row: _span(row.low, row.high), rank=1),
-    _Column(title="seen", cell=lambda row: _span(row.seen_low, row.seen_high), rank=3),
-    _Column(title="saturated", cell=lambda row: _share(row.saturated, 2), rank=1),
-    _Column(title="levels used", cell=lambda row: _share(row.levels_used, 0), rank=2),
+COLUMNS = (
+    Column(title="layer", cell=lambda row: row.layer, rank=0, left=True),
+    Column(title="kind", cell=lambda row: row.kind, rank=4, left=True),
+    Column(title="quantized", cell=lambda row: row.quantized or "-", rank=5, left=True),
+    Column(title="KL alone", cell=lambda row: _effect(row.alone_mean_kl), rank=0),
+    Column(title="top-1 chg", cell=lambda row: _share(row.alone_top1_changed), rank=2),
+    Column(title="SQNR dB", cell=lambda row: _sqnr(row.sqnr_db), rank=0),
+    Column(title="weights dB", cell=lambda row: _sqnr(row.weights_sqnr_db), rank=6),
+    Column(title="grid", cell=lambda row: _span(row.low, row.high), rank=1),
+    Column(title="seen", cell=lambda row: _span(row.seen_low, row.seen_high), rank=3),
+    Column(title="saturated", cell=lambda row: _share(row.saturated, 2), rank=1),
+    Column(title="levels used", cell=lambda row: _share(row.levels_used, 0), rank=2),
 )
 
 
@@ -164,19 +164,28 @@ def _render_target(diagnosis: Diagnosis, console: Console, *, limit: int, order:
 
 def _steps(diagnosis: Diagnosis, console: Console) -> Table:
     """Each stage against the one before it, and, where there is room, against the model as loaded."""
-    last = "integer artifact" if diagnosis.target.endswith("-int8") else Step.ARTIFACT.value
-    for in_all in (("KL in all", "agree in all"), ()):
-        shown = table("stage", "max |dp|", "mean KL", "agree", *in_all)
+    for columns in (len(STEP_TITLES), len(STEP_TITLES) - 2):
+        shown = table(*STEP_TITLES[:columns])
         for column in shown.columns:
             column.no_wrap = True
-        shown.add_row(Step.LOADED.value, *("-" for _ in shown.columns[1:]))
-        for figures in diagnosis.steps:
-            name = last if figures.step is Step.ARTIFACT else figures.step.value
-            total = _difference(figures.total)[1:] if in_all else ()
-            shown.add_row(name, *_difference(figures.change), *total)
+        for row in step_rows(diagnosis):
+            shown.add_row(*row[:columns])
         if _fits(shown, console):
             break
     return shown
+
+
+STEP_TITLES = ("stage", "max |dp|", "mean KL", "agree", "KL in all", "agree in all")
+
+
+def step_rows(diagnosis: Diagnosis) -> list[tuple[str, ...]]:
+    """Return the rows of the table of stages, under `STEP_TITLES`."""
+    last = "integer artifact" if diagnosis.target.endswith("-int8") else Step.ARTIFACT.value
+    rows = [(Step.LOADED.value, *("-" for _ in STEP_TITLES[1:]))]
+    for figures in diagnosis.steps:
+        name = last if figures.step is Step.ARTIFACT else figures.step.value
+        rows.append((name, *_difference(figures.change), *_difference(figures.total)[1:]))
+    return rows
 
 
 def _difference(difference: Difference) -> tuple[str, str, str]:
@@ -190,7 +199,7 @@ def _difference(difference: Difference) -> tuple[str, str, str]:
 def _layers(rows: Sequence[LayerFigures], console: Console) -> Table:
     """Return the table with as many columns as there is room for."""
     columns = [
-        column for column in _COLUMNS if column.rank == 0 or any(column.cell(row) != "-" for row in rows)
+        column for column in COLUMNS if column.rank == 0 or any(column.cell(row) != "-" for row in rows)
     ]
     for gap in (2, 1):
         shown = _table(columns, rows, gap=gap)
@@ -205,7 +214,7 @@ def _layers(rows: Sequence[LayerFigures], console: Console) -> Table:
     return shown
 
 
-def _table(columns: Sequence[_Column], rows: Sequence[LayerFigures], *, gap: int) -> Table:
+def _table(columns: Sequence[Column], rows: Sequence[LayerFigures], *, gap: int) -> Table:
     titles = [column.title for column in columns]
     shown = table(*titles, left=[column.title for column in columns if column.left], gap=gap)
     for column in shown.columns:

@@ -265,6 +265,22 @@ def test_the_plot_has_a_bar_for_each_figure_and_loads_nothing(tmp_path: Path) ->
     assert "stem_conv (Conv2D), KL alone 0.3, SQNR 9.6 dB" in (bars[0].findtext("title") or "")
 
 
+def test_the_page_has_the_tables_and_what_to_try() -> None:
+    report = debug_report()
+    (diagnosis,) = report.targets
+    page = debug_plot.dumps(replace(report, targets=(replace(diagnosis, advice=("leave <it> in float",)),)))
+    for name in (
+        *(step.step.value for step in diagnosis.steps[:-1]),
+        *(row.layer for row in diagnosis.layers),
+    ):
+        assert f'<td class="left">{name}</td>' in page
+    for title in ("KL alone", "levels used", "max |dp|"):
+        assert f">{title}</th>" in page
+    assert "<li>leave &lt;it&gt; in float</li>" in page
+    assert "<li>" not in debug_plot.dumps(report)
+    assert f"{report.images} calibration images" in page
+
+
 def test_a_plot_without_quantized_layers_is_no_error() -> None:
     bare = replace(diagnosis(), layers=LAYERS[2:], graph=("rescaling",))
     assert debug_plot.dumps(replace(debug_report(), targets=(bare,))).count("<rect") == 1
