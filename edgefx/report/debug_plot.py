@@ -34,7 +34,8 @@ body { font: 14px/1.45 system-ui, sans-serif; margin: 2em auto; padding: 0 1em; 
 .bad { border-color: #d0473d } .good { border-color: #2e9e5b }
 .scroll { overflow-x: auto }
 svg { display: block; margin: .5em 0 }
-text { font: 11px system-ui, sans-serif; fill: var(--soft) } text.name { fill: var(--ink); stroke: var(--page); stroke-width: 3px; paint-order: stroke }
+text { font: 11px system-ui, sans-serif; fill: var(--soft) }
+text.name { fill: var(--ink); stroke: var(--page); stroke-width: 3px; paint-order: stroke }
 line { stroke: var(--line) } .kl { fill: #d0473d } .db { fill: #4a7fc1 }
 rect:hover { opacity: .6 }
 figcaption, .facts { color: var(--soft) }
