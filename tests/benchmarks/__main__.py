@@ -27,6 +27,7 @@ BENCHMARKS = {
     "ablations": "what each tuned constant is worth: other values of it tried",
     "twins": "how well the same picture in another file is found",
     "onnx_forms": "which convolutions ONNX Runtime should compute in INT8 on this machine",
+    "emulated": "what artifacts answer on ARM CPUs, emulated, against what they answer here",
 }
 KEPT = ("startup", "throughput", "targets", "byhand")  # those that give figures to keep
 
