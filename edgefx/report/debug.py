@@ -32,7 +32,7 @@ class Order(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class LayerColumn:
     """A column of the layers' table; `rank` says which go first where there is no room, 0 never does."""
 
     title: str
@@ -62,17 +62,17 @@ def _effect(value: float | None) -> str:
 
 
 COLUMNS = (
-    Column(title="layer", cell=lambda row: row.layer, rank=0, left=True),
-    Column(title="kind", cell=lambda row: row.kind, rank=4, left=True),
-    Column(title="quantized", cell=lambda row: row.quantized or "-", rank=5, left=True),
-    Column(title="KL alone", cell=lambda row: _effect(row.alone_mean_kl), rank=0),
-    Column(title="top-1 chg", cell=lambda row: _share(row.alone_top1_changed), rank=2),
-    Column(title="SQNR dB", cell=lambda row: _sqnr(row.sqnr_db), rank=0),
-    Column(title="weights dB", cell=lambda row: _sqnr(row.weights_sqnr_db), rank=6),
-    Column(title="grid", cell=lambda row: _span(row.low, row.high), rank=1),
-    Column(title="seen", cell=lambda row: _span(row.seen_low, row.seen_high), rank=3),
-    Column(title="saturated", cell=lambda row: _share(row.saturated, 2), rank=1),
-    Column(title="levels used", cell=lambda row: _share(row.levels_used, 0), rank=2),
+    LayerColumn(title="layer", cell=lambda row: row.layer, rank=0, left=True),
+    LayerColumn(title="kind", cell=lambda row: row.kind, rank=4, left=True),
+    LayerColumn(title="quantized", cell=lambda row: row.quantized or "-", rank=5, left=True),
+    LayerColumn(title="KL alone", cell=lambda row: _effect(row.alone_mean_kl), rank=0),
+    LayerColumn(title="top-1 chg", cell=lambda row: _share(row.alone_top1_changed), rank=2),
+    LayerColumn(title="SQNR dB", cell=lambda row: _sqnr(row.sqnr_db), rank=0),
+    LayerColumn(title="weights dB", cell=lambda row: _sqnr(row.weights_sqnr_db), rank=6),
+    LayerColumn(title="grid", cell=lambda row: _span(row.low, row.high), rank=1),
+    LayerColumn(title="seen", cell=lambda row: _span(row.seen_low, row.seen_high), rank=3),
+    LayerColumn(title="saturated", cell=lambda row: _share(row.saturated, 2), rank=1),
+    LayerColumn(title="levels used", cell=lambda row: _share(row.levels_used, 0), rank=2),
 )
 
 
@@ -214,7 +214,7 @@ def _layers(rows: Sequence[LayerFigures], console: Console) -> Table:
     return shown
 
 
-def _table(columns: Sequence[Column], rows: Sequence[LayerFigures], *, gap: int) -> Table:
+def _table(columns: Sequence[LayerColumn], rows: Sequence[LayerFigures], *, gap: int) -> Table:
     titles = [column.title for column in columns]
     shown = table(*titles, left=[column.title for column in columns if column.left], gap=gap)
     for column in shown.columns:
