@@ -20,7 +20,7 @@ class Accuracy:
     """An artifact's accuracy against the float Keras baseline, image by image.
 
     Attributes:
-        images: Number of evaluation images.
+        images: Number of evaluation images that it was measured on.
         top1: Fraction right; None when unlabelled.
         top5: Fraction with the label among the five best; None when unlabelled or with five classes or fewer.
         baseline_top1: The float Keras model's top-1 on the same images.
@@ -33,6 +33,7 @@ class Accuracy:
         images_per_s: Evaluation throughput of this artifact, images already decoded.
         score_step: The step of the artifact's 8-bit probabilities, to which the baseline's were rounded for
             `mean_kl` and `max_abs_dp`; None where both were compared as they are.
+        sampled_of: Number of evaluation images that `images` is a sample of; None where it is all of them.
     """
 
     images: int
@@ -47,6 +48,7 @@ class Accuracy:
     max_abs_dp: float
     images_per_s: float
     score_step: float | None = None
+    sampled_of: int | None = None
 
     @property
     def drop_percent(self) -> float | None:

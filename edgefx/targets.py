@@ -30,6 +30,7 @@ class TargetRow:
     summary: str
     io_dtypes: tuple[IoDtype, ...] = (IoDtype.FLOAT32,)  # allowed; the first is the default
     follows_hardware: bool = False  # whether the artifact depends on the class of CPU it is for
+    slow_kernels: bool = False  # whether the runtime computes it on reference kernels, some 30 times slower
 
     @property
     def name(self) -> str:
@@ -103,6 +104,7 @@ def _row(
         summary=summary,
         io_dtypes=io_dtypes,
         follows_hardware=(runtime, precision) in _LAID_OUT,
+        slow_kernels=(runtime, precision) == (Runtime.TFLITE, Precision.INT16X8),
     )
 
 

@@ -30,6 +30,7 @@ class CompileOptions(TypedDict, total=False):
     evaluate: bool
     evaluation: StrPath | None
     eval_limit: int | None
+    slow_eval_limit: int | Literal["all"] | None
     benchmark: bool
     output: StrPath
     weights: StrPath | None
@@ -65,6 +66,7 @@ def compile(  # noqa: A001 - the command's name
     evaluate: bool = True,
     evaluation: StrPath | None = None,
     eval_limit: int | None = None,
+    slow_eval_limit: int | Literal["all"] | None = None,
     benchmark: bool = True,
     output: StrPath = "edgefx-out",
     weights: StrPath | None = None,
@@ -107,6 +109,8 @@ def compile(  # noqa: A001 - the command's name
         evaluation: A folder of images to measure accuracy on; by default what calibration leaves of its
             folder.
         eval_limit: Measure accuracy on a sample of this many images.
+        slow_eval_limit: The same for tflite-int16x8, which LiteRT computes on slow reference kernels; "all"
+            for all images; by default `min_images`, but not less than 100.
         benchmark: Measure latency and memory.
         output: The folder for artifacts, report.json and edgefx.lock.json.
         weights: The weights of a zoo model: "imagenet" (the default), "random" or a path.
@@ -164,6 +168,7 @@ def compile(  # noqa: A001 - the command's name
         evaluate=evaluate,
         evaluation=evaluation,
         eval_limit=eval_limit,
+        slow_eval_limit=slow_eval_limit,
         benchmark=benchmark,
         output=output,
         weights=weights,

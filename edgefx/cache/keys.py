@@ -291,15 +291,23 @@ def sensitivity(row: TargetRow, artifact: Artifact, *, graph_sha256: str, images
 
 
 def evaluation(
-    row: TargetRow, artifact: Artifact, *, images_sha256: str, skip_bad: bool, baseline: Key, threads: int
+    row: TargetRow,
+    artifact: Artifact,
+    *,
+    images_sha256: str,
+    skip_bad: bool,
+    sample: Sequence[int] | None,
+    baseline: Key,
+    threads: int,
 ) -> Key:
-    """Key of an artifact's accuracy."""
+    """Key of an artifact's accuracy, on all images or on those at the places of a sample."""
     return _key(
         "evaluate",
         target=row.name,
         artifact=_content(artifact),
         images=images_sha256,
         skip_bad=skip_bad,
+        sample=None if sample is None else digest(list(sample)),
         baseline=baseline.digest,
         threads=threads,
         cpu=cpu_features(),

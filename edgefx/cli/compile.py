@@ -10,6 +10,7 @@ import click
 from edgefx.cli import completion
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
+    ImageCount,
     PositiveNumber,
     allow_unsafe_option,
     calib_option,
@@ -31,6 +32,7 @@ from edgefx.cli.options import (
     skip_bad_option,
     threads_option,
 )
+from edgefx.vocabulary import MIN_IMAGES
 
 if TYPE_CHECKING:
     from edgefx.recipe.schema import Recipe
@@ -69,6 +71,13 @@ Examples:
 )
 @click.option(
     "--eval-limit", type=click.IntRange(min=1), metavar="N", help="Measure accuracy on a sample of N images."
+)
+@click.option(
+    "--slow-eval-limit",
+    type=ImageCount(),
+    metavar="N|all",
+    help="The same for tflite-int16x8, which LiteRT computes on slow reference kernels; all measures it on "
+    f"all images.  [default: --min-images, but not less than {MIN_IMAGES}]",
 )
 @click.option("--no-eval", is_flag=True, help="Do not measure accuracy.")
 @click.option("--no-benchmark", is_flag=True, help="Do not measure latency and memory.")

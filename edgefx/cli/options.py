@@ -30,6 +30,19 @@ class PositiveNumber(click.FloatRange):
         return number
 
 
+class ImageCount(click.IntRange):
+    """A number of images, or "all"."""
+
+    name = "images"
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number; see `click.ParamType.convert`."""
+        return value if value == "all" else super().convert(value, param, ctx)
+
+
 # As the recipe's schema has it: more is no classifier, but fills the memory.
 classes_range = click.IntRange(min=2, max=100_000)
 input_size_range = click.IntRange(min=8, max=4096)

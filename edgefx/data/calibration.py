@@ -1,4 +1,4 @@
-"""Choose calibration images, keep them apart from the evaluation images, and say when they are poor.
+"""Choose images, keep calibration and evaluation apart, and say when calibration images are poor.
 
 Standard library only.
 """
@@ -38,10 +38,7 @@ def split(dataset: Dataset, *, samples: int, seed: int) -> tuple[Dataset, Datase
     if samples < 1:
         raise UsageError(f"{samples} calibration samples", hint="at least 1 is needed; 100 or more is usual")
 
-    def rank(item: ImageItem) -> bytes:
-        name = item.path.relative_to(dataset.root).as_posix()
-        return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()
-
+    rank = _Rank(dataset.root, seed)
     by_class: dict[int | None, list[ImageItem]] = defaultdict(list)
     for item in sorted(dataset.items, key=rank):
         by_class[item.label].append(item)
@@ -52,6 +49,28 @@ def split(dataset: Dataset, *, samples: int, seed: int) -> tuple[Dataset, Datase
     )
     drawn = {path for _, _, path in rounds[:samples]}
     return _subset(dataset, drawn, keep=True), _subset(dataset, drawn, keep=False)
+
+
+def proportional(dataset: Dataset, *, samples: int, seed: int) -> Dataset:
+    """Draw `samples` images that stand for all of them: each class has its share, to within one image.
+
+    `split` draws as many of rare classes as of frequent ones, which suits ranges, and would weigh an
+    accuracy anew. Here the images, sorted by class and within it by the hash of `split`, are taken at equal
+    distances.
+
+    Args:
+        dataset: From `scan`.
+        samples: How many to draw, at least 1; all when there are fewer.
+        seed: Another seed draws other images.
+    """
+    rank, total = _Rank(dataset.root, seed), len(dataset.items)
+    if samples >= total:
+        return dataset
+    ordered = sorted(
+        dataset.items, key=lambda item: (-1 if item.label is None else item.label, rank(item), item.path)
+    )
+    drawn = {ordered[(2 * place + 1) * total // (2 * samples)].path for place in range(samples)}
+    return _subset(dataset, drawn, keep=True)
 
 
 def without(dataset: Dataset, paths: Iterable[Path]) -> Dataset:
@@ -149,6 +168,18 @@ def listing_checks(calibration: Dataset, *, classes: int | None = None) -> tuple
 def verdict(name: str, measured: str, advice: str) -> Check:
     """Return a check, which passes when there is no advice to give."""
     return Check(name=name, passed=not advice, measured=measured, advice=advice)
+
+
+class _Rank:
+    """Orders images by a hash of the seed and the relative path."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        self._root = root
+        self._seed = seed
+
+    def __call__(self, item: ImageItem) -> bytes:
+        name = item.path.relative_to(self._root).as_posix()
+        return hashlib.sha256(f"{self._seed}:{name}".encode(errors="surrogateescape")).digest()
 
 
 def _name(dataset: Dataset, label: int | None) -> str:

@@ -63,11 +63,19 @@ def _judge_one(gate: Gate, figures: Figures) -> GateResult:
     passed = row.within(measured, gate.limit)
     if not passed and is_at == limit:  # rounding must not make a failure look like a pass
         is_at, limit = f"{measured!r}", f"{gate.limit!r}"
-    reason = f"{row.name} {is_at}, {'limit' if is_less else 'at least'} {limit}"
+    reason = f"{row.name} {is_at}{_sample(row, figures)}, {'limit' if is_less else 'at least'} {limit}"
     if passed:
         return GateResult(gate=gate, measured=measured, verdict=Verdict.PASS, reason=reason)
     off = f"{describe(row, abs(measured - gate.limit))} {'over' if is_less else 'short'}"
     return GateResult(gate=gate, measured=measured, verdict=Verdict.FAIL, reason=f"{reason}: {off}")
+
+
+def _sample(row: MetricRow, figures: Figures) -> str:
+    """Say that a metric is that of a sample."""
+    accuracy = figures.accuracy
+    if row.origin is not Origin.ACCURACY or accuracy is None or accuracy.sampled_of is None:
+        return ""
+    return f" on {accuracy.images} of {accuracy.sampled_of} images"
 
 
 def _why_absent(row: MetricRow, figures: Figures) -> str:

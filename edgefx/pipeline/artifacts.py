@@ -277,6 +277,7 @@ class ArtifactBuilder:
         """
         row, inputs = candidate.target.row, self._inputs
         assert inputs.evaluation is not None
+        sample = inputs.evaluation.sample(candidate.target.eval_limit, seed=self._seed)
         stage = Stage(
             kind=StageKind.EVALUATE,
             key=keys.evaluation(
@@ -284,38 +285,50 @@ class ArtifactBuilder:
                 candidate.artifact,
                 images_sha256=inputs.evaluation.sha256,
                 skip_bad=inputs.evaluation.skip_bad,
+                sample=sample,
                 baseline=inputs.baseline_stage.key,
                 threads=self._threads,
             ),
             result=Measured,
-            compute=lambda: self._measured(candidate, label),
+            compute=lambda: self._measured(candidate, label, sample),
             target=row.name,
             what=label,
             clock=row.name,
         )
         return self._memo.get(stage)
 
-    def _measured(self, candidate: Candidate, label: str) -> Computed[Measured, None]:
+    def _measured(
+        self, candidate: Candidate, label: str, sample: tuple[int, ...] | None
+    ) -> Computed[Measured, None]:
         from edgefx.evaluation import accuracy
 
         row, inputs = candidate.target.row, self._inputs
         assert inputs.evaluation is not None
         images, baseline = inputs.evaluation.get(), inputs.baseline
+        places = list(sample if sample is not None else range(len(images)))
+        pixels, labels = images.pixels, images.labels
+        if sample is not None:
+            pixels, baseline = pixels[places], baseline[places]
+            labels = None if labels is None else labels[places]
         path = self.files(candidate)[0]
         with (
-            self._memo.progress.task(f"evaluate {label}", len(images)) as task,
+            self._memo.progress.task(f"evaluate {label}", len(places)) as task,
             runtimes.load(row).open_session(path, threads=self._threads, precision=row.precision) as session,
         ):
-            scores, images_per_s = accuracy.run(session, images.pixels, task=task)
+            scores, images_per_s = accuracy.run(session, pixels, task=task)
             compared = accuracy.compare(
                 baseline,
                 scores,
-                images.labels,
+                labels,
                 output=inputs.source.spec.output,
                 images_per_s=images_per_s,
                 stored=accuracy.stored_as(candidate.artifact.outputs[0], scores),
             )
-        return Computed(value=Measured(accuracy=compared, top1=tuple(scores.argmax(1).tolist())), opened=None)
+        best: list[int | None] = [None] * len(images)
+        for place, answer in zip(places, scores.argmax(1).tolist(), strict=True):
+            best[place] = answer
+        measured = replace(compared, sampled_of=None if sample is None else len(images))
+        return Computed(value=Measured(accuracy=measured, top1=tuple(best)), opened=None)
 
     def rank(self, candidate: Candidate) -> tuple[LayerSensitivity, ...]:
         """Measure each layer alone, on the calibration images: they are not what is reported on.

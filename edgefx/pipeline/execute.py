@@ -199,7 +199,8 @@ class Run:
         from edgefx.report import findings, write_report
         from edgefx.system.host import environment
 
-        first = next(iter(self._measured.values()), None)
+        # Of the targets, those with slow kernels may have been measured on a sample only.
+        first = max(self._measured.values(), key=lambda one: one.accuracy.images, default=None)
         doubts = self._doubts() if first else ()
         if first is not None:
             self._warn_of_training_images(first.accuracy)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.cache import keys
+from edgefx.data import calibration
 from edgefx.data import images as decoding
 from edgefx.data.folders import combine
 from edgefx.errors import DataError
@@ -110,6 +111,19 @@ class Images:
     def file_hashes(self) -> dict[Path, str]:
         """SHA-256 of each file."""
         return {item.path: digest for item, digest in zip(self.dataset.items, self._digests, strict=True)}
+
+    def sample(self, count: int | None, *, seed: int) -> tuple[int, ...] | None:
+        """Choose `count` of the images that can be decoded, of each class its share.
+
+        Returns:
+            Their places among the decoded images, rising; None where that would be all of them.
+        """
+        paths = self.paths
+        if count is None or count >= len(paths):
+            return None
+        usable = calibration.without(self.dataset, {item.path for item in self.dataset.items} - set(paths))
+        drawn = {item.path for item in calibration.proportional(usable, samples=count, seed=seed).items}
+        return tuple(place for place, path in enumerate(paths) if path in drawn)
 
     def first(self, count: int) -> Json:
         """Identify the first images that can be decoded, by content, size and resize mode."""

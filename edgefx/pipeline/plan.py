@@ -40,6 +40,8 @@ class PlannedTarget:
         min_images: Evaluation images below which limits on accuracy are not judged.
         tolerates_doubt: Whether limits that cannot be judged do not fail the run.
         hardware: The class of CPU that the artifact is laid out for.
+        eval_limit: Evaluation images above which its accuracy is measured on a sample of so many; None for
+            no such limit.
     """
 
     row: TargetRow
@@ -53,6 +55,7 @@ class PlannedTarget:
     min_images: int = MIN_IMAGES
     tolerates_doubt: bool = False
     hardware: Hardware = Hardware.OTHER
+    eval_limit: int | None = None
 
     @property
     def name(self) -> str:
@@ -205,6 +208,9 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
         result = replace(result, ranges=Ranges.AUTO, keep_float=())
     if row.follows_hardware:
         result = replace(result, hardware=hardware)
+    if row.slow_kernels and recipe.evaluate is not None:
+        limit = recipe.evaluate.slow_limit or max(MIN_IMAGES, gates.min_images)
+        result = replace(result, eval_limit=None if limit == "all" else limit)
     return replace(
         result,
         gates=gates.gates(),

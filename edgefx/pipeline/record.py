@@ -92,7 +92,7 @@ def write_labels(out: Path, spec: ModelSpec) -> None:
 
 
 def write_predictions(
-    out: Path, *, images: Images, baseline: Sequence[int], targets: Mapping[str, Sequence[int]]
+    out: Path, *, images: Images, baseline: Sequence[int], targets: Mapping[str, Sequence[int | None]]
 ) -> None:
     """Write ``predictions.json`` into the folder `out`, completely or not at all.
 

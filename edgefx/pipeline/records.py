@@ -101,11 +101,12 @@ class Measured:
 
     Attributes:
         accuracy: Compared with the baseline.
-        top1: The best class of each image; of equal scores the lower class.
+        top1: The best class of each image; of equal scores the lower class. None for an image that is not in
+            the sample that it was measured on.
     """
 
     accuracy: Accuracy
-    top1: tuple[int, ...]
+    top1: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,8 +125,8 @@ def steps(plan: Plan) -> tuple[PlanStep, ...]:
     kinds += [(StageKind.CONVERT, target.name, _conversion(target, plan)) for target in plan.targets]
     if plan.evaluation is not None:
         kinds += [
-            (StageKind.EVALUATE, name, f"on {plan.evaluation_note}")
-            for name in (row.name for row in plan.rows)
+            (StageKind.EVALUATE, target.name, _evaluation(target, plan, len(plan.evaluation.items)))
+            for target in plan.targets
         ]
     if recipe.benchmark is not None:
         threads = recipe.benchmark.threads
@@ -178,6 +178,12 @@ def _conversion(target: PlannedTarget, plan: Plan) -> str:
         if target.budget is not None:
             parts.append(f"searched for a drop of at most {target.budget}")
     return ", ".join(parts)
+
+
+def _evaluation(target: PlannedTarget, plan: Plan, images: int) -> str:
+    limit = target.eval_limit
+    sample = f"{limit} of " if limit is not None and limit < images else ""
+    return f"on {sample}{plan.evaluation_note}"
 
 
 def _model(plan: Plan) -> str:

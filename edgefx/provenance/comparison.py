@@ -209,26 +209,28 @@ def flips(before: Predictions, after: Predictions, target: str, *, changed: froz
     """
     if target not in before.targets or target not in after.targets:
         return None
-    place = {image: number for number, image in enumerate(after.images)}
+    old, new = before.targets[target], after.targets[target]
+    # Each may have been measured on a sample.
+    place = {image: number for number, image in enumerate(after.images) if new[number] is not None}
+    answered = {image: number for number, image in enumerate(before.images) if old[number] is not None}
     shared = [
         (number, place[image])
-        for number, image in enumerate(before.images)
+        for image, number in answered.items()
         if image in place and image not in changed
     ]
     if not shared:
         return None
-    old, new = before.targets[target], after.targets[target]
     found = tuple(
         Flip(
             image=before.images[first],
             label=before.labels[first] if before.labels else None,
-            before=old[first],
-            after=new[second],
+            before=one,
+            after=other,
         )
         for first, second in shared
-        if old[first] != new[second]
+        if (one := old[first]) is not None and (other := new[second]) is not None and one != other
     )
-    left_out = len({*before.images, *after.images}) - len(shared)
+    left_out = len({*answered, *place}) - len(shared)
     if before.labels is None or after.labels is None:
         return Flips(
             images=len(shared),

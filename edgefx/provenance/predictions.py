@@ -28,14 +28,14 @@ class Predictions:
         images: Files, relative to the folder of evaluation images.
         labels: The class index of each; None when unlabelled.
         baseline: Best classes of the float Keras model.
-        targets: Best classes of each target's artifact.
+        targets: Best classes of each target's artifact; None where it was measured on other images only.
         class_names: Names by index; empty where they are unknown.
     """
 
     images: tuple[str, ...]
     labels: tuple[int, ...] | None
     baseline: tuple[int, ...]
-    targets: Mapping[str, tuple[int, ...]]
+    targets: Mapping[str, tuple[int | None, ...]]
     class_names: tuple[str, ...] = ()
 
 

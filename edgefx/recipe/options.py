@@ -96,6 +96,7 @@ FLAGS = (
     Flag(flag="--no-eval", option="evaluate", path="evaluate", convert=_unless_off),
     Flag(flag="--eval", option="evaluation", path="evaluate.images"),
     Flag(flag="--eval-limit", option="eval_limit", path="evaluate.limit"),
+    Flag(flag="--slow-eval-limit", option="slow_eval_limit", path="evaluate.slow_limit"),
     Flag(flag="--resize", option="resize", path="data.resize"),
     Flag(flag="--skip-bad-images", option="skip_bad_images", path="data.skip_bad_images"),
     Flag(flag="--no-benchmark", option="benchmark", path="benchmark", convert=_unless_off),

@@ -34,7 +34,7 @@ from edgefx.recipe.values import (
     TargetGlob,
     Weights,
 )
-from edgefx.vocabulary import NATIVE, Effort, IoDtype, Ranges, Resize
+from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, IoDtype, Ranges, Resize
 
 if TYPE_CHECKING:
     from edgefx.quantization import QatSettings
@@ -212,6 +212,12 @@ class EvaluateSection(Section):
     )
     limit: PositiveInt | None = Field(
         default=None, description="Measure accuracy on a sample of this many images."
+    )
+    slow_limit: PositiveInt | Literal["all"] | None = Field(
+        default=None,
+        description="The same for targets that the runtime computes on slow reference kernels "
+        "(tflite-int16x8); all measures them on all images. By default gates.min_images, but not less than "
+        f"{MIN_IMAGES}.",
     )
 
 

@@ -70,7 +70,7 @@ def inconclusive(report: RunReport) -> Iterator[str]:
 
 def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
     """Say what the figures stand on: baseline, images, device."""
-    images = next((result.accuracy.images for result in report if result.accuracy), None)
+    images = max((result.accuracy.images for result in report if result.accuracy), default=None)
     if report.baseline_top1 is not None and images is not None:
         top5 = f", top-5 {percent(report.baseline_top5)}" if report.baseline_top5 is not None else ""
         yield (
@@ -183,7 +183,7 @@ def complete(report: RunReport) -> RunReport:
         replace(
             result,
             warnings=(*result.warnings, *_latency_warnings(result)),
-            notes=(*result.notes, *_precision_notes(result)),
+            notes=(*result.notes, *_precision_notes(result), *_sample_notes(result)),
         )
         for result in report
     )
@@ -207,6 +207,17 @@ def _precision_notes(result: TargetResult) -> Iterator[str]:
             parts.append(note)
     if parts:
         yield "; ".join(parts)
+
+
+def _sample_notes(result: TargetResult) -> Iterator[str]:
+    """Say which figures stand on a sample."""
+    accuracy = result.accuracy
+    if accuracy is not None and accuracy.sampled_of is not None:
+        yield (
+            f"accuracy on {accuracy.images} of {accuracy.sampled_of} images, of every class its share, since"
+            " this runtime computes it on slow reference kernels; the float model on the same;"
+            " --slow-eval-limit all (evaluate.slow_limit) takes all of them"
+        )
 
 
 def _latency_warnings(result: TargetResult) -> Iterator[str]:

@@ -115,7 +115,7 @@ def key_of(stage: str, runtime: str) -> Key:
         "training-effect": lambda: keys.training_effect(row, made, made, training=KEY),
         "sensitivity": lambda: keys.sensitivity(row, made, graph_sha256="graph", images="images"),
         "evaluate": lambda: keys.evaluation(
-            row, made, images_sha256="images", skip_bad=False, baseline=KEY, threads=1
+            row, made, images_sha256="images", skip_bad=False, sample=None, baseline=KEY, threads=1
         ),
         "benchmark": lambda: keys.benchmark(
             [(row, made, None)], threads=1, rounds=1, seconds=1.0, max_noise=0.25, warmup=1

@@ -61,6 +61,36 @@ def test_few_images_are_a_matter_of_choice(call: Call, tmp_path: Path) -> None:
     assert call("-t", "tflite-float32", "--eval", few, "--min-images", "30") == 0
 
 
+def test_slow_kernels_are_measured_on_a_sample(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = ("-t", "tflite-int16x8,tflite-float32", "--max-drop", "3pp")
+    assert call(*slow) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "same 360 images" in shown
+    assert "tflite-int16x8: accuracy on 100 of 360 images, of every class its share" in shown
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    plain, sampled = (target["accuracy"] for target in report["targets"])
+    assert (plain["images"], plain["sampled_of"]) == (360, None)
+    assert (sampled["images"], sampled["sampled_of"]) == (100, 360)
+    assert sampled["drop_ci95_pp"][1] - sampled["drop_ci95_pp"][0] > 2 * plain["drop_ci95_pp"][1]
+    assert report["baseline_top1"] == plain["baseline_top1"]
+    answers = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    seen = [
+        label
+        for label, answer in zip(answers["labels"], answers["targets"]["tflite-int16x8"], strict=True)
+        if answer is not None
+    ]
+    assert len(seen) == 100
+    assert {seen.count(label) for label in range(10)} <= {9, 10, 11}
+
+    assert call(*slow, "--slow-eval-limit", "40") == 1
+    assert "INCONCLUSIVE tflite-int16x8: top-1 drop" in capsys.readouterr().out
+    assert call(*slow, "--slow-eval-limit", "all") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {target["accuracy"]["images"] for target in report["targets"]} == {360}
+
+
 def test_calibration_images_in_another_format(call: Call, tmp_path: Path) -> None:
     seen = images(tmp_path / "seen")
     for digit in range(10):

@@ -219,6 +219,14 @@ def test_only_images_that_both_runs_have_are_compared() -> None:
     assert flips(answers(0, 0, 1, 1), after, "onnx-int8", changed=frozenset()) is None
 
 
+def test_samples_are_compared_where_they_overlap() -> None:
+    before = replace(answers(0, 0, 1, 1), targets={"tflite-int8": (0, None, 1, None)})
+    after = replace(answers(0, 0, 1, 1), targets={"tflite-int8": (1, 0, None, None)})
+    found = flips(before, after, "tflite-int8", changed=frozenset())
+    assert found is not None
+    assert (found.images, found.left_out, found.lost) == (1, 2, 1)
+
+
 def test_unlabelled_images_flip_too() -> None:
     found = flips(
         answers(0, 0, 1, 1, labels=None), answers(0, 0, 1, 0, labels=None), "tflite-int8", changed=frozenset()

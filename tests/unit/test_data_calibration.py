@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from edgefx.data.calibration import content_overlap, listing_checks, require_disjoint, split, without
+from edgefx.data.calibration import (
+    content_overlap,
+    listing_checks,
+    proportional,
+    require_disjoint,
+    split,
+    without,
+)
 from edgefx.data.digits import calibration_folder, evaluation_folder
 from edgefx.data.folders import scan
 from edgefx.errors import DataError, UsageError
@@ -45,6 +52,17 @@ def test_split_is_balanced_while_classes_last() -> None:
     assert Counter(item.label for item in drawn.items) == {0: 30, 1: 30, 2: 3}
     drawn, _ = split(dataset(100, 100, 100), samples=10, seed=0)
     assert sorted(Counter(item.label for item in drawn.items).values()) == [3, 3, 4]
+
+
+def test_a_sample_that_stands_for_all_has_every_class_in_its_share() -> None:
+    data = dataset(200, 100, 60)
+    drawn = proportional(data, samples=36, seed=0)
+    assert Counter(item.label for item in drawn.items) == {0: 20, 1: 10, 2: 6}
+    assert list(drawn.items) == sorted(drawn.items, key=data.items.index)
+    assert proportional(data, samples=36, seed=0) == drawn != proportional(data, samples=36, seed=1)
+    assert proportional(data, samples=360, seed=0) == data
+    for samples in (1, 7, 359):
+        assert len(proportional(dataset(180, 180, labelled=False), samples=samples, seed=0).items) == samples
 
 
 def test_fewer_samples_than_classes_takes_different_classes() -> None:

@@ -176,3 +176,10 @@ def test_bad_latencies(text: str) -> None:
     with pytest.raises(UsageError, match="--max-p95-ms") as caught:
         parse_ms(text)
     assert "20" in caught.value.hint
+
+
+def test_a_limit_on_a_sample_says_so() -> None:
+    sampled = Figures(size_bytes=10, accuracy=replace(accuracy(2.0), sampled_of=369))
+    drop, size = judge([DROP, SIZE], sampled, target="tflite-int16x8")
+    assert drop.reason == "top-1 drop 2 pp on 100 of 369 images, limit 1 pp: 1 pp over"
+    assert size.reason == "size 10 B, limit 6 MB"

@@ -18,8 +18,8 @@ VALUES: dict[str, Any] = {
     "epochs": 3, "batch_size": 4, "learning_rate": 0.5, "effort": "high", "integer_only": True,
     "max_drop": "2pp", "max_p95_ms": "9", "max_size": "3MB", "targets": ("tflite-int8",), "io_dtype": "int8",
     "hardware": "aarch64", "calibration": "photos", "samples": 5, "evaluate": False, "evaluation": "test",
-    "min_images": 40, "on_inconclusive": "warn", "eval_limit": 6, "resize": "crop", "skip_bad_images": True,
-    "benchmark": False, "threads": 2, "rounds": 11, "seed": 8, "output": "there",
+    "min_images": 40, "on_inconclusive": "warn", "eval_limit": 6, "slow_eval_limit": 9, "resize": "crop",
+    "skip_bad_images": True, "benchmark": False, "threads": 2, "rounds": 11, "seed": 8, "output": "there",
 }  # fmt: skip
 
 

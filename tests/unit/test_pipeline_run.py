@@ -74,6 +74,16 @@ def test_float_ends_of_an_integer_artifact_are_told_beforehand() -> None:
     assert int16.endswith("integer only between its ends")
 
 
+def test_a_sample_is_told_beforehand() -> None:
+    def evaluations(**evaluate: object) -> list[str]:
+        found = steps(planned(targets=["tflite-int8", "tflite-int16x8"], evaluate=evaluate))
+        return [step.what.partition(" images")[0] for step in found if step.stage is StageKind.EVALUATE]
+
+    assert evaluations() == ["on all 360", "on 100 of all 360"]
+    assert evaluations(slow_limit=500) == evaluations(slow_limit="all") == ["on all 360", "on all 360"]
+    assert evaluations(limit=30) == ["on 30 sampled of all 360"] * 2
+
+
 def test_what_is_not_asked_for_is_no_step() -> None:
     found = steps(planned(targets=["onnx-float32"], evaluate=None, benchmark=None))
     kinds = [step.stage for step in found]

@@ -39,6 +39,26 @@ def test_digits_brings_its_own_images() -> None:
     assert len(result.evaluation.items) == 360
 
 
+@pytest.mark.parametrize(
+    ("evaluate", "gates", "limit"),
+    [
+        ({}, {}, 100),
+        ({}, {"min_images": 40}, 100),
+        ({}, {"min_images": 250}, 250),
+        ({"slow_limit": 40}, {"min_images": 250}, 40),
+        ({"slow_limit": "all"}, {}, None),
+        (None, {}, None),
+    ],
+)
+def test_only_targets_with_slow_kernels_are_measured_on_a_sample(
+    evaluate: dict[str, Any] | None, gates: dict[str, Any], limit: int | None
+) -> None:
+    result = planned(targets=["tflite-*"], evaluate=evaluate, gates=gates)
+    limits = {target.name: target.eval_limit for target in result.targets}
+    assert limits.pop("tflite-int16x8") == limit
+    assert set(limits.values()) == {None}
+
+
 def test_samples_of_the_embedded_images() -> None:
     result = planned(calibration={"samples": 30})
     assert result.calibration is not None
