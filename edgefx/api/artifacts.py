@@ -273,8 +273,8 @@ def diff(
     """Compare two runs: inputs, size, accuracy image by image, latency.
 
     Args:
-        before: A run's output folder, or its edgefx.lock.json or report.json.
-        after: Another run.
+        before: A run's output folder, or its edgefx.lock.json or report.json; or the folder of a matrix.
+        after: Another run, or another matrix, whose runs of the same name are compared.
         fail_on: How much worse what may get, each as ``METRIC=CHANGE``, such as "drop_pp=0.5pp" or
             "size_bytes=5%"; the result's `exit_code` is 1 where a target of the first run got worse by more.
         on_inconclusive: What it is where that cannot be told: "fail" for 1, "warn" for 0.

@@ -205,7 +205,7 @@ def command(
         return _dump(app, recipe, dump_recipe, report_files, as_json=as_json)
     runs = [NamedRecipe(name="", recipe=recipe, wording=AS_FLAGS)]
     if dry_run:
-        return show_plans(app, runs, as_json=as_json)
+        return show_plans(app, runs, as_json=as_json, report_files=report_files)
     return execute(app, runs, as_json=as_json, report_files=report_files, resume=resume)
 
 

@@ -50,7 +50,8 @@ def command(
     """Compare RUN_A with RUN_B: inputs, size, accuracy image by image, latency.
 
     A run is given by its output folder, or by the edgefx.lock.json or report.json in it. Recipe keys, model,
-    images, versions and machine are compared, and which images an artifact now classifies otherwise.
+    images, versions and machine are compared, and which images an artifact now classifies otherwise. Of the
+    output folders of two matrices, the runs of the same name are compared.
     """
     from edgefx import api
     from edgefx.errors import UsageError

@@ -96,7 +96,7 @@ def command(
         given.append(option("--output", ("output",), str(output)))
     runs = load_runs(path, given, targets=targets)
     if dry_run:
-        return show_plans(app, runs, as_json=as_json)
+        return show_plans(app, runs, as_json=as_json, report_files=report_files)
     return execute(app, runs, name=path.stem, as_json=as_json, report_files=report_files, resume=resume)
 
 
@@ -142,12 +142,14 @@ def execute(
     return int(result.exit_code)
 
 
-def show_plans(app: App, runs: Sequence[NamedRecipe], *, as_json: bool) -> int:
+def show_plans(
+    app: App, runs: Sequence[NamedRecipe], *, as_json: bool, report_files: Sequence[Path] = ()
+) -> int:
     """Print what each run would do, and do nothing; returns the exit code."""
     from edgefx.pipeline.runs import views
     from edgefx.report import plan
 
-    shown = views(runs, cache=app.use_cache, allow_unsafe=app.allow_unsafe)
+    shown = views(runs, files=report_files, cache=app.use_cache, allow_unsafe=app.allow_unsafe)
     if as_json:
         app.write_json(shown)
         return 0

@@ -7,7 +7,7 @@ an hour of work.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,17 +133,25 @@ def prepare(
     Raises:
         EdgefxError: A run cannot be carried out as asked for; see `edgefx.pipeline.plan.plan`.
     """
-    everything = (*runs[0].recipe.report.files, *files)
-    for path in everything:
-        reports.check(path)
+    everything = _report_files(runs, files)
     planned = tuple(PlannedRun(name=run.name, plan=_planned(run, allow_unsafe=allow_unsafe)) for run in runs)
     return Job(recipe=recipe, runs=planned, files=everything)
 
 
 def views(
-    runs: Sequence[NamedRecipe], *, cache: bool = True, allow_unsafe: bool = False
+    runs: Sequence[NamedRecipe],
+    *,
+    files: Sequence[Path] = (),
+    cache: bool = True,
+    allow_unsafe: bool = False,
 ) -> tuple[PlanView, ...]:
-    """Say what each run would do, and with `cache` what of it is in the cache; nothing is done.
+    """Say what each run would do; nothing is done.
+
+    Args:
+        runs: From `edgefx.recipe.load.load_runs`.
+        files: Further files for the report, besides those that the recipe names.
+        cache: Whether to say what of it is in the cache.
+        allow_unsafe: Load a model that would be refused as unsafe.
 
     Raises:
         EdgefxError: As for `prepare`; also a model that does not exist, or labels that do not fit it.
@@ -151,12 +159,28 @@ def views(
     from edgefx.pipeline.forecast import forecast
     from edgefx.pipeline.stages import view
 
-    plans = [(run.name, _planned(run, allow_unsafe=allow_unsafe)) for run in runs]
+    everything = {"files": _report_files(runs, files)}
+    plans = []
+    for run in runs:
+        recipe = run.recipe.model_copy(update={"report": run.recipe.report.model_copy(update=everything)})
+        plans.append((run.name, _planned(replace(run, recipe=recipe), allow_unsafe=allow_unsafe)))
     shown = []
     for name, planned in plans:
         with planned.wording.errors():
             shown.append(view(planned, forecast(planned) if cache else (), name=name))
     return tuple(shown)
+
+
+def _report_files(runs: Sequence[NamedRecipe], files: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the further files for the report.
+
+    Raises:
+        UsageError: One is of no format.
+    """
+    everything = (*runs[0].recipe.report.files, *files)
+    for path in everything:
+        reports.check(path)
+    return everything
 
 
 def _planned(run: NamedRecipe, *, allow_unsafe: bool) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgefx.errors import ExitCode, UsageError
@@ -11,7 +11,7 @@ from edgefx.evaluation.statistics import paired_drop_ci
 from edgefx.metrics import METRICS
 from edgefx.notebook import Shown
 from edgefx.provenance import lock as locks
-from edgefx.provenance import predictions
+from edgefx.provenance import matrices, predictions
 from edgefx.provenance.lock import Lock, LockedImages, LockedTarget
 from edgefx.provenance.predictions import Predictions
 from edgefx.results import Verdict
@@ -125,7 +125,8 @@ class RunDiff(Shown):
         before: Where the first run is.
         after: Where the second run is.
         changes: Inputs that differ.
-        targets: The targets of both runs, in the first run's order.
+        targets: The targets, those of both runs first, in the first run's order; in a matrix named
+            ``run/target``.
         notes: Why something could not be compared.
         class_names: By index, where both runs name the classes alike; else empty.
         regressions: What was asked about: see `edgefx.provenance.regressions`.
@@ -146,16 +147,79 @@ class RunDiff(Shown):
 
 
 def diff(before: Path, after: Path) -> RunDiff:
-    """Compare two runs.
+    """Compare two runs, or the runs of two matrices, each with that of the same combination.
 
     Args:
         before: The first run's output folder, or a file in it (the lock file or report.json).
         after: The second run's, given in the same way.
 
     Raises:
-        UsageError: There is no lock file.
-        DataError: Predictions that are damaged.
+        UsageError: There is no lock file; or one is a matrix and the other is not, or they share no run.
+        DataError: Predictions or a lock file that are damaged.
     """
+    first, second = matrices.runs(before), matrices.runs(after)
+    if not first and not second:
+        return _diff_of_runs(before, after)
+    if not first or not second:
+        single = before if second else after
+        _lock_file(single)
+        raise UsageError(
+            f"{single} is one run, and {after if second else before} the runs of a matrix",
+            hint=f"give one of its folders: {next(iter((first or second).values()))}",
+        )
+    found = {name: _diff_of_runs(first[name], second[name]) for name in first if name in second}
+    if not found:
+        raise UsageError(
+            f"{before} and {after} share no run: {', '.join(first)}; {', '.join(second)}",
+            hint="compare matrices of the same axes, or give one folder of each",
+        )
+    changes: dict[Change, list[str]] = {}
+    for name, one in found.items():
+        for change in one.changes:
+            changes.setdefault(change, []).append(name)
+    class_names = {one.class_names for one in found.values()}
+    return RunDiff(
+        before=before,
+        after=after,
+        changes=tuple(
+            change if len(runs) == len(found) else replace(change, name=f"{change.name} ({', '.join(runs)})")
+            for change, runs in changes.items()
+        ),
+        targets=(
+            *(
+                replace(target, target=f"{name}/{target.target}")
+                for name, one in found.items()
+                for target in one.targets
+            ),
+            *_of_one_matrix(first, second, is_before=True),
+            *_of_one_matrix(second, first, is_before=False),
+        ),
+        notes=tuple(f"{name}: {note}" for name, one in found.items() for note in one.notes),
+        class_names=class_names.pop() if len(class_names) == 1 else (),
+    )
+
+
+def _of_one_matrix(
+    own: Mapping[str, Path], other: Mapping[str, Path], *, is_before: bool
+) -> Iterator[TargetDiff]:
+    """Yield the targets of the runs that only one of two matrices has."""
+    for name, folder in own.items():
+        if name not in other:
+            for target in locks.read(folder).targets:
+                yield TargetDiff(
+                    target=f"{name}/{target.target}",
+                    before=_figures(target) if is_before else None,
+                    after=None if is_before else _figures(target),
+                    identical=False,
+                    flips=None,
+                )
+
+
+def _is_of_one_run(target: TargetDiff) -> bool:
+    return target.before is None or target.after is None
+
+
+def _diff_of_runs(before: Path, after: Path) -> RunDiff:
     one, other = locks.read(_lock_file(before)), locks.read(_lock_file(after))
     answers = [_predictions(before), _predictions(after)]
     notes = [
@@ -170,7 +234,9 @@ def diff(before: Path, after: Path) -> RunDiff:
         before=before,
         after=after,
         changes=input_changes(one, other),
-        targets=tuple(_target_diff(name, one, other, *answers) for name in names),
+        targets=tuple(
+            sorted((_target_diff(name, one, other, *answers) for name in names), key=_is_of_one_run)
+        ),
         notes=tuple(notes),
         class_names=_class_names(*answers),
     )
@@ -388,7 +454,7 @@ def _lock_file(path: Path) -> Path:
             return candidate
     raise UsageError(
         f"{path}: no run of edgefx: there is no {locks.NAME}",
-        hint="give the output folder of a run, or the lock file in it",
+        hint="give the output folder of a run or of a matrix, or a file in it",
     )
 
 

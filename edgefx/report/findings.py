@@ -125,10 +125,14 @@ def _what(one: CachedStage) -> str:
 def conversions(report: RunReport) -> Iterator[tuple[str, str]]:
     """Say how long each conversion took, with which effort, and what a search for the budget came to."""
     parts = []
+    recalled = {one.target for one in report.cached if one.stage is StageKind.CONVERT}
+    recalled -= {timing.target for timing in report.timings if timing.stage is StageKind.CONVERT}
     for result in report:
         if result.convert_s is not None:
-            effort = f" (effort {result.effort})" if result.effort else ""
-            parts.append(f"{result.target} in {seconds(result.convert_s)}{effort}")
+            details = [f"effort {result.effort}"] if result.effort else []
+            details += ["in an earlier run"] if result.target in recalled else []
+            how = f" ({', '.join(details)})" if details else ""
+            parts.append(f"{result.target} in {seconds(result.convert_s)}{how}")
     if parts:
         yield "converted", ", ".join(parts)
     for hardware in dict.fromkeys(result.hardware for result in report if result.hardware):

@@ -22,10 +22,11 @@ def render_artifact(artifact: Artifact, console: Console) -> None:
         *((f"file {file.path.name}", f"sha256 {file.sha256}") for file in artifact.files),
         *(("input", _tensor(info)) for info in artifact.inputs),
         *(("output", _tensor(info)) for info in artifact.outputs),
-        ("computing ops", f"{computing}: {artifact.compute_int8} int8, {artifact.compute_float} float"),
+        ("computing ops", f"{computing}: {artifact.compute_int8} integer, {artifact.compute_float} float"),
     ]
     if artifact.int8_macs_share is not None:
-        rows.append(("int8 MACs", f"{percent(artifact.int8_macs_share, 1)} of all multiply-accumulates"))
+        share = percent(artifact.int8_macs_share, 1)
+        rows.append(("int8 MACs", f"{share} of all multiply-accumulates have 8-bit weights and activations"))
     if artifact.opset is not None:
         rows.append(("opset", str(artifact.opset)))
     rows += [("note", note) for note in artifact.notes]

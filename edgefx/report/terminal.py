@@ -138,7 +138,7 @@ def _interval(read: Callable[[Figures], tuple[float, float] | None], result: Tar
 
 
 _EXECUTION = (
-    Column(title="int8/float", cell=_ops, optional=True),
+    Column(title="int/float", cell=_ops, optional=True),
     Column(title="ran in", cell=lambda r: r.latency.precision_ran if r.latency else ""),
 )
 _VERDICT = Column(title="verdict", cell=_verdict, left=True)
@@ -308,6 +308,8 @@ def _timing_line(report: RunReport) -> str:
     for timing in report.timings:
         stages[timing.stage] += timing.seconds
     parts = ", ".join(f"{stage} {seconds(value)}" for stage, value in stages.items() if value >= 0.05)
+    if not parts and report.cached:
+        return "nothing had to be computed"
     return f"{seconds(sum(stages.values()))}" + (f" ({parts})" if parts else "")
 
 

@@ -199,6 +199,19 @@ def test_dump_on_stdout(edgefx: Edgefx) -> None:
     }
 
 
+@pytest.mark.parametrize("argv", [("run", "digits-demo"), ("compile", "digits", "-t", "tflite-int8")])
+def test_dry_run_refuses_and_shows_report_files_as_the_run_does(
+    edgefx: Edgefx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("EDGEFX_CACHE_DIR", str(tmp_path / "cache"))
+    outcome = edgefx(*argv, "--dry-run", "--report", "junit.xml")
+    assert outcome.code == 2
+    assert "--report junit.xml: the suffix must name a format" in outcome.err
+    outcome = edgefx(*argv, "--dry-run", "--report", "ci/report.md")
+    assert outcome.code == 0
+    assert "report.json, ci/report.md" in outcome.out
+
+
 @pytest.mark.parametrize("argv", [("run", "digits-demo"), ("compile", "digits", "-t", "*-int8")])
 def test_dry_run_shows_every_stage_and_does_nothing(
     edgefx: Edgefx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...]

@@ -294,6 +294,73 @@ def test_diff_without_predictions_says_so(tmp_path: Path) -> None:
     assert "only before" in console.export_text()
 
 
+def matrix(folder: Path, **runs: tuple[Lock, Predictions]) -> Path:
+    folder.mkdir()
+    for name, (one, answered) in runs.items():
+        saved(folder / name, one, answered)
+    document = {"runs": [{"name": name, "output": f"/gone/{name}"} for name in (*runs, "failed")]}
+    (folder / "matrix.json").write_text(json.dumps(document))
+    return folder
+
+
+def test_the_runs_of_two_matrices_are_compared_name_by_name(tmp_path: Path) -> None:
+    same, worse = answers(0, 0, 1, 1), answers(0, 1, 1, 1)
+    high = {**RECIPE, "quantize": {"method": "ptq", "effort": "high"}}
+    newer = replace(HERE, edgefx="1.1")
+    before = matrix(tmp_path / "a", b0=(a_lock(), same), b1=(a_lock(), same), gone=(a_lock(), same))
+    after = matrix(
+        tmp_path / "b",
+        b0=(a_lock(environment=newer), same),
+        b1=(a_lock(environment=newer, recipe=high), worse),
+        new=(a_lock(), same),
+    )
+    result = diff(before, after)
+    assert [(change.kind, change.name) for change in result.changes] == [
+        ("version", "edgefx"),
+        ("recipe", "quantize.effort (b1)"),
+    ]
+    targets = {target.target: target for target in result.targets}
+    assert list(targets) == ["b0/tflite-int8", "b1/tflite-int8", "gone/tflite-int8", "new/tflite-int8"]
+    assert [targets[f"{name}/tflite-int8"].after is None for name in ("b0", "b1", "gone", "new")] == [
+        False, False, True, False,
+    ]  # fmt: skip
+    assert targets["b1/tflite-int8"].flips is not None
+    assert targets["b1/tflite-int8"].flips.lost == 1
+    assert "b1/tflite-int8: 0/b.png" in markdown(diff(before / "matrix.json", after))
+    judged = api_diff(before, after, fail_on=["size_bytes=5%"]).regressions
+    assert [(one.target, str(one.verdict)) for one in judged] == [
+        ("b0/tflite-int8", "PASS"),
+        ("b1/tflite-int8", "PASS"),
+        ("gone/tflite-int8", "INCONCLUSIVE"),
+    ]
+
+
+def test_a_matrix_is_compared_with_a_matrix_that_shares_a_run(tmp_path: Path) -> None:
+    one, same = saved(tmp_path / "one", a_lock()), answers(0, 0, 1, 1)
+    before = matrix(tmp_path / "a", b0=(a_lock(), same))
+    with pytest.raises(UsageError, match=r"one is one run, and .*a the runs of a matrix") as caught:
+        diff(one, before)
+    assert str(before / "b0") in caught.value.hint
+    with pytest.raises(UsageError, match="no run of edgefx"):
+        diff(before, tmp_path / "gone")
+    with pytest.raises(UsageError, match="share no run: b0; b1"):
+        diff(before, matrix(tmp_path / "b", b1=(a_lock(), same)))
+    (before / "matrix.json").write_text('{"runs": 1}')
+    with pytest.raises(DataError, match="no report on a matrix"):
+        diff(before, before)
+
+
+def test_targets_of_one_run_come_last(tmp_path: Path) -> None:
+    both = a_lock().targets[0]
+    before = saved(tmp_path / "a", a_lock(targets=(replace(both, target="onnx-int8"), both)))
+    after = saved(tmp_path / "b", a_lock(targets=(replace(both, target="openvino-int8"), both)))
+    assert [target.target for target in diff(before, after).targets] == [
+        "tflite-int8",
+        "onnx-int8",
+        "openvino-int8",
+    ]
+
+
 def test_diff_reads_a_run_by_its_report(tmp_path: Path) -> None:
     before = saved(tmp_path / "a", a_lock())
     (before / "report.json").write_text("{}")

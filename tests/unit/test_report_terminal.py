@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from edgefx.errors import OutputError, UsageError
-from edgefx.report import check, markdown, terminal, write
-from edgefx.results import DropUnit, MaxDrop, RunReport, Verdict
-from edgefx.vocabulary import REPORT_FORMATS
-from tests.unit.report_samples import accuracy, gate, report, with_failure, with_search
+from edgefx.report import check, inspection, markdown, terminal, write
+from edgefx.results import CachedStage, DropUnit, MaxDrop, RunReport, Verdict
+from edgefx.vocabulary import REPORT_FORMATS, StageKind
+from tests.unit.report_samples import accuracy, artifact, gate, report, with_failure, with_search
 
 
 def _text(shown: RunReport, width: int = 120) -> str:
@@ -197,6 +197,29 @@ def test_candidates_are_listed_and_the_choice_explained() -> None:
     assert "chosen of 3 candidates by the evaluation images, which flatters its drop" in words
     assert "converted tflite-int8 in 36.0 s (effort balanced)" in words
     assert "calibration images passed 1 of 2: duplicates" in words
+
+
+def test_a_conversion_of_an_earlier_run_is_called_so() -> None:
+    shown = with_search(report(), limit=RELATIVE)
+    kept = CachedStage(
+        stage=StageKind.CONVERT, target="tflite-int8", what="", key="ab" * 32, created="2026-01-01"
+    )
+    assert "in 36.0 s (effort balanced)" in _unwrapped(replace(shown, cached=(kept,)))  # one was made anew
+    recalled = replace(shown, cached=(kept,), timings=())
+    assert "in 36.0 s (effort balanced, in an earlier run)" in _unwrapped(recalled)
+    assert "time nothing had to be computed" in " ".join(_unwrapped(recalled).split())
+
+
+def test_integer_operations_are_not_called_int8() -> None:
+    shown = _text(report(), width=200)
+    assert "int/float" in shown
+    assert "int8/float" not in shown
+    stream = io.StringIO()
+    found = artifact("tflite-int16x8", size_bytes=1, compute_int8=103)
+    inspection.render_artifact(replace(found, int8_macs_share=0.0), Console(file=stream, width=120))
+    words = " ".join(stream.getvalue().split())
+    assert "computing ops 106: 103 integer, 3 float" in words
+    assert "0.0% of all multiply-accumulates have 8-bit weights and activations" in words
 
 
 def test_a_missed_budget_states_its_gap() -> None:
