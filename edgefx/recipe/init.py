@@ -58,6 +58,8 @@ def look(model: str, folder: Path | None, evaluation: Path | None = None) -> Fou
         labelled = _is_labelled(evaluation)
         return Found(model=model, calibration=folder, evaluation=evaluation, labelled=labelled)
     places = [folder] if folder else [*([path.parent] if path.exists() else []), Path()]
+    if folder is None and brings_images(model):
+        places = []  # those of another model may lie about
     calibration = evaluation = None
     for place in places:
         calibration = calibration or _first(place, _CALIBRATION)
@@ -178,21 +180,25 @@ output: edgefx-out # relative to the working folder
 """
 
 
+_GRAPH_MB = 0.15
+
+
 def _size_limit(model: str, *, is_int8: bool) -> str:
     """Return a limit on the artifact's size that one grown by half would exceed.
 
-    An INT8 EfficientNet takes 1.2 bytes a parameter, and a quarter to a third of its Keras file.
+    An INT8 EfficientNet takes 1.2 bytes a parameter, and a quarter to a third of its Keras file. What
+    describes its graph takes 0.1 MB besides, which is much of a small artifact.
     """
     share = 1.0 if is_int8 else 2.0  # float16 takes twice as much
     family = FAMILIES.get(model.lower())
     if family is not None:
-        megabytes = 1.8 * family.parameters_m * share
+        megabytes = _GRAPH_MB + 1.8 * family.parameters_m * share
         of_what = f"for {family.parameters_m:g} M parameters"
     else:
         path = Path(model)
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         floats = sum(file.stat().st_size for file in files) / 1e6
-        megabytes = 0.45 * floats * share
+        megabytes = _GRAPH_MB + 0.45 * floats * share
         of_what = f"for {floats:.3g} MB of {path.name}"
     return f"max_size: {_rounded_up(megabytes)}MB # {of_what}; set it closer after the first run"
 

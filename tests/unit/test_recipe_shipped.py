@@ -276,9 +276,19 @@ def test_init_limits_the_size_to_what_int8_takes(images: Path, tmp_path: Path) -
     model = tmp_path / "model.keras"
     model.write_bytes(b"PK\x03\x04" + bytes(16_200_000))
     text = first_recipe(str(model), images, tmp_path / "r.yaml")
-    assert "max_size: 7.3MB # for 16.2 MB of model.keras;" in text
-    assert "max_size: 9.6MB # for 5.33 M parameters;" in first_recipe("b0", images, tmp_path / "r.yaml")
-    assert load(tmp_path / "r.yaml").gates.max_size == 9_600_000
+    assert "max_size: 7.5MB # for 16.2 MB of model.keras;" in text
+    assert "max_size: 9.8MB # for 5.33 M parameters;" in first_recipe("b0", images, tmp_path / "r.yaml")
+    assert load(tmp_path / "r.yaml").gates.max_size == 9_800_000
+
+
+def test_init_for_the_embedded_model_fits_it(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its artifacts of 202 to 313 kB pass, and it keeps its own images."""
+    monkeypatch.chdir(images)
+    text = first_recipe("digits", None, tmp_path / "r.yaml")
+    assert load(tmp_path / "r.yaml").gates.max_size == 390_000
+    assert "\n  images:" not in text
 
 
 def test_init_refuses_what_is_not_there(tmp_path: Path) -> None:
