@@ -153,5 +153,5 @@ REPORT_FORMATS = {
 
 # Evaluation images that a gate on accuracy needs: one of 100 is a percentage point, the usual limit, and
 # where no answer changes the drop's 95 % interval still reaches 3.7 points; with 30 images it reaches 11.
-# As many, at least, are taken of a large set where a target's kernels are slow.
+# As many are taken of a large set where a target's kernels are slow and no limit is judged.
 MIN_IMAGES = 100

@@ -110,7 +110,7 @@ def compile(  # noqa: A001 - the command's name
             folder.
         eval_limit: Measure accuracy on a sample of this many images.
         slow_eval_limit: The same for tflite-int16x8, which LiteRT computes on slow reference kernels; "all"
-            for all images; by default `min_images`, but not less than 100.
+            for all images, which is the default where a gate limits its accuracy; else it is 100.
         benchmark: Measure latency and memory.
         output: The folder for artifacts, report.json and edgefx.lock.json.
         weights: The weights of a zoo model: "imagenet" (the default), "random" or a path.

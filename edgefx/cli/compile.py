@@ -77,7 +77,7 @@ Examples:
     type=ImageCount(),
     metavar="N|all",
     help="The same for tflite-int16x8, which LiteRT computes on slow reference kernels; all measures it on "
-    f"all images.  [default: --min-images, but not less than {MIN_IMAGES}]",
+    f"all images.  [default: all where a gate limits its accuracy, else {MIN_IMAGES}]",
 )
 @click.option("--no-eval", is_flag=True, help="Do not measure accuracy.")
 @click.option("--no-benchmark", is_flag=True, help="Do not measure latency and memory.")

@@ -136,7 +136,7 @@ min_images_option = click.option(
 on_inconclusive_option = click.option(
     "--on-inconclusive",
     type=click.Choice(["fail", "warn"]),
-    help="What a gate does that cannot be judged: fail with exit code 1, or warn.  [default: fail]",
+    help="Whether a gate that cannot be judged fails with exit code 1, or only warns.  [default: fail]",
 )
 seed_option = click.option(
     "--seed",

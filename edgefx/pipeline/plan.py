@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgefx import runtimes, targets
 from edgefx.errors import Block, UsageError
-from edgefx.metrics import METRICS
+from edgefx.metrics import METRICS, Origin
 from edgefx.models.zoo import brings_images, recognized
 from edgefx.recipe import rules
 from edgefx.recipe.options import BY_PATH, Wording
@@ -208,12 +208,15 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
         result = replace(result, ranges=Ranges.AUTO, keep_float=())
     if row.follows_hardware:
         result = replace(result, hardware=hardware)
+    limits = gates.gates()
     if row.slow_kernels and recipe.evaluate is not None:
-        limit = recipe.evaluate.slow_limit or max(MIN_IMAGES, gates.min_images)
-        result = replace(result, eval_limit=None if limit == "all" else limit)
+        # One image of 100 is a percentage point: what is judged is measured on all images.
+        is_judged = any(METRICS[gate.metric].origin is Origin.ACCURACY for gate in limits)
+        most = recipe.evaluate.slow_limit or ("all" if is_judged else MIN_IMAGES)
+        result = replace(result, eval_limit=None if most == "all" else most)
     return replace(
         result,
-        gates=gates.gates(),
+        gates=limits,
         min_images=gates.min_images,
         tolerates_doubt=gates.on_inconclusive == "warn",
     )

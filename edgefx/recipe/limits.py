@@ -26,7 +26,7 @@ class _Gates(Section):
     )
     on_inconclusive: Literal["fail", "warn"] = Field(
         default="fail",
-        description="What a limit does that cannot be judged: fail the run with exit code 1, or warn.",
+        description="Whether a limit that cannot be judged fails the run with exit code 1, or only warns.",
     )
 
     def gates(self) -> tuple[Gate, ...]:

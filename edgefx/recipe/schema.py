@@ -216,8 +216,8 @@ class EvaluateSection(Section):
     slow_limit: PositiveInt | Literal["all"] | None = Field(
         default=None,
         description="The same for targets that the runtime computes on slow reference kernels "
-        "(tflite-int16x8); all measures them on all images. By default gates.min_images, but not less than "
-        f"{MIN_IMAGES}.",
+        "(tflite-int16x8); all measures them on all images. By default all where a gate limits their "
+        f"accuracy, else {MIN_IMAGES}.",
     )
 
 

@@ -53,7 +53,8 @@ def test_hashes_and_sizes_are_those_of_the_files(everything: tuple[Finished, Pat
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_accuracy(everything: tuple[Finished, Path], target: str) -> None:
     accuracy = _by_target(everything[0])[target]["accuracy"]
-    assert accuracy["images"] == 360
+    on_a_sample = target == "tflite-int16x8"  # whose kernels are slow
+    assert (accuracy["images"], accuracy["sampled_of"]) == ((100, 360) if on_a_sample else (360, None))
     assert accuracy["baseline_top1"] >= 0.97
     if target.endswith("float32"):
         assert accuracy["drop_pp"] == 0

@@ -43,9 +43,10 @@ def test_digits_brings_its_own_images() -> None:
     ("evaluate", "gates", "limit"),
     [
         ({}, {}, 100),
-        ({}, {"min_images": 40}, 100),
-        ({}, {"min_images": 250}, 250),
-        ({"slow_limit": 40}, {"min_images": 250}, 40),
+        ({}, {"max_size": "1MB"}, 100),
+        ({}, {"max_drop": "1pp"}, None),
+        ({}, {"min_agreement": 0.9}, None),
+        ({"slow_limit": 40}, {"max_drop": "1pp"}, 40),
         ({"slow_limit": "all"}, {}, None),
         (None, {}, None),
     ],
