@@ -8,21 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from pathlib import Path
 
-_GROUP = Path("/sys/fs/cgroup")
+from edgefx.system.host import available_bytes
+
 _LEAST_BYTES = 10**9  # whatever is said to be left: a runtime with a classifier takes some hundred MB
-
-
-def available_bytes(group: Path = _GROUP) -> int:
-    """Return the memory that is left without swapping; in a control group, what is left to the group."""
-    import psutil
-
-    available = int(psutil.virtual_memory().available)
-    with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
-        limit = int((group / "memory.max").read_text())
-        available = min(available, limit - int((group / "memory.current").read_text()))
-    return available
 
 
 def limit(pid: int) -> None:

@@ -88,6 +88,9 @@ class Store:
             text = read_bytes(folder / _MANIFEST, limit_bytes=_MANIFEST_BYTES)
         except FileNotFoundError:
             return None
+        except PermissionError as error:  # another user's: so is every other entry
+            self._complain(f"{self._base} cannot be read: {error.strerror}")
+            return None
         except OSError as error:
             self._complain(f"{folder} cannot be read: {error.strerror}")
             return None

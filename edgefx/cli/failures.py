@@ -24,6 +24,8 @@ _SHOWN_DETAILS = 20
 # What a user's names, disks and limits cause; any other OSError may be a mistake of ours.
 _SURROUNDINGS: dict[int, tuple[type[EdgefxError], str]] = {
     errno.ENAMETOOLONG: (UsageError, "choose a shorter name"),
+    errno.EACCES: (UsageError, "check who owns it and the folders it lies in, or choose another path"),
+    errno.EPERM: (UsageError, "check who owns it and the folders it lies in, or choose another path"),
     errno.ELOOP: (UsageError, "symbolic links lead in a circle: check the path"),
     errno.EFBIG: (EdgefxError, "a limit on the size of files is in force (ulimit -f): raise it"),
     errno.EMFILE: (EdgefxError, "a limit on open files is in force (ulimit -n): raise it"),

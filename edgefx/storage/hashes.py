@@ -108,7 +108,8 @@ class FileHashes:
             self._path.unlink(missing_ok=True)
 
     def _remembered(self, name: str) -> tuple[str, str] | None:
-        if self._path is None or (self._database is None and not self._path.exists()):
+        # In a folder that may not be entered, `Path.exists` raises.
+        if self._path is None or (self._database is None and not os.path.exists(self._path)):  # noqa: PTH110
             return None
         try:
             database = self._opened()

@@ -33,7 +33,8 @@ def parse_cpuinfo(text: str) -> tuple[str, set[str]]:
             fields.setdefault(key.strip(), value.strip())
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     part = fields.get("CPU part", "")
-    model = fields.get("model name") or fields.get("Model") or _ARM_PARTS.get(part.lower())
+    # First the part: 64-bit Arm kernels may say "ARMv8 Processor rev 3 (v8l)" of any model.
+    model = _ARM_PARTS.get(part.lower()) or fields.get("model name") or fields.get("Model")
     return model or (f"Arm part {part}" if part else platform.machine()), flags
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from edgefx.protocols import Progress
 from edgefx.results import Environment
-from edgefx.system.host import environment
-from edgefx.system.packages import extras, module_of, satisfies
+from edgefx.system.host import available_bytes, environment
+from edgefx.system.packages import extras, is_installed, module_of, satisfies
 from edgefx.system.resources import folder
 from edgefx.targets import TARGETS
 from edgefx.views import Doctor, ExtraState, PackageState, TargetState
@@ -52,10 +52,8 @@ def examine(packages: tuple[PackageState, ...], *, deep: bool) -> Doctor:
         packages: The packages that edgefx uses.
         deep: Whether they were really imported.
     """
-    import psutil
-
     machine = environment()
-    memory = int(psutil.virtual_memory().available / 1e6)
+    memory = available_bytes() // 10**6
     disk = {
         str(place): int(shutil.disk_usage(place).free / 1e6)
         for place in dict.fromkeys((Path.cwd(), Path(tempfile.gettempdir())))
@@ -85,8 +83,8 @@ def _targets(packages: tuple[PackageState, ...]) -> tuple[TargetState, ...]:
     broken = {package.module for package in packages if package.problem}
     found = []
     for row in TARGETS.values():
-        missing = tuple(name for name in row.packages if module_of(name) in broken)
-        runs = not broken.intersection(row.engine_packages)
+        missing = tuple(name for name in row.packages if module_of(name) in broken or not is_installed(name))
+        runs = not broken.intersection(row.engine_packages) and all(map(is_installed, row.engine_packages))
         found.append(TargetState(target=row.name, ready=not missing, missing=missing, runs=runs))
     return tuple(found)
 

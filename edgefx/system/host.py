@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edgefx.results import Environment
+from edgefx.system import cgroup
 from edgefx.system.cpu import cpuinfo, parse_cpuinfo
 from edgefx.version import __version__
 
@@ -97,37 +98,27 @@ def named_features(flags: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for flag, name in _FEATURES.items() if flag in present))
 
 
-def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how many CPUs this process may use: affinity mask, then the container's quota."""
+def cores(group: Path = cgroup.ROOT) -> int:
+    """Return how many CPUs this process may use: affinity mask, then the quota of its control groups."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota(cgroup)
+    quota = cgroup.cpu_quota(group)
     return usable if quota is None else max(1, min(usable, int(quota)))
 
 
-def cpu_quota(cgroup: Path) -> float | None:
-    """CPUs that the control group (v2, then v1) grants; None without a limit."""
-    limit = _words(cgroup / "cpu.max")
-    if not limit:
-        limit = _words(cgroup / "cpu/cpu.cfs_quota_us") + _words(cgroup / "cpu/cpu.cfs_period_us")
-    if len(limit) != 2 or limit[0] in ("max", "-1"):
-        return None
-    return int(limit[0]) / int(limit[1])
-
-
-def memory_mb(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Memory that this process may use, in 10^6 bytes: the machine's, or the container's limit."""
+def memory_mb(group: Path = cgroup.ROOT) -> int:
+    """Memory that this process may use, in 10^6 bytes: the machine's, or the limit of its control groups."""
     import psutil
 
     total = int(psutil.virtual_memory().total)
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        limit = _words(cgroup / name)
-        if limit and limit[0] != "max":
-            return min(total, int(limit[0])) // 10**6
-    return total // 10**6
+    return min([total, *(limit for limit, _ in cgroup.memory(group))]) // 10**6
 
 
-def _words(path: Path) -> list[str]:
-    return path.read_text().split() if path.is_file() else []
+def available_bytes(group: Path = cgroup.ROOT) -> int:
+    """Return the memory that is left without swapping: to the machine, or to the tightest control group."""
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    return max(0, min([available, *(limit - used for limit, used in cgroup.memory(group))]))
 
 
 def _os_name() -> str:

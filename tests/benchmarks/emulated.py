@@ -119,7 +119,7 @@ def answer(python: Sequence[str | Path], artifact: Path, pixels: Pixels) -> Answ
         )
         if ended.returncode:
             said = ended.stderr.strip().splitlines() or [f"exit {ended.returncode}"]
-            return Answer(failure=next((line for line in said if "rror: " in line), said[-1]))
+            return Answer(failure=said[-1])
         said_of = json.loads(ended.stdout.splitlines()[-1])
         return Answer(scores=np.load(found), hardware=said_of["hardware"], precision=said_of["precision"])
 

@@ -11,7 +11,7 @@ from edgefx.pipeline import plan as planning
 from edgefx.quantization import QuantScheme
 from edgefx.recipe.load import parse
 from edgefx.recipe.schema import Recipe
-from edgefx.system import cpu
+from edgefx.system import cpu, doctor
 from edgefx.targets import TARGETS
 from edgefx.types import IoDtype, Precision
 from edgefx.vocabulary import NATIVE, Hardware
@@ -110,3 +110,21 @@ def test_the_class_is_part_of_a_conversions_key() -> None:
         return keys.conversion(row, scheme, name="b0", graph_sha256="graph", images="images").digest
 
     assert len({key(name) for name in Hardware}) == len(Hardware)
+
+
+@pytest.mark.parametrize("name", list(Hardware))
+def test_what_openvino_makes_of_int8_is_told_for_arm_alone(name: Hardware) -> None:
+    from edgefx.runtimes.openvino import profile
+
+    said = profile.caveat(name)
+    assert (said is not None) == name.startswith("aarch64")
+    assert ("cannot open it" in (said or "")) == (name is Hardware.ARM)
+    assert ("float16" in profile.hint(name)) == (name is Hardware.ARM)
+
+
+def test_doctor_calls_nothing_ready_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where edgefx itself is not, whose metadata names what it needs."""
+    monkeypatch.setattr(doctor, "is_installed", lambda module: module == "onnxruntime")
+    found = doctor.examine((), deep=False)
+    assert not any(state.ready for state in found.targets)
+    assert not any(state.runs for state in found.targets)

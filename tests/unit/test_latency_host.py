@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import edgefx
-from edgefx.system import cpu, host
+from edgefx.system import cgroup, cpu, host
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -42,6 +42,8 @@ def test_reads_arm() -> None:
     model, flags = cpu.parse_cpuinfo(PI5)
     assert model == "Cortex-A76"
     assert host.named_features(flags) == ("NEON", "NEON-fp16", "NEON-dotprod")
+    named, _ = cpu.parse_cpuinfo(f"model name : ARMv8 Processor rev 1 (v8l)\n{PI5}")  # some 64-bit kernels
+    assert named == "Cortex-A76"
     unknown, _ = cpu.parse_cpuinfo(PI5.replace("0xd0b", "0xfff"))
     assert unknown == "Arm part 0xfff"
 
@@ -60,7 +62,7 @@ def test_reads_the_containers_cpu_quota(tmp_path: Path, files: dict[str, str], q
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert host.cpu_quota(tmp_path) == quota
+    assert cgroup.cpu_quota(tmp_path) == quota
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     assert host.cores(tmp_path) == (usable if quota is None else max(1, min(usable, int(quota))))
 
@@ -72,6 +74,36 @@ def test_reads_the_containers_memory_limit(tmp_path: Path) -> None:
     assert host.memory_mb(tmp_path) == unlimited
     (tmp_path / "memory.max").write_text("64000000\n")
     assert host.memory_mb(tmp_path) == 64
+
+
+@pytest.mark.parametrize(
+    ("line", "folder", "files"),
+    [
+        ("0::/a.slice/b.scope", "a.slice", ("memory.max", "memory.current", "inactive_file 1000000")),
+        (
+            "4:memory:/a/b",
+            "memory/a/b",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file 1000000"),
+        ),
+    ],
+    ids=["version 2, a group around ours", "version 1, ours"],
+)
+def test_reads_the_limits_of_the_groups_that_this_process_is_in(
+    line: str, folder: str, files: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "membership").write_text(f"9:name=systemd:/\n{line}\n")
+    monkeypatch.setattr(cgroup, "_MEMBERSHIP", tmp_path / "membership")
+    for group in ("a.slice/b.scope", "memory/a/b"):
+        (tmp_path / group).mkdir(parents=True)
+    limit, used, cached = files
+    (tmp_path / folder / limit).write_text("64000000\n")
+    (tmp_path / folder / used).write_text("24000000\n")
+    assert host.memory_mb(tmp_path) == 64
+    assert host.available_bytes(tmp_path) == 40_000_000
+    (tmp_path / folder / "memory.stat").write_text(f"cache 3\n{cached}\n")
+    assert host.available_bytes(tmp_path) == 41_000_000
+    (tmp_path / folder / limit).write_text("9223372036854771712\n")  # version 1 has no word for "none"
+    assert host.memory_mb(tmp_path) > 100
 
 
 def test_environment_is_this_machine_and_imports_nothing_heavy() -> None:

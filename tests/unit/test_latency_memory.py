@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgefx.benchmarking import memory
 from edgefx.benchmarking.devices.local import Worker
 from edgefx.errors import BenchmarkError
+from edgefx.system import host
 
 
 def greedy(path: Path, *, tensors: int) -> Path:
@@ -59,10 +60,10 @@ def test_a_worker_without_memory_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_control_group_counts(tmp_path: Path) -> None:
-    everything = memory.available_bytes(tmp_path)
+    everything = host.available_bytes(tmp_path)
     assert everything > 10**8
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    assert memory.available_bytes(tmp_path) > 10**8
+    assert host.available_bytes(tmp_path) > 10**8
     (tmp_path / "memory.max").write_text("5000\n")
-    assert memory.available_bytes(tmp_path) == 4000
+    assert host.available_bytes(tmp_path) == 4000

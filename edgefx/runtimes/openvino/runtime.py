@@ -40,11 +40,13 @@ class OpenVinoRuntime:
         """Write the IR as `out` and its ``.bin``; see `Runtime.convert`."""
         self.check()
         requests.check(request, RuntimeName.OPENVINO)
-        from edgefx.runtimes.openvino import artifact, convert, quantize
+        from edgefx.runtimes.openvino import artifact, convert, profile, quantize
 
         scheme, graph = request.scheme, request.source
         model = convert.float_model(graph, progress)
         if scheme.precision is Precision.INT8:
+            if message := profile.caveat(scheme.hardware):
+                progress.note(message)
             assert request.calibration is not None  # requests.check
             model = quantize.int8_model(
                 model, graph, scheme, request.calibration, progress, trained_ranges=request.trained_ranges

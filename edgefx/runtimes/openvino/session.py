@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
-from edgefx.runtimes.openvino import artifact
+from edgefx.runtimes.openvino import artifact, profile
 from edgefx.runtimes.openvino.core import core
 from edgefx.runtimes.session import BatchSession, ends_of_classifier
+from edgefx.system import cpu
 from edgefx.types import Precision
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class OpenVinoSession(BatchSession):
             self._request.set_input_tensor(self._tensor)
         except RuntimeError as error:
             raise ArtifactError(
-                f"{path}: OpenVINO refuses the model: {error}",
-                hint="convert it again, or run: edgefx inspect",
+                f"{path}: OpenVINO refuses the model: {error}", hint=profile.hint(cpu.detect())
             ) from error
         self._precision = _precision_ran(compiled, work)
         self._compiled = compiled
