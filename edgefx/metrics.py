@@ -79,6 +79,7 @@ class MetricRow:
         heading: Its column in a report; "" for none.
         digits: Behind the point, in a report.
         optional: Whether its column gives way where a report is too wide.
+        shows_interval: Whether a column of its interval follows its own.
         unlabelled_only: Whether its column is shown only where the images have no labels.
         on_scores: Whether it compares scores, not classes: those of an 8-bit output are rounded.
         in_reports: Whether reports of a run have its column; that of `edgefx benchmark` has all latencies.
@@ -102,6 +103,7 @@ class MetricRow:
     heading: str = ""
     digits: int = 2
     optional: bool = False
+    shows_interval: bool = False
     unlabelled_only: bool = False
     on_scores: bool = False
     in_reports: bool = True
@@ -118,11 +120,18 @@ def _accuracy(read: Callable[[Accuracy], float | None]) -> Callable[[Figures], f
     return lambda figures: read(figures.accuracy) if figures.accuracy else None
 
 
+def _interval(
+    read: Callable[[Accuracy], tuple[float, float] | None],
+) -> Callable[[Figures], tuple[float, float] | None]:
+    return lambda figures: read(figures.accuracy) if figures.accuracy else None
+
+
 def _latency(read: Callable[[Latency], float | None]) -> Callable[[Figures], float | None]:
     return lambda figures: read(figures.latency) if figures.latency else None
 
 
 _NO_LABELS = "the evaluation images have no labels, so there is no top-1"
+_NO_TOP5 = "there is no top-5 without labels, or with five classes or fewer"
 _DIVERGENCE_TOLERANCE = 1e-6  # sums in another order
 
 METRICS: Final[dict[str, MetricRow]] = {
@@ -182,6 +191,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             better="more",
             origin=Origin.ACCURACY,
             value=_accuracy(lambda found: found.top1),
+            interval=_interval(lambda found: found.top1_ci95),
             absent=_NO_LABELS,
             needs_labels=True,
             gate="min_top1",
@@ -198,7 +208,8 @@ METRICS: Final[dict[str, MetricRow]] = {
             better="more",
             origin=Origin.ACCURACY,
             value=_accuracy(lambda found: found.top5),
-            absent="there is no top-5 without labels, or with five classes or fewer",
+            interval=_interval(lambda found: found.top5_ci95),
+            absent=_NO_TOP5,
             needs_labels=True,
             gate="min_top5",
             heading="top-5",
@@ -225,11 +236,12 @@ METRICS: Final[dict[str, MetricRow]] = {
             better="less",
             origin=Origin.ACCURACY,
             value=_accuracy(lambda found: found.drop_pp),
-            interval=lambda figures: figures.accuracy.drop_ci95_pp if figures.accuracy else None,
+            interval=_interval(lambda found: found.drop_ci95_pp),
             absent=_NO_LABELS,
             needs_labels=True,
             gate="max_drop",
             heading="drop pp",
+            shows_interval=True,
             overview=True,
         ),
         MetricRow(
@@ -240,9 +252,23 @@ METRICS: Final[dict[str, MetricRow]] = {
             better="less",
             origin=Origin.ACCURACY,
             value=_accuracy(lambda found: found.drop_percent),
+            interval=_interval(lambda found: found.drop_percent_ci95),
             absent="the images have no labels, or the baseline is never right: nothing is relative to it",
             needs_labels=True,
             gate="max_drop",
+        ),
+        MetricRow(
+            id="drop_top5_pp",
+            name="top-5 drop",
+            meaning="The top-5 lost against the float Keras model, in percentage points; negative: gained.",
+            unit=Unit.POINTS,
+            better="less",
+            origin=Origin.ACCURACY,
+            value=_accuracy(lambda found: found.drop_top5_pp),
+            interval=_interval(lambda found: found.drop_top5_ci95_pp),
+            absent=_NO_TOP5,
+            needs_labels=True,
+            gate="max_drop_top5",
         ),
         MetricRow(
             id="agreement",
@@ -252,6 +278,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             better="more",
             origin=Origin.ACCURACY,
             value=_accuracy(lambda found: found.agreement),
+            interval=_interval(lambda found: found.agreement_ci95),
             gate="min_agreement",
             heading="agree",
             overview=True,

@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from edgefx.errors import ExitCode
 from edgefx.notebook import Shown
-from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, QatMode, StageKind
+from edgefx.training import TrainingEffect, TrainingResult
+from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, StageKind
 from edgefx.vocabulary import Hardware
 
 
@@ -34,6 +35,17 @@ class Accuracy:
         score_step: The step of the artifact's 8-bit probabilities, to which the baseline's were rounded for
             `mean_kl` and `max_abs_dp`; None where both were compared as they are.
         sampled_of: Number of evaluation images that `images` is a sample of; None where it is all of them.
+        lost: Images that the baseline gets right and the artifact gets wrong; None when unlabelled.
+        gained: Images that the artifact gets right and the baseline gets wrong; None when unlabelled.
+        drop_p_value: Exact McNemar p-value of `lost` and `gained`: how often chance alone makes them as
+            unequal; None when unlabelled.
+        top1_ci95: 95 % confidence interval of `top1` (Wilson), low then high.
+        top5_ci95: 95 % confidence interval of `top5` (Wilson), low then high.
+        agreement_ci95: 95 % confidence interval of `agreement` (Wilson), low then high.
+        lost_top5: As `lost`, of top-5; None where `top5` is.
+        gained_top5: As `gained`, of top-5; None where `top5` is.
+        drop_top5_pp: 100 * (baseline_top5 - top5); None where `top5` is.
+        drop_top5_ci95_pp: 95 % confidence interval of `drop_top5_pp` (paired), low then high.
     """
 
     images: int
@@ -49,14 +61,36 @@ class Accuracy:
     images_per_s: float
     score_step: float | None = None
     sampled_of: int | None = None
+    lost: int | None = None
+    gained: int | None = None
+    drop_p_value: float | None = None
+    top1_ci95: tuple[float, float] | None = None
+    top5_ci95: tuple[float, float] | None = None
+    agreement_ci95: tuple[float, float] | None = None
+    lost_top5: int | None = None
+    gained_top5: int | None = None
+    drop_top5_pp: float | None = None
+    drop_top5_ci95_pp: tuple[float, float] | None = None
 
     @property
     def drop_percent(self) -> float | None:
         """The drop in percent of the baseline's top-1; None without labels, or where that is never right."""
         if self.drop_pp is None or not self.baseline_top1:
             return None
+        return self._relative(self.drop_pp)
+
+    @property
+    def drop_percent_ci95(self) -> tuple[float, float] | None:
+        """The 95 % interval of `drop_percent`: that of `drop_pp`, the baseline's top-1 taken as it is."""
+        if self.drop_ci95_pp is None or not self.baseline_top1:
+            return None
+        low, high = self.drop_ci95_pp
+        return self._relative(low), self._relative(high)
+
+    def _relative(self, points: float) -> float:
         # Rounded to what counts: a drop of exactly a limit must not miss it by the error of a division.
-        return round(self.drop_pp / self.baseline_top1, 9)
+        assert self.baseline_top1, "a share of nothing"
+        return round(points / self.baseline_top1, 9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +146,11 @@ class LayerSensitivity:
 
 
 class Verdict(StrEnum):
-    """A gate's result. INCONCLUSIVE: the metric was not measured, or its value proves nothing; no pass."""
+    """A gate's result.
+
+    INCONCLUSIVE: the metric was not measured, its value proves nothing, or it keeps the limit but its 95 %
+    interval does not; no pass.
+    """
 
     PASS = "PASS"  # noqa: S105 - a verdict, not a password
     FAIL = "FAIL"
@@ -172,6 +210,10 @@ class GateResult:
         verdict: What became of it.
         reason: Why, with figures.
         tolerated: Whether it does not fail the run though it is INCONCLUSIVE.
+        interval: The metric's 95 % confidence interval, low then high; None where it has none.
+        by_interval: Whether it is INCONCLUSIVE only because that interval reaches beyond the limit.
+        images_needed: Evaluation images from which on the interval would keep the limit, if answers change
+            as often; None where it does anyway, or no number would do.
     """
 
     gate: Gate
@@ -179,6 +221,9 @@ class GateResult:
     verdict: Verdict
     reason: str
     tolerated: bool = False
+    interval: tuple[float, float] | None = None
+    by_interval: bool = False
+    images_needed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,84 +410,6 @@ class Environment:
     cores: int
     memory_mb: int
     packages: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingEpoch:
-    """An epoch of quantization-aware training; number 0 is the post-training artifact.
-
-    Attributes:
-        number: From 1.
-        loss: Mean loss over the training images; None before training.
-        validation_loss: Mean loss over the validation images, rounded as the integer kernels round.
-        agreement: Share of the validation images with the float model's best class.
-        accuracy: Share of the validation images with the right class; None without labels.
-        snr_db: Signal to noise of the validation images' scores against the float model's.
-        images_per_s: Training images per second; None before training.
-        seconds: Wall time of the epoch.
-    """
-
-    number: int
-    loss: float | None
-    validation_loss: float
-    agreement: float
-    accuracy: float | None
-    snr_db: float
-    images_per_s: float | None
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingEffect:
-    """What training brought to one artifact, on the images that chose the best epoch.
-
-    Attributes:
-        loss_before: Loss of the post-training artifact: the mean KL divergence of its answers from the float
-            model's, in mode supervised their mean cross entropy with the labels.
-        loss_after: The same loss of the trained artifact.
-        images: Number of images that the losses were measured on.
-        insisted: Whether the trained artifact was asked for, better or not.
-    """
-
-    loss_before: float
-    loss_after: float
-    images: int
-    insisted: bool = False
-
-    @property
-    def kept(self) -> bool:
-        """Whether the trained artifact is the one that was kept."""
-        return self.insisted or self.loss_after <= self.loss_before
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingResult:
-    """What quantization-aware training brought.
-
-    Attributes:
-        mode: What it learned from.
-        images: Number of images that it trained on.
-        validated: Number of images that chose the best epoch.
-        epochs: Every epoch, the post-training artifact first.
-        best: Number of the best epoch; 0 where training did not help, and post-training artifacts are made.
-        stopped: Why it ended before the last epoch; "" where it did not.
-        summary: All of it in one line.
-        seconds: Wall time, with the post-training quantization that it starts from.
-    """
-
-    mode: QatMode
-    images: int
-    validated: int
-    epochs: tuple[TrainingEpoch, ...]
-    best: int
-    stopped: str
-    summary: str
-    seconds: float
-
-    @property
-    def helped(self) -> bool:
-        """Whether an epoch was better than the post-training artifact."""
-        return self.best > 0
 
 
 @dataclass(frozen=True, kw_only=True)

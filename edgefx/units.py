@@ -42,6 +42,20 @@ def parse_drop(text: str, *, option: str = "--max-drop") -> MaxDrop:
     return MaxDrop(value=number, unit=DropUnit(unit))
 
 
+def parse_points(text: str, *, option: str = "a drop") -> float:
+    """Parse percentage points: "1pp" or "0.5 pp".
+
+    Raises:
+        UsageError: No number, another unit, or more than all.
+    """
+    number, unit = _quantity(text, option=option, example="1pp")
+    if unit != "pp":
+        raise _unit_error(text, unit, option=option, hint=f"write {option} {_plain(number)}pp")
+    if number > _WHOLE:
+        raise _too_large(text, option=option, example="1pp", most=f"{_WHOLE:g}pp, all there is to lose")
+    return number
+
+
 def split_drop(text: str, *, option: str) -> tuple[float, str]:
     """Parse an accuracy drop into its number and its unit; see `parse_drop`.
 

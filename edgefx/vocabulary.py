@@ -155,3 +155,11 @@ REPORT_FORMATS = {
 # where no answer changes the drop's 95 % interval still reaches 3.7 points; with 30 images it reaches 11.
 # As many are taken of a large set where a target's kernels are slow and no limit is judged.
 MIN_IMAGES = 100
+
+
+class OnInconclusive(StrEnum):
+    """Which gates that are INCONCLUSIVE fail the run with exit code 1."""
+
+    FAIL = "fail"  # all of them
+    FAIL_IF_DOUBTFUL = "fail-if-doubtful"  # unless only a 95 % interval reaches beyond the limit
+    WARN = "warn"  # none

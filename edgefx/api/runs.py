@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from edgefx.api import values
-from edgefx.api.values import EffortName, IoDtypeName, QatName, ResizeName, StrPath, Targets
+from edgefx.api.values import (
+    EffortName,
+    IoDtypeName,
+    OnInconclusiveName,
+    QatName,
+    ResizeName,
+    StrPath,
+    Targets,
+)
 from edgefx.errors import UsageError
 from edgefx.protocols import SILENT, Progress
 
@@ -53,7 +61,7 @@ class CompileOptions(TypedDict, total=False):
     max_p95_ms: float | str | None
     max_size: str | None
     min_images: int | None
-    on_inconclusive: Literal["fail", "warn"] | None
+    on_inconclusive: OnInconclusiveName | None
     seed: int
 
 
@@ -89,7 +97,7 @@ def compile(  # noqa: A001 - the command's name
     max_p95_ms: float | str | None = None,
     max_size: str | None = None,
     min_images: int | None = None,
-    on_inconclusive: Literal["fail", "warn"] | None = None,
+    on_inconclusive: OnInconclusiveName | None = None,
     seed: int = 0,
     resume: bool = False,
     cache: bool = True,
@@ -137,8 +145,8 @@ def compile(  # noqa: A001 - the command's name
         max_p95_ms: Gate on the 95th percentile of host latency in milliseconds.
         max_size: Gate on the size of the artifact's files, such as "6MB".
         min_images: Evaluation images below which gates on accuracy are INCONCLUSIVE; by default 100.
-        on_inconclusive: Whether a gate that cannot be judged fails the run ("fail", the default) or not
-            ("warn").
+        on_inconclusive: Which gates that cannot be judged fail the run: all ("fail"), those whose figure
+            means nothing ("fail-if-doubtful", the default), or none ("warn").
         seed: The seed of everything that is sampled or trained.
         resume: Let training go on from the checkpoint in the output folder.
         cache: Use results of earlier runs, and keep this one's.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 from edgefx.errors import UnknownNameError, UsageError
-from edgefx.vocabulary import Effort, IoDtype, QatMode, Resize
+from edgefx.vocabulary import Effort, IoDtype, OnInconclusive, QatMode, Resize
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Targets: TypeAlias = str | Sequence[str]
@@ -18,6 +18,7 @@ EffortName: TypeAlias = Effort | Literal["fast", "balanced", "high"]
 ResizeName: TypeAlias = Resize | Literal["stretch", "crop", "pad"]
 IoDtypeName: TypeAlias = IoDtype | Literal["float32", "uint8", "int8"]
 QatName: TypeAlias = QatMode | Literal["distill", "supervised"]
+OnInconclusiveName: TypeAlias = OnInconclusive | Literal["fail", "fail-if-doubtful", "warn"]
 E = TypeVar("E", bound=StrEnum)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from edgefx.cli.context import App, pass_app
-from edgefx.cli.options import json_option, on_inconclusive_option
+from edgefx.cli.options import json_option
 
 
 @click.command(
@@ -34,7 +34,13 @@ Examples:
     help="Exit with 1 when METRIC got worse by more than CHANGE, in its unit or in % of what it was; may be"
     " repeated. A drop is judged on the images that both runs share, by its 95 % interval.",
 )
-@on_inconclusive_option
+@click.option(
+    "--on-inconclusive",
+    type=click.Choice(["fail", "warn"]),
+    default="fail",
+    show_default=True,
+    help="Whether a change that cannot be judged fails with exit code 1, or only warns.",
+)
 @json_option
 @pass_app
 def command(
@@ -44,7 +50,7 @@ def command(
     run_b: Path,
     report: Path | None,
     fail_on: tuple[str, ...],
-    on_inconclusive: Literal["fail", "warn"] | None,
+    on_inconclusive: Literal["fail", "warn"],
     as_json: bool,
 ) -> int:
     """Compare RUN_A with RUN_B: inputs, size, accuracy image by image, latency.
@@ -60,7 +66,7 @@ def command(
 
     if report is not None and report.suffix not in (".md", ".json"):
         raise UsageError(f"--report {report}: the suffix must be .md or .json", hint="for example diff.md")
-    result = api.diff(run_a, run_b, fail_on=fail_on, on_inconclusive=on_inconclusive or "fail")
+    result = api.diff(run_a, run_b, fail_on=fail_on, on_inconclusive=on_inconclusive)
     if report is not None:
         save(comparison.markdown(result) if report.suffix == ".md" else dumps(result), report)
     if as_json:

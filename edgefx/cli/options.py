@@ -11,7 +11,7 @@ import click
 
 from edgefx.cli import completion
 from edgefx.cli.context import App
-from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Hardware, Resize
+from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Hardware, OnInconclusive, Resize
 
 
 class PositiveNumber(click.FloatRange):
@@ -135,8 +135,11 @@ min_images_option = click.option(
 )
 on_inconclusive_option = click.option(
     "--on-inconclusive",
-    type=click.Choice(["fail", "warn"]),
-    help="Whether a gate that cannot be judged fails with exit code 1, or only warns.  [default: fail]",
+    type=click.Choice([choice.value for choice in OnInconclusive]),
+    help="Which gates that cannot be judged fail with exit code 1: all of them (fail), those whose figure "
+    "means nothing, such as the accuracy of a model that guesses (fail-if-doubtful), or none (warn). With "
+    "fail-if-doubtful, a figure that keeps its limit while its 95 % interval does not is only warned of.  "
+    f"[default: {OnInconclusive.FAIL_IF_DOUBTFUL}]",
 )
 seed_option = click.option(
     "--seed",

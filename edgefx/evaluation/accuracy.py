@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, DataError, EdgefxError, ModelError
-from edgefx.evaluation.statistics import paired_drop_ci
+from edgefx.evaluation.statistics import mcnemar_p_value, paired_drop_ci, wilson_ci
 from edgefx.protocols import Session, Task
 from edgefx.results import Accuracy
 from edgefx.types import OutputKind, TensorInfo
@@ -114,29 +115,28 @@ def compare(
             reference = _rounded(reference, grid)
             kl += float(_rounded_kl(reference, observed, _step(grid)).sum())
         worst = max(worst, float(np.abs(reference - observed).max()))
-    top1 = top5 = baseline_top1 = baseline_top5 = drop_pp = interval = None
-    if labels is not None:
-        reference_rank, rank = _ranks(baseline, labels), _ranks(scores, labels)
-        right_before, right = reference_rank == 0, rank == 0
-        lost, gained = int((right_before & ~right).sum()), int((right & ~right_before).sum())
-        baseline_top1, top1 = float(right_before.mean()), float(right.mean())
-        drop_pp = 100 * (lost - gained) / images
-        interval = paired_drop_ci(lost, gained, images)
-        if classes > 5:
-            baseline_top5, top5 = float((reference_rank < 5).mean()), float((rank < 5).mean())
-    return Accuracy(
+    measured = Accuracy(
         images=images,
-        top1=top1,
-        top5=top5,
-        baseline_top1=baseline_top1,
-        baseline_top5=baseline_top5,
-        drop_pp=drop_pp,
-        drop_ci95_pp=interval,
+        top1=None,
+        top5=None,
+        baseline_top1=None,
+        baseline_top5=None,
+        drop_pp=None,
+        drop_ci95_pp=None,
         agreement=agree / images,
         mean_kl=kl / images,
         max_abs_dp=worst,
         images_per_s=images_per_s,
         score_step=None if grid is None else _step(grid),
+        agreement_ci95=wilson_ci(agree, images),
+    )
+    if labels is None:
+        return measured
+    reference_rank, rank = _ranks(baseline, labels), _ranks(scores, labels)
+    return _with_labels(
+        measured,
+        top1=_Paired(reference_rank < 1, rank < 1),
+        top5=_Paired(reference_rank < 5, rank < 5) if classes > 5 else None,
     )
 
 
@@ -150,19 +150,13 @@ def compare_classes(
         best: int64 [N], the artifact's.
         labels: int64 [N], or None when unlabelled.
     """
-    top1 = baseline_top1 = drop_pp = interval = None
-    if labels is not None:
-        right_before, right = baseline == labels, best == labels
-        lost, gained = int((right_before & ~right).sum()), int((right & ~right_before).sum())
-        baseline_top1, top1 = float(right_before.mean()), float(right.mean())
-        drop_pp = 100 * (lost - gained) / len(labels)
-        interval = paired_drop_ci(lost, gained, len(labels))
+    top1 = None if labels is None else _Paired(baseline == labels, best == labels)
     return ClassComparison(
         images=len(best),
-        top1=top1,
-        baseline_top1=baseline_top1,
-        drop_pp=drop_pp,
-        drop_ci95_pp=interval,
+        top1=top1.share if top1 else None,
+        baseline_top1=top1.baseline if top1 else None,
+        drop_pp=top1.drop_pp if top1 else None,
+        drop_ci95_pp=top1.drop_ci95_pp if top1 else None,
         agreement=float((baseline == best).mean()),
     )
 
@@ -198,6 +192,50 @@ def cross_entropy(scores: Scores, labels: NDArray[np.int64], *, output: OutputKi
         found = np.take_along_axis(_probabilities(scores[rows], output), labels[rows, None], 1)
         total -= float(np.log(np.maximum(found, KL_FLOOR)).sum())
     return total / len(scores)
+
+
+class _Paired:
+    """Which images are right before and after, counted.
+
+    Args:
+        before: bool [N], of the baseline.
+        after: bool [N], of the artifact.
+    """
+
+    def __init__(self, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> None:
+        images = len(before)
+        self.lost, self.gained = int((before & ~after).sum()), int((after & ~before).sum())
+        self.baseline, self.share = float(before.mean()), float(after.mean())
+        self.ci95 = wilson_ci(int(after.sum()), images)
+        self.drop_pp = 100 * (self.lost - self.gained) / images
+        self.drop_ci95_pp = paired_drop_ci(self.lost, self.gained, images)
+
+
+def _with_labels(measured: Accuracy, *, top1: _Paired, top5: _Paired | None) -> Accuracy:
+    """Add what labels tell."""
+    measured = replace(
+        measured,
+        top1=top1.share,
+        baseline_top1=top1.baseline,
+        drop_pp=top1.drop_pp,
+        drop_ci95_pp=top1.drop_ci95_pp,
+        top1_ci95=top1.ci95,
+        lost=top1.lost,
+        gained=top1.gained,
+        drop_p_value=mcnemar_p_value(top1.lost, top1.gained),
+    )
+    if top5 is None:
+        return measured
+    return replace(
+        measured,
+        top5=top5.share,
+        baseline_top5=top5.baseline,
+        top5_ci95=top5.ci95,
+        lost_top5=top5.lost,
+        gained_top5=top5.gained,
+        drop_top5_pp=top5.drop_pp,
+        drop_top5_ci95_pp=top5.drop_ci95_pp,
+    )
 
 
 def _blocks(images: int) -> Iterator[slice]:

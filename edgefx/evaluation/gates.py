@@ -1,10 +1,16 @@
-"""Judge gates: metric, limit, targets -> PASS, FAIL or INCONCLUSIVE. Standard library only."""
+"""Judge gates: metric, limit, targets -> PASS, FAIL or INCONCLUSIVE. Standard library only.
+
+A metric with a 95 % interval passes where all of the interval keeps the limit, and fails where the figure
+itself does not. Between the two there are too few images to tell, which is INCONCLUSIVE.
+"""
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
+from dataclasses import replace
 
+from edgefx.evaluation.statistics import images_for_drop, images_for_share, paired_drop_ci, wilson_ci
 from edgefx.metrics import METRICS, Figures, MetricRow, Origin, Unit
 from edgefx.results import Gate, GateResult, Verdict
 
@@ -18,7 +24,8 @@ _NOT_MEASURED = {
 def judge(gates: Iterable[Gate], figures: Figures, *, target: str) -> tuple[GateResult, ...]:
     """Judge the gates that apply to `target`, in the order given.
 
-    A limit is inclusive. A metric that was not measured makes its gate INCONCLUSIVE, which does not pass.
+    A limit is inclusive. A metric that was not measured makes its gate INCONCLUSIVE, which does not pass; so
+    does a 95 % interval that reaches beyond the limit.
 
     Args:
         gates: All gates of the run; those whose globs do not match `target` give no result.
@@ -64,10 +71,102 @@ def _judge_one(gate: Gate, figures: Figures) -> GateResult:
     if not passed and is_at == limit:  # rounding must not make a failure look like a pass
         is_at, limit = f"{measured!r}", f"{gate.limit!r}"
     reason = f"{row.name} {is_at}{_sample(row, figures)}, {'limit' if is_less else 'at least'} {limit}"
-    if passed:
-        return GateResult(gate=gate, measured=measured, verdict=Verdict.PASS, reason=reason)
-    off = f"{describe(row, abs(measured - gate.limit))} {'over' if is_less else 'short'}"
-    return GateResult(gate=gate, measured=measured, verdict=Verdict.FAIL, reason=f"{reason}: {off}")
+    result = GateResult(
+        gate=gate,
+        measured=measured,
+        verdict=Verdict.PASS,
+        reason=reason,
+        interval=row.interval(figures) if row.interval else None,
+    )
+    if not passed:
+        off = f"{describe(row, abs(measured - gate.limit))} {'over' if is_less else 'short'}"
+        return replace(result, verdict=Verdict.FAIL, reason=f"{reason}: {off}")
+    return result if result.interval is None else _proven(result, row, figures)
+
+
+def _proven(result: GateResult, row: MetricRow, figures: Figures) -> GateResult:
+    """Make a gate INCONCLUSIVE whose figure keeps the limit, but not all of its interval."""
+    assert result.interval is not None
+    end = result.interval[1 if row.better == "less" else 0]
+    limit = result.gate.limit
+    if row.within(end, limit):
+        return result
+    needed = images_needed(result.gate, figures)
+    reaches = describe(row, end) if describe(row, end) != describe(row, limit) else f"{end!r}"
+    return replace(
+        result,
+        verdict=Verdict.INCONCLUSIVE,
+        by_interval=True,
+        images_needed=needed,
+        reason=f"{result.reason}; its 95 % interval reaches {reaches}: {_wanted(needed)}",
+    )
+
+
+def images_needed(gate: Gate, figures: Figures) -> int | None:
+    """Return from how many images on a gate would pass, if they turn out like those measured.
+
+    Args:
+        gate: A limit on a metric with an interval.
+        figures: What was measured.
+
+    Returns:
+        The number; None where that is not known, or none would do.
+    """
+    row, accuracy = METRICS[gate.metric], figures.accuracy
+    measured = row.value(figures)
+    if accuracy is None or measured is None:
+        return None
+    if row.unit is Unit.SHARE:
+        return images_for_share(measured, least=gate.limit)
+    if gate.metric == "drop_top5_pp":
+        lost, gained, limit = accuracy.lost_top5, accuracy.gained_top5, gate.limit
+    else:
+        lost, gained, limit = accuracy.lost, accuracy.gained, gate.limit
+        if row.unit is Unit.PERCENT:
+            limit *= accuracy.baseline_top1 or 0.0
+    if lost is None or gained is None:
+        return None
+    return images_for_drop(lost, gained, accuracy.images, limit_pp=limit)
+
+
+def foreseen(gate: Gate, images: int) -> str:
+    """Say what a gate can come to on some images at best, before anything is measured.
+
+    Args:
+        gate: A limit.
+        images: The number of evaluation images.
+
+    Returns:
+        A sentence; "" where the metric has no interval, or where the images can show that it keeps the limit.
+    """
+    row = METRICS[gate.metric]
+    if row.interval is None or row.origin is not Origin.ACCURACY or images < 1:
+        return ""
+    if row.unit is Unit.SHARE:
+        best, fewest = wilson_ci(images, images)[0], images_for_share(1.0, least=gate.limit)
+        ideal = "if no answer changes" if gate.metric == "agreement" else "if all answers are right"
+    else:  # a drop in percent of the baseline's top-1 is no smaller than one in points
+        best, fewest = paired_drop_ci(0, 0, images)[1], images_for_drop(0, 0, images, limit_pp=gate.limit)
+        ideal = "if no answer changes"
+    if row.within(best, gate.limit):
+        return ""
+    takes = f"that takes at least {_about(fewest)} images" if fewest else "no number of images could"
+    return (
+        f"{limit_text(gate)} cannot be shown with {images} evaluation image{'s' if images > 1 else ''}: even"
+        f" {ideal}, the 95 % interval reaches {describe(row, best)}; {takes}"
+    )
+
+
+def _wanted(images: int | None) -> str:
+    if images is None:
+        return "it takes more images to tell"
+    return f"about {_about(images)} images would settle it, if they turn out alike"
+
+
+def _about(images: int) -> str:
+    """Write a number of images to two significant digits, rounded up."""
+    step = 10 ** max(0, len(str(images)) - 2)
+    return f"{-(-images // step) * step:,}"
 
 
 def _sample(row: MetricRow, figures: Figures) -> str:

@@ -8,16 +8,17 @@ reasons; `judged` makes gates on accuracy INCONCLUSIVE where there is one.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import NormalDist
 
-from edgefx.evaluation.statistics import paired_drop_ci
-from edgefx.metrics import METRICS, Origin
+from edgefx.evaluation.statistics import paired_drop_ci, wilson_ci
+from edgefx.metrics import METRICS, Figures, Origin
 from edgefx.results import Accuracy, Doubt, Gate, GateResult, Verdict
+from edgefx.vocabulary import OnInconclusive
 
-_DROPS = ("drop_pp", "drop_percent")  # metrics with an interval
+_DROPS = ("drop_pp", "drop_percent", "drop_top5_pp")
 _CHANCE = 1e-3  # of taking guesses for another order of the classes
 _PERMUTED = 10  # exchanged labels that are counted among the choices; more make numbers for their own sake
 _LEAST = 1e-12  # what a chance is divided down to
@@ -162,7 +163,7 @@ def of_artifact(accuracy: Accuracy) -> tuple[Doubt, ...]:
         return ()
     expected = max(_MOST_ANSWERS, min(accuracy.top1, accuracy.baseline_top1))
     same = round(accuracy.agreement * accuracy.images)
-    if _wilson_high(same, accuracy.images) >= expected:
+    if wilson_ci(same, accuracy.images)[1] >= expected:
         return ()
     return (
         Doubt(
@@ -175,7 +176,11 @@ def of_artifact(accuracy: Accuracy) -> tuple[Doubt, ...]:
 
 
 def judged(
-    results: Sequence[GateResult], doubts: Sequence[Doubt], accuracy: Accuracy | None, *, tolerated: bool
+    results: Sequence[GateResult],
+    doubts: Sequence[Doubt],
+    accuracy: Accuracy | None,
+    *,
+    policy: OnInconclusive,
 ) -> tuple[GateResult, ...]:
     """Make gates on accuracy INCONCLUSIVE where there are doubts.
 
@@ -185,16 +190,22 @@ def judged(
         results: As judged by the figures.
         doubts: Of the model, of the images and of the artifact.
         accuracy: The artifact's.
-        tolerated: Whether what is INCONCLUSIVE, for whatever reason, does not fail the run.
+        policy: Which gates that are INCONCLUSIVE fail the run.
     """
     found = [_doubted(result, doubts, accuracy) if doubts else result for result in results]
-    return tuple(
-        replace(result, tolerated=tolerated and result.verdict is Verdict.INCONCLUSIVE) for result in found
-    )
+    return tuple(replace(result, tolerated=_tolerated(result, policy)) for result in found)
+
+
+def _tolerated(result: GateResult, policy: OnInconclusive) -> bool:
+    if result.verdict is not Verdict.INCONCLUSIVE:
+        return False
+    return policy is OnInconclusive.WARN or (policy is OnInconclusive.FAIL_IF_DOUBTFUL and result.by_interval)
 
 
 def _doubted(result: GateResult, doubts: Sequence[Doubt], accuracy: Accuracy | None) -> GateResult:
-    if METRICS[result.gate.metric].origin is not Origin.ACCURACY or result.verdict is Verdict.INCONCLUSIVE:
+    if METRICS[result.gate.metric].origin is not Origin.ACCURACY:
+        return result
+    if result.verdict is Verdict.INCONCLUSIVE and not result.by_interval:
         return result
     if result.verdict is Verdict.FAIL and _surely_beyond(result.gate, accuracy):
         return result
@@ -202,17 +213,18 @@ def _doubted(result: GateResult, doubts: Sequence[Doubt], accuracy: Accuracy | N
     return replace(
         result,
         verdict=Verdict.INCONCLUSIVE,
-        reason=f"{result.reason.partition(':')[0]}, which says nothing: {why}",
+        by_interval=False,
+        images_needed=None,
+        reason=f"{re.split('[:;]', result.reason)[0]}, which says nothing: {why}",
     )
 
 
 def _surely_beyond(gate: Gate, accuracy: Accuracy | None) -> bool:
-    if gate.metric not in _DROPS or accuracy is None or accuracy.drop_ci95_pp is None:
+    row = METRICS[gate.metric]
+    if gate.metric not in _DROPS or row.interval is None:
         return False
-    low = accuracy.drop_ci95_pp[0]
-    if gate.metric == "drop_percent":
-        low = low / accuracy.baseline_top1 if accuracy.baseline_top1 else -math.inf
-    return low > gate.limit
+    interval = row.interval(Figures(accuracy=accuracy))
+    return interval is not None and interval[0] > gate.limit
 
 
 # ---------------------------------------- permuted labels
@@ -266,14 +278,3 @@ class _Namer:
 
     def __call__(self, index: int) -> str:
         return f"'{self._names[index]}'" if index < len(self._names) else f"class {index}"
-
-
-def _wilson_high(count: int, total: int) -> float:
-    """Return the upper end of Wilson's 95 % interval of a share (JASA 22 (1927) 209-212)."""
-    if count == total:
-        return 1.0  # which rounding would miss by a little
-    z = NormalDist().inv_cdf(0.975)
-    share = count / total
-    centre = share + z * z / (2 * total)
-    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return (centre + spread) / (1 + z * z / total)

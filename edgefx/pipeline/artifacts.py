@@ -26,10 +26,11 @@ from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.pipeline.training import Training
 from edgefx.quantization import QuantScheme
 from edgefx.quantize.selection import select
-from edgefx.results import LayerSensitivity, TrainingEffect
+from edgefx.results import LayerSensitivity
 from edgefx.runtimes.protocol import ConversionRequest
 from edgefx.system.blas import one_thread
 from edgefx.targets import TargetRow
+from edgefx.training import TrainingEffect
 from edgefx.types import Artifact, ImageSet, IoDtype, Precision
 from edgefx.vocabulary import StageKind
 

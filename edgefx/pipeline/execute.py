@@ -33,7 +33,7 @@ from edgefx.pipeline.memo import Memo, Workspace
 from edgefx.pipeline.output import OutputFolder, opened
 from edgefx.pipeline.plan import Plan, PlannedTarget, threads_of
 from edgefx.pipeline.search import BuiltTarget, failing_alone
-from edgefx.pipeline.stages import steps
+from edgefx.pipeline.stages import foreseen, steps
 from edgefx.pipeline.training import training_of
 from edgefx.protocols import Progress
 from edgefx.provenance import lock
@@ -84,6 +84,8 @@ def run(
         out = stack.enter_context(opened(plan.recipe.output))
         memo, hashes = stack.enter_context(computing(cache, progress, staging=out.staging))
         one = Run(plan, memo, hashes, out=out, threads=threads, resume=resume)
+        for line in dict.fromkeys(foreseen(plan)):
+            progress.note(line)
         for kind, of_kind in groupby(steps(plan), key=attrgetter("stage")):
             for step in of_kind:
                 one.carry_out(kind, step.target)
@@ -370,5 +372,5 @@ class Run:
         )
         gates = judge(target.gates, Figures.of(result), target=name)
         return replace(
-            result, gates=trust.judged(gates, (*doubts, *own), accuracy, tolerated=target.tolerates_doubt)
+            result, gates=trust.judged(gates, (*doubts, *own), accuracy, policy=target.on_inconclusive)
         )

@@ -19,7 +19,7 @@ from edgefx.system import cpu
 from edgefx.system.host import cores
 from edgefx.targets import TargetRow
 from edgefx.types import Dataset, Effort, IoDtype, Precision, Ranges
-from edgefx.vocabulary import MIN_IMAGES, Hardware
+from edgefx.vocabulary import MIN_IMAGES, Hardware, OnInconclusive
 
 DEFAULT_SAMPLES = 100
 
@@ -38,7 +38,7 @@ class PlannedTarget:
         budget: The drop that an INT8 artifact is searched for.
         gates: Its limits.
         min_images: Evaluation images below which limits on accuracy are not judged.
-        tolerates_doubt: Whether limits that cannot be judged do not fail the run.
+        on_inconclusive: Which limits that cannot be judged fail the run.
         hardware: The class of CPU that the artifact is laid out for.
         eval_limit: Evaluation images above which its accuracy is measured on a sample of so many; None for
             no such limit.
@@ -53,7 +53,7 @@ class PlannedTarget:
     budget: MaxDrop | None = None
     gates: tuple[Gate, ...] = ()
     min_images: int = MIN_IMAGES
-    tolerates_doubt: bool = False
+    on_inconclusive: OnInconclusive = OnInconclusive.FAIL_IF_DOUBTFUL
     hardware: Hardware = Hardware.OTHER
     eval_limit: int | None = None
 
@@ -154,6 +154,12 @@ def plan(recipe: Recipe, *, wording: Wording = BY_PATH, allow_unsafe: bool = Fal
     )
 
 
+def images_for(target: PlannedTarget, plan: Plan) -> int:
+    """Return how many images a target's accuracy is measured on; 0 where it is not measured."""
+    images = len(plan.evaluation.items) if plan.evaluation is not None else 0
+    return images if target.eval_limit is None else min(images, target.eval_limit)
+
+
 def threads_of(plan: Plan) -> int:
     """Return the intra-op threads for evaluation and latency: as asked, or all cores."""
     asked = plan.recipe.benchmark.threads if plan.recipe.benchmark else None
@@ -218,7 +224,7 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
         result,
         gates=limits,
         min_images=gates.min_images,
-        tolerates_doubt=gates.on_inconclusive == "warn",
+        on_inconclusive=gates.on_inconclusive,
     )
 
 

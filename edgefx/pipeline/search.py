@@ -20,9 +20,10 @@ from edgefx.pipeline.plan import PlannedTarget
 from edgefx.pipeline.records import Measured
 from edgefx.protocols import Progress
 from edgefx.quantization import QuantScheme
-from edgefx.results import Accuracy, LayerSensitivity, MaxDrop, SearchResult, TrainingEffect, Trial
+from edgefx.results import Accuracy, LayerSensitivity, MaxDrop, SearchResult, Trial
 from edgefx.runtimes.passes import left_out
 from edgefx.storage.disk import is_disk_full
+from edgefx.training import TrainingEffect
 from edgefx.types import Artifact, Effort, Precision, Runtime
 
 # Puts a candidate's files where the user wants them; see `ArtifactBuilder.publish`.

@@ -7,12 +7,13 @@ asks for, which is what `execute` does and what `edgefx run --dry-run` shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from edgefx.evaluation.gates import limit_text
+from edgefx.evaluation import gates
+from edgefx.pipeline.plan import images_for
 from edgefx.recipe.schema import NoneSection, QatSection
 from edgefx.types import Precision, Ranges
 from edgefx.views import PlanStep, PlanView
@@ -134,13 +135,19 @@ def steps(plan: Plan) -> tuple[PlanStep, ...]:
         what += f"{threads} thread{'s' if threads > 1 else ''}" if threads else "all cores"
         kinds.append((StageKind.BENCHMARK, "", f"{what}, at most {recipe.benchmark.seconds:g} s"))
     kinds += [
-        (StageKind.GATE, target.name, ", ".join(map(limit_text, target.gates)))
+        (StageKind.GATE, target.name, _gates(target, images_for(target, plan)))
         for target in plan.targets
         if target.gates
     ]
     files = ["report.json", *(name for name in recipe.report.formats if name != "json")]
     kinds.append((StageKind.REPORT, "", ", ".join([*files, *map(str, recipe.report.files)])))
     return tuple(PlanStep(stage=kind, target=target, what=what) for kind, target, what in kinds)
+
+
+def foreseen(plan: Plan) -> Iterator[str]:
+    """Say which limits cannot be shown to be kept with so few evaluation images, whatever is measured."""
+    for target in plan.targets:
+        yield from filter(None, (gates.foreseen(gate, images_for(target, plan)) for gate in target.gates))
 
 
 def view(plan: Plan, found: tuple[PlanStep, ...] = (), *, name: str = "") -> PlanView:
@@ -184,6 +191,13 @@ def _evaluation(target: PlannedTarget, plan: Plan, images: int) -> str:
     limit = target.eval_limit
     sample = f"{limit} of " if limit is not None and limit < images else ""
     return f"on {sample}{plan.evaluation_note}"
+
+
+def _gates(target: PlannedTarget, images: int) -> str:
+    limits = [gates.limit_text(gate) for gate in target.gates]
+    return "; ".join(
+        [", ".join(limits), *filter(None, (gates.foreseen(one, images) for one in target.gates))]
+    )
 
 
 def _model(plan: Plan) -> str:

@@ -22,9 +22,9 @@ from edgefx.pipeline.memo import Memo
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.quantization import QatSettings, QuantScheme
 from edgefx.recipe.schema import QatSection
-from edgefx.results import TrainingEffect, TrainingResult
 from edgefx.runtimes.protocol import ConversionRequest, QatTemplate, Trainable, TrainedQuantization
 from edgefx.system.blas import one_thread
+from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QatMode
 from edgefx.vocabulary import StageKind
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from edgefx.errors import UsageError
 from edgefx.quantization import QatSettings
-from edgefx.results import TrainingEpoch
 from edgefx.storage.atomic import replacing
 from edgefx.storage.regular import open_regular
+from edgefx.training import TrainingEpoch
 from edgefx.types import ImageSet
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from edgefx.qat import checkpoint, schedule
 from edgefx.qat.checkpoint import State
 from edgefx.qat.parameters import FakeQuantization
 from edgefx.quantization import QatSettings
-from edgefx.results import TrainingEpoch
+from edgefx.training import TrainingEpoch
 from edgefx.types import FrozenGraph, ImageSet
 
 if TYPE_CHECKING:

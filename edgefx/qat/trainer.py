@@ -44,7 +44,7 @@ class DivergedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochFigures:
-    """What the model makes of the validation images; see `edgefx.results.TrainingEpoch`."""
+    """What the model makes of the validation images; see `edgefx.training.TrainingEpoch`."""
 
     loss: float
     agreement: float

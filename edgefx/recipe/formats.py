@@ -112,6 +112,13 @@ def _share(node: Scalar, key: str) -> object:
     return node.text
 
 
+def _points(node: Scalar, key: str) -> object:
+    from edgefx.units import parse_points
+
+    parse_points(node.text, option=f"{key}:")
+    return node.text
+
+
 def _output_path(node: Scalar, _key: str) -> object:
     """Return a path relative to the working folder: what a run makes is not put beside its recipe."""
     if "\0" in node.text:
@@ -159,6 +166,7 @@ FORMATS: dict[str, Callable[[Scalar, str], object]] = {
     "milliseconds": _milliseconds,
     "size": _size,
     "share": _share,
+    "points": _points,
     "output-path": _output_path,
     "report-path": _report_path,
 }

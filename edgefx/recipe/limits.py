@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, create_model
 
 from edgefx.metrics import METRICS, MetricRow, Unit
-from edgefx.recipe.values import Drop, Megabytes, Milliseconds, Section, Share, Size
+from edgefx.recipe.values import Drop, Megabytes, Milliseconds, Points, Section, Share, Size
 from edgefx.results import Gate
-from edgefx.vocabulary import MIN_IMAGES
+from edgefx.vocabulary import MIN_IMAGES, OnInconclusive
 
 
 class _Gates(Section):
@@ -24,9 +24,11 @@ class _Gates(Section):
         default=MIN_IMAGES,
         description="Evaluation images below which no limit on accuracy can be judged: INCONCLUSIVE.",
     )
-    on_inconclusive: Literal["fail", "warn"] = Field(
-        default="fail",
-        description="Whether a limit that cannot be judged fails the run with exit code 1, or only warns.",
+    on_inconclusive: OnInconclusive = Field(
+        default=OnInconclusive.FAIL_IF_DOUBTFUL,
+        description="Which limits that cannot be judged fail the run with exit code 1: all of them (fail), "
+        "those whose figure means nothing (fail-if-doubtful), or none (warn). With fail-if-doubtful, a "
+        "figure that keeps its limit while its 95 % interval does not is only warned of.",
     )
 
     def gates(self) -> tuple[Gate, ...]:
@@ -50,6 +52,7 @@ def _single_limits() -> Iterator[MetricRow]:
 
 _BOUNDS = {"less": "Upper limit.", "more": "Lower limit."}
 _LIMITS: dict[Unit, Any] = {
+    Unit.POINTS: Points,
     Unit.SHARE: Share,
     Unit.MILLISECONDS: Milliseconds,
     Unit.BYTES: Size,

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from edgefx.results import MaxDrop
-from edgefx.units import parse_drop, parse_ms, parse_share, parse_size
+from edgefx.units import parse_drop, parse_ms, parse_points, parse_share, parse_size
 from edgefx.vocabulary import NATIVE, Hardware
 
 
@@ -77,6 +77,12 @@ Megabytes = Annotated[
     BeforeValidator(_megabytes),
     PlainSerializer(lambda value: size_text(round(value * 1e6)), return_type=str),
     WithJsonSchema({"type": "string", "format": "size", "examples": ["200MB"]}),
+]
+Points = Annotated[
+    float,
+    BeforeValidator(lambda value: value if isinstance(value, float) else parse_points(str(value))),
+    PlainSerializer(lambda value: f"{value:.15g}pp", return_type=str),
+    WithJsonSchema({"type": "string", "format": "points", "examples": ["1pp"]}),
 ]
 Share = Annotated[
     float,

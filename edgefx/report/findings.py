@@ -8,16 +8,8 @@ from dataclasses import replace
 
 from edgefx.metrics import METRICS
 from edgefx.report.text import counted, ms, percent, ratio, seconds
-from edgefx.results import (
-    CachedStage,
-    Latency,
-    RunReport,
-    SearchResult,
-    TargetResult,
-    TrainingEffect,
-    TrainingResult,
-    Verdict,
-)
+from edgefx.results import CachedStage, Latency, RunReport, SearchResult, TargetResult, Verdict
+from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import DataInfo, Precision, StageKind
 
 # Below this, a difference between two interleaved medians on one machine does not matter.
@@ -57,15 +49,27 @@ def doubts(report: RunReport) -> Iterator[str]:
 
 
 def inconclusive(report: RunReport) -> Iterator[str]:
-    """Say what gates do that cannot be judged."""
+    """Say what gates do that cannot be judged: those that mean nothing, and those with too few images."""
     found = [gate for result in report for gate in result.gates if gate.verdict is Verdict.INCONCLUSIVE]
-    if any(not gate.tolerated for gate in found):
+    doubtful = [gate for gate in found if not gate.by_interval]
+    close = [gate for gate in found if gate.by_interval]
+    if any(not gate.tolerated for gate in doubtful):
         yield (
             "a gate that cannot be judged fails the run (exit code 1); with --on-inconclusive warn"
             " (gates.on_inconclusive) it does not"
         )
-    elif found:
+    elif doubtful:
         yield "gates that cannot be judged do not fail this run, as asked (--on-inconclusive warn)"
+    if any(not gate.tolerated for gate in close):
+        yield (
+            "a figure that keeps its limit while its 95 % interval does not fails this run (exit code 1), as"
+            " asked (--on-inconclusive fail)"
+        )
+    elif close:
+        yield (
+            "a figure that keeps its limit while its 95 % interval does not is no pass, but does not fail the"
+            " run; with --on-inconclusive fail (gates.on_inconclusive) it does"
+        )
 
 
 def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:

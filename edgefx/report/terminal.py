@@ -123,7 +123,7 @@ def metric_columns(*origins: Origin, unlabelled_only: bool = False) -> Iterator[
         if not is_shown or row.unlabelled_only != unlabelled_only:
             continue
         yield Column(title=row.heading, cell=partial(_cell, row), optional=row.optional)
-        if row.interval is not None:
+        if row.interval is not None and row.shows_interval:
             yield Column(title="95% CI", cell=partial(_interval, row.interval), optional=True)
 
 

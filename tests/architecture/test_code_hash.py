@@ -68,12 +68,12 @@ WORK = {
         "edgefx.pipeline.images:Images._decoded",
         "edgefx.runtimes.tflite.runtime:template",
         "edgefx.runtimes.tflite.runtime:read_template",
-        "edgefx.results:TrainingResult",
+        "edgefx.training:TrainingResult",
     ),
     "training-effect": (
         "edgefx.pipeline.training:Training.effect",
         "edgefx.pipeline.images:Images._decoded",
-        "edgefx.results:TrainingEffect",
+        "edgefx.training:TrainingEffect",
         "{runtime}.runtime:open_session",
     ),
     "sensitivity": (

@@ -82,7 +82,7 @@ def test_the_search_keeps_the_best_candidate(
         assert search["gap"] == pytest.approx(drop_pp(chosen) - 0.1)  # the baseline is right everywhere
     assert done.code == (0 if chosen["meets"] else 1)
     assert target["gates"][0]["gate"] == {"metric": "drop_percent", "limit": 0.1, "targets": ["*"]}
-    assert target["verdict"] == ("PASS" if chosen["meets"] else "FAIL")
+    assert target["verdict"] == ("INCONCLUSIVE" if chosen["meets"] else "FAIL")  # by its interval
     (file,) = target["artifact"]["files"]
     content = (out / "digits-int8.tflite").read_bytes()
     assert hashlib.sha256(content).hexdigest() == file["sha256"]

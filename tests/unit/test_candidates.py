@@ -19,8 +19,8 @@ from edgefx.pipeline.search import as_edgefx_errors, make
 from edgefx.pipeline.stages import Computed, Stage
 from edgefx.protocols import SILENT
 from edgefx.quantization import QuantScheme
-from edgefx.results import TrainingEffect
 from edgefx.targets import TARGETS, TargetRow
+from edgefx.training import TrainingEffect
 from edgefx.types import IoDtype, OpCount, Precision
 from edgefx.vocabulary import StageKind
 from tests.unit.report_samples import artifact

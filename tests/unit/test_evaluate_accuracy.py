@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, DataError, ModelError
 from edgefx.evaluation.accuracy import KL_FLOOR, compare, compare_classes, cross_entropy, run, stored_as
+from edgefx.evaluation.statistics import mcnemar_p_value, paired_drop_ci, wilson_ci
 from edgefx.results import Accuracy
 from edgefx.types import OutputKind, TensorInfo
 
@@ -290,3 +291,34 @@ def test_best_classes_without_labels_agree_or_not() -> None:
     found = compare_classes(np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4]), None)
     assert (found.agreement, found.images) == (0.75, 4)
     assert (found.top1, found.drop_pp, found.drop_ci95_pp) == (None, None, None)
+
+
+def test_intervals_and_the_p_value_stand_on_the_images_that_changed() -> None:
+    generator = np.random.default_rng(3)
+    baseline = generator.random((400, 12), np.float32)
+    scores = baseline + generator.normal(0, 0.05, baseline.shape).astype(np.float32)
+    labels = np.where(generator.random(400) < 0.7, baseline.argmax(1), 0)
+    result = compare(baseline, scores, labels, output=OutputKind.LOGITS, images_per_s=1.0)
+    before, after = baseline.argmax(1) == labels, scores.argmax(1) == labels
+    assert (result.lost, result.gained) == ((before & ~after).sum(), (after & ~before).sum())
+    assert result.lost
+    assert result.gained is not None
+    assert result.drop_p_value == mcnemar_p_value(result.lost, result.gained)
+    assert result.drop_ci95_pp == paired_drop_ci(result.lost, result.gained, 400)
+    assert result.top1_ci95 == wilson_ci(int(after.sum()), 400)
+    assert result.agreement_ci95 == wilson_ci(int((baseline.argmax(1) == scores.argmax(1)).sum()), 400)
+
+    def among_five(found: Scores) -> NDArray[np.bool_]:
+        right: NDArray[np.bool_] = (np.argsort(-found, 1)[:, :5] == labels[:, None]).any(1)
+        return right
+
+    before5, after5 = among_five(baseline), among_five(scores)
+    assert (result.lost_top5, result.gained_top5) == ((before5 & ~after5).sum(), (after5 & ~before5).sum())
+    assert result.lost_top5
+    assert result.gained_top5 is not None
+    assert result.drop_top5_pp == pytest.approx(100 * (before5.mean() - after5.mean()))
+    assert result.drop_top5_ci95_pp == paired_drop_ci(result.lost_top5, result.gained_top5, 400)
+    assert result.top5_ci95 == wilson_ci(int(after5.sum()), 400)
+    unlabelled = compare(baseline, scores, None, output=OutputKind.LOGITS, images_per_s=1.0)
+    assert unlabelled.agreement_ci95 == result.agreement_ci95
+    assert (unlabelled.drop_p_value, unlabelled.top1_ci95, unlabelled.drop_top5_pp) == (None, None, None)

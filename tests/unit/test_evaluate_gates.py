@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from edgefx.errors import UsageError
-from edgefx.evaluation.gates import judge
+from edgefx.evaluation.gates import foreseen, judge
+from edgefx.evaluation.statistics import images_for_drop, paired_drop_ci, wilson_ci
 from edgefx.metrics import Figures
 from edgefx.results import Accuracy, DropUnit, Gate, GateResult, Latency, Verdict
 from edgefx.units import parse_drop, parse_ms, parse_size
@@ -183,3 +184,101 @@ def test_a_limit_on_a_sample_says_so() -> None:
     drop, size = judge([DROP, SIZE], sampled, target="tflite-int16x8")
     assert drop.reason == "top-1 drop 2 pp on 100 of 369 images, limit 1 pp: 1 pp over"
     assert size.reason == "size 10 B, limit 6 MB"
+
+
+# -------------------------------------------------------------------------------------- by the interval
+
+
+def paired(lost: int, gained: int, images: int, *, baseline_top1: float = 0.9) -> Figures:
+    drop = 100 * (lost - gained) / images
+    return Figures(
+        size_bytes=10,
+        accuracy=replace(
+            accuracy(drop),
+            images=images,
+            baseline_top1=baseline_top1,
+            drop_ci95_pp=paired_drop_ci(lost, gained, images),
+            lost=lost,
+            gained=gained,
+            agreement=1 - (lost + gained) / images,
+            agreement_ci95=wilson_ci(images - lost - gained, images),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "images", "verdict"),
+    [
+        (0, 0, 381, Verdict.PASS),  # 100 z^2 / (n + z^2) is 1 pp at 380.3 images
+        (0, 0, 380, Verdict.INCONCLUSIVE),
+        (5, 1, 1000, Verdict.INCONCLUSIVE),
+        (5, 1, 5000, Verdict.PASS),
+        (11, 1, 1000, Verdict.INCONCLUSIVE),  # exactly the limit: no number of images shows more
+        (12, 1, 1000, Verdict.FAIL),
+    ],
+)
+def test_a_drop_passes_only_with_all_of_its_interval(
+    lost: int, gained: int, images: int, verdict: Verdict
+) -> None:
+    figures = paired(lost, gained, images)
+    (result,) = judge([DROP], figures, target="x")
+    assert result.verdict is verdict
+    assert result.interval == paired_drop_ci(lost, gained, images)
+    assert result.by_interval == (verdict is Verdict.INCONCLUSIVE)
+
+
+def test_the_reason_says_how_many_images_would_do() -> None:
+    (result,) = judge([DROP], paired(5, 1, 1000), target="x")
+    assert result.images_needed is not None
+    assert result.reason == (
+        "top-1 drop 0.4 pp, limit 1 pp; its 95 % interval reaches 1.077 pp: about 1,200 images would settle"
+        " it, if they turn out alike"
+    )
+    assert 1100 < result.images_needed <= 1200
+    (exact,) = judge([DROP], paired(11, 1, 1000), target="x")
+    assert exact.images_needed is None
+    assert exact.reason.endswith("it takes more images to tell")
+
+
+def test_a_relative_drop_has_its_interval_in_percent_of_the_baseline() -> None:
+    figures = paired(5, 1, 1000, baseline_top1=0.5)
+    (result,) = judge([Gate(metric="drop_percent", limit=1.0)], figures, target="x")
+    low, high = paired_drop_ci(5, 1, 1000)
+    assert result.interval == pytest.approx((2 * low, 2 * high))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.images_needed is not None
+    half = images_for_drop(5, 1, 1000, limit_pp=0.5)
+    assert result.images_needed == half
+
+
+@pytest.mark.parametrize(
+    ("metric", "verdict"), [("agreement", Verdict.INCONCLUSIVE), ("mean_kl", Verdict.PASS)]
+)
+def test_a_share_has_wilsons_interval_and_a_divergence_none(metric: str, verdict: Verdict) -> None:
+    (result,) = judge([Gate(metric=metric, limit=0.99)], paired(5, 0, 1000), target="x")
+    assert result.verdict is verdict
+    if metric == "agreement":
+        assert result.interval == wilson_ci(995, 1000)
+        assert "its 95 % interval reaches 98.8" in result.reason
+        needed = result.images_needed
+        assert needed is not None
+        assert wilson_ci(round(0.995 * needed), needed)[0] == pytest.approx(0.99, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("gate", "images", "said"),
+    [
+        (DROP, 381, ""),
+        (DROP, 100, "no answer changes, the 95 % interval reaches 3.699 pp; that takes at least 390 images"),
+        (Gate(metric="drop_pp", limit=0.0), 5000, "no number of images could"),
+        (Gate(metric="drop_top5_pp", limit=1.0), 100, "top-5 drop <= 1 pp cannot be shown"),
+        (Gate(metric="agreement", limit=0.99), 100, "if no answer changes, the 95 % interval reaches 96.3"),
+        (Gate(metric="top1", limit=0.9), 20, "if all answers are right, the 95 % interval reaches 83.8"),
+        (SIZE, 1, ""),
+        (DROP, 0, ""),
+    ],
+)  # fmt: skip
+def test_what_images_cannot_show_is_known_before(gate: Gate, images: int, said: str) -> None:
+    found = foreseen(gate, images)
+    assert said in found
+    assert bool(found) == bool(said)

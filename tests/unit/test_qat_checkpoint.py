@@ -13,7 +13,7 @@ from edgefx.qat import checkpoint
 from edgefx.qat.checkpoint import State
 from edgefx.qat.parameters import FakeQuantization, QuantGrid, Weights
 from edgefx.quantization import QatSettings
-from edgefx.results import TrainingEpoch
+from edgefx.training import TrainingEpoch
 from edgefx.types import ModelSpec, OutputKind
 
 from .test_qat_plan import image_set

@@ -12,17 +12,9 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from edgefx.report.schemas import DOCUMENTS, described, json_schema, text
-from edgefx.results import (
-    CachedStage,
-    DropUnit,
-    LayerSensitivity,
-    MaxDrop,
-    RunReport,
-    TrainingEffect,
-    TrainingEpoch,
-    TrainingResult,
-)
+from edgefx.results import CachedStage, DropUnit, LayerSensitivity, MaxDrop, RunReport
 from edgefx.storage.serde import dumps
+from edgefx.training import TrainingEffect, TrainingEpoch, TrainingResult
 from edgefx.types import Effort, QatMode, StageKind
 from edgefx.vocabulary import Hardware
 from tests.documents import violations

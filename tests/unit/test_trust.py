@@ -14,6 +14,7 @@ from edgefx.evaluation.gates import judge
 from edgefx.metrics import Figures
 from edgefx.report import markdown, terminal
 from edgefx.results import Doubt, Gate, GateResult, RunReport, Verdict
+from edgefx.vocabulary import OnInconclusive
 from tests.unit.report_samples import accuracy, report
 
 CLASSES = 5
@@ -170,7 +171,7 @@ def judged(
 ) -> GateResult:
     measured = replace(accuracy(top1=0.9), drop_pp=drop, drop_ci95_pp=interval, baseline_top1=0.5)
     results = judge([gate], Figures(size_bytes=9, accuracy=measured), target="tflite-int8")
-    (result,) = trust.judged(results, doubts, measured, tolerated=False)
+    (result,) = trust.judged(results, doubts, measured, policy=OnInconclusive.FAIL_IF_DOUBTFUL)
     return result
 
 
@@ -206,7 +207,27 @@ def test_a_loss_beyond_doubt_fails() -> None:
 
 def test_other_gates_and_other_runs_are_judged_as_before() -> None:
     assert judged(SIZE, drop=0.0, interval=(-3.0, 3.0)).verdict is Verdict.PASS
-    assert judged(DROP, drop=0.0, interval=(-3.0, 3.0), doubts=()).verdict is Verdict.PASS
+    assert judged(DROP, drop=0.0, interval=(-1.0, 1.0), doubts=()).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("policy", "close", "meaningless"),
+    [
+        (OnInconclusive.FAIL, False, False),
+        (OnInconclusive.FAIL_IF_DOUBTFUL, True, False),
+        (OnInconclusive.WARN, True, True),
+    ],
+)
+def test_too_few_images_to_tell_are_tolerated_where_a_meaningless_drop_is_not(
+    policy: OnInconclusive, close: bool, meaningless: bool
+) -> None:
+    measured = replace(accuracy(top1=0.9), drop_pp=0.5, drop_ci95_pp=(-0.5, 1.5))
+    results = judge([DROP], Figures(size_bytes=9, accuracy=measured), target="tflite-int8")
+    (vague,) = trust.judged(results, (), measured, policy=policy)
+    assert (vague.verdict, vague.by_interval, vague.tolerated) == (Verdict.INCONCLUSIVE, True, close)
+    (empty,) = trust.judged(results, (DOUBT,), measured, policy=policy)
+    assert (empty.verdict, empty.by_interval, empty.tolerated) == (Verdict.INCONCLUSIVE, False, meaningless)
+    assert empty.reason == "top-1 drop 0.5 pp, limit 1 pp, which says nothing: it knows nothing"
 
 
 # ------------------------------------------------------------------------------------------------ reports
@@ -227,6 +248,26 @@ def test_the_exit_code_is_a_failed_gate_unless_asked_otherwise() -> None:
     assert tolerating.exit_code is ExitCode.OK
     assert "fails the run (exit code 1); with --on-inconclusive warn" in terminal.dumps(failing)
     assert "do not fail this run, as asked" in terminal.dumps(tolerating)
+
+
+@pytest.mark.parametrize("tolerated", [False, True])
+def test_a_report_says_what_too_few_images_mean_for_the_run(tolerated: bool) -> None:
+    gate = GateResult(
+        gate=DROP,
+        measured=0.5,
+        verdict=Verdict.INCONCLUSIVE,
+        reason="too few",
+        tolerated=tolerated,
+        by_interval=True,
+    )
+    shown = report()
+    shown = replace(shown, targets=(replace(shown.targets[0], gates=(gate,)),))
+    assert shown.exit_code is (ExitCode.OK if tolerated else ExitCode.GATE_FAILED)
+    for dumps in (terminal.dumps, markdown.dumps):
+        text = dumps(shown)
+        assert ("does not fail the run; with --on-inconclusive fail" in " ".join(text.split())) is tolerated
+        assert ("fails this run (exit code 1)" in text) is not tolerated
+        assert "cannot be judged" not in text
 
 
 @pytest.mark.parametrize("dumps", [terminal.dumps, markdown.dumps])
