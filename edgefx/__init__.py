@@ -1,8 +1,8 @@
 """edgefx: from a Keras EfficientNet to an edge artifact whose accuracy and speed are known.
 
 From Python: ``edgefx.compile``, ``run``, ``plan``, ``plan_recipe``, ``evaluate``, ``benchmark``, ``inspect``,
-``debug`` and ``diff`` do what the commands of those names do; see `edgefx.api`. They are imported when they
-are first used, so that ``import edgefx`` costs nothing.
+``debug``, ``diff`` and ``gate`` do what the commands of those names do; see `edgefx.api`. They are imported
+when they are first used, so that ``import edgefx`` costs nothing.
 """
 
 from importlib import import_module
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         debug,
         diff,
         evaluate,
+        gate,
         inspect,
         plan,
         plan_recipe,
@@ -32,6 +33,7 @@ __all__ = [
     "debug",
     "diff",
     "evaluate",
+    "gate",
     "inspect",
     "plan",
     "plan_recipe",

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recipe": ("edgefx.cli.recipe:command", "List, show, check and write recipes."),
     "reproduce": ("edgefx.cli.reproduce:command", "Run a lock file again and compare, byte by byte."),
     "diff": ("edgefx.cli.diff:command", "Compare two runs: inputs, size, accuracy by image, latency."),
+    "gate": ("edgefx.cli.gate:command", "Judge the reports of finished runs by limits, without running."),
     "evaluate": ("edgefx.cli.evaluate:command", "Measure an artifact's accuracy on a folder of images."),
     "benchmark": ("edgefx.cli.benchmark:command", "Measure the latency of artifacts on this machine."),
     "debug": ("edgefx.cli.debug:command", "Find the stage and the layers that lose accuracy."),

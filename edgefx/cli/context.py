@@ -91,9 +91,9 @@ class App:
     def write(self, text: str) -> None:
         """Write `text`, such as a JSON document, on stdout as it is."""
         self._wrote = True
-        if self.stdout.quiet:  # its reader has left
+        if self._out is not None and self._out.quiet:  # its reader has left
             return
-        stream = self.stdout.file
+        stream = sys.stdout if self._out is None else self._out.file  # without Rich, where nothing needs it
         try:
             stream.write(text if text.endswith("\n") else text + "\n")
             stream.flush()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from statistics import NormalDist
 
 _CONFIDENCE = 0.95
+_Z = 1.959963984540054  # of 95 %; what computes it takes longer to import than `edgefx gate` to judge
 _MOST_IMAGES = 10_000_000  # nobody evaluates on more
 
 
@@ -37,7 +37,7 @@ def paired_drop_ci(
         raise ValueError(f"impossible counts: {lost} lost and {gained} gained of {images}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence} is not between 0 and 1")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = _quantile(confidence)
     estimate = (lost - gained) / images
 
     def root(wanted: float, low: float, high: float) -> float:
@@ -70,7 +70,7 @@ def wilson_ci(count: int, total: int, *, confidence: float = _CONFIDENCE) -> tup
     """
     if not 0 <= count <= total or total < 1:
         raise ValueError(f"impossible counts: {count} of {total}")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = _quantile(confidence)
     low, high = _wilson(count / total, total, z)
     # Rounding would miss the ends by a little.
     return (0.0 if count == 0 else low), (1.0 if count == total else high)
@@ -118,12 +118,10 @@ def images_for_drop(lost: float, gained: float, images: int, *, limit_pp: float)
     Returns:
         The number; None where the drop itself does not keep the limit, or ten million would not do.
     """
-    z = NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2)
 
     def enough(number: int) -> bool:
         scale = number / images
-        # The score falls with the assumed difference: the upper limit is where it reaches -z.
-        return _score(lost * scale, gained * scale, number, limit_pp / 100) <= -z
+        return drop_within(lost * scale, gained * scale, number, limit_pp=limit_pp)
 
     return _fewest(enough)
 
@@ -138,8 +136,40 @@ def images_for_share(share: float, *, least: float) -> int | None:
     Returns:
         The number; None where the share itself does not keep the limit, or ten million would not do.
     """
-    z = NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2)
-    return _fewest(lambda number: _wilson(share, number, z)[0] >= least)
+    return _fewest(lambda number: share_within(share, number, least=least))
+
+
+def _quantile(confidence: float) -> float:
+    """Return how many standard deviations on either side hold so much of a normal distribution."""
+    if confidence == _CONFIDENCE:
+        return _Z
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def drop_within(lost: float, gained: float, images: int, *, limit_pp: float) -> bool:
+    """Whether a drop's 95 % interval, that of `paired_drop_ci`, ends at or below a limit.
+
+    Args:
+        lost: Images lost; fractions stand for shares.
+        gained: Images gained, likewise.
+        images: All images.
+        limit_pp: The limit in percentage points.
+    """
+    # The score falls as the assumed difference grows, and the interval ends where it reaches -z.
+    return 100 * (lost - gained) / images <= limit_pp and _score(lost, gained, images, limit_pp / 100) <= -_Z
+
+
+def share_within(share: float, images: int, *, least: float) -> bool:
+    """Whether a share's 95 % interval begins at or above a limit.
+
+    Args:
+        share: As measured, between 0 and 1.
+        images: All images.
+        least: The limit.
+    """
+    return share >= least and _wilson(share, images, _Z)[0] >= least
 
 
 def _fewest(enough: Callable[[int], bool]) -> int | None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.errors import OutputError, UsageError
-from edgefx.storage.atomic import write_text
 from edgefx.vocabulary import REPORT_FORMATS, ReportFormat
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ def write_report(report: RunReport, out: Path) -> Path:
     Raises:
         OSError: The folder cannot be written.
     """
+    from edgefx.storage.atomic import write_text
     from edgefx.storage.serde import dumps
 
     path = out / REPORT_NAME
@@ -65,6 +65,8 @@ def save(text: str, path: Path) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
+    from edgefx.storage.atomic import write_text
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)

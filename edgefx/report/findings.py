@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from edgefx.metrics import METRICS
 from edgefx.report.text import counted, ms, percent, ratio, seconds
-from edgefx.results import CachedStage, Latency, RunReport, SearchResult, TargetResult, Verdict
+from edgefx.results import CachedStage, GateResult, Latency, RunReport, SearchResult, TargetResult, Verdict
 from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import DataInfo, Precision, StageKind
 
@@ -48,9 +48,9 @@ def doubts(report: RunReport) -> Iterator[str]:
         yield text if len(targets) == everywhere > 1 else f"{', '.join(targets)}: {text}"
 
 
-def inconclusive(report: RunReport) -> Iterator[str]:
+def inconclusive(gates: Iterable[GateResult]) -> Iterator[str]:
     """Say what gates do that cannot be judged: those that mean nothing, and those with too few images."""
-    found = [gate for result in report for gate in result.gates if gate.verdict is Verdict.INCONCLUSIVE]
+    found = [gate for gate in gates if gate.verdict is Verdict.INCONCLUSIVE]
     doubtful = [gate for gate in found if not gate.by_interval]
     close = [gate for gate in found if gate.by_interval]
     if any(not gate.tolerated for gate in doubtful):

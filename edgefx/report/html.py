@@ -14,7 +14,8 @@ from rich.console import Console
 
 from edgefx.analysis.diagnosis import DebugReport
 from edgefx.provenance.comparison import RunDiff
-from edgefx.report import comparison, debug, evaluation, inspection, matrix, plan, terminal
+from edgefx.provenance.gating import GateReport
+from edgefx.report import comparison, debug, evaluation, gating, inspection, matrix, plan, terminal
 from edgefx.report.console import PlainConsole
 from edgefx.results import RunReport
 from edgefx.views import (
@@ -38,6 +39,7 @@ _PRINTED: Mapping[type, Callable[[Any, Console], None]] = {
     Benchmark: evaluation.render_benchmark,
     PlanView: plan.render,
     RunDiff: comparison.render_diff,
+    GateReport: gating.render,
     ArtifactInspection: lambda result, console: inspection.render_artifact(result.artifact, console),
     ModelInspection: lambda result, console: inspection.render_model(result, console, every_layer=False),
     DebugReport: lambda result, console: debug.render(

@@ -42,6 +42,7 @@ def dumps(report: RunReport) -> str:
         if result.failure:
             what = f"{result.target} in stage {result.failure.stage}: {result.failure.message}"
             lines.append(verdict("FAILED", what))
-    lines += [item("gates", text) for text in findings.inconclusive(report)]
+    judged = [gate for result in report for gate in result.gates]
+    lines += [item("gates", text) for text in findings.inconclusive(judged)]
     lines += [item("warning", text) for text in findings.warnings(report)]
     return "\n".join(lines) + "\n"

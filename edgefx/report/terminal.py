@@ -319,7 +319,7 @@ def _gate_lines(report: RunReport) -> Iterator[Text]:
             if gate.verdict is not Verdict.PASS:
                 style = VERDICT_STYLES[gate.verdict]
                 yield Text.assemble((gate.verdict.value, style), f" {result.target}: {gate.reason}")
-    for line in findings.inconclusive(report):
+    for line in findings.inconclusive(gate for result in report for gate in result.gates):
         yield Text(line)
 
 

@@ -1,5 +1,5 @@
 """Start-up: `edgefx --help` against the imports that a Rich CLI cannot do without (aim: <= 1.5 times), and
-`edgefx recipe check` on bad recipes against `edgefx --help` (aim: <= 2 times).
+`edgefx recipe check` on bad recipes and `edgefx gate` against `edgefx --help` (aim: <= 2 times).
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from edgefx.report import write_report
+from tests.unit.report_samples import report
 
 from .common import show
 from .stored import Figure
@@ -30,24 +33,27 @@ def main(options: list[str]) -> dict[str, object]:
         one.write_text(_BAD, encoding="utf-8")
         wrong = "".join(f"wrong{number}: 1\n" for number in range(20))
         many.write_text(f"{_BAD}{wrong}gates: {{max_drop: 1, max_size: 1}}\n", encoding="utf-8")
+        write_report(report(), Path(folder))
         commands = {
             "import click, rich.console (ms)": ["-c", "import click, rich.console"],
             "edgefx --help (ms)": ["-m", "edgefx", "--help"],
             "edgefx recipe check, 1 mistake (ms)": ["-m", "edgefx", "recipe", "check", str(one)],
             "edgefx recipe check, 23 mistakes (ms)": ["-m", "edgefx", "recipe", "check", str(many)],
+            "edgefx gate (ms)": ["-m", "edgefx", "gate", folder, "--gate", "size_bytes <= 20MB"],
         }
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(args.rounds):
             for name, command in commands.items():
                 seconds[name].append(_timed(command, code=2 if "check" in name else 0))
     medians = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
-    reference, shown, first, second = medians.values()
+    reference, shown, first, second, gate = medians.values()
     return show(
         {
             **{name: round(value, 1) for name, value in medians.items()},
             "--help (aim <= 1.5)": Figure(round(shown / reference, 2), _TOLERANCE),
             "recipe check, 1 mistake (aim <= 2)": Figure(round(first / shown, 2), _TOLERANCE),
             "recipe check, 23 mistakes (aim <= 2)": Figure(round(second / shown, 2), _TOLERANCE),
+            "gate (aim <= 2)": Figure(round(gate / shown, 2), _TOLERANCE),
         },
         as_json=args.json,
     )

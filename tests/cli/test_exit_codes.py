@@ -128,6 +128,7 @@ def test_commands_are_named_as_in_the_table() -> None:
         "recipe",
         "reproduce",
         "diff",
+        "gate",
         "evaluate",
         "benchmark",
         "debug",

@@ -40,6 +40,7 @@ def test_the_public_names() -> None:
         "debug",
         "diff",
         "evaluate",
+        "gate",
         "inspect",
         "plan",
         "plan_recipe",

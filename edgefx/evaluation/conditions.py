@@ -1,0 +1,111 @@
+"""Read a gate that is written as a condition: ``tflite-*: drop_pp <= 0.5``. Standard library only."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+
+from edgefx.errors import Block, UsageError
+from edgefx.metrics import METRICS, MetricRow, Unit
+from edgefx.results import Gate
+
+EXAMPLE = "tflite-*: drop_pp <= 0.5"
+_FORM = re.compile(
+    r"\s*(?:(?P<targets>[^:<>=]*?)\s*:)?\s*(?P<metric>[A-Za-z0-9_]*)\s*(?P<sign>[<>=!~]*)\s*(?P<limit>.*?)\s*",
+    re.ASCII | re.DOTALL,
+)
+_NUMBER = re.compile(
+    r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-z%]*)", re.ASCII
+)
+# What a metric may be written in, and how much of its own unit that is; "" where its name says the unit.
+_UNITS: dict[Unit, dict[str, float]] = {
+    Unit.POINTS: {"": 1, "pp": 1},
+    Unit.PERCENT: {"": 1, "%": 1},
+    Unit.SHARE: {"": 1, "%": 0.01},
+    Unit.MILLISECONDS: {"": 1, "ms": 1, "s": 1000},
+    Unit.BYTES: {"": 1, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
+    Unit.MEGABYTES: {"": 1, "kB": 1e-3, "MB": 1, "GB": 1e3},
+    Unit.RATIO: {"": 1, "x": 1},
+    Unit.NATS: {"": 1, "nats": 1},
+    Unit.PROBABILITY: {"": 1},
+    Unit.COUNT: {"": 1},
+}
+
+
+def parse(text: str, *, option: str = "--gate") -> Gate:
+    """Read ``[TARGETS:] METRIC <= LIMIT``, or ``>=`` for a metric of which more is better.
+
+    Args:
+        text: The condition; TARGETS are names or globs, separated by commas, LIMIT is a number with or
+            without its unit.
+        option: What a message calls it.
+
+    Raises:
+        UsageError: It is of another form; the message points at the place.
+    """
+    match = _FORM.fullmatch(text)
+    assert match is not None, "every part may be empty"
+    where = _Where(text, option)
+    targets = tuple(filter(None, (one.strip() for one in (match["targets"] or "*").split(","))))
+    if not targets:
+        raise where.error("no target before the colon", match.span("targets"), f"for example '{EXAMPLE}'")
+    row = _metric(match, where)
+    sign = "<=" if row.better == "less" else ">="
+    if match["sign"] != sign:
+        better = "less" if row.better == "less" else "more"
+        what = f"'{match['sign']}' instead of {sign}" if match["sign"] else f"no {sign} after the metric"
+        raise where.error(what, match.span("sign"), f"{better} of {row.id} is better, so a limit is {sign}")
+    return Gate(metric=row.id, limit=_limit(row, match, where), targets=targets)
+
+
+def _metric(match: re.Match[str], where: _Where) -> MetricRow:
+    name = match["metric"]
+    if name in METRICS:
+        return METRICS[name]
+    if not name:
+        raise where.error("no metric", match.span("metric"), f"for example '{EXAMPLE}'")
+    by_key = [row.id for row in METRICS.values() if row.gate == name]
+    close = by_key or difflib.get_close_matches(name.lower(), METRICS, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(METRICS)}"
+    raise where.error(f"unknown metric '{name}'", match.span("metric"), hint)
+
+
+def _limit(row: MetricRow, match: re.Match[str], where: _Where) -> float:
+    units = _UNITS[row.unit]
+    number = _NUMBER.fullmatch(match["limit"])
+    place = match.span("limit")
+    example = f"for example '{row.id} {match['sign']} {_example(row)}'"
+    if number is None or not math.isfinite(float(number["number"])):
+        raise where.error("no number" if match["limit"] else "no limit", place, example)
+    unit = next((one for one in units if one.lower() == number["unit"].lower()), None)
+    if unit is None:
+        known = ", ".join(filter(None, units)) or "a number alone"
+        start = place[0] + number.start("unit")
+        raise where.error(f"'{number['unit']}' is no unit of {row.id}", (start, place[1]), f"give {known}")
+    limit = float(number["number"]) * units[unit]
+    if row.unit is Unit.SHARE and not 0 <= limit <= 1:
+        raise where.error("a share is between 0 and 1, or 0% and 100%", place, example)
+    if limit < 0 and row.unit not in (Unit.POINTS, Unit.PERCENT):
+        raise where.error(f"{row.id} is never below 0", place, example)
+    return limit
+
+
+def _example(row: MetricRow) -> str:
+    shown = {Unit.SHARE: "98%", Unit.BYTES: "6MB", Unit.MILLISECONDS: "20ms", Unit.MEGABYTES: "200MB"}
+    return shown.get(row.unit, "1pp" if row.unit is Unit.POINTS else "0.5")
+
+
+class _Where:
+    """A text with a place in it."""
+
+    def __init__(self, text: str, option: str) -> None:
+        self._text = text
+        self._option = option
+
+    def error(self, what: str, place: tuple[int, int], hint: str) -> UsageError:
+        start, end = place
+        if start < 0:
+            start, end = 0, 0
+        pointer = " " * start + "^" + "~" * max(0, end - start - 1)
+        return UsageError(f"{self._option}: {what}", hint=hint, details=[Block.of([self._text, pointer])])

@@ -1,0 +1,194 @@
+"""Read what `report.json` and `matrix.json` say of each target. Standard library only, so that it is fast."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from edgefx.errors import UsageError
+from edgefx.metrics import METRICS, Figures
+from edgefx.results import Accuracy, Doubt, Gate, Latency
+from edgefx.storage.regular import read_bytes
+
+NAMES = ("report.json", "matrix.json")  # of a run, of all runs of a matrix
+VERSION = 1
+_MOST_BYTES = 256 * 10**6
+_HINT = "give the output folder of a run or of a matrix, or the report.json or matrix.json in it"
+_PAIR = 2
+R = TypeVar("R", Accuracy, Latency, Doubt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTarget:
+    """What a report says of one target.
+
+    Attributes:
+        target: Its name.
+        run: The run of a matrix that it belongs to; "" without a matrix.
+        figures: What was measured.
+        gates: The limits that the run judged.
+        doubts: Why its accuracy proves little: the run's own doubts, and the target's.
+        failure: Why there is no artifact; "" where there is one.
+    """
+
+    target: str
+    run: str
+    figures: Figures
+    gates: tuple[Gate, ...]
+    doubts: tuple[Doubt, ...]
+    failure: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredReport:
+    """A report on a run, or on all runs of a matrix.
+
+    Attributes:
+        path: As it was given.
+        file: The file that was read.
+        targets: What it says of each target, run by run.
+        failed_runs: Runs of a matrix that have no result, and why.
+    """
+
+    path: Path
+    file: Path
+    targets: tuple[StoredTarget, ...]
+    failed_runs: Mapping[str, str]
+
+
+def read(path: Path) -> StoredReport:
+    """Read a report.
+
+    Args:
+        path: The file, or the output folder that it lies in.
+
+    Raises:
+        UsageError: There is none, or it is not one that this edgefx reads.
+    """
+    file = _file(path)
+    try:
+        document = json.loads(read_bytes(file, limit_bytes=_MOST_BYTES), parse_constant=_refuse)
+        _check_version(document, file)
+        if "runs" not in document:
+            return StoredReport(path=path, file=file, targets=tuple(_targets(document, "")), failed_runs={})
+        reports = [(str(run["name"]), run["report"], run["error"]) for run in document["runs"]]
+        return StoredReport(
+            path=path,
+            file=file,
+            targets=tuple(
+                target
+                for name, report, _ in reports
+                if report is not None
+                for target in _targets(report, name)
+            ),
+            failed_runs={
+                name: str(error["message"]) if error else "it has no report"
+                for name, report, error in reports
+                if report is None
+            },
+        )
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read: {error.strerror}", hint=_HINT) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else _reason(error)
+        raise UsageError(f"{file}: no report of edgefx: {reason}", hint=_HINT) from error
+
+
+def _file(path: Path) -> Path:
+    if path.is_dir():
+        for name in NAMES:
+            if (path / name).is_file():
+                return path / name
+        raise UsageError(f"{path}: there is no {NAMES[0]} in this folder", hint=_HINT)
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder", hint=_HINT)
+    return path
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"'{error.args[0]}' is missing"
+    return (str(error).splitlines() or [""])[0]
+
+
+def _check_version(document: Mapping[str, Any], file: Path) -> None:
+    version = document["schema_version"]
+    if version != VERSION:
+        raise UsageError(
+            f"{file}: a report of version {version}, this edgefx reads version {VERSION}",
+            hint="use the edgefx that wrote it, or run again",
+        )
+
+
+def _targets(document: Mapping[str, Any], run: str) -> Iterator[StoredTarget]:
+    shared = tuple(_record(Doubt, doubt) for doubt in document["doubts"])
+    for target in document["targets"]:
+        artifact, failure = target["artifact"], target["failure"]
+        yield StoredTarget(
+            target=str(target["target"]),
+            run=run,
+            figures=Figures(
+                size_bytes=sum(int(_number(file["size_bytes"])) for file in artifact["files"])
+                if artifact
+                else None,
+                size_ratio=_optional(target["size_ratio_to_float"]),
+                int8_share=_optional(artifact["int8_macs_share"]) if artifact else None,
+                accuracy=_record(Accuracy, target["accuracy"]) if target["accuracy"] else None,
+                latency=_record(Latency, target["latency"]) if target["latency"] else None,
+            ),
+            gates=tuple(_gate(result["gate"]) for result in target["gates"]),
+            doubts=(*shared, *(_record(Doubt, doubt) for doubt in target["doubts"])),
+            failure=f"stage {failure['stage']}: {failure['message']}" if failure else "",
+        )
+
+
+def _gate(document: Mapping[str, Any]) -> Gate:
+    metric = document["metric"]
+    if metric not in METRICS:
+        raise ValueError(f"a gate on '{metric}', which this edgefx does not know")
+    return Gate(metric=metric, limit=_number(document["limit"]), targets=tuple(map(str, document["targets"])))
+
+
+def _record(kind: type[R], document: Mapping[str, Any]) -> R:
+    """Make a record of numbers, texts and pairs of numbers; keys of a later version are left out."""
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        if field.name in document:
+            values[field.name] = _value(str(field.type), document[field.name], field.name)
+        elif field.default is MISSING:
+            raise KeyError(field.name)
+    return kind(**values)
+
+
+def _value(kind: str, value: object, name: str) -> object:
+    if value is None and "None" in kind:
+        return None
+    if kind.startswith("tuple") and isinstance(value, list) and len(value) == _PAIR:
+        return tuple(map(_number, value))
+    if kind.startswith("str") and isinstance(value, str):
+        return value
+    if kind.startswith("bool") and isinstance(value, bool):
+        return value
+    if kind.startswith("int"):
+        return int(_number(value))
+    if kind.startswith("float"):
+        return _number(value)
+    raise ValueError(f"{name}: {value!r:.40}")
+
+
+def _optional(value: object) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{value!r:.40} is no number")
+    return value
