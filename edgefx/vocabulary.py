@@ -134,21 +134,29 @@ class StageKind(StrEnum):
 
 
 class ReportFormat(NamedTuple):
-    """A format that the report of a run can be written in.
+    """A format that a report can be written in.
 
     Attributes:
-        module: The module whose `dumps(report)` writes it.
-        suffix: How the name of such a file ends.
+        module: The module whose `dumps` writes it.
+        suffix: How the name of such a file ends; "" where it must be named, as FORMAT=PATH.
+        of_rows: Whether `dumps` takes the rows of `edgefx.report.judged`, and not the report itself.
     """
 
     module: str
-    suffix: str
+    suffix: str = ""
+    of_rows: bool = False
 
 
 REPORT_FORMATS = {
     "terminal": ReportFormat("edgefx.report.terminal", ".txt"),
     "json": ReportFormat("edgefx.storage.serde", ".json"),
     "markdown": ReportFormat("edgefx.report.markdown", ".md"),
+    "html": ReportFormat("edgefx.report.html", ".html"),
+    "junit": ReportFormat("edgefx.report.junit", ".xml", of_rows=True),
+    "openmetrics": ReportFormat("edgefx.report.openmetrics", ".prom", of_rows=True),
+    "github": ReportFormat("edgefx.report.github"),
+    "gitlab": ReportFormat("edgefx.report.gitlab", of_rows=True),
+    "benchmark-json": ReportFormat("edgefx.report.benchmark_json", of_rows=True),
 }
 
 # Evaluation images that a gate on accuracy needs: one of 100 is a percentage point, the usual limit, and

@@ -258,7 +258,7 @@ def run(
             in them are relative to the working folder.
         output: Instead of the recipe's output folder.
         effort: Instead of the recipe's effort.
-        report: Further files for the report, each in the format of its suffix: .md, .json or .txt.
+        report: Further files for the report, each as ``--report`` takes it: "report.md", "junit=ci/x.xml".
         resume: Let training go on from the checkpoint in the output folder.
         cache: Use results of earlier runs, and keep this one's.
         allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.

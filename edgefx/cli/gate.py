@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgefx.cli.annotations import annotate
 from edgefx.cli.context import App, pass_app
-from edgefx.cli.options import json_option, min_images_option, on_inconclusive_option
+from edgefx.cli.options import json_option, min_images_option, on_inconclusive_option, report_option
 from edgefx.harmless import visible
 from edgefx.vocabulary import MIN_IMAGES, OnInconclusive
 
@@ -61,6 +62,7 @@ Examples:
 )
 @min_images_option
 @on_inconclusive_option
+@report_option
 @json_option
 @pass_app
 def command(
@@ -73,6 +75,7 @@ def command(
     calibrate: bool,
     min_images: int | None,
     on_inconclusive: str | None,
+    report_files: tuple[Path, ...],
     as_json: bool,
 ) -> int:
     """Judge REPORT..., the reports of finished runs, by limits; nothing is run.
@@ -81,8 +84,10 @@ def command(
     it.
     """
     from edgefx import api
-    from edgefx.report import gating
+    from edgefx.report import destination, gating, write
 
+    for path in report_files:
+        destination(path)
     result = api.gate(
         reports,
         gates=conditions,
@@ -92,6 +97,9 @@ def command(
         fail_on=fail_on,
         calibrate=calibrate,
     )
+    for path in report_files:
+        write(result, path)
+    annotate(app, result, report_files)
     if as_json:
         app.write_json(result)
     else:

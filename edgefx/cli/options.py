@@ -100,8 +100,11 @@ report_option = click.option(
     "report_files",
     type=click.Path(path_type=Path),
     multiple=True,
-    metavar="FILE",
-    help="Also write the report to FILE, in the format of its suffix: .md, .json or .txt. May be repeated.",
+    metavar="[FORMAT=]FILE",
+    help="Also write the report to FILE, in the format of its suffix (.md, .json, .txt, .html, .xml for "
+    "JUnit, .prom for OpenMetrics) or in FORMAT: markdown, json, terminal, html, junit, openmetrics, gitlab "
+    "(code quality), benchmark-json (github-action-benchmark), or github, which needs no FILE: it adds to "
+    "the summary and the annotations of the GitHub Actions job. May be repeated.",
 )
 resize_option = click.option(
     "--resize",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgefx.cli import completion
+from edgefx.cli.annotations import annotate
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
     allow_unsafe_option,
@@ -131,6 +132,7 @@ def execute(
 
     job = prepare(runs, recipe=name, files=report_files, allow_unsafe=app.allow_unsafe)
     result = job.carry_out(one, command=app.command_line)
+    annotate(app, result, job.files)
     if as_json:
         app.write_json(result)
     elif isinstance(result, RunReport):

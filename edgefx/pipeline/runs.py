@@ -179,7 +179,7 @@ def _report_files(runs: Sequence[NamedRecipe], files: Sequence[Path]) -> tuple[P
     """
     everything = (*runs[0].recipe.report.files, *files)
     for path in everything:
-        reports.check(path)
+        reports.destination(path)
     return everything
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from edgefx.errors import ExitCode, UnknownNameError, UsageError
 from edgefx.evaluation import expected, gates, trust
 from edgefx.evaluation.expected import Expectation
 from edgefx.evaluation.statistics import wilson_ci
-from edgefx.metrics import METRICS
+from edgefx.metrics import METRICS, Figures
 from edgefx.notebook import Shown
 from edgefx.provenance import stored
 from edgefx.provenance.stored import StoredReport, StoredTarget
@@ -43,6 +43,7 @@ class JudgedTarget:
         expectations: With ``--calibrate``, what each of them would say on other images; None where chance has
             no part in it.
         failure: Why there is no artifact; "" where there is one.
+        figures: What the report says was measured.
     """
 
     report: Path
@@ -50,6 +51,7 @@ class JudgedTarget:
     gates: tuple[GateResult, ...]
     expectations: tuple[Expectation | None, ...] = ()
     failure: str = ""
+    figures: Figures = field(default_factory=Figures)
 
     @property
     def verdict(self) -> Verdict | None:
@@ -201,6 +203,7 @@ def _judged(
         gates=tuple(results),
         expectations=tuple(expectations) if calibrate else (),
         failure=target.failure,
+        figures=target.figures,
     )
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from edgefx.errors import EdgefxError, UnknownNameError
 from edgefx.recipe.tree import Scalar, quoted
-from edgefx.vocabulary import REPORT_FORMATS
 
 _NAMED_WEIGHTS = ("imagenet", "random", "packaged")
 
@@ -130,11 +129,11 @@ def _output_path(node: Scalar, _key: str) -> object:
 
 
 def _report_path(node: Scalar, key: str) -> object:
-    suffixes = [row.suffix for row in REPORT_FORMATS.values()]
-    if Path(node.text).suffix.lower() not in suffixes:
+    from edgefx.destinations import known, parse
+
+    if parse(node.text) is None:
         raise EdgefxError(
-            f"{quoted(node.text)}: the suffix names no format of reports",
-            hint=f"known: {', '.join(suffixes)}",
+            f"{quoted(node.text)}: the suffix names no format of reports", hint=f"known: {known()}"
         )
     return _output_path(node, key)
 

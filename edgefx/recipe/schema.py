@@ -285,12 +285,14 @@ class TargetSection(Section):
 class ReportSection(Section):
     """Further report files; `report.json` is always written."""
 
-    formats: tuple[Literal["json", "markdown", "terminal"], ...] = Field(
+    formats: tuple[Literal["json", "markdown", "terminal", "html", "junit"], ...] = Field(
         default=(),
-        description="Formats to write into the output folder, as report.json, report.md and report.txt.",
+        description="Formats to write into the output folder, as report.json, report.md, report.txt, "
+        "report.html and report.xml.",
     )
     files: tuple[ReportPath, ...] = Field(
-        default=(), description="Further report files, each in the format of its suffix: .json, .md or .txt."
+        default=(),
+        description="Further report files, as --report takes them: report.md, or junit=ci/junit.xml.",
     )
 
 

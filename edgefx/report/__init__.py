@@ -1,48 +1,63 @@
 """One typed result, many renderers.
 
-To add a format: one row of `vocabulary.REPORT_FORMATS` and one module with `dumps(report) -> str`.
+To add a format: one row of `vocabulary.REPORT_FORMATS` and one module with `dumps`, which takes a report, or
+the rows of `judged` that a run, a matrix and `edgefx gate` have in common, and returns text.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefx.destinations import Destination, known, parse
 from edgefx.errors import OutputError, UsageError
-from edgefx.vocabulary import REPORT_FORMATS, ReportFormat
 
 if TYPE_CHECKING:
+    from edgefx.provenance.gating import GateReport
     from edgefx.results import RunReport
+    from edgefx.views import MatrixReport
 
 
 # The result of a run, in its output folder.
 REPORT_NAME = "report.json"
 
 
-def check(path: Path) -> ReportFormat:
-    """Return the format that a report file's suffix asks for, before any work is done for it.
+def destination(path: Path) -> Destination:
+    """Return where a report is to go and in which format, before any work is done for it.
+
+    Args:
+        path: As it was given with ``--report``: a file whose suffix names the format, or ``FORMAT=PATH``.
 
     Raises:
-        UsageError: No format has this suffix.
+        UsageError: Nothing names a format.
     """
-    row = next((row for row in REPORT_FORMATS.values() if row.suffix == path.suffix.lower()), None)
-    if row is None:
-        known = ", ".join(row.suffix for row in REPORT_FORMATS.values())
+    found = parse(str(path))
+    if found is None:
         raise UsageError(
-            f"--report {path}: the suffix must name a format: {known}", hint="for example --report report.md"
+            f"--report {path}: the suffix must name a format: {known()}",
+            hint="for example --report report.md, or --report junit=report.xml",
         )
-    return row
+    return found
 
 
-def write(report: RunReport, path: Path) -> None:
-    """Write `report` as `path`, in the format of its suffix; missing folders are made.
+def write(report: RunReport | MatrixReport | GateReport, path: Path) -> None:
+    """Write a report to where ``--report`` says, see `destination`; missing folders are made.
+
+    What is for GitHub is added to the summary of the job, and goes nowhere where there is no job.
 
     Raises:
-        UsageError: As `check` says.
+        UsageError: As `destination` says.
         OutputError: The file cannot be written.
     """
-    save(str(import_module(check(path).module).dumps(report)), path)
+    from edgefx.report import formats, github
+
+    where = destination(path)
+    file = where.path or github.summary_file()
+    if file is None:
+        return
+    put = github.append if where.format == "github" else None
+    save(formats.dumps(report, where.format), file, put=put)
 
 
 def write_report(report: RunReport, out: Path) -> Path:
@@ -59,8 +74,13 @@ def write_report(report: RunReport, out: Path) -> Path:
     return path
 
 
-def save(text: str, path: Path) -> None:
+def save(text: str, path: Path, *, put: Callable[[Path, str], None] | None = None) -> None:
     """Write what was asked for with ``--report``; missing folders are made.
+
+    Args:
+        text: What to write.
+        path: The file.
+        put: Writes it; by default completely or not at all.
 
     Raises:
         OutputError: The file cannot be written.
@@ -69,7 +89,7 @@ def save(text: str, path: Path) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
+        (put or write_text)(path, text)
     except OSError as error:
         raise OutputError(
             f"--report {path}: cannot be written: {error.strerror}", hint="choose another file"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from edgefx.harmless import visible
 from edgefx.metrics import METRICS
 from edgefx.report import findings, markdown_text
 from edgefx.results import Verdict
@@ -43,17 +44,22 @@ def render(report: GateReport, console: Console) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
 
+def text(report: GateReport) -> str:
+    """Return the lines as text that ends in a newline."""
+    return "".join(f"{visible(line)}\n" for _, line in lines(report))
+
+
 def markdown(report: GateReport) -> str:
     """Return the verdicts as Markdown that ends in a newline."""
     rows = [(name, str(verdict), reason) for name, verdict, reason in _rows(report)]
-    text = [
+    parts = [
         markdown_text.heading("Gates"),
         "",
         *markdown_text.table(("target", "verdict", "reason"), (True, True, True), rows),
         "",
         *(markdown_text.item("note", line) for line in _notes(report)),
     ]
-    return "\n".join(text).rstrip() + "\n"
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def label(report: GateReport, target: JudgedTarget) -> str:

@@ -30,6 +30,12 @@ from edgefx.views import (
 _COLUMNS = 160
 _LAYERS = 20  # of each target in the report of `debug`; the object has all
 _PAGE = '<pre style="font-family: monospace; line-height: normal; overflow-x: auto">{code}</pre>'
+_DOCUMENT = """\
+<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>edgefx</title></head><body>
+{body}
+</body></html>
+"""
 
 # How each result is printed. `Any`: a mapping cannot say that the function takes what its key names.
 _PRINTED: Mapping[type, Callable[[Any, Console], None]] = {
@@ -46,6 +52,15 @@ _PRINTED: Mapping[type, Callable[[Any, Console], None]] = {
         result, console, limit=_LAYERS, order=debug.Order.EFFECT
     ),
 }
+
+
+def dumps(result: object) -> str:
+    """Write a result as an HTML page.
+
+    Raises:
+        KeyError: No command prints such a result.
+    """
+    return _DOCUMENT.format(body=render(result))
 
 
 def render(result: object) -> str:

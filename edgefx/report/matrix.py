@@ -11,7 +11,8 @@ from rich.text import Text
 
 from edgefx.errors import OutputError
 from edgefx.metrics import METRICS, Figures
-from edgefx.report import check, markdown_text
+from edgefx.report import markdown_text
+from edgefx.report import write as write_report_file
 from edgefx.report.console import PlainConsole
 from edgefx.report.terminal import VERDICT_STYLES, Facts, table
 from edgefx.report.text import metric
@@ -68,20 +69,21 @@ def dumps(report: MatrixReport) -> str:
 
 
 def write(report: MatrixReport, folder: Path, files: tuple[Path, ...] = ()) -> None:
-    """Write `matrix.json` and `matrix.md` into a folder, and further files in the format of their suffix.
+    """Write `matrix.json` and `matrix.md` into a folder, and further files as `edgefx.report.write` does.
 
     Raises:
         OutputError: A file cannot be written.
     """
-    forms = {".json": dumps, ".md": markdown, ".txt": text}
-    for path in (folder / f"{NAME}.json", folder / f"{NAME}.md", *files):
+    for path, form in ((folder / f"{NAME}.json", dumps), (folder / f"{NAME}.md", markdown)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, forms[check(path).suffix](report))
+            write_text(path, form(report))
         except OSError as error:
             raise OutputError(
                 f"{path}: cannot be written: {error.strerror}", hint="choose another output folder with -o"
             ) from error
+    for path in files:
+        write_report_file(report, path)
 
 
 def _rows(report: MatrixReport) -> Iterator[tuple[MatrixRun, tuple[str, ...]]]:

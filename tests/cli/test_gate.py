@@ -256,3 +256,28 @@ def test_from_python(tmp_path: Path) -> None:
     assert int(found.exit_code) == 1
     assert [target.verdict for target in found][:2] == ["INCONCLUSIVE", None]
     assert "INCONCLUSIVE" in (found._repr_html_() or "")
+
+
+# ------------------------------------------------------------------------------------------- formats
+
+
+def test_reports_are_written_and_github_is_told(
+    edgefx: Edgefx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = str(a_run(tmp_path / "run"))
+    summary = tmp_path / "summary"
+    files = ("--report", f"junit={tmp_path / 'j'}", "--report", str(tmp_path / "r.md"), "--report", "github")
+    outside = edgefx("gate", run, *files)
+    assert "this is no job of GitHub Actions" in outside.err
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    inside = edgefx("gate", run, *files, "--json")
+    assert json.loads(inside.out)["exit_code"] == 1
+    warned, failed = inside.err.splitlines()
+    assert warned.startswith("::warning title=edgefx%3A tflite-int8::INCONCLUSIVE top-1 drop 1.09 pp")
+    assert failed.startswith("::error title=edgefx%3A onnx-int8::FAIL top-1 drop 2.19 pp")
+    assert summary.read_text() == (tmp_path / "r.md").read_text()
+    assert (tmp_path / "j").read_text().startswith("<?xml")
+    refused = edgefx("gate", run, "--report", "x.pdf")
+    assert refused.code == 2
+    assert "the suffix must name a format" in refused.err

@@ -204,9 +204,9 @@ def test_dry_run_refuses_and_shows_report_files_as_the_run_does(
     edgefx: Edgefx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("EDGEFX_CACHE_DIR", str(tmp_path / "cache"))
-    outcome = edgefx(*argv, "--dry-run", "--report", "junit.xml")
+    outcome = edgefx(*argv, "--dry-run", "--report", "junit.pdf")
     assert outcome.code == 2
-    assert "--report junit.xml: the suffix must name a format" in outcome.err
+    assert "--report junit.pdf: the suffix must name a format" in outcome.err
     outcome = edgefx(*argv, "--dry-run", "--report", "ci/report.md")
     assert outcome.code == 0
     assert "report.json, ci/report.md" in outcome.out

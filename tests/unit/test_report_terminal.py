@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from edgefx.errors import OutputError, UsageError
-from edgefx.report import check, inspection, markdown, terminal, write
+from edgefx.report import destination, inspection, markdown, terminal, write
 from edgefx.results import CachedStage, DropUnit, MaxDrop, RunReport, Verdict
 from edgefx.vocabulary import REPORT_FORMATS, StageKind
 from tests.unit.report_samples import accuracy, artifact, gate, report, with_failure, with_search
@@ -237,20 +237,30 @@ def test_markdown_has_the_candidates() -> None:
     assert "- **checks**: calibration images passed 1 of 2" in text
 
 
-@pytest.mark.parametrize("name", sorted(REPORT_FORMATS))
+BEGINNINGS = {
+    "json": "{",
+    "markdown": "### b0",
+    "terminal": "b0",
+    "html": "<!doctype html>",
+    "junit": "<?xml",
+    "openmetrics": "# TYPE edgefx_size_bytes gauge",
+}
+
+
+@pytest.mark.parametrize("name", [name for name, row in REPORT_FORMATS.items() if row.suffix])
 def test_a_report_file_has_the_format_of_its_suffix(name: str, tmp_path: Path) -> None:
     path = tmp_path / "new" / f"report{REPORT_FORMATS[name].suffix}"
     write(report(), path)
     text = path.read_text(encoding="utf-8")
     assert "tflite-int8" in text
-    assert text.startswith({"json": "{", "markdown": "### b0", "terminal": "b0"}[name])
+    assert text.startswith(BEGINNINGS[name])
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("name", ["report", "report.html", "report.yaml"])
+@pytest.mark.parametrize("name", ["report", "report.pdf", "report.yaml"])
 def test_other_suffixes_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match=r"\.md") as caught:
-        check(Path(name))
+        destination(Path(name))
     assert "report.md" in caught.value.hint
 
 
