@@ -25,6 +25,7 @@ BENCHMARKS = {
     "byhand": "three INT8 targets in one run against the three scripts one would write by hand",
     "artifacts": "every artifact's bytes and every figure of its report, against those of another version",
     "ablations": "what each tuned constant is worth: other values of it tried",
+    "coverage": "whether the drop's interval holds what it says, and how often gates are wrong by chance",
     "twins": "how well the same picture in another file is found",
     "onnx_forms": "which convolutions ONNX Runtime should compute in INT8 on this machine",
     "emulated": "what artifacts answer on ARM CPUs, emulated, against what they answer here",
