@@ -212,6 +212,8 @@ class GateResult:
         tolerated: Whether it does not fail the run though it is INCONCLUSIVE.
         interval: The metric's 95 % confidence interval, low then high; None where it has none.
         by_interval: Whether it is INCONCLUSIVE only because that interval reaches beyond the limit.
+        p_value: The share of samples in which a figure is at least this good although the truth is just the
+            limit; None where there is no interval.
         images_needed: Evaluation images from which on the interval would keep the limit, if answers change
             as often; None where it does anyway, or no number would do.
     """
@@ -223,7 +225,27 @@ class GateResult:
     tolerated: bool = False
     interval: tuple[float, float] | None = None
     by_interval: bool = False
+    p_value: float | None = None
     images_needed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointVerdict:
+    """All gates on accuracy judged together; see `edgefx.evaluation.joint`. No exit code depends on it.
+
+    Attributes:
+        verdict: PASS only where every gate passes after the correction; FAIL where one failed.
+        gates: How many gates were judged together.
+        error: The family-wise error: the share of samples in which any gate passes that should not.
+        unproven: Targets with a gate that does not pass after the correction.
+        reason: The same in words.
+    """
+
+    verdict: Verdict
+    gates: int
+    error: float
+    unproven: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -429,6 +451,7 @@ class RunReport(Shown):
         integer_only: Whether float operations were forbidden.
         cached: Stages whose results came from the cache; their figures were measured when these say.
         doubts: Why the float model's accuracy on these images, and so every drop, proves little.
+        joint: All gates on accuracy judged together; None with fewer than two.
     """
 
     schema_version: int
@@ -450,6 +473,7 @@ class RunReport(Shown):
     training: TrainingResult | None = None
     cached: tuple[CachedStage, ...] = ()
     doubts: tuple[Doubt, ...] = ()
+    joint: JointVerdict | None = None
 
     @property
     def exit_code(self) -> ExitCode:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from edgefx.evaluation.gates import counts
 from edgefx.evaluation.statistics import drop_within, share_within
 from edgefx.metrics import METRICS, Figures, Origin, Unit
 from edgefx.results import Gate
@@ -60,11 +61,7 @@ def of(gate: Gate, figures: Figures, *, unchanged: bool = False) -> Expectation 
         return None
     if row.unit is Unit.SHARE:
         return _of_share(measured, images, least=gate.limit)
-    lost, gained, limit = accuracy.lost, accuracy.gained, gate.limit
-    if gate.metric == "drop_top5_pp":
-        lost, gained = accuracy.lost_top5, accuracy.gained_top5
-    elif row.unit is Unit.PERCENT:
-        limit *= accuracy.baseline_top1 or 0.0
+    lost, gained, limit = counts(gate, accuracy)
     if lost is None or gained is None:
         return None
     loses, gains = max(_LEAST, lost) / images, max(_LEAST, gained) / images

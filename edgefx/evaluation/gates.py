@@ -7,12 +7,19 @@ itself does not. Between the two there are too few images to tell, which is INCO
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from edgefx.evaluation.statistics import images_for_drop, images_for_share, paired_drop_ci, wilson_ci
+from edgefx.evaluation.statistics import (
+    drop_score,
+    images_for_drop,
+    images_for_share,
+    paired_drop_ci,
+    wilson_ci,
+)
 from edgefx.metrics import METRICS, Figures, MetricRow, Origin, Unit
-from edgefx.results import Gate, GateResult, Verdict
+from edgefx.results import Accuracy, Gate, GateResult, Verdict
 
 _NOT_MEASURED = {
     Origin.ARTIFACT: "there is no artifact",
@@ -77,6 +84,7 @@ def _judge_one(gate: Gate, figures: Figures) -> GateResult:
         verdict=Verdict.PASS,
         reason=reason,
         interval=row.interval(figures) if row.interval else None,
+        p_value=_p_value(gate, figures) if row.interval else None,
     )
     if not passed:
         off = f"{describe(row, abs(measured - gate.limit))} {'over' if is_less else 'short'}"
@@ -102,6 +110,37 @@ def _proven(result: GateResult, row: MetricRow, figures: Figures) -> GateResult:
     )
 
 
+def _p_value(gate: Gate, figures: Figures) -> float | None:
+    """Return how often a figure at least this good comes about where the truth is just the limit."""
+    row, accuracy = METRICS[gate.metric], figures.accuracy
+    measured = row.value(figures)
+    if accuracy is None or measured is None:
+        return None
+    if row.unit is Unit.SHARE:
+        spread = math.sqrt(gate.limit * (1 - gate.limit) / accuracy.images)
+        if spread == 0:
+            return float(gate.limit > 0)  # nothing is below 0, and nothing shows that all is right
+        return _normal((gate.limit - measured) / spread)
+    lost, gained, limit_pp = counts(gate, accuracy)
+    if lost is None or gained is None:
+        return None
+    return _normal(drop_score(lost, gained, accuracy.images, limit_pp=limit_pp))
+
+
+def _normal(score: float) -> float:
+    """Return the share of a normal distribution below a score."""
+    return math.erfc(-score / math.sqrt(2)) / 2
+
+
+def counts(gate: Gate, accuracy: Accuracy) -> tuple[int | None, int | None, float]:
+    """Return the images lost and gained that a gate on a drop stands on, and its limit in points."""
+    if gate.metric == "drop_top5_pp":
+        return accuracy.lost_top5, accuracy.gained_top5, gate.limit
+    if METRICS[gate.metric].unit is Unit.PERCENT:
+        return accuracy.lost, accuracy.gained, gate.limit * (accuracy.baseline_top1 or 0.0)
+    return accuracy.lost, accuracy.gained, gate.limit
+
+
 def images_needed(gate: Gate, figures: Figures) -> int | None:
     """Return from how many images on a gate would pass, if they turn out like those measured.
 
@@ -118,12 +157,7 @@ def images_needed(gate: Gate, figures: Figures) -> int | None:
         return None
     if row.unit is Unit.SHARE:
         return images_for_share(measured, least=gate.limit)
-    if gate.metric == "drop_top5_pp":
-        lost, gained, limit = accuracy.lost_top5, accuracy.gained_top5, gate.limit
-    else:
-        lost, gained, limit = accuracy.lost, accuracy.gained, gate.limit
-        if row.unit is Unit.PERCENT:
-            limit *= accuracy.baseline_top1 or 0.0
+    lost, gained, limit = counts(gate, accuracy)
     if lost is None or gained is None:
         return None
     return images_for_drop(lost, gained, accuracy.images, limit_pp=limit)

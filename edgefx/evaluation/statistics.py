@@ -158,7 +158,20 @@ def drop_within(lost: float, gained: float, images: int, *, limit_pp: float) -> 
         limit_pp: The limit in percentage points.
     """
     # The score falls as the assumed difference grows, and the interval ends where it reaches -z.
-    return 100 * (lost - gained) / images <= limit_pp and _score(lost, gained, images, limit_pp / 100) <= -_Z
+    within = 100 * (lost - gained) / images <= limit_pp
+    return within and drop_score(lost, gained, images, limit_pp=limit_pp) <= -_Z
+
+
+def drop_score(lost: float, gained: float, images: int, *, limit_pp: float) -> float:
+    """Return by how many standard errors a drop is above a limit (below: negative), as Tango estimates them.
+
+    Args:
+        lost: Images lost; fractions stand for shares.
+        gained: Images gained, likewise.
+        images: All images.
+        limit_pp: The limit in percentage points.
+    """
+    return _score(lost, gained, images, limit_pp / 100)
 
 
 def share_within(share: float, images: int, *, least: float) -> bool:

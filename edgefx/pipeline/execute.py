@@ -198,6 +198,7 @@ class Run:
 
     def report(self, command: str, out: Path) -> RunReport:
         """Judge the targets; write the report, the lock file and the predictions."""
+        from edgefx.evaluation import joint
         from edgefx.report import findings, write_report
         from edgefx.system.host import environment
 
@@ -228,7 +229,8 @@ class Run:
             cached=tuple(self._memo.cached),
             doubts=doubts,
         )
-        report = findings.complete(report)
+        joined = joint.judge([(result.target, result.gates) for result in report])
+        report = findings.complete(replace(report, joint=joined))
         if self.inputs.evaluation is not None:
             record.write_predictions(
                 out,

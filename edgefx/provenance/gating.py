@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.errors import ExitCode, UnknownNameError, UsageError
-from edgefx.evaluation import expected, gates, trust
+from edgefx.evaluation import expected, gates, joint, trust
 from edgefx.evaluation.expected import Expectation
 from edgefx.evaluation.statistics import wilson_ci
 from edgefx.metrics import METRICS, Figures
 from edgefx.notebook import Shown
 from edgefx.provenance import stored
 from edgefx.provenance.stored import StoredReport, StoredTarget
-from edgefx.results import Accuracy, Gate, GateResult, Verdict
+from edgefx.results import Accuracy, Gate, GateResult, JointVerdict, Verdict
 from edgefx.vocabulary import MIN_IMAGES, OnInconclusive
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class GateReport(Shown):
         targets: Every target, report by report.
         regressions: With ``--fail-on``, what got worse than in the baseline.
         notes: What else is to be known.
+        joint: All gates on accuracy judged together; None with fewer than two.
     """
 
     schema_version: int
@@ -77,6 +78,7 @@ class GateReport(Shown):
     targets: tuple[JudgedTarget, ...]
     regressions: tuple[Regression, ...] = ()
     notes: tuple[str, ...] = ()
+    joint: JointVerdict | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -148,6 +150,7 @@ def judge(
         targets=targets,
         regressions=_regressions(from_runs, fail_on, against, policy),
         notes=tuple(_notes(reports)),
+        joint=joint.judge([(target.target, target.gates) for target in targets]),
     )
 
 

@@ -74,6 +74,8 @@ def _rows(report: GateReport) -> Iterator[tuple[str, Verdict, str]]:
             found = target.expectations[number] if target.expectations else None
             expected = f"; {_expectation(found)}" if found else ""
             yield label(report, target), gate.verdict, f"{gate.reason}{expected}"
+    if report.joint is not None:
+        yield "all targets", report.joint.verdict, report.joint.reason
     for one in report.regressions:
         yield one.target, one.verdict, f"{one.limit}: {one.reason}"
 

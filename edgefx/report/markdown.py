@@ -42,6 +42,8 @@ def dumps(report: RunReport) -> str:
         if result.failure:
             what = f"{result.target} in stage {result.failure.stage}: {result.failure.message}"
             lines.append(verdict("FAILED", what))
+    if report.joint is not None:
+        lines.append(verdict(report.joint.verdict, f"all targets: {report.joint.reason}"))
     judged = [gate for result in report for gate in result.gates]
     lines += [item("gates", text) for text in findings.inconclusive(judged)]
     lines += [item("warning", text) for text in findings.warnings(report)]

@@ -319,6 +319,9 @@ def _gate_lines(report: RunReport) -> Iterator[Text]:
             if gate.verdict is not Verdict.PASS:
                 style = VERDICT_STYLES[gate.verdict]
                 yield Text.assemble((gate.verdict.value, style), f" {result.target}: {gate.reason}")
+    if report.joint is not None:
+        style = VERDICT_STYLES[report.joint.verdict]
+        yield Text.assemble((report.joint.verdict.value, style), f" all targets: {report.joint.reason}")
     for line in findings.inconclusive(gate for result in report for gate in result.gates):
         yield Text(line)
 

@@ -75,7 +75,7 @@ def test_the_gates_of_the_report_are_judged_again(edgefx: Edgefx, tmp_path: Path
     shown = done.out.splitlines()
     assert shown[0].startswith("INCONCLUSIVE  tflite-int8: top-1 drop 1.09 pp, limit 1.5 pp; its 95 %")
     assert shown[1] == "FAIL          onnx-int8: top-1 drop 2.19 pp, limit 1.5 pp: 0.69 pp over"
-    assert len(edgefx("gate", str(run / "report.json"), str(run)).out.splitlines()) == 5
+    assert len(edgefx("gate", str(run / "report.json"), str(run)).out.splitlines()) == 6
 
 
 def test_gates_of_ones_own_replace_them(edgefx: Edgefx, tmp_path: Path) -> None:

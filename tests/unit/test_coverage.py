@@ -1,4 +1,4 @@
-"""What an interval and a gate promise, on samples whose truth is known: `tests.benchmarks coverage` in short."""
+"""What an interval and a gate promise, on samples whose truth is known: `benchmarks.coverage` in short."""
 
 from __future__ import annotations
 
