@@ -132,6 +132,7 @@ def _latency(read: Callable[[Latency], float | None]) -> Callable[[Figures], flo
 
 _NO_LABELS = "the evaluation images have no labels, so there is no top-1"
 _NO_TOP5 = "there is no top-5 without labels, or with five classes or fewer"
+_NO_CONFIDENCE = "the evaluation images have no labels, or an earlier edgefx measured them"
 _DIVERGENCE_TOLERANCE = 1e-6  # sums in another order
 
 METRICS: Final[dict[str, MetricRow]] = {
@@ -311,6 +312,56 @@ METRICS: Final[dict[str, MetricRow]] = {
             heading="max |dp|",
             unlabelled_only=True,
             on_scores=True,
+            tolerance=_DIVERGENCE_TOLERANCE,
+        ),
+        MetricRow(
+            id="ece",
+            name="calibration error",
+            meaning="The mean gap between confidence and the share of right answers, over 15 bins (ECE).",
+            unit=Unit.SHARE,
+            better="less",
+            origin=Origin.ACCURACY,
+            value=_accuracy(lambda found: found.ece),
+            absent=_NO_CONFIDENCE,
+            needs_labels=True,
+            gate="max_ece",
+            tolerance=_DIVERGENCE_TOLERANCE,
+        ),
+        MetricRow(
+            id="baseline_ece",
+            name="calibration error of the float Keras model",
+            meaning="The float Keras model's calibration error on the same images.",
+            unit=Unit.SHARE,
+            better="less",
+            origin=Origin.ACCURACY,
+            value=_accuracy(lambda found: found.baseline_ece),
+            absent=_NO_CONFIDENCE,
+            needs_labels=True,
+            tolerance=_DIVERGENCE_TOLERANCE,
+        ),
+        MetricRow(
+            id="brier",
+            name="Brier score",
+            meaning="The mean squared distance of the probabilities from the label's, 0 to 2.",
+            unit=Unit.PROBABILITY,
+            better="less",
+            origin=Origin.ACCURACY,
+            value=_accuracy(lambda found: found.brier),
+            absent=_NO_CONFIDENCE,
+            needs_labels=True,
+            gate="max_brier",
+            tolerance=_DIVERGENCE_TOLERANCE,
+        ),
+        MetricRow(
+            id="baseline_brier",
+            name="Brier score of the float Keras model",
+            meaning="The float Keras model's Brier score on the same images.",
+            unit=Unit.PROBABILITY,
+            better="less",
+            origin=Origin.ACCURACY,
+            value=_accuracy(lambda found: found.baseline_brier),
+            absent=_NO_CONFIDENCE,
+            needs_labels=True,
             tolerance=_DIVERGENCE_TOLERANCE,
         ),
         MetricRow(

@@ -46,6 +46,10 @@ class Accuracy:
         gained_top5: As `gained`, of top-5; None where `top5` is.
         drop_top5_pp: 100 * (baseline_top5 - top5); None where `top5` is.
         drop_top5_ci95_pp: 95 % confidence interval of `drop_top5_pp` (paired), low then high.
+        ece: Expected calibration error of the artifact's probabilities, 15 bins; None when unlabelled.
+        baseline_ece: That of the float Keras model.
+        brier: Brier score of the artifact's probabilities, 0 to 2; None when unlabelled.
+        baseline_brier: That of the float Keras model.
     """
 
     images: int
@@ -71,6 +75,10 @@ class Accuracy:
     gained_top5: int | None = None
     drop_top5_pp: float | None = None
     drop_top5_ci95_pp: tuple[float, float] | None = None
+    ece: float | None = None
+    baseline_ece: float | None = None
+    brier: float | None = None
+    baseline_brier: float | None = None
 
     @property
     def drop_percent(self) -> float | None:

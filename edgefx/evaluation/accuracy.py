@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, DataError, EdgefxError, ModelError
+from edgefx.evaluation.confidence import Confidence
 from edgefx.evaluation.statistics import mcnemar_p_value, paired_drop_ci, wilson_ci
 from edgefx.protocols import Session, Task
 from edgefx.results import Accuracy
@@ -130,14 +131,7 @@ def compare(
         score_step=None if grid is None else _step(grid),
         agreement_ci95=wilson_ci(agree, images),
     )
-    if labels is None:
-        return measured
-    reference_rank, rank = _ranks(baseline, labels), _ranks(scores, labels)
-    return _with_labels(
-        measured,
-        top1=_Paired(reference_rank < 1, rank < 1),
-        top5=_Paired(reference_rank < 5, rank < 5) if classes > 5 else None,
-    )
+    return measured if labels is None else _with_labels(measured, baseline, scores, labels, output=output)
 
 
 def compare_classes(
@@ -194,6 +188,13 @@ def cross_entropy(scores: Scores, labels: NDArray[np.int64], *, output: OutputKi
     return total / len(scores)
 
 
+def _confidence(scores: Scores, labels: NDArray[np.int64], output: OutputKind) -> Confidence:
+    found = Confidence()
+    for rows in _blocks(len(scores)):
+        found.add(_probabilities(scores[rows], output), labels[rows])
+    return found
+
+
 class _Paired:
     """Which images are right before and after, counted.
 
@@ -211,8 +212,14 @@ class _Paired:
         self.drop_ci95_pp = paired_drop_ci(self.lost, self.gained, images)
 
 
-def _with_labels(measured: Accuracy, *, top1: _Paired, top5: _Paired | None) -> Accuracy:
+def _with_labels(
+    measured: Accuracy, baseline: Scores, scores: Scores, labels: NDArray[np.int64], *, output: OutputKind
+) -> Accuracy:
     """Add what labels tell."""
+    reference_rank, rank = _ranks(baseline, labels), _ranks(scores, labels)
+    top1 = _Paired(reference_rank < 1, rank < 1)
+    top5 = _Paired(reference_rank < 5, rank < 5)
+    before, after = (_confidence(one, labels, output) for one in (baseline, scores))
     measured = replace(
         measured,
         top1=top1.share,
@@ -223,8 +230,12 @@ def _with_labels(measured: Accuracy, *, top1: _Paired, top5: _Paired | None) -> 
         lost=top1.lost,
         gained=top1.gained,
         drop_p_value=mcnemar_p_value(top1.lost, top1.gained),
+        ece=after.ece,
+        baseline_ece=before.ece,
+        brier=after.brier,
+        baseline_brier=before.brier,
     )
-    if top5 is None:
+    if scores.shape[1] <= 5:
         return measured
     return replace(
         measured,
