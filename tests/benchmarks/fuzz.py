@@ -2,8 +2,11 @@
 
 Each input is read in a worker process (`tests.fuzzing.worker`). What counts is that it ends within a time,
 stays below a size in memory, lives, and raises nothing but an `EdgefxError`; inputs that reach new code are
-kept and changed further. Each kind of finding is written into a folder once, with the traceback. To have it
-among the tests, copy its files to `tests/fuzzing/corpus/LOADER/NAME`.
+kept and changed further. TensorFlow leaks some 35 MB with each SavedModel that it fails to load, so an input
+at which a process grew too large or too slow is read once more by a fresh one before it counts.
+
+Each kind of finding is written into a folder once, with the traceback. To have it among the tests, copy its
+files to `tests/fuzzing/corpus/LOADER/NAME`.
 
 The engine is our own: atheris (libFuzzer) sees no more of TensorFlow and the runtimes than this does, as they
 are not built for it, and stops at its first finding.
@@ -39,6 +42,7 @@ _POLL_S = 0.05
 _START_S = 60.0  # of the CPU, that a worker may take to import TensorFlow
 _PATIENCE = 5  # times as long on the clock: other programs compute too, and what waits for ever uses no CPU
 _RENEW = 300  # inputs after which a worker is replaced, for what libraries leak
+_LEAKED = 0.75  # of the memory that it may take, at which it is replaced before the next input
 _LARGEST = 2_000_000  # bytes of an input
 
 
@@ -103,7 +107,8 @@ def fuzz(name: str, *, minutes: float, seed: int, limits: Limits, out: Path) -> 
         out: Where findings go.
     """
     generator, outcome = random.Random(seed), Outcome()
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch, _worker(name, Path(scratch)) as worker:
+    command = [sys.executable, "-m", "tests.fuzzing.worker", name]
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch, _worker(command, Path(scratch)) as worker:
         corpus = _seeds(name, Path(scratch))
         waiting = list(corpus)
         begun = 0.0
@@ -158,10 +163,10 @@ def _note(outcome: Outcome, name: str, files: Files, answer: dict[str, Any], out
 
 
 class Worker:
-    """A process that reads inputs; it is started anew when it ends, or is ended."""
+    """A process that reads inputs; it is started anew when it ends, or is ended, or has leaked much."""
 
-    def __init__(self, name: str, scratch: Path) -> None:
-        self._name = name
+    def __init__(self, command: list[str], scratch: Path) -> None:
+        self._command = command
         self._scratch = scratch
         self._process: subprocess.Popen[bytes] | None = None
         self._read = 0
@@ -169,11 +174,29 @@ class Worker:
     def read(self, files: Files, limits: Limits) -> dict[str, Any]:
         """Have an input read; the answer says how it ended, how long it took and what memory there was.
 
+        What exceeds a limit in a process that has read others before is read again by a fresh one, since
+        libraries leak: only the second answer is about this input.
+
         Args:
             files: The input.
             limits: What it may take.
         """
-        fresh = self._process is None or self._process.poll() is not None or self._read >= _RENEW
+        fresh = self._is_spent(limits)
+        answer = self._read_once(files, limits, fresh=fresh)
+        if answer.pop("stopped", False) and not fresh:
+            answer = self._read_once(files, limits, fresh=True)
+            answer.pop("stopped", None)
+        return answer
+
+    def _is_spent(self, limits: Limits) -> bool:
+        return (
+            self._process is None
+            or self._process.poll() is not None
+            or self._read >= _RENEW
+            or (self._read > 0 and _memory_mb(self._process) > _LEAKED * limits.memory_mb)
+        )
+
+    def _read_once(self, files: Files, limits: Limits, *, fresh: bool) -> dict[str, Any]:
         if fresh:
             self._start()
         process = self._process
@@ -213,7 +236,7 @@ class Worker:
         temporary.mkdir()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.fuzzing.worker", self._name],
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -246,7 +269,8 @@ class Worker:
         where = self._stack(process)
         process.kill()
         process.wait()
-        return {"outcome": "finding", "kind": kind, "where": where, "seconds": 0.0, "memory_mb": memory_mb}
+        finding = {"outcome": "finding", "kind": kind, "where": where, "seconds": 0.0, "memory_mb": memory_mb}
+        return {**finding, "stopped": True}
 
     def _stack(self, process: subprocess.Popen[bytes]) -> str:
         """Ask where a worker is: faulthandler writes its stack when it is aborted."""
@@ -278,8 +302,8 @@ class Worker:
 
 
 @contextmanager
-def _worker(name: str, scratch: Path) -> Iterator[Worker]:
-    worker = Worker(name, scratch)
+def _worker(command: list[str], scratch: Path) -> Iterator[Worker]:
+    worker = Worker(command, scratch)
     try:
         yield worker
     finally:

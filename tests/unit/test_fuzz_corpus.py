@@ -6,13 +6,14 @@ import io
 import json
 import random
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from edgefx.errors import DataError
-from tests.benchmarks.fuzz import Limits, fuzz
+from tests.benchmarks.fuzz import Limits, Worker, fuzz
 from tests.fuzzing import loaders, mutations, worker
 
 FOUND = [
@@ -72,6 +73,37 @@ def test_memory_is_watched(tmp_path: Path) -> None:
     (folder,) = (tmp_path / "findings").iterdir()
     assert (folder / "input" / "labels.csv").is_file()
     assert (folder / "finding.txt").read_text().startswith("more than 1 MB")
+
+
+_LEAKING = """
+import json, os, sys
+from pathlib import Path
+leaked = []
+for number, line in enumerate(sys.stdin):
+    grown = int(Path(line.strip(), "megabytes").read_text())
+    leaked.append(b"x" * (grown * 1_000_000))
+    print(json.dumps({"outcome": "read", "steps": [number], "process": os.getpid()}), flush=True)
+"""
+
+
+def test_what_earlier_inputs_leaked_is_not_a_finding_of_the_next(tmp_path: Path) -> None:
+    worker = Worker([sys.executable, "-c", _LEAKING], tmp_path)
+    limits = Limits(seconds=30.0, memory_mb=300.0)
+
+    def read(megabytes: int) -> dict[str, object]:
+        return worker.read({"megabytes": str(megabytes).encode()}, limits)
+
+    try:
+        first, second = read(100), read(60)
+        assert first["process"] == second["process"]
+        again = read(250)  # too much after the other two, not alone
+        assert again["outcome"] == "read"
+        assert again["process"] != first["process"]
+        renewed = read(1)  # its process was three quarters full
+        assert renewed["process"] != again["process"]
+        assert read(400)["outcome"] == "finding"
+    finally:
+        worker.close()
 
 
 def test_changes_repeat_and_keep_the_structure_where_they_can() -> None:
