@@ -50,6 +50,7 @@ Examples:
     "-t",
     "--target",
     "patterns",
+    shell_complete=completion.targets,
     multiple=True,
     required=True,
     metavar="NAME",
@@ -80,7 +81,12 @@ Examples:
     help="Examine this file instead of converting the model. Only with one --target.",
 )
 @effort_option
-@click.option("--weights", metavar="imagenet|random|PATH", help="Weights of a model that is given by name.")
+@click.option(
+    "--weights",
+    shell_complete=completion.weights,
+    metavar="imagenet|random|PATH",
+    help="Weights of a model that is given by name.",
+)
 @click.option(
     "--classes", type=classes_range, metavar="N", help="Number of classes of a model that is given by name."
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgefx.cli import completion
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
     allow_unsafe_option,
@@ -30,12 +31,16 @@ Examples:
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
     "--baseline",
+    shell_complete=completion.models,
     metavar="MODEL|RUN",
     help="Compare image by image with this Keras model, a path or a name (see: edgefx models), or with the "
     "float model's answers that are kept in the output folder of a run, for which no TensorFlow is needed.",
 )
 @click.option(
-    "--weights", metavar="imagenet|random|PATH", help="Weights of a baseline that is given by name."
+    "--weights",
+    shell_complete=completion.weights,
+    metavar="imagenet|random|PATH",
+    help="Weights of a baseline that is given by name.",
 )
 @resize_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure on a sample of N images.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from edgefx.cli import completion
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import allow_unsafe_option, classes_range, input_size_range, json_option
 
@@ -16,10 +17,11 @@ Examples:
   edgefx inspect v2-b0 --json
 """
 )
-@click.argument("subject", metavar="MODEL|ARTIFACT")
+@click.argument("subject", metavar="MODEL|ARTIFACT", shell_complete=completion.models)
 @click.option("--layers", "every_layer", is_flag=True, help="List every layer of a model.")
 @click.option(
     "--weights",
+    shell_complete=completion.weights,
     metavar="imagenet|random|PATH",
     help="Weights of a model that is given by name.  [default: random, as the structure is the same; "
     "digits has its own]",

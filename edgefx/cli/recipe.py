@@ -206,12 +206,23 @@ def schema_command(app: App, as_json: bool) -> None:  # noqa: ARG001 - the schem
     epilog="""\b
 Examples:
   edgefx recipe init model.keras train/ test/
+  edgefx recipe init model.keras --calib train/ --eval test/
   edgefx recipe init b0 --output b0.yaml
 """
 )
 @click.argument("model", shell_complete=completion.models)
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @click.argument("evaluation", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--calib", type=click.Path(path_type=Path), metavar="DIR", help="The same as FOLDER, as `compile` has it."
+)
+@click.option(
+    "--eval",
+    "measured_on",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The same as EVALUATION, as `compile` has it; may stand alone.",
+)
 @click.option(
     "-o",
     "--output",
@@ -230,6 +241,8 @@ def init_command(
     model: str,
     folder: Path | None,
     evaluation: Path | None,
+    calib: Path | None,
+    measured_on: Path | None,
     output: Path,
     force: bool,
     as_json: bool,
@@ -242,6 +255,8 @@ def init_command(
     from edgefx.recipe import init
     from edgefx.recipe.load import load_runs
 
+    folder = _one_of(folder, "FOLDER", calib, "--calib")
+    evaluation = _one_of(evaluation, "EVALUATION", measured_on, "--eval")
     found = init.look(model, folder, evaluation)
     new_file(output, init.text(found, output), force=force)
     load_runs(output)  # what was written is what can be run
@@ -252,6 +267,12 @@ def init_command(
     for line in init.told(found):
         app.note(line)
     app.note(f"run it with: edgefx run {output}")
+
+
+def _one_of(argument: Path | None, name: str, option: Path | None, flag: str) -> Path | None:
+    if argument is not None and option is not None:
+        raise click.UsageError(f"{name} and {flag} are the same folder: give one of them")
+    return option if argument is None else argument
 
 
 def new_file(path: Path, text: str, *, force: bool) -> None:

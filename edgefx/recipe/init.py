@@ -39,7 +39,8 @@ def look(model: str, folder: Path | None, evaluation: Path | None = None) -> Fou
     Args:
         model: A name, or the path of a file or folder.
         folder: Where to look: itself, and what is in it; None looks beside the model and here.
-        evaluation: The folder of images to measure accuracy on; `folder` then holds those to calibrate on.
+        evaluation: The folder of images to measure accuracy on; `folder`, if it is given too, then is the
+            one of the images to calibrate on.
 
     Raises:
         UsageError: There is no such model or folder, or a folder that is named holds no images.
@@ -49,43 +50,44 @@ def look(model: str, folder: Path | None, evaluation: Path | None = None) -> Fou
     for named in filter(None, (folder, evaluation)):
         if not named.is_dir():
             raise UsageError(f"{named}: no such folder", hint="check the path")
-    if evaluation is not None:
-        for named in filter(None, (folder, evaluation)):
-            if not _has_images(named):
-                raise UsageError(
-                    f"{named}: holds no images", hint=f"images are {', '.join(sorted(SUFFIXES))}"
-                )
-        labelled = _is_labelled(evaluation)
-        return Found(model=model, calibration=folder, evaluation=evaluation, labelled=labelled)
+        if evaluation is not None and not _has_images(named):
+            raise UsageError(f"{named}: holds no images", hint=f"images are {', '.join(sorted(SUFFIXES))}")
     places = [folder] if folder else [*([path.parent] if path.exists() else []), Path()]
     if folder is None and brings_images(model):
         places = []  # those of another model may lie about
-    calibration = evaluation = None
-    for place in places:
-        calibration = calibration or _first(place, _CALIBRATION)
-        evaluation = evaluation or _first(place, _EVALUATION)
-    if calibration is None and folder is not None and _has_images(folder):
-        calibration = folder
-    if calibration is None:  # images are images; those that are left of them are measured on
-        calibration, evaluation = evaluation, None
+    if evaluation is None:
+        calibration, evaluation = _both(places)
+        if calibration is None and folder is not None and _has_images(folder):
+            calibration = folder
+    else:
+        calibration = folder or _first(places, _CALIBRATION, but=evaluation)
+    brought = calibration is None and evaluation is None and brings_images(model)
     return Found(
         model=model,
         calibration=calibration,
         evaluation=evaluation,
-        labelled=_is_labelled(evaluation or calibration) or (calibration is None and brings_images(model)),
+        labelled=brought or _is_labelled(evaluation or calibration),
     )
+
+
+def _both(places: list[Path]) -> tuple[Path | None, Path | None]:
+    """Return the folders to calibrate on and to measure on, as far as there are any."""
+    calibration, evaluation = _first(places, _CALIBRATION), _first(places, _EVALUATION)
+    if calibration is None:  # images are images; those that are left of them are measured on
+        return evaluation, None
+    return calibration, evaluation
 
 
 def told(found: Found) -> tuple[str, ...]:
     """Return what a user should know of what was found."""
-    if found.calibration is None:
-        if brings_images(found.model):
-            return ()
-        return ("no folder of images was found, so that the recipe has float targets only",)
-    lines = [f"calibration images: {found.calibration}"]
+    lines = []
+    if found.calibration is not None:
+        lines.append(f"calibration images: {found.calibration}")
+    elif not brings_images(found.model):
+        lines.append("no folder of images to calibrate on was found: the recipe has float targets only")
     if found.evaluation is not None:
         lines.append(f"evaluation images: {found.evaluation}")
-    elif found.labelled:
+    elif found.calibration is not None and found.labelled:
         lines.append("accuracy is measured on what calibration leaves of them")
     return tuple(lines)
 
@@ -209,8 +211,14 @@ def _rounded_up(value: float) -> str:
     return f"{math.ceil(value / step - 1e-9) * step:.6g}"
 
 
-def _first(place: Path, names: tuple[str, ...]) -> Path | None:
-    return next((place / name for name in names if _has_images(place / name)), None)
+def _first(places: list[Path], names: tuple[str, ...], *, but: Path | None = None) -> Path | None:
+    """Return the first folder of images of one of these names, other than `but`."""
+    candidates = [place / name for place in places for name in names]
+    return next((one for one in candidates if _has_images(one) and not _same(one, but)), None)
+
+
+def _same(folder: Path, other: Path | None) -> bool:
+    return other is not None and folder.samefile(other)
 
 
 def _has_images(folder: Path) -> bool:

@@ -79,6 +79,14 @@ def test_help_is_made_of_whole_lines_and_sentences(edgefx: Edgefx, command: tupl
         ("edgefx run digits", 2, {"digits-demo", "digits-mcu"}),
         ("edgefx recipe show b0-q", 3, {"b0-qat-distill"}),
         ("edgefx compile ./photos/mod", 2, {"./photos/mod"}),
+        ("edgefx debug dig", 2, {"digits"}),
+        ("edgefx debug digits -t tflite-int", 4, {"tflite-int8", "tflite-int16x8"}),
+        ("edgefx debug b0 --weights r", 4, {"random"}),
+        ("edgefx inspect v2-b", 2, {"v2-b0", "v2-b1", "v2-b2", "v2-b3"}),
+        ("edgefx inspect b0 --weights im", 4, {"imagenet"}),
+        ("edgefx evaluate m.tflite test --baseline dig", 5, {"digits"}),
+        ("edgefx evaluate m.tflite test --baseline b0 --weights im", 7, {"imagenet"}),
+        ("edgefx recipe init v2-s", 3, {"v2-s"}),
     ],
 )
 def test_values_are_completed(

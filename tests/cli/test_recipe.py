@@ -116,6 +116,28 @@ def test_init_never_replaces_a_file_unasked(edgefx: Edgefx, tmp_path: Path) -> N
     assert "version: 1" in path.read_text()
 
 
+def test_init_takes_folders_as_arguments_and_as_options(
+    edgefx: Edgefx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "test"):
+        Path(name, "cat").mkdir(parents=True)
+        Path(name, "cat", "a.png").write_bytes(b"")
+    written = []
+    for folders in (("train", "test"), ("train", "--eval", "test"), ("--calib", "train", "--eval", "test")):
+        outcome = edgefx("recipe", "init", "b0", *folders, "-o", "r.yaml", "--force")
+        assert outcome.code == 0
+        assert "evaluation images: test" in outcome.err
+        written.append(Path("r.yaml").read_text())
+    assert "calibration:\n  images: train\n" in written[0]
+    assert "evaluate:\n  images: test\n" in written[0]
+    assert len(set(written)) == 1
+    twice = edgefx("recipe", "init", "b0", "train", "test", "--eval", "test", "-o", "s.yaml")
+    assert twice.code == 2
+    assert "EVALUATION and --eval are the same folder" in twice.err
+    assert not Path("s.yaml").exists()
+
+
 def test_unknown_names(edgefx: Edgefx) -> None:
     assert "did you mean check" in edgefx("recipe", "chek").err
     assert "did you mean digits-demo" in edgefx("recipe", "show", "digit-demo").err

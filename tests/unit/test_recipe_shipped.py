@@ -224,7 +224,7 @@ def test_init_without_images_makes_float_targets(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     text = first_recipe("b0", None, tmp_path / "r.yaml")
     assert "targets: [tflite-float16]" in text
-    assert "no folder of images" in init.told(init.look("b0", None))[0]
+    assert "no folder of images to calibrate on" in init.told(init.look("b0", None))[0]
     assert "tflite-int8" in first_recipe("digits", None, tmp_path / "r.yaml")
 
 
@@ -246,6 +246,28 @@ def test_init_takes_a_folder_to_measure_on(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="empty: holds no images"):
         init.look("b0", Path("data/val"), Path("empty"))
+
+
+@pytest.mark.usefixtures("images")
+def test_init_with_a_folder_to_measure_on_looks_for_one_to_calibrate_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path / "data")
+    found = init.look("b0", None, Path("val"))
+    assert (found.calibration, found.evaluation, found.labelled) == (Path("train"), Path("val"), True)
+    # What is measured on does not calibrate, and what comes with a model stays.
+    found = init.look("b0", None, Path("train"))
+    assert found.calibration is None
+    assert init.told(found) == (
+        "no folder of images to calibrate on was found: the recipe has float targets only",
+        "evaluation images: train",
+    )
+    text = init.text(found, Path("r.yaml"))
+    assert "targets: [tflite-float16]" in text
+    assert "evaluate:\n  images: train\n" in text
+    found = init.look("digits", None, Path("val"))
+    assert init.told(found) == ("evaluation images: val",)
+    assert "targets: [tflite-int8]" in init.text(found, Path("r.yaml"))
 
 
 def test_init_keeps_paths_as_they_are_typed(
