@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -62,6 +63,21 @@ def dumps(report: RunReport) -> str:
     return stream.getvalue()
 
 
+class _Table(Table):
+    """A table whose lines end with their text: blanks that fill the last column get in the way of copying."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        pieces = (piece for piece in super().__rich_console__(console, options) if isinstance(piece, Segment))
+        for line in Segment.split_lines(pieces):
+            while line and not line[-1].text.rstrip():
+                line.pop()
+            if line:
+                text, style, control = line.pop()
+                line.append(Segment(text.rstrip(), style, control))
+            yield from line
+            yield Segment.line()
+
+
 def table(*titles: str, left: Sequence[str] = (), gap: int = 2) -> Table:
     """Return an empty table in edgefx's look.
 
@@ -70,7 +86,7 @@ def table(*titles: str, left: Sequence[str] = (), gap: int = 2) -> Table:
         left: The headings of left-aligned columns; the first column always is.
         gap: Spaces between columns, 1 or 2.
     """
-    result = Table(
+    result = _Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0), header_style="bold"
     )
     for number, title in enumerate(titles):

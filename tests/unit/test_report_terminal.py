@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,21 @@ def test_narrow_terminals_lose_columns_and_are_told_which(width: int) -> None:
     for figure in ("2.48", "3.22", "0.61x", "92.12%", "openvino-float32"):
         assert figure in text
     assert max(len(line) for line in text.splitlines()) <= width
-    assert not [line for line in text.splitlines() if line.startswith("warning") and line.endswith(" ")]
+    assert not [line for line in text.splitlines() if line.endswith(" ")]
+
+
+def test_no_line_of_a_table_ends_in_blanks() -> None:
+    table = terminal.table("target", "what it is", "", left=("what it is", ""))
+    table.add_row("tflite-int8", "a", "")
+    table.add_row("onnx-int8", "much longer than that", "x")
+    stream = io.StringIO()
+    Console(file=stream, width=80, force_terminal=True, color_system="truecolor").print(table)
+    plain = re.sub("\x1b\\[[0-9;]*m", "", stream.getvalue())
+    assert [line for line in plain.split("\n") if line != line.rstrip()] == []
+    assert plain.split("\n")[2] == "tflite-int8  a"
+    searched = with_search(report(), limit=MaxDrop(value=0.5, unit=DropUnit.PP))
+    for shown in (report(), with_failure(report()), searched):
+        assert not [line for line in _text(shown, 160).splitlines() if line != line.rstrip()]
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 140, 160])
