@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from edgefx.metrics import METRICS, MetricRow, Origin
@@ -13,12 +12,13 @@ from edgefx.provenance.comparison import Change, Flips, Regression, RunDiff, Tar
 from edgefx.provenance.reproduction import Outcome, Reproduction
 from edgefx.report import markdown_text
 from edgefx.report.markdown_text import heading, item
-from edgefx.report.terminal import VERDICT_STYLES, Facts, table
+from edgefx.report.terminal import VERDICT_STYLES, Facts, Heading, fitting, is_too_wide, table
 from edgefx.report.text import interval, metric, signed
 
 _CHANGES = ("input", "what", "before", "after")
 _FLIPS = ("change pp", "95% CI", "flipped", "lost", "gained")
-_WHOLE = ("target", "bytes", "input")  # names, which are to be copied
+_KEPT = ("target", "bytes", "change pp")  # in the narrowest terminal
+_DETAILS = ("lost", "gained")
 _LEFT = (*_CHANGES, "target", "bytes")
 _SHOWN = 8  # flipped images named for each target; JSON has all
 _KEY_SHOWN = 12  # hexadecimal digits of a hash
@@ -38,7 +38,8 @@ def render_diff(result: RunDiff, console: Console) -> None:
     console.print()
     _render_changes(result.changes, console)
     console.print()
-    console.print(_table(_target_titles(), _target_rows(result)), highlight=False)
+    for part in fitting(_headings(), _target_rows(result), console):
+        console.print(part, highlight=False)
     facts = [*_flip_facts(result), *(("note", note) for note in result.notes)]
     if facts:
         console.print()
@@ -85,23 +86,22 @@ def markdown(result: RunDiff) -> str:
 
 
 def _render_changes(changes: Sequence[Change], console: Console) -> None:
-    if changes:
-        console.print(_table(_CHANGES, _change_rows(changes)), highlight=False)
-    else:
+    """Print a table, or, where it would break values, a line for each change."""
+    if not changes:
         console.print("no input changed")
-
-
-def _table(titles: tuple[str, ...], rows: Rows) -> Table:
-    result = table(*titles, left=_LEFT)
-    for column in result.columns:
-        column.overflow = "fold"
-        column.no_wrap = column.header in _WHOLE
+        return
+    rows = _change_rows(changes)
+    result = table(*_CHANGES, left=_LEFT)
     for row in rows:
         result.add_row(*(Text(cell) if cell else Text("-", style="dim") for cell in row))
-    return result
+    if is_too_wide(result, console):
+        facts = [(kind, f"{name}: {before or '-'} -> {after or '-'}") for kind, name, before, after in rows]
+        console.print(Facts(facts), highlight=False)
+    else:
+        console.print(result, highlight=False)
 
 
-def _change_rows(changes: Sequence[Change]) -> Rows:
+def _change_rows(changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
     return [(change.kind, change.name, _short(change.before), _short(change.after)) for change in changes]
 
 
@@ -122,6 +122,15 @@ def _target_titles() -> tuple[str, ...]:
         *(row.heading for row in before),
         *_FLIPS,
         *(row.heading for row in behind),
+    )
+
+
+def _headings() -> tuple[Heading, ...]:
+    """Return the columns of the targets; where there is no room, latency goes first."""
+    _, behind = _compared()
+    ranks = {row.heading: 3 for row in behind} | dict.fromkeys(_DETAILS, 2) | dict.fromkeys(_KEPT, 0)
+    return tuple(
+        Heading(title=title, left=title in _LEFT, rank=ranks.get(title, 1)) for title in _target_titles()
     )
 
 

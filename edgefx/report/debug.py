@@ -6,7 +6,7 @@ Readable at 80 columns (columns are left out, the least telling first), without 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,10 +16,8 @@ from rich.text import Text
 
 from edgefx.analysis.diagnosis import Broken, DebugReport, Diagnosis, Difference, LayerFigures, Step
 from edgefx.report.findings import data_line
-from edgefx.report.terminal import Facts, table
+from edgefx.report.terminal import Facts, Heading, fitting, is_too_wide, table
 from edgefx.report.text import count, percent, seconds, significant
-
-_UNLIMITED = 10_000  # columns; wider than any table
 
 
 class Order(StrEnum):
@@ -152,7 +150,8 @@ def _render_target(diagnosis: Diagnosis, console: Console, *, limit: int, order:
     rows = ordered(diagnosis.layers, order, graph=diagnosis.graph)
     shown = rows[:limit] if limit else rows
     if shown:
-        console.print(_layers(shown, console), highlight=False)
+        for part in _layers(shown, console):
+            console.print(part, highlight=False)
     left_out = len(rows) - len(shown)
     if left_out:
         console.print(Text(f"{left_out} more layers: --limit 0 shows all", style="dim"), highlight=False)
@@ -170,7 +169,7 @@ def _steps(diagnosis: Diagnosis, console: Console) -> Table:
             column.no_wrap = True
         for row in step_rows(diagnosis):
             shown.add_row(*row[:columns])
-        if _fits(shown, console):
+        if not is_too_wide(shown, console):
             break
     return shown
 
@@ -196,34 +195,10 @@ def _difference(difference: Difference) -> tuple[str, str, str]:
     )
 
 
-def _layers(rows: Sequence[LayerFigures], console: Console) -> Table:
-    """Return the table with as many columns as there is room for."""
+def _layers(rows: Sequence[LayerFigures], console: Console) -> Iterator[Table | Text]:
+    """Yield the table, with as many columns as there is room for."""
     columns = [
         column for column in COLUMNS if column.rank == 0 or any(column.cell(row) != "-" for row in rows)
     ]
-    for gap in (2, 1):
-        shown = _table(columns, rows, gap=gap)
-        if _fits(shown, console):
-            return shown
-    while max(column.rank for column in columns):
-        worst = max(columns, key=lambda column: column.rank)
-        columns.remove(worst)
-        shown = _table(columns, rows, gap=1)
-        if _fits(shown, console):
-            break
-    return shown
-
-
-def _table(columns: Sequence[LayerColumn], rows: Sequence[LayerFigures], *, gap: int) -> Table:
-    titles = [column.title for column in columns]
-    shown = table(*titles, left=[column.title for column in columns if column.left], gap=gap)
-    for column in shown.columns:
-        column.no_wrap = True
-    for row in rows:
-        shown.add_row(*(column.cell(row) for column in columns))
-    return shown
-
-
-def _fits(shown: Table, console: Console) -> bool:
-    options = console.options.update(width=_UNLIMITED)
-    return console.measure(shown, options=options).maximum <= console.width
+    headings = [Heading(title=column.title, left=column.left, rank=column.rank) for column in columns]
+    return fitting(headings, [[column.cell(row) for column in columns] for row in rows], console)

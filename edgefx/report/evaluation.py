@@ -6,8 +6,8 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from edgefx.metrics import METRICS, Figures, Origin
-from edgefx.report.findings import data_line, rounding
-from edgefx.report.terminal import Facts, table
+from edgefx.report.findings import data_line, noise_line, rounding
+from edgefx.report.terminal import Facts, Heading, fitting
 from edgefx.report.text import counted, interval, metric, percent, signed
 from edgefx.results import Accuracy
 from edgefx.views import Benchmark, Evaluation
@@ -55,15 +55,28 @@ def render_benchmark(result: Benchmark, console: Console) -> None:
         for row in METRICS.values()
         if row.origin is Origin.LATENCY and any(row.value(one) is not None for one in figures.values())
     ]
-    shown = table("artifact", *(row.heading for row in rows), "rounds", "ran in")
-    shown.columns[0].overflow = "fold"
-    for name, latency in result.latencies.items():
-        cells = (metric(row, row.value(figures[name])) or "-" for row in rows)
-        shown.add_row(name, *cells, str(latency.rounds), latency.precision_ran)
-    for column in shown.columns[1:]:
-        column.no_wrap = True
+    headings = [
+        Heading(title="artifact"),
+        *(Heading(title=row.heading, rank=2 if row.optional else 1) for row in rows),
+        Heading(title="rounds", rank=3),
+        Heading(title="ran in", rank=1),
+    ]
+    cells = [
+        [
+            name,
+            *(metric(row, row.value(figures[name])) for row in rows),
+            str(latency.rounds),
+            latency.precision_ran,
+        ]
+        for name, latency in result.latencies.items()
+    ]
     threads = next((latency.threads for latency in result.latencies.values()), 0)
-    console.print(shown, highlight=False)
+    for part in fitting(headings, cells, console):
+        console.print(part, highlight=False)
     where = f"host latency ({result.environment.cpu}), not an edge device"
     line = f"{where}; batch 1, {counted(threads, 'thread')}, interleaved"
     console.print(Text(line, style="dim"))
+    for name, latency in result.latencies.items():
+        if latency.noisy:
+            warning = Text.assemble(("warning", "bold yellow"), f": {name}: {noise_line(latency)}")
+            console.print(warning, highlight=False)

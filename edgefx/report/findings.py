@@ -234,16 +234,21 @@ def _latency_warnings(result: TargetResult) -> Iterator[str]:
     if latency is None:
         return
     if latency.noisy:
-        yield (
-            f"its latency is not to be relied on: the speed changed by {latency.noise:.0%} while it was"
-            f" measured (median {ms(latency.p50_ms)} ms, fastest {ms(latency.min_ms)} ms); end other programs"
-            " and measure again"
-        )
+        yield noise_line(latency)
     if is_slower(result):
         yield (
             "slower than float32 of the same runtime on this host:"
             f" {ratio(latency.ratio_to_float)} its median{_interval(latency)}"
         )
+
+
+def noise_line(latency: Latency) -> str:
+    """Say that a noisy latency is not to be relied on, and why."""
+    return (
+        f"its latency is not to be relied on: the speed changed by {latency.noise:.0%} while it was"
+        f" measured (median {ms(latency.p50_ms)} ms, fastest {ms(latency.min_ms)} ms); end other programs"
+        " and measure again"
+    )
 
 
 def _interval(latency: Latency) -> str:

@@ -14,7 +14,7 @@ from edgefx.metrics import METRICS, Figures
 from edgefx.report import markdown_text
 from edgefx.report import write as write_report_file
 from edgefx.report.console import PlainConsole
-from edgefx.report.terminal import VERDICT_STYLES, Facts, table
+from edgefx.report.terminal import VERDICT_STYLES, Cell, Facts, Heading, fitting
 from edgefx.report.text import metric
 from edgefx.results import TargetResult, Verdict
 from edgefx.storage import serde
@@ -28,15 +28,18 @@ _TEXT_COLUMNS = 160
 
 def render(report: MatrixReport, console: Console) -> None:
     """Print `report` on `console`."""
-    result = table(*_titles(), left=_LEFT)
-    result.columns[0].overflow = result.columns[1].overflow = "fold"
+    rows: list[list[Cell]] = []
     for _, row in _rows(report):
         verdict = row[-1]
         style = VERDICT_STYLES.get(Verdict(verdict)) if verdict in set(Verdict) else "bold red"
-        result.add_row(*row[:-1], Text(verdict, style=style or ""))
+        rows.append([*row[:-1], Text(verdict, style=style or "")])
+    headings = [
+        Heading(title=title, left=title in _LEFT, rank=0 if title in _LEFT else 1) for title in _titles()
+    ]
     console.print(Text.assemble((report.recipe, "bold"), f"  {len(report.runs)} runs"))
     console.print()
-    console.print(result, highlight=False)
+    for part in fitting(headings, rows, console):
+        console.print(part, highlight=False)
     facts = [(f"{run.name}", _reason(run)) for run in report.runs if _reason(run)]
     facts.append(("reports", f"{len(report.runs)} folders beside {NAME}.json, each with its report.json"))
     console.print()

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -45,15 +44,7 @@ class Column:
 def render(report: RunReport, console: Console) -> None:
     """Print `report` on `console`."""
     for part in _parts(report, console):
-        for piece in _wrapped(part, console) if isinstance(part, Text) else (part,):
-            console.print(piece, highlight=False)
-
-
-def _wrapped(text: Text, console: Console) -> Iterator[Text]:
-    """Yield the lines of a text that fit, without blanks at their ends, which get in the way of copying."""
-    for line in shown(text).wrap(console, console.width) or (text,):
-        line.rstrip()
-        yield line
+        console.print(part, highlight=False)
 
 
 def dumps(report: RunReport) -> str:
@@ -61,21 +52,6 @@ def dumps(report: RunReport) -> str:
     stream = io.StringIO()
     render(report, PlainConsole(file=stream, width=_TEXT_COLUMNS, color_system=None))
     return stream.getvalue()
-
-
-class _Table(Table):
-    """A table whose lines end with their text: blanks that fill the last column get in the way of copying."""
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        pieces = (piece for piece in super().__rich_console__(console, options) if isinstance(piece, Segment))
-        for line in Segment.split_lines(pieces):
-            while line and not line[-1].text.rstrip():
-                line.pop()
-            if line:
-                text, style, control = line.pop()
-                line.append(Segment(text.rstrip(), style, control))
-            yield from line
-            yield Segment.line()
 
 
 def table(*titles: str, left: Sequence[str] = (), gap: int = 2) -> Table:
@@ -86,12 +62,63 @@ def table(*titles: str, left: Sequence[str] = (), gap: int = 2) -> Table:
         left: The headings of left-aligned columns; the first column always is.
         gap: Spaces between columns, 1 or 2.
     """
-    result = _Table(
+    result = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0), header_style="bold"
     )
     for number, title in enumerate(titles):
         result.add_column(title, justify="left" if number == 0 or title in left else "right")
     return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heading:
+    """The heading of a column; `rank` says which columns go first where there is no room, 0 never does."""
+
+    title: str
+    left: bool = False
+    rank: int = 0
+
+
+def fitting(
+    headings: Sequence[Heading], rows: Sequence[Sequence[Cell]], console: Console
+) -> Iterator[Table | Text]:
+    """Yield a table that fits, and a line that says which columns were left out for that.
+
+    Columns come closer together first. Then they go by their rank, the highest first, the last one of a rank
+    before the others. No cell is cut as long as the columns that stay have room.
+    """
+    chosen = list(range(len(headings)))
+    gap = 1 if is_too_wide(_filled(headings, rows, gap=2), console) else 2
+    while True:
+        cells = [[row[number] for number in chosen] for row in rows]
+        result = _filled([headings[number] for number in chosen], cells, gap=gap)
+        droppable = [number for number in chosen if headings[number].rank]
+        if not droppable or not is_too_wide(result, console):
+            break
+        chosen.remove(max(droppable, key=lambda number: (headings[number].rank, number)))
+    yield result
+    left_out = [heading.title for number, heading in enumerate(headings) if number not in chosen]
+    if left_out:
+        yield Text(f"left out, for want of width: {', '.join(left_out)}", style="dim")
+
+
+def _filled(headings: Sequence[Heading], rows: Sequence[Sequence[Cell]], *, gap: int) -> Table:
+    """Return a table none of whose cells is wrapped."""
+    left = [one.title for one in headings if one.left]
+    result = table(*(one.title for one in headings), left=left, gap=gap)
+    for column in result.columns:
+        column.no_wrap = True
+    for row in rows:
+        result.add_row(
+            *((Text(cell) if isinstance(cell, str) else cell) or Text("-", style="dim") for cell in row)
+        )
+    return result
+
+
+def is_too_wide(result: Table, console: Console) -> bool:
+    """Whether a table needs more columns than the console has, with no cell wrapped."""
+    options = console.options.update(width=_UNLIMITED)
+    return console.measure(result, options=options).maximum > console.width
 
 
 class Facts:
@@ -186,44 +213,17 @@ def _tables(report: RunReport, console: Console) -> Iterator[Table | Text]:
     accuracy, speed = columns(report)
     verdict = tuple(column for column in divided[0] if column is _VERDICT)
     single = (_TARGET, *accuracy, *speed, *verdict)
-    if not _too_wide(_table(report, single, gap=1), console):
+    if not is_too_wide(_filled(*_cells(report, single), gap=1), console):
         divided = (single,)
     for chosen in divided:
-        result, left_out = _fitting(report, chosen, console)
-        yield result
-        if left_out:
-            yield Text(f"left out, for want of width: {', '.join(left_out)}", style="dim")
+        yield from fitting(*_cells(report, chosen), console)
 
 
-def _fitting(
-    report: RunReport, chosen: tuple[Column, ...], console: Console
-) -> tuple[Table, tuple[str, ...]]:
-    """Bring the columns closer together, then leave out optional ones, the last first, until it fits."""
-    result = _table(report, chosen, gap=2)
-    if not _too_wide(result, console):
-        return result, ()
-    left_out: list[str] = []
-    while _too_wide(result := _table(report, chosen, gap=1), console):
-        droppable = [column for column in chosen if column.optional]
-        if not droppable:
-            break
-        left_out.insert(0, droppable[-1].title)
-        chosen = tuple(column for column in chosen if column is not droppable[-1])
-    return result, tuple(left_out)
-
-
-def _table(report: RunReport, chosen: tuple[Column, ...], *, gap: int) -> Table:
-    result = table(*(c.title for c in chosen), left=[c.title for c in chosen if c.left], gap=gap)
-    for column in result.columns:
-        column.no_wrap = True
-    for row in report:
-        result.add_row(*(column.cell(row) or Text("-", style="dim") for column in chosen))
-    return result
-
-
-def _too_wide(result: Table, console: Console) -> bool:
-    options = console.options.update(width=_UNLIMITED)
-    return console.measure(result, options=options).maximum > console.width
+def _cells(report: RunReport, chosen: tuple[Column, ...]) -> tuple[tuple[Heading, ...], list[list[Cell]]]:
+    headings = tuple(
+        Heading(title=column.title, left=column.left, rank=int(column.optional)) for column in chosen
+    )
+    return headings, [[column.cell(row) for column in chosen] for row in report]
 
 
 # -------------------------------------------------------------------------------------- around the table

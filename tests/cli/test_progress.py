@@ -71,7 +71,7 @@ def test_failed_work_is_not_called_done() -> None:
 
 def test_notes_and_warnings_are_said_once_and_verbatim() -> None:
     shown, stream = _plain()
-    long = "a/very/long/path " * 20
+    long = "a/very/long/path " * 20 + "end"
     for _ in range(2):
         shown.note("[bold]note[/bold] 12")
         shown.warn(long)

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from edgefx.errors import OutputError, UsageError
 from edgefx.report import destination, inspection, markdown, terminal, write
+from edgefx.report.console import PlainConsole
 from edgefx.results import CachedStage, DropUnit, MaxDrop, RunReport, Verdict
 from edgefx.vocabulary import REPORT_FORMATS, StageKind
 from tests.unit.report_samples import accuracy, artifact, gate, report, with_failure, with_search
@@ -19,7 +19,7 @@ from tests.unit.report_samples import accuracy, artifact, gate, report, with_fai
 
 def _text(shown: RunReport, width: int = 120) -> str:
     stream = io.StringIO()
-    terminal.render(shown, Console(file=stream, width=width, color_system=None))
+    terminal.render(shown, PlainConsole(file=stream, width=width, color_system=None))
     return stream.getvalue()
 
 
@@ -43,7 +43,7 @@ def test_no_line_of_a_table_ends_in_blanks() -> None:
     table.add_row("tflite-int8", "a", "")
     table.add_row("onnx-int8", "much longer than that", "x")
     stream = io.StringIO()
-    Console(file=stream, width=80, force_terminal=True, color_system="truecolor").print(table)
+    PlainConsole(file=stream, width=80, force_terminal=True, color_system="truecolor").print(table)
     plain = re.sub("\x1b\\[[0-9;]*m", "", stream.getvalue())
     assert [line for line in plain.split("\n") if line != line.rstrip()] == []
     assert plain.split("\n")[2] == "tflite-int8  a"
@@ -231,7 +231,7 @@ def test_integer_operations_are_not_called_int8() -> None:
     assert "int8/float" not in shown
     stream = io.StringIO()
     found = artifact("tflite-int16x8", size_bytes=1, compute_int8=103)
-    inspection.render_artifact(replace(found, int8_macs_share=0.0), Console(file=stream, width=120))
+    inspection.render_artifact(replace(found, int8_macs_share=0.0), PlainConsole(file=stream, width=120))
     words = " ".join(stream.getvalue().split())
     assert "computing ops 106: 103 integer, 3 float" in words
     assert "0.0% of all multiply-accumulates have 8-bit weights and activations" in words
