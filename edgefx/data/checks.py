@@ -28,6 +28,8 @@ SAMPLE = 64  # images of a large set that a statistic looks at
 _UNIFORM = 8  # levels between the darkest and the brightest value; JPEG adds a few to a blank frame
 _FEW = 0.1  # share of a set's images
 _FEW_CLASSES = 0.5  # share of the evaluated classes
+_ONE_CLASS = 0.9  # share of unlabelled images that are taken for the same class
+_ANSWERS = 10  # images, of which chance alone makes so many equal too seldom to matter
 _GREY = 2.0  # mean difference between the colour channels, levels
 _SATURATED = 0.25  # share of values at 0 or 255; 0.02 to 0.04 in photographs
 _SMALL = 2.0  # an image enlarged more than this has no detail of the input's resolution left
@@ -62,7 +64,7 @@ def stability_check(values: Extremes) -> Check:
     """Check whether two halves of the images give the same activation ranges.
 
     Args:
-        values: From `edgefx.data.stability.extremes`.
+        values: The extremes of `edgefx.data.stability.observe`.
     """
     name = "range stability"
     if len(values) < 2:
@@ -74,6 +76,32 @@ def stability_check(values: Extremes) -> Check:
         name,
         f"{share:.0%} of the activation ranges differ by more than {_TOLERANCE:.0%} between two halves",
         "these images are too few or too unlike each other: add typical ones" if share > _UNSTEADY else "",
+    )
+
+
+def answers_check(
+    answers: NDArray[np.int64], calibration: ImageSet, evaluation: ImageSet | None
+) -> tuple[Check, ...]:
+    """Check that the float model does not take unlabelled calibration images for one class only.
+
+    Args:
+        answers: Of `edgefx.data.stability.observe`.
+        calibration: The images; where they have labels, `pixel_checks` has looked at those.
+        evaluation: The evaluation images, if there are any: their labels say how the classes are spread.
+    """
+    if calibration.labels is not None or evaluation is None or evaluation.labels is None:
+        return ()
+    share = float(np.bincount(answers).max()) / len(answers)
+    usual = float(np.bincount(evaluation.labels).max()) / len(evaluation.labels)
+    return (
+        verdict(
+            "classes answered",
+            f"the float model takes {share:.0%} of the images for one class; the largest class has"
+            f" {usual:.0%} of the evaluation images",
+            "activations that other classes cause are unknown: calibrate on images of all classes"
+            if share > _ONE_CLASS >= usual and len(answers) >= _ANSWERS
+            else "",
+        ),
     )
 
 

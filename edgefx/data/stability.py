@@ -1,4 +1,6 @@
-"""Are there enough calibration images? Then two halves of them give the same activation ranges.
+"""What the float model makes of the calibration images: the ranges of its activations, and its answers.
+
+Are there enough images? Then two halves of them give the same activation ranges.
 
 The ranges are those of the float model: of every canonical layer's output, the mean over the images of each
 image's extremes, which is what most INT8 ranges are made from. Nothing here knows a runtime.
@@ -25,6 +27,18 @@ _COMPUTING = frozenset({"Conv2D", "DepthwiseConv2dNative", "MatMul", "BiasAdd", 
 Extremes: TypeAlias = NDArray[np.float32]  # [images, layers, 2]: low and high
 
 
+class Observed(NamedTuple):
+    """What a float graph has made of some images.
+
+    Attributes:
+        extremes: Of each layer's output, float32 [N, layers, 2], low and high.
+        answers: The best class of each image, int64 [N].
+    """
+
+    extremes: Extremes
+    answers: NDArray[np.int64]
+
+
 class Span(NamedTuple):
     """The range of a tensor."""
 
@@ -32,16 +46,13 @@ class Span(NamedTuple):
     high: float
 
 
-def extremes(graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) -> Extremes:
-    """Run the float graph; return each image's extremes of each layer's output.
+def observe(graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) -> Observed:
+    """Run the float graph; return each image's extremes of each layer's output, and its best class.
 
     Args:
         graph: The canonical graph.
         pixels: Raw RGB, uint8 [N, H, W, 3].
         task: Counts images.
-
-    Returns:
-        float32 [N, layers, 2], low and high.
     """
     import tensorflow as tf
 
@@ -49,32 +60,36 @@ def extremes(graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) ->
     graph_def.ParseFromString(graph.path.read_bytes())
     names = [f"{name}:0" for name in _tapped(graph_def, {layer.name for layer in graph.layers})]
 
-    def taps(image: tf.Tensor) -> tf.Tensor:
-        tensors = tf.graph_util.import_graph_def(
-            graph_def, input_map={f"{graph.input_name}:0": image}, return_elements=names
+    def taps(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        scores, *tensors = tf.graph_util.import_graph_def(
+            graph_def,
+            input_map={f"{graph.input_name}:0": image},
+            return_elements=[f"{graph.output_name}:0", *names],
         )
         floats = [tf.cast(value, tf.float32) for value in tensors if value.dtype.is_floating]
         ends = [tf.stack([tf.reduce_min(value), tf.reduce_max(value)]) for value in floats]
-        return tf.stack(ends) if ends else tf.zeros((0, 2))
+        return tf.stack(ends) if ends else tf.zeros((0, 2)), tf.argmax(tf.reshape(scores, [-1]))
 
     run = tf.function(taps, input_signature=[tf.TensorSpec((1, *pixels.shape[1:]), tf.float32)])
 
-    def ends(image: NDArray[np.uint8]) -> Extremes:
-        return np.asarray(run(tf.constant(image[None].astype(np.float32))).numpy())
+    def seen(image: NDArray[np.uint8]) -> tuple[Extremes, int]:
+        ends, answer = run(tf.constant(image[None].astype(np.float32)))
+        return np.asarray(ends.numpy()), int(answer.numpy())
 
-    rows = []
-    for row in ordered(ends, pixels):
+    rows, answers = [], []
+    for row, answer in ordered(seen, pixels):
         rows.append(row)
+        answers.append(answer)
         if task is not None:
             task.advance()
-    return np.stack(rows)
+    return Observed(extremes=np.stack(rows), answers=np.array(answers, np.int64))
 
 
 def halves(values: Extremes) -> tuple[dict[str, Span], dict[str, Span]]:
     """Return the ranges of every other image, and of the images in between; data sets are sorted by class.
 
     Args:
-        values: From `extremes`, at least two images.
+        values: Of `observe`, at least two images.
     """
     first, second = (
         {str(number): Span(float(low), float(high)) for number, (low, high) in enumerate(part.mean(0))}

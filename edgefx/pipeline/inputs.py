@@ -300,11 +300,14 @@ class Inputs:
             f"{calibration.pixels.min()} to {calibration.pixels.max()}, the model takes {low:g} to {high:g}"
         )
         found = [Check(name="pixel range", passed=True, measured=seen)]  # else `check_range` had refused
-        found += checks.pixel_checks(calibration, self.evaluation.get() if self.evaluation else None)
+        evaluation = self.evaluation.get() if self.evaluation else None
+        found += checks.pixel_checks(calibration, evaluation)
         sample = checks.spread(calibration.pixels)
         graph = self.source.graph
         with self._memo.progress.task("check the calibration images", len(sample)) as task:
-            found.append(checks.stability_check(stability.extremes(graph, sample, task=task)))
+            observed = stability.observe(graph, sample, task=task)
+        found += checks.answers_check(observed.answers, calibration, evaluation)
+        found.append(checks.stability_check(observed.extremes))
         return Computed(value=CalibrationChecks(checks=tuple(found)), opened=None)
 
     def _look_for_copies(self, images: Images, evaluation: Images) -> None:

@@ -95,13 +95,13 @@ def _render_changes(changes: Sequence[Change], console: Console) -> None:
     for row in rows:
         result.add_row(*(Text(cell) if cell else Text("-", style="dim") for cell in row))
     if is_too_wide(result, console):
-        facts = [(kind, f"{name}: {before or '-'} -> {after or '-'}") for kind, name, before, after in rows]
+        facts = [(row[0], f"{row[1]}: {row[2] or '-'} -> {row[3] or '-'}") for row in rows]
         console.print(Facts(facts), highlight=False)
     else:
         console.print(result, highlight=False)
 
 
-def _change_rows(changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
+def _change_rows(changes: Sequence[Change]) -> Rows:
     return [(change.kind, change.name, _short(change.before), _short(change.after)) for change in changes]
 
 

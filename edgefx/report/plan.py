@@ -22,4 +22,4 @@ def render(shown: PlanView, console: Console) -> None:
             branch = branches[step.target]
         state = {True: ("  cached", "green"), False: ("  to do", "yellow"), None: ("", "")}[step.cached]
         branch.add(Text.assemble((f"{step.stage}  ", "cyan"), step.what, state))
-    console.print(tree, highlight=False, soft_wrap=True)
+    console.print(tree, highlight=False)

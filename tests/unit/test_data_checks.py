@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgefx.data import images
-from edgefx.data.checks import pixel_checks, spread, stability_check
+from edgefx.data.checks import answers_check, pixel_checks, spread, stability_check
 from edgefx.data.digits import calibration_folder, evaluation_folder
 from edgefx.data.folders import scan
 from edgefx.data.stability import halves, unsteady
@@ -144,6 +144,22 @@ def test_one_class_is_too_few_where_there_are_more(folder: Folder) -> None:
     assert poor(labelled([0, 1, 2], 20), evaluation) == {}
     assert poor(labelled([1], 30), evaluation) == {}  # one image has one class
     assert poor(folder(photo(40), photo(41)), evaluation) == {}
+
+
+def test_unlabelled_images_of_one_class_are_noticed_by_the_models_answers(folder: Folder) -> None:
+    calibration = folder(*(photo(seed) for seed in range(3)))
+    evaluation = replace(folder(*(photo(seed) for seed in range(9))), labels=np.arange(9) % 3)
+    (check,) = answers_check(np.full(20, 2), calibration, evaluation)
+    assert not check.passed
+    assert "takes 100% of the images for one class; the largest class has 33%" in check.measured
+    for answers in (np.arange(20) % 3, np.full(5, 2)):  # of all classes; too few to tell
+        (check,) = answers_check(answers, calibration, evaluation)
+        assert check.passed
+    (check,) = answers_check(np.full(20, 2), calibration, replace(evaluation, labels=np.full(9, 2)))
+    assert check.passed  # what is evaluated is of one class too
+    # Nothing to compare with, or labels that tell more than answers do.
+    assert answers_check(np.full(20, 2), calibration, None) == ()
+    assert answers_check(np.full(20, 2), replace(calibration, labels=np.zeros(3, int)), evaluation) == ()
 
 
 def test_thumbnails_count_where_the_evaluation_images_are_larger(folder: Folder) -> None:

@@ -12,10 +12,11 @@ from rich.console import Console
 
 from edgefx import views
 from edgefx.provenance.comparison import Change, Flips, RunDiff, TargetDiff
-from edgefx.report import comparison, debug, evaluation, matrix
+from edgefx.report import comparison, debug, evaluation, matrix, plan
 from edgefx.report.console import PlainConsole
 from edgefx.report.terminal import Heading, fitting
 from edgefx.results import Latency
+from edgefx.vocabulary import StageKind
 from tests.unit import test_diagnosis, test_report_matrix
 from tests.unit.report_samples import latency, report
 
@@ -88,6 +89,22 @@ def test_names_and_figures_are_whole_at_60_columns(name: str) -> None:
         assert word in text
     assert "left out, for want of width: " in text
     assert "left out" not in printed(show, 200)
+
+
+def test_a_dry_run_is_wrapped_and_not_cut() -> None:
+    steps = (
+        views.PlanStep(
+            stage=StageKind.CONVERT,
+            target="tflite-int8",
+            what="int8, uint8 input and output, ptq, effort balanced, searched for a drop of at most 0.01pp",
+            cached=False,
+        ),
+    )
+    shown = views.PlanView(name="", model="digits", output="edgefx-out", steps=steps)
+    text = printed(lambda console: plan.render(shown, console), 60)
+    assert "0.01pp to do" in " ".join(text.replace("│", " ").split())
+    assert max(len(line) for line in text.splitlines()) <= 60
+    assert not [line for line in text.splitlines() if line.endswith(" ")]
 
 
 def test_the_highest_rank_goes_first_and_of_one_rank_the_last() -> None:
