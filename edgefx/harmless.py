@@ -40,6 +40,11 @@ def visible(text: str, *, keep: str = "") -> str:
     return _INVISIBLE.sub(shown, text)
 
 
+def line(text: str, *, most: int = 200) -> str:
+    """Return text as one visible line of at most `most` characters; one that was cut ends in an ellipsis."""
+    return visible(text if len(text) <= most else f"{text[: most - 1]}\u2026")
+
+
 def markdown(text: str) -> str:
     """Write text for GitHub-flavoured Markdown: one line, and no cell, HTML, link, image or mention in it."""
     return _MARKDOWN.sub(lambda match: _ENTITIES.get(match[0], f"\\{match[0]}"), visible(text))

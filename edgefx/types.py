@@ -313,4 +313,36 @@ class Artifact:
         return sum(file.size_bytes for file in self.files)
 
 
-# ------------------------------------------------------------------------------------------------ progress
+@dataclass(frozen=True, kw_only=True)
+class ArtifactMetadata:
+    """What an artifact says of itself: how its input is made of an image, and what its output means.
+
+    Words are plain text, so that a file of a later version, with a word that this one does not know, can be
+    read.
+
+    Attributes:
+        edgefx: Version of edgefx that made the artifact.
+        target: The target that it was made for.
+        model: Name of the model.
+        model_sha256: Hash of the model's content, as `ModelSpec.sha256`.
+        input: The image, [1, height, width, 3]; quantized, its real values are the pixels.
+        color: Order of the input's last axis: "RGB".
+        pixel_range: The values of a pixel, low then high.
+        resize: How an image of any shape was made height x width where the artifact was calibrated or
+            measured, one of `Resize`; "" where it was neither.
+        output: The scores, [1, classes].
+        output_kind: What a score is, one of `OutputKind`.
+        class_names: By index, each one line of at most 200 characters; empty where unknown.
+    """
+
+    edgefx: str
+    target: str
+    model: str
+    model_sha256: str
+    input: TensorInfo
+    output: TensorInfo
+    output_kind: str
+    color: str = "RGB"
+    pixel_range: tuple[float, float] = (0.0, 255.0)
+    resize: str = ""
+    class_names: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgefx.errors import ExitCode
 from edgefx.notebook import Shown
 from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
-from edgefx.types import Artifact, DataInfo, LayerInfo, ModelSpec, StageKind
+from edgefx.types import Artifact, ArtifactMetadata, DataInfo, LayerInfo, ModelSpec, StageKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,10 +186,17 @@ class ModelInspection(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactInspection(Shown):
-    """An artifact, read back from its files."""
+    """An artifact, read back from its files.
+
+    Attributes:
+        kind: "artifact".
+        artifact: What its graph holds.
+        metadata: What it says of itself; None for a file that edgefx did not make.
+    """
 
     kind: str = field(default="artifact", init=False)
     artifact: Artifact
+    metadata: ArtifactMetadata | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

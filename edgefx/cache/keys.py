@@ -21,6 +21,8 @@ convert
     it calibrates: the calibration images, the seed, the CPU's features (INT8 for ONNX also goes by a table of
     CPUs). The versions of the target's converters. A target that does not calibrate has none of these, so
     that another image or seed leaves it in the cache.
+finish
+    The artifact by content, and the metadata that are written into it, class names among them.
 sensitivity
     The artifact and the graph by content, the calibration images, the CPU's features.
 training
@@ -40,7 +42,8 @@ holds edgefx's version and a hash of code: the modules that do the work and all 
 `edgefx.pipeline` that call them, and what the result is made of. So an edited source tree never meets the
 results of older code; `tests/architecture/test_code_hash.py` compares what is hashed with what is imported.
 An artifact whose bytes are known does not depend on how it was made: the keys of what it answers, and how
-fast, hold the code that opens and runs it, not the code that converts.
+fast, hold the code that opens and runs it, not the code that converts. These bytes are those of the
+conversion, before metadata are written into them: another name of a class changes no answer.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ if TYPE_CHECKING:
     from edgefx.recipe.schema import ModelSection
     from edgefx.storage.hashes import FileHashes
     from edgefx.targets import TargetRow
-    from edgefx.types import Artifact
+    from edgefx.types import Artifact, ArtifactMetadata
 
 
 _VERSION = 2  # of all that is kept; raised when it changes in a way that no hash of code shows
@@ -218,6 +221,26 @@ def conversion(
             *(("edgefx.qat.transfer",) if training else ()),  # writes the trained weights into the graph
             "edgefx.system.blas",
         ),
+    )
+
+
+def finished(row: TargetRow, content: Sequence[str], metadata: ArtifactMetadata) -> Key:
+    """Key of an artifact's files with its metadata in them.
+
+    Args:
+        row: The target.
+        content: SHA-256 of each file as converted.
+        metadata: What is written into them.
+    """
+    from edgefx.storage.serde import to_json
+
+    return _key(
+        "finish",
+        target=row.name,
+        artifact=list(content),
+        metadata=digest(to_json(metadata)),
+        tools=(),
+        code=_code(("finish",), f"{row.module}.metadata", "edgefx.storage.hashes", "edgefx.version"),
     )
 
 

@@ -68,6 +68,6 @@ def command(
     if as_json:
         app.write_json(result)
     elif isinstance(result, views.ArtifactInspection):
-        inspection.render_artifact(result.artifact, app.stdout)
+        inspection.render_artifact(result, app.stdout)
     else:
         inspection.render_model(result, app.stdout, every_layer=every_layer)

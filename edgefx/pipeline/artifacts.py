@@ -2,8 +2,9 @@
 
 A candidate's files come and go in one order. Converted or recalled, it is a value that no file need belong
 to (`ArtifactBuilder.convert`). Where a step has to open the files, they lie in a staging folder of their own
-(`files`), made or fetched from the cache. Then they are published, which gives a candidate whose files are
-in the output folder (`publish`), or they are removed (`discard`), after which the candidate is of no use.
+(`files`), made or fetched from the cache. Then they are given their metadata and published, which gives a
+candidate whose files are in the output folder (`publish`), or they are removed (`discard`), after which the
+candidate is of no use.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from edgefx import runtimes
 from edgefx.cache import keys
 from edgefx.cache.entry import Json
 from edgefx.errors import ConversionError
+from edgefx.pipeline import finish
+from edgefx.pipeline.finish import Files
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.memo import Memo
 from edgefx.pipeline.output import OutputFolder
 from edgefx.pipeline.plan import PlannedTarget
-from edgefx.pipeline.records import ConversionRecord, Measured, Ranking
+from edgefx.pipeline.records import ConversionRecord, FinishedFiles, Measured, Ranking
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.pipeline.training import Training
 from edgefx.quantization import QuantScheme
@@ -39,8 +42,6 @@ from edgefx.vocabulary import StageKind
 _RANKED_ON = 32
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")  # between types: no computation
 
-Files = tuple[Path, ...]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
@@ -49,9 +50,10 @@ class Candidate:
     Attributes:
         target: What it is for.
         stage: Its conversion.
-        record: What that gave.
+        record: What that gave: its files as they were converted.
         trained: Whether its weights and ranges were trained.
         published: The folder that its files were published into, if they were.
+        finished: Its published files, which have the metadata in them.
     """
 
     target: PlannedTarget
@@ -59,17 +61,21 @@ class Candidate:
     record: ConversionRecord
     trained: bool = False
     published: Path | None = None
+    finished: FinishedFiles | None = None
 
     @property
     def artifact(self) -> Artifact:
-        """Its description; until it is published, paths are bare names."""
+        """Its description; until it is published, paths are bare names, and files have no metadata."""
         artifact = self.record.artifact
-        return _placed(artifact, self.published) if self.published is not None else artifact
+        if self.published is None:
+            return artifact
+        assert self.finished is not None
+        return _placed(replace(artifact, files=self.finished.files), self.published)
 
     @property
     def content(self) -> tuple[str, ...]:
-        """SHA-256 of each file."""
-        return tuple(file.sha256 for file in self.artifact.files)
+        """SHA-256 of each file as converted: what the artifact answers depends on nothing else."""
+        return tuple(file.sha256 for file in self.record.artifact.files)
 
 
 class ArtifactBuilder:
@@ -148,12 +154,26 @@ class ArtifactBuilder:
         return self._memo.open(candidate.stage)
 
     def publish(self, candidate: Candidate, out: OutputFolder) -> Candidate:
-        """Move a candidate's files to the output folder, unless the same are there from an earlier run."""
-        if not out.holds({file.path.name: file.sha256 for file in candidate.artifact.files}):
-            out.publish(self.files(candidate))
+        """Write metadata into a candidate's files and move them to the output folder.
+
+        Where an earlier run has left the same files there, nothing is done.
+        """
+        metadata = finish.metadata(candidate.target.name, candidate.record.artifact, self._inputs)
+        stage = finish.stage(
+            candidate.target.row, candidate.content, metadata, files=lambda: self.files(candidate)
+        )
+        known = self._memo.peek(stage)
+        if known is None or not out.holds({file.path.name: file.sha256 for file in known.files}):
+            out.publish(self._memo.open(stage))
+            self._memo.close(stage)
             self._memo.close(candidate.stage)
-        # Files that were damaged in the cache have been made again.
-        return replace(candidate, record=self._memo.get(candidate.stage), published=out.path)
+        return replace(
+            candidate,
+            # Files that were damaged in the cache have been made again.
+            record=self._memo.get(candidate.stage),
+            published=out.path,
+            finished=self._memo.get(stage),
+        )
 
     def discard(self, candidate: Candidate) -> None:
         """Remove a candidate's files."""
@@ -283,7 +303,7 @@ class ArtifactBuilder:
             kind=StageKind.EVALUATE,
             key=keys.evaluation(
                 row,
-                candidate.artifact,
+                candidate.record.artifact,
                 images_sha256=inputs.evaluation.sha256,
                 skip_bad=inputs.evaluation.skip_bad,
                 sample=sample,

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefx import runtimes
+from edgefx import harmless, runtimes
 from edgefx.data import calibration, folders
 from edgefx.errors import ArtifactError, UsageError
 from edgefx.pipeline import answers
@@ -87,7 +87,12 @@ def run(
     if kept is not None:
         _check_prepared_alike(kept, weights=weights, resize=resize)
     target = runtimes.for_artifact(artifact)
-    described = target.describe(artifact)
+    described, metadata = target.describe(artifact), target.read_metadata(artifact)
+    if metadata is not None and metadata.resize not in ("", resize):
+        progress.warn(
+            f"{artifact} was made with images resized with {harmless.line(metadata.resize)}, and is evaluated"
+            f" with {resize}: give --resize to change that"
+        )
     height, width = _input_size(artifact, described.inputs)
     classes = described.outputs[0].shape[-1]
     dataset, note = _listed(data, kept, classes=classes, limit=limit, seed=seed)
@@ -141,7 +146,7 @@ def run(
         images_per_s=accuracy.images_per_s,
         baseline=str(kept.folder) if kept is not None else found.baseline,
         comparison=compared,
-        doubts=_doubts(found, dataset),
+        doubts=_doubts(found, dataset.class_names or (metadata.class_names if metadata else ())),
     )
 
 
@@ -284,16 +289,14 @@ def _check_prepared_alike(kept: Answers, *, weights: str | None, resize: Resize)
         )
 
 
-def _doubts(found: _Found, dataset: Dataset) -> tuple[Doubt, ...]:
+def _doubts(found: _Found, class_names: tuple[str, ...]) -> tuple[Doubt, ...]:
     """Return why the accuracies may not mean what they seem to."""
     from edgefx.evaluation import trust
 
     if found.images.labels is None:
         return ()
     who = "the float model" if found.baseline else "the artifact"
-    of_model = trust.of_model(
-        found.top1, found.images.labels.tolist(), class_names=dataset.class_names, who=who
-    )
+    of_model = trust.of_model(found.top1, found.images.labels.tolist(), class_names=class_names, who=who)
     return of_model + (trust.of_artifact(found.accuracy) if found.baseline else ())
 
 

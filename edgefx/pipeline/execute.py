@@ -241,7 +241,10 @@ class Run:
         else:
             record.remove_predictions(out)
         record.write_labels(out, spec)
-        lock.write(record.lock_of(report, self._plan, self.inputs, threads=self._threads), out)
+        contents = {name: built.candidate.content for name, built in self._built.items()}
+        lock.write(
+            record.lock_of(report, self._plan, self.inputs, contents=contents, threads=self._threads), out
+        )
         write_report(report, out)
         return report
 

@@ -39,6 +39,7 @@ class Images:
     Attributes:
         dataset: The files.
         role: As given.
+        resize: As given.
         skip_bad: As given.
         sha256: Hash of what decoding would give: the files' bytes, order, labels, size and resize mode; equal
             to `ImageSet.sha256`.
@@ -60,7 +61,7 @@ class Images:
         self.role = role
         self.skip_bad = skip_bad
         self._spec = spec
-        self._resize = resize
+        self.resize = resize
         self._memo = memo
         self._digests = hashes.all(item.path for item in dataset.items)
         self.sha256 = combine(self._digests, dataset, height=spec.height, width=spec.width, resize=resize)
@@ -129,7 +130,7 @@ class Images:
         """Identify the first images that can be decoded, by content, size and resize mode."""
         by_path = self.file_hashes
         return [
-            f"{self._spec.height}x{self._spec.width} {self._resize}",
+            f"{self._spec.height}x{self._spec.width} {self.resize}",
             *(by_path[path] for path in self.paths[:count]),
         ]
 
@@ -142,7 +143,7 @@ class Images:
             images=record.images,
             classes=record.classes,
             sha256=self.sha256,
-            resize=self._resize,
+            resize=self.resize,
             interpolation=decoding.INTERPOLATION,
             seed=seed,
             skipped=len(record.skipped),
@@ -177,7 +178,7 @@ class Images:
             self.dataset,
             height=self._spec.height,
             width=self._spec.width,
-            resize=self._resize,
+            resize=self.resize,
             skip_bad=self.skip_bad,
             progress=self._memo.progress,
             role=self.role,

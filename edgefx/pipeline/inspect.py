@@ -68,7 +68,7 @@ def run(
         raise for_models(subject)
     path = existing(Path(subject))
     target = runtimes.for_artifact(path)
-    return ArtifactInspection(artifact=target.describe(path))
+    return ArtifactInspection(artifact=target.describe(path), metadata=target.read_metadata(path))
 
 
 def for_models(subject: str) -> UsageError:

@@ -99,7 +99,7 @@ def latency_stage(
     return Stage(
         kind=StageKind.BENCHMARK,
         key=keys.benchmark(
-            [(one.target.row, one.artifact, compared) for one, compared in subjects.values()],
+            [(one.target.row, one.record.artifact, compared) for one, compared in subjects.values()],
             threads=threads,
             rounds=settings.rounds,
             seconds=settings.seconds,

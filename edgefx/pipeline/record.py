@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefx.harmless import visible
+from edgefx import harmless
 from edgefx.provenance import lock as locks
 from edgefx.provenance import predictions
 from edgefx.provenance.lock import Lock, LockedFile, LockedImages, LockedModel, LockedTarget
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from edgefx.types import ModelSpec
 
 
-def lock_of(report: RunReport, plan: Plan, inputs: Inputs, *, threads: int) -> Lock:
+def lock_of(
+    report: RunReport, plan: Plan, inputs: Inputs, *, contents: Mapping[str, Sequence[str]], threads: int
+) -> Lock:
     """Put a finished run's lock together.
 
     Args:
         report: The run's report.
         plan: What was wanted.
         inputs: What it was made from.
+        contents: SHA-256 of each file of a target's artifact before its metadata were written into it.
         threads: Intra-op threads.
     """
     from edgefx.recipe.dump import to_lock
@@ -54,6 +57,7 @@ def lock_of(report: RunReport, plan: Plan, inputs: Inputs, *, threads: int) -> L
                 )
                 if result.artifact
                 else (),
+                content=tuple(contents.get(result.target, ())),
                 size_bytes=result.artifact.size_bytes if result.artifact else None,
                 accuracy=result.accuracy,
                 latency=result.latency,
@@ -86,7 +90,7 @@ def write_labels(out: Path, spec: ModelSpec) -> None:
     """
     path = out / f"{spec.name}-labels.txt"
     if spec.class_names:  # what would end a line, or act on a terminal, is shown as a sign
-        write_text(path, "".join(f"{visible(name)}\n" for name in spec.class_names))
+        write_text(path, "".join(f"{harmless.line(name)}\n" for name in spec.class_names))
     else:
         path.unlink(missing_ok=True)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgefx.results import Accuracy, Check, Latency, LayerSensitivity
-from edgefx.types import Artifact, LayerInfo, ModelSpec
+from edgefx.types import Artifact, ArtifactFile, LayerInfo, ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,13 @@ class ConversionRecord:
 
     artifact: Artifact
     convert_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedFiles:
+    """An artifact's files with its metadata in them, their paths bare names, the main one first."""
+
+    files: tuple[ArtifactFile, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,7 @@ class TargetDiff:
         before: Its metrics in the first run, by id, None for what was not measured; None when it is not part
             of the run.
         after: In the second run, likewise.
-        identical: Whether the artifacts are the same bytes.
+        identical: Whether the artifacts are the same bytes, but for what their metadata say.
         flips: Image by image; None where either run has no predictions for it.
     """
 
@@ -426,13 +426,16 @@ def _target_diff(
         target=name,
         before=_figures(one),
         after=_figures(other),
-        identical=bool(one and other and one.files) and _contents(one) == _contents(other),
+        identical=one is not None and other is not None and same_content(one, other),
         flips=flips(old, new, name, changed=changed) if old and new else None,
     )
 
 
-def _contents(target: LockedTarget | None) -> list[str]:
-    return [file.sha256 for file in target.files] if target else []
+def same_content(one: LockedTarget, other: LockedTarget) -> bool:
+    """Whether two artifacts are the same weights and operations, whatever their metadata say."""
+    if one.content and other.content:
+        return one.content == other.content
+    return bool(one.files) and [file.sha256 for file in one.files] == [file.sha256 for file in other.files]
 
 
 def _figures(target: LockedTarget | None) -> dict[str, float | None] | None:

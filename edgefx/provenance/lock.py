@@ -77,6 +77,9 @@ class LockedTarget:
     Attributes:
         target: The target's name.
         files: The artifact's files; none when the target failed.
+        content: SHA-256 of each of these files before the artifact's metadata (class names, edgefx's version)
+            were written into it: the same weights and operations have the same ones. None in the lock of an
+            earlier version.
         size_bytes: Their size together; None when the target failed.
         accuracy: None when it was not measured.
         latency: None when it was not measured.
@@ -87,6 +90,7 @@ class LockedTarget:
     size_bytes: int | None
     accuracy: Accuracy | None
     latency: Latency | None
+    content: tuple[str, ...] = ()
 
     @property
     def figures(self) -> Figures:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgefx.errors import ExitCode
 from edgefx.metrics import METRICS
-from edgefx.provenance.comparison import Change, input_changes
+from edgefx.provenance.comparison import Change, input_changes, same_content
 from edgefx.provenance.lock import Lock, LockedTarget
 
 
@@ -16,6 +16,7 @@ class Outcome(StrEnum):
     """How much of a target's result was reproduced."""
 
     IDENTICAL = "identical bytes"
+    SAME_CONTENT = "identical but for metadata"
     SAME_METRICS = "same metrics"
     DIFFERENT = "different"
     FAILED = "failed"
@@ -84,10 +85,12 @@ def _compared(before: LockedTarget, after: LockedTarget | None) -> ReproducedTar
     if after is None or not after.files:
         outcome = Outcome.FAILED if before.files else Outcome.IDENTICAL  # it failed in both runs
         return ReproducedTarget(target=before.target, outcome=outcome)
-    if [file.sha256 for file in before.files] == [file.sha256 for file in after.files]:
+    if same_content(before, after):
         metrics = _metric_differences(before, after)
         if not metrics:
-            return ReproducedTarget(target=before.target, outcome=Outcome.IDENTICAL)
+            same = [file.sha256 for file in before.files] == [file.sha256 for file in after.files]
+            outcome = Outcome.IDENTICAL if same else Outcome.SAME_CONTENT
+            return ReproducedTarget(target=before.target, outcome=outcome)
         why = "identical bytes, which measure otherwise on this machine or with these versions"
         return ReproducedTarget(target=before.target, outcome=Outcome.DIFFERENT, differences=(why, *metrics))
     differences = _metric_differences(before, after)

@@ -24,6 +24,7 @@ _SHOWN = 8  # flipped images named for each target; JSON has all
 _KEY_SHOWN = 12  # hexadecimal digits of a hash
 _STYLES = {
     Outcome.IDENTICAL: "green",
+    Outcome.SAME_CONTENT: "green",
     Outcome.SAME_METRICS: "yellow",
     Outcome.DIFFERENT: "bold red",
     Outcome.FAILED: "bold red",

@@ -119,7 +119,7 @@ def from_cache(report: RunReport) -> Iterator[tuple[str, str]]:
 
 def _what(one: CachedStage) -> str:
     """Name a cached result beside its target's name."""
-    if one.stage is StageKind.CONVERT:
+    if one.stage is StageKind.CONVERT and one.what.startswith("convert "):
         return f"conversion{one.what.removeprefix(f'convert {one.target}')}"
     if one.stage is StageKind.EVALUATE and one.target:
         return f"accuracy{one.what.removeprefix(one.target)}"

@@ -46,7 +46,7 @@ _PRINTED: Mapping[type, Callable[[Any, Console], None]] = {
     PlanView: plan.render,
     RunDiff: comparison.render_diff,
     GateReport: gating.render,
-    ArtifactInspection: lambda result, console: inspection.render_artifact(result.artifact, console),
+    ArtifactInspection: inspection.render_artifact,
     ModelInspection: lambda result, console: inspection.render_model(result, console, every_layer=False),
     DebugReport: lambda result, console: debug.render(
         result, console, limit=_LAYERS, order=debug.Order.EFFECT

@@ -10,12 +10,15 @@ from rich.text import Text
 
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import count, percent, significant, size
-from edgefx.types import Artifact, TensorInfo
-from edgefx.views import ModelInspection
+from edgefx.types import Artifact, ArtifactMetadata, TensorInfo
+from edgefx.views import ArtifactInspection, ModelInspection
+
+_NAMED = 10  # classes that are named; the rest is counted
 
 
-def render_artifact(artifact: Artifact, console: Console) -> None:
+def render_artifact(inspection: ArtifactInspection, console: Console) -> None:
     """Print what an artifact is made of."""
+    artifact = inspection.artifact
     computing = artifact.compute_int8 + artifact.compute_float
     rows: list[tuple[str, str | Text]] = [
         ("size", f"{size(artifact.size_bytes)} ({artifact.size_bytes} bytes)"),
@@ -29,11 +32,32 @@ def render_artifact(artifact: Artifact, console: Console) -> None:
         rows.append(("int8 MACs", f"{share} of all multiply-accumulates have 8-bit weights and activations"))
     if artifact.opset is not None:
         rows.append(("opset", str(artifact.opset)))
+    if inspection.metadata is not None:
+        rows += _metadata(inspection.metadata)
     rows += [("note", note) for note in artifact.notes]
     console.print(Text(str(artifact.path), style="bold"))
     console.print(Facts(rows), highlight=False)
     console.print()
     console.print(_ops(artifact), highlight=False)
+
+
+def _metadata(metadata: ArtifactMetadata) -> list[tuple[str, str | Text]]:
+    low, high = metadata.pixel_range
+    resized = f", resized with {metadata.resize}" if metadata.resize else ""
+    rows: list[tuple[str, str | Text]] = [
+        ("pixels", f"{metadata.color}, values {low:g} to {high:g}{resized}"),
+        ("classes", f"{metadata.output.shape[-1]}, {metadata.output_kind}{_names(metadata.class_names)}"),
+        ("made by", f"edgefx {metadata.edgefx} for {metadata.target}"),
+        ("made from", f"{metadata.model}, sha256 {metadata.model_sha256}"),
+    ]
+    return rows
+
+
+def _names(class_names: tuple[str, ...]) -> str:
+    """Return the first class names, to follow their number; nothing where they are unknown."""
+    if not class_names:
+        return ""
+    return f": {', '.join(class_names[:_NAMED])}{', ...' if len(class_names) > _NAMED else ''}"
 
 
 def _ops(artifact: Artifact) -> Table:
@@ -69,13 +93,10 @@ def render_model(inspection: ModelInspection, console: Console, *, every_layer: 
     """
     model = inspection.model
     low, high = model.pixel_range
-    names = ""
-    if model.class_names:
-        names = f": {', '.join(model.class_names[:10])}{', ...' if len(model.class_names) > 10 else ''}"
     rows: list[tuple[str, str | Text]] = [
         ("loaded from", model.source),
         ("input", f"RGB image {model.height}x{model.width}, values {low:g} to {high:g}"),
-        ("output", f"{model.output} of {model.classes} classes{names}"),
+        ("output", f"{model.output} of {model.classes} classes{_names(model.class_names)}"),
         ("parameters", f"{count(model.parameters)} ({model.parameters})"),
         ("MACs", f"{count(model.macs)} per image"),
         ("sha256", model.sha256),

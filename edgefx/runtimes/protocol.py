@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from edgefx.protocols import Progress, Session
 from edgefx.quantization import ActivationRanges, Quantization, QuantScheme
 from edgefx.runtimes.passes import Pass
-from edgefx.types import Artifact, FrozenGraph, ImageSet, Precision
+from edgefx.types import Artifact, ArtifactMetadata, FrozenGraph, ImageSet, Precision
 from edgefx.vocabulary import Effort
 
 if TYPE_CHECKING:
@@ -114,6 +114,23 @@ class Runtime(Protocol):
             ConversionError: A converter refused the graph, or what it wrote is not what was asked for.
             OutputError: `out` cannot be written.
             DiskFullError: No space is left.
+        """
+
+    def embed(self, path: Path, metadata: ArtifactMetadata) -> None:
+        """Write metadata into the main file of an artifact that `convert` wrote and that has none.
+
+        What the file held stays as it was, so that it answers as before. Imports nothing heavy.
+
+        Raises:
+            ConversionError: The file is laid out as edgefx does not write it.
+            OSError: The file cannot be written.
+        """
+
+    def read_metadata(self, path: Path) -> ArtifactMetadata | None:
+        """Return what an artifact says of itself; None for a file that edgefx did not make.
+
+        Raises:
+            ArtifactError: A file is missing, or what it says is damaged.
         """
 
     def describe(self, path: Path) -> Artifact:

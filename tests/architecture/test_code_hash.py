@@ -22,6 +22,7 @@ from edgefx.targets import TARGETS
 from edgefx.types import IoDtype, Precision
 from tests.architecture.package import modules
 from tests.unit.report_samples import artifact
+from tests.unit.test_artifact_metadata import METADATA
 
 RUNTIMES = ("tflite", "onnx", "openvino")
 MAKERS = ("runtime", "convert", "calibrate", "placement", "equalize", "rounding", "quantize", "readback")
@@ -62,6 +63,11 @@ WORK = {
         "edgefx.pipeline.records:ConversionRecord",
         "{runtime}.runtime:convert",
         "{runtime}.runtime:describe",
+    ),
+    "finish": (
+        "edgefx.pipeline.finish:stage",
+        "edgefx.pipeline.records:FinishedFiles",
+        "{runtime}.runtime:embed",
     ),
     "training": (
         "edgefx.pipeline.training:Training._trained",
@@ -109,6 +115,7 @@ def key_of(stage: str, runtime: str) -> Key:
         "convert": lambda: keys.conversion(
             row, INT8, name="b0", graph_sha256="graph", images="images", training=KEY
         ),
+        "finish": lambda: keys.finished(row, ["content"], METADATA),
         "training": lambda: keys.training(
             QatSettings(), INT8, graph_sha256="graph", calibration="calibration", images="images"
         ),

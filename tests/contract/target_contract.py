@@ -7,19 +7,21 @@ target of that runtime. Bounds that a runtime cannot meet are overridden there, 
 from __future__ import annotations
 
 import hashlib
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
 
-from edgefx import runtimes
+from edgefx import harmless, runtimes
 from edgefx.errors import ArtifactError, EdgefxError, UsageError
 from edgefx.quantization import QuantScheme
 from edgefx.runtimes.protocol import ConversionRequest, Runtime
 from edgefx.system import cpu
 from edgefx.targets import TARGETS, TargetRow
-from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision
+from edgefx.types import ArtifactMetadata, FrozenGraph, ImageSet, IoDtype, Precision
 from edgefx.types import Runtime as RuntimeName
 from edgefx.vocabulary import Effort, Hardware
 
@@ -27,6 +29,15 @@ from .conftest import NATIVE, RecordedProgress
 
 if TYPE_CHECKING:
     from edgefx.types import Scores
+
+
+# What a folder may be called, or labels.csv may hold, as an artifact states it.
+HOSTILE_NAMES = tuple(
+    map(
+        harmless.line,
+        ("a b", "\u00fc", "x\ny\r\0", '</labels>"&\x1b[31m', "\ud800\uffff", "", " ", "1" * 10**7, "8", "9"),
+    )
+)
 
 
 class TargetContract:
@@ -113,6 +124,43 @@ class TargetContract:
             assert found.size_bytes < tiny_graph.spec.parameters * 4
         if row.precision is Precision.INT8:
             assert found.int8_macs_share is None or found.int8_macs_share > 0.5
+
+    def test_metadata_change_nothing_but_what_is_said(
+        self,
+        row: TargetRow,
+        target: Runtime,
+        artifact: tuple[Path, ...],
+        tiny_images: ImageSet,
+        tmp_path: Path,
+    ) -> None:
+        files = [Path(shutil.copy(file, tmp_path / file.name)) for file in artifact]
+        before = target.describe(files[0])
+        metadata = ArtifactMetadata(
+            edgefx="1.2.3",
+            target=row.name,
+            model="tiny",
+            model_sha256="ab" * 32,
+            input=before.inputs[0],
+            output=before.outputs[0],
+            output_kind="probabilities",
+            resize="crop",
+            class_names=HOSTILE_NAMES,
+        )
+        assert target.read_metadata(files[0]) is None
+        target.embed(files[0], metadata)
+        assert sorted(files) == sorted(tmp_path.iterdir())
+        assert target.read_metadata(files[0]) == metadata
+        after = target.describe(files[0])
+        assert replace(after, files=()) == replace(before, files=())
+        assert [path.read_bytes() for path in files[1:]] == [path.read_bytes() for path in artifact[1:]]
+        scores = []
+        for path in (artifact[0], files[0]):
+            with target.open_session(path, threads=1, precision=row.precision) as session:
+                scores.append(session.infer(tiny_images.pixels[:3]))
+        assert scores[0].tobytes() == scores[1].tobytes()
+        again = Path(shutil.copytree(artifact[0].parent, tmp_path / "again")) / files[0].name
+        target.embed(again, metadata)
+        assert again.read_bytes() == files[0].read_bytes(), "the same metadata give the same bytes"
 
     def test_scores_are_those_of_the_float_graph(
         self,

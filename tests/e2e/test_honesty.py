@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import edgefx
 from edgefx.cli import run
 from edgefx.data import digits
 
@@ -129,9 +131,13 @@ def test_what_calibration_left_may_be_training_images(call: Call, tmp_path: Path
 
 
 @pytest.mark.usefixtures("call")
-def test_class_names_of_the_folders_reach_report_answers_and_labels(tmp_path: Path) -> None:
+def test_class_names_of_the_folders_reach_report_answers_and_artifacts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For a model of one's own, which has none."""
     import keras
+
+    monkeypatch.setenv("EDGEFX_CACHE_SIZE", "1GB")
 
     inputs = keras.Input((32, 32, 3))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
@@ -145,3 +151,31 @@ def test_class_names_of_the_folders_reach_report_answers_and_labels(tmp_path: Pa
     assert json.loads((out / "report.json").read_text())["model"]["class_names"] == names
     assert json.loads((out / "predictions.json").read_text())["class_names"] == names
     assert (out / "mine-labels.txt").read_text().splitlines() == names
+
+    # The same model with other folders: converted once, and each artifact has its own names.
+    report = json.loads((out / "report.json").read_text())
+    renamed, other = tmp_path / "renamed", tmp_path / "other"
+    shutil.copytree(folder, renamed)
+    for name in names:
+        (renamed / name).rename(renamed / f"class {name}")
+    assert run(["compile", str(model), "-t", "tflite-float32", "--eval", str(renamed), "--no-benchmark", "-q",
+                "-o", str(other)]) == 0  # fmt: skip
+    again = json.loads((other / "report.json").read_text())
+    assert "convert" in {entry["stage"] for entry in again["cached"]}
+    assert again["targets"][0]["accuracy"] == report["targets"][0]["accuracy"]
+    for place, expected in ((out, names), (other, [f"class {name}" for name in names])):
+        path = place / "mine-float32.tflite"
+        (described,) = json.loads((place / "report.json").read_text())["targets"]
+        assert described["artifact"]["files"][0]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        metadata = edgefx.inspect(path).metadata  # type: ignore[union-attr]
+        assert metadata is not None
+        assert list(metadata.class_names) == expected
+        assert metadata.resize == "stretch"
+    assert edgefx.diff(out, other).targets[0].identical, "but for the names"
+
+    # Images whose labels have no names: doubts name classes as the artifact does.
+    table = images(tmp_path / "table", every=12)
+    rows = [f"{path.relative_to(table)},3" for path in sorted(table.rglob("*.png"))]
+    (table / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    (doubt,) = edgefx.evaluate(other / "mine-float32.tflite", table).doubts
+    assert "of one class, 'class 13'" in doubt.reason

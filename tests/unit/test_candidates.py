@@ -11,10 +11,11 @@ import pytest
 
 from edgefx.cache.entry import key
 from edgefx.errors import ConversionError, EdgefxError
-from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate, Files, _require_integer
+from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate, _require_integer
+from edgefx.pipeline.finish import Files
 from edgefx.pipeline.memo import NotKeptError
 from edgefx.pipeline.plan import PlannedTarget
-from edgefx.pipeline.records import ConversionRecord
+from edgefx.pipeline.records import ConversionRecord, FinishedFiles
 from edgefx.pipeline.search import as_edgefx_errors, make
 from edgefx.pipeline.stages import Computed, Stage
 from edgefx.protocols import SILENT
@@ -121,7 +122,8 @@ def test_a_runtime_keeps_its_post_training_artifact_where_training_made_it_worse
 
     def publish(candidate: Candidate) -> Candidate:
         published.append(candidate)
-        return replace(candidate, published=Path("out"))
+        finished = FinishedFiles(files=candidate.record.artifact.files)
+        return replace(candidate, published=Path("out"), finished=finished)
 
     made = make(target, cast("ArtifactBuilder", builder), SILENT, publish=publish)
     assert [one.trained for one in published] == [trained]

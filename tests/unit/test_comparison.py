@@ -58,6 +58,7 @@ def a_lock(**changes: Any) -> Lock:
         size_bytes=1000,
         accuracy=accuracy(top1=0.9),
         latency=None,
+        content=("before metadata",),
     )
     base = Lock(
         schema_version=1,
@@ -242,6 +243,7 @@ def test_diff_of_two_folders(tmp_path: Path) -> None:
     before = saved(tmp_path / "a", a_lock(), answers(0, 0, 1, 1))
     worse = replace(a_lock().targets[0], size_bytes=2000, files=(LockedFile(path="x", sha256="cd"),))
     changed = {**RECIPE, "quantize": {"method": "ptq", "effort": "high"}}
+    worse = replace(worse, content=("other",))
     after = saved(tmp_path / "b", a_lock(targets=(worse,), recipe=changed), answers(0, 1, 1, 1))
     result = diff(before, after / lock.NAME)
     (target,) = result.targets
@@ -403,18 +405,19 @@ def outcome(**changes: Any) -> tuple[Outcome, str]:
 def test_outcomes() -> None:
     other = (LockedFile(path="digits-int8.tflite", sha256="cd"),)
     assert outcome() == (Outcome.IDENTICAL, "")
-    assert outcome(files=other) == (Outcome.SAME_METRICS, "")
+    assert outcome(files=other, content=("other",)) == (Outcome.SAME_METRICS, "")
     nearly = replace(accuracy(top1=0.9), mean_kl=accuracy(top1=0.9).mean_kl + 1e-9, images_per_s=1.0)
-    assert outcome(files=other, accuracy=nearly) == (Outcome.SAME_METRICS, "")
-    what, why = outcome(files=other, accuracy=accuracy(top1=0.8))
+    assert outcome(files=other, content=(), accuracy=nearly) == (Outcome.SAME_METRICS, "")
+    assert outcome(files=other, content=("before metadata",)) == (Outcome.SAME_CONTENT, "")
+    what, why = outcome(files=other, content=("other",), accuracy=accuracy(top1=0.8))
     assert what is Outcome.DIFFERENT
     assert "top1: 0.9 -> 0.8" in why
     what, why = outcome(accuracy=accuracy(top1=0.8))
     assert what is Outcome.DIFFERENT
     assert "identical bytes" in why
-    assert outcome(files=other, size_bytes=7)[0] is Outcome.DIFFERENT
-    assert outcome(files=other, accuracy=None)[0] is Outcome.DIFFERENT
-    assert outcome(files=(), accuracy=None)[0] is Outcome.FAILED
+    assert outcome(files=other, content=("other",), size_bytes=7)[0] is Outcome.DIFFERENT
+    assert outcome(files=other, content=("other",), accuracy=None)[0] is Outcome.DIFFERENT
+    assert outcome(files=(), content=(), accuracy=None)[0] is Outcome.FAILED
 
 
 def test_exit_codes() -> None:

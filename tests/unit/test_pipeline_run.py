@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,8 +18,9 @@ from edgefx.cache.settings import OFF, CacheSettings
 from edgefx.data import digits
 from edgefx.errors import ConversionError, DiskFullError
 from edgefx.pipeline import search
-from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate, Files
+from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
 from edgefx.pipeline.execute import Run
+from edgefx.pipeline.finish import Files
 from edgefx.pipeline.forecast import forecast
 from edgefx.pipeline.memo import Memo, Workspace
 from edgefx.pipeline.output import OutputFolder
@@ -32,7 +35,7 @@ from edgefx.storage.hashes import FileHashes, hash_file
 from edgefx.targets import TARGETS, TargetRow
 from edgefx.types import Artifact, ArtifactFile, Effort, IoDtype
 from edgefx.vocabulary import StageKind
-from tests.unit.report_samples import accuracy, artifact
+from tests.unit.report_samples import accuracy, artifact, report
 
 
 def planned(**sections: Any) -> Plan:
@@ -131,7 +134,8 @@ class Builder:
 
     def __init__(self, memo: Memo) -> None:
         self.memo = memo
-        self.real = ArtifactBuilder(inputs=cast("Any", None), memo=memo, threads=1, seed=0)
+        inputs = SimpleNamespace(named_spec=report().model, image_sets=())
+        self.real = ArtifactBuilder(inputs=cast("Any", inputs), memo=memo, threads=1, seed=0)
         self.errors: dict[int, BaseException] = {}
         self.converted = 0
 
@@ -153,7 +157,7 @@ class Builder:
             if self.converted in self.errors:
                 raise self.errors[self.converted]
             folder.mkdir(parents=True)
-            path = folder / "digits-int8.tflite"
+            path = folder / "digits-int8.onnx"
             path.write_text(f"{scheme.effort} {layers}")
             record = ConversionRecord(artifact=self._described(target, path), convert_s=1.0)
             return Computed(value=record, opened=(path,), files={path.name: path})
@@ -211,7 +215,7 @@ def builder_of(out: OutputFolder, settings: CacheSettings) -> Builder:
 
 def made(builder: Builder, out: OutputFolder) -> search.BuiltTarget:
     target = PlannedTarget(
-        row=TARGETS["tflite-int8"],
+        row=TARGETS["onnx-int8"],  # its metadata are appended, to whatever is there
         io_dtype=IoDtype.UINT8,
         effort=Effort.HIGH,
         budget=MaxDrop(value=2.0, unit=DropUnit.PP),
@@ -225,7 +229,9 @@ def made(builder: Builder, out: OutputFolder) -> search.BuiltTarget:
 
 
 def left_in(out: OutputFolder) -> dict[str, str]:
-    return {path.name: path.read_text() for path in out.path.iterdir() if path.is_file()}
+    """Return the files' texts without their metadata."""
+    files = [path for path in out.path.iterdir() if path.is_file()]
+    return {path.name: re.sub("(?<=])r.*", "", path.read_text("latin-1"), flags=re.DOTALL) for path in files}
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -237,9 +243,9 @@ def test_a_search_publishes_what_it_chose(out: OutputFolder, tmp_path: Path, *, 
         assert found.search is not None
         assert [len(trial.keep_float) for trial in found.search.trials] == [0, 1, 2]
         assert found.search.chosen == 2
-        assert found.artifact.path == out.path / "digits-int8.tflite"
+        assert found.artifact.path == out.path / "digits-int8.onnx"
         assert builder.files(found.candidate) == (found.artifact.path,)
-        assert left_in(out) == {"digits-int8.tflite": "high ['layer0', 'layer1']"}
+        assert left_in(out) == {"digits-int8.onnx": "high ['layer0', 'layer1']"}
         assert builder.converted == (0 if again and cached else 3)
         shutil.rmtree(out.path)
         out.staging.mkdir(parents=True)
@@ -255,6 +261,22 @@ def test_files_that_are_there_from_an_earlier_run_are_not_fetched(out: OutputFol
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+def test_other_class_names_are_written_without_converting_again(out: OutputFolder, tmp_path: Path) -> None:
+    settings = CacheSettings(folder=tmp_path / "cache")
+    published: dict[str, bytes] = {}
+    for name in ("cat", "dog", "cat"):
+        builder = builder_of(out, settings)
+        spec = replace(report().model, class_names=(name,))
+        builder.real._inputs = cast("Any", SimpleNamespace(named_spec=spec, image_sets=()))
+        found = made(builder, out)
+        content = found.artifact.path.read_bytes()
+        assert f'"class_names":["{name}"]'.encode() in content
+        assert published.setdefault(name, content) == content
+        assert found.artifact.files[0].sha256 == hash_file(found.artifact.path)
+        assert found.candidate.content != (found.artifact.files[0].sha256,)
+        assert builder.converted == (0 if len(published) > 1 else 3)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), DiskFullError("no space left")])
 def test_a_search_that_is_cut_short_publishes_the_best_so_far(
     out: OutputFolder, error: BaseException
@@ -263,7 +285,7 @@ def test_a_search_that_is_cut_short_publishes_the_best_so_far(
     builder.errors[3] = error
     with pytest.raises(type(error)):
         made(builder, out)
-    assert left_in(out) == {"digits-int8.tflite": "high ['layer0']"}
+    assert left_in(out) == {"digits-int8.onnx": "high ['layer0']"}
 
 
 def test_a_candidate_that_fails_is_one_of_the_trials(out: OutputFolder) -> None:

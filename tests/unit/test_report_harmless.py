@@ -25,7 +25,7 @@ from edgefx.report import comparison, debug, debug_plot, evaluation, inspection,
 from edgefx.report.console import PlainConsole
 from edgefx.results import DropUnit, MaxDrop
 from edgefx.storage import serde as report_json
-from edgefx.types import LayerInfo
+from edgefx.types import ArtifactMetadata, LayerInfo
 from tests.unit import test_diagnosis, test_report_matrix
 from tests.unit.report_samples import artifact, report, with_failure, with_search
 
@@ -102,6 +102,18 @@ MODEL = views.ModelInspection(
     layers=(LayerInfo(name="stem", kind="Conv2D", output_shape=(1, 2, 2, 3), parameters=3, macs=4),),
     notes=("a note",),
 )
+MADE = artifact("onnx-int8", size_bytes=9, compute_int8=3, notes=("a note",))
+METADATA = ArtifactMetadata(
+    edgefx="0.1.0",
+    target="onnx-int8",
+    model="b0",
+    model_sha256="ab" * 32,
+    input=MADE.inputs[0],
+    output=MADE.outputs[0],
+    output_kind="probabilities",
+    resize="stretch",
+    class_names=("daisy", "rose"),
+)
 TEXTS: dict[str, tuple[Callable[[], Any], Callable[[Any], str]]] = {
     "terminal": (run_report, terminal.dumps),
     "matrix": (test_report_matrix.run, matrix.text),
@@ -112,7 +124,7 @@ TEXTS: dict[str, tuple[Callable[[], Any], Callable[[Any], str]]] = {
         ),
     ),
     "artifact": (
-        lambda: artifact("onnx-int8", size_bytes=9, compute_int8=3, notes=("a note",)),
+        lambda: views.ArtifactInspection(artifact=MADE, metadata=METADATA),
         lambda result: printed(lambda console: inspection.render_artifact(result, console)),
     ),
     "model": (

@@ -13,6 +13,7 @@ from edgefx.errors import OutputError, UsageError
 from edgefx.report import destination, inspection, markdown, terminal, write
 from edgefx.report.console import PlainConsole
 from edgefx.results import CachedStage, DropUnit, MaxDrop, RunReport, Verdict
+from edgefx.views import ArtifactInspection
 from edgefx.vocabulary import REPORT_FORMATS, StageKind
 from tests.unit.report_samples import accuracy, artifact, gate, report, with_failure, with_search
 
@@ -231,7 +232,8 @@ def test_integer_operations_are_not_called_int8() -> None:
     assert "int8/float" not in shown
     stream = io.StringIO()
     found = artifact("tflite-int16x8", size_bytes=1, compute_int8=103)
-    inspection.render_artifact(replace(found, int8_macs_share=0.0), PlainConsole(file=stream, width=120))
+    examined = ArtifactInspection(artifact=replace(found, int8_macs_share=0.0))
+    inspection.render_artifact(examined, PlainConsole(file=stream, width=120))
     words = " ".join(stream.getvalue().split())
     assert "computing ops 106: 103 integer, 3 float" in words
     assert "0.0% of all multiply-accumulates have 8-bit weights and activations" in words

@@ -14,7 +14,7 @@ from edgefx.runtimes.passes import Pass
 from edgefx.runtimes.protocol import ConversionRequest, Probes
 from edgefx.system.packages import require
 from edgefx.targets import TARGETS
-from edgefx.types import Artifact, FrozenGraph, Precision
+from edgefx.types import Artifact, ArtifactMetadata, FrozenGraph, Precision
 from edgefx.vocabulary import Effort
 from edgefx.vocabulary import Runtime as RuntimeName
 
@@ -58,6 +58,19 @@ class OnnxRuntime:
             artifact.state_hardware(model, scheme.hardware)
         convert.save(model, out, check=lambda path: artifact.verify(path, graph, scheme))
         return (out,)
+
+    def embed(self, path: Path, metadata: ArtifactMetadata) -> None:
+        """Write metadata into an artifact's file; see `Runtime.embed`."""
+        from edgefx.runtimes.onnx import metadata as own
+
+        own.embed(path, metadata)
+
+    def read_metadata(self, path: Path) -> ArtifactMetadata | None:
+        """Return what an artifact says of itself; see `Runtime.read_metadata`."""
+        require("onnx", purpose="reading .onnx files")
+        from edgefx.runtimes.onnx import artifact, metadata
+
+        return metadata.read(artifact.load(path), path)
 
     def describe(self, path: Path) -> Artifact:
         """Read an artifact's inputs, outputs and operations back; see `Runtime.describe`."""

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 from edgefx.errors import ArtifactError, ConversionError
 from edgefx.quantization import QuantScheme
 from edgefx.runtimes import bounds, hardware, written
-from edgefx.runtimes.openvino import xml
+from edgefx.runtimes.openvino import metadata, xml
 from edgefx.runtimes.openvino.core import core
 from edgefx.storage import atomic, temporary
 from edgefx.storage.disk import disk_full, explained
@@ -30,7 +30,7 @@ _FUSED = ("Swish", "Sigmoid", "Relu", "Clamp", "HSwish", "HSigmoid", "Tanh")
 _MOVES_DATA = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Pad", "StridedSlice", "Convert")
 _ENDS = ("Constant", "Parameter", "Result")
 _PRECISE = 'name="precise"'  # openvino::DisableFP16Compression, as an IR spells it
-_RT_INFO = "edgefx"  # our section of the model's rt_info
+_RT_INFO = metadata.SECTION
 
 
 def write(

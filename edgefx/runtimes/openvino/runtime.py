@@ -18,7 +18,7 @@ from edgefx.runtimes.passes import Pass
 from edgefx.runtimes.protocol import ConversionRequest, Probes
 from edgefx.system.packages import require
 from edgefx.targets import TARGETS
-from edgefx.types import Artifact, FrozenGraph, Precision
+from edgefx.types import Artifact, ArtifactMetadata, FrozenGraph, Precision
 from edgefx.vocabulary import Effort
 from edgefx.vocabulary import Runtime as RuntimeName
 
@@ -62,6 +62,18 @@ class OpenVinoRuntime:
             exact=scheme.precision is Precision.FLOAT32,
             check=lambda path: artifact.verify(path, graph, scheme),
         )
+
+    def embed(self, path: Path, metadata: ArtifactMetadata) -> None:
+        """Write metadata into an artifact's file; see `Runtime.embed`."""
+        from edgefx.runtimes.openvino import metadata as own
+
+        own.embed(path, metadata)
+
+    def read_metadata(self, path: Path) -> ArtifactMetadata | None:
+        """Return what an artifact says of itself; see `Runtime.read_metadata`."""
+        from edgefx.runtimes.openvino import metadata
+
+        return metadata.read(path)
 
     def describe(self, path: Path) -> Artifact:
         """Read an artifact's inputs, outputs and operations back; see `Runtime.describe`."""

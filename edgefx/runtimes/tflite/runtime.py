@@ -21,7 +21,7 @@ from edgefx.storage.atomic import write_artifact
 from edgefx.storage.hashes import hash_file
 from edgefx.system.packages import require
 from edgefx.targets import TARGETS
-from edgefx.types import Artifact, ArtifactFile, FrozenGraph, Precision
+from edgefx.types import Artifact, ArtifactFile, ArtifactMetadata, FrozenGraph, Precision
 from edgefx.vocabulary import Effort
 from edgefx.vocabulary import Runtime as RuntimeName
 
@@ -61,6 +61,18 @@ class TfliteRuntime:
         artifact.verify(content, graph, scheme)
         write_artifact(out, content)
         return (out,)
+
+    def embed(self, path: Path, metadata: ArtifactMetadata) -> None:
+        """Write metadata into an artifact's file; see `Runtime.embed`."""
+        from edgefx.runtimes.tflite import metadata as own
+
+        own.embed(path, metadata)
+
+    def read_metadata(self, path: Path) -> ArtifactMetadata | None:
+        """Return what an artifact says of itself; see `Runtime.read_metadata`."""
+        from edgefx.runtimes.tflite import metadata
+
+        return metadata.read(path)
 
     def describe(self, path: Path) -> Artifact:
         """Read an artifact's inputs, outputs and operations back; see `Runtime.describe`."""
