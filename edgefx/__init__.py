@@ -1,8 +1,8 @@
 """edgefx: from a Keras EfficientNet to an edge artifact whose accuracy and speed are known.
 
 From Python: ``edgefx.compile``, ``run``, ``plan``, ``plan_recipe``, ``evaluate``, ``benchmark``, ``inspect``,
-``debug``, ``diff`` and ``gate`` do what the commands of those names do; see `edgefx.api`. They are imported
-when they are first used, so that ``import edgefx`` costs nothing.
+``debug``, ``diff``, ``gate``, ``bundle`` and ``verify`` do what the commands of those names do; see `edgefx.api`.
+They are imported when they are first used, so that ``import edgefx`` costs nothing.
 """
 
 from importlib import import_module
@@ -13,6 +13,7 @@ from edgefx.version import __version__
 if TYPE_CHECKING:
     from edgefx.api import (
         benchmark,
+        bundle,
         compile,  # noqa: A004 - the command's name
         debug,
         diff,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         plan,
         plan_recipe,
         run,
+        verify,
     )
     from edgefx.errors import EdgefxError
 
@@ -29,6 +31,7 @@ __all__ = [
     "EdgefxError",
     "__version__",
     "benchmark",
+    "bundle",
     "compile",
     "debug",
     "diff",
@@ -38,6 +41,7 @@ __all__ = [
     "plan",
     "plan_recipe",
     "run",
+    "verify",
 ]
 
 

@@ -152,6 +152,12 @@ class ArtifactError(EdgefxError):
     """An artifact file that cannot be read or run."""
 
 
+class BundleError(EdgefxError):
+    """A bundle that is not what edgefx wrote, or not signed as asked for."""
+
+    exit_code = ExitCode.GATE_FAILED  # it was asked whether it is good, and it is not
+
+
 class BenchmarkError(EdgefxError):
     """A latency worker that died or did not answer."""
 

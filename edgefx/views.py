@@ -200,6 +200,52 @@ class ArtifactInspection(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bundle(Shown):
+    """A bundle that was written.
+
+    Attributes:
+        path: Where.
+        size_bytes: Its size.
+        sha256: Hash of its bytes.
+        targets: Whose artifacts are in it.
+        files: Its members.
+        signed: Whether it is signed.
+        doubtful: Targets with a gate that failed or could not be judged.
+    """
+
+    path: Path
+    size_bytes: int
+    sha256: str
+    targets: tuple[str, ...]
+    files: tuple[str, ...]
+    signed: bool
+    doubtful: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedBundle(Shown):
+    """A bundle of which every byte was checked.
+
+    Attributes:
+        path: Where it is.
+        edgefx: Version of edgefx that compiled, as the bundle says.
+        created: When the run was finished, likewise.
+        files: Its members.
+        size_bytes: Their size together.
+        signed: Whether it is signed.
+        signature_checked: Whether the signature was checked against a key.
+    """
+
+    path: Path
+    edgefx: str
+    created: str
+    files: tuple[str, ...]
+    size_bytes: int
+    signed: bool
+    signature_checked: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanStep:
     """One stage of a plan.
 

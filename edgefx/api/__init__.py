@@ -11,6 +11,7 @@ A notebook shows each result as the table that the command prints.
 from __future__ import annotations
 
 from edgefx.api.artifacts import benchmark, debug, diff, evaluate, inspect
+from edgefx.api.bundles import bundle, verify
 from edgefx.api.gates import gate
 from edgefx.api.runs import CompileOptions, compile, plan, plan_recipe, run  # noqa: A004 - the command's name
 from edgefx.notebook import Shown
@@ -18,6 +19,7 @@ from edgefx.notebook import Shown
 __all__ = [
     "CompileOptions",
     "benchmark",
+    "bundle",
     "compile",
     "debug",
     "diff",
@@ -27,6 +29,7 @@ __all__ = [
     "plan",
     "plan_recipe",
     "run",
+    "verify",
 ]
 
 

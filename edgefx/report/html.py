@@ -15,16 +15,18 @@ from rich.console import Console
 from edgefx.analysis.diagnosis import DebugReport
 from edgefx.provenance.comparison import RunDiff
 from edgefx.provenance.gating import GateReport
-from edgefx.report import comparison, debug, evaluation, gating, inspection, matrix, plan, terminal
+from edgefx.report import bundle, comparison, debug, evaluation, gating, inspection, matrix, plan, terminal
 from edgefx.report.console import PlainConsole
 from edgefx.results import RunReport
 from edgefx.views import (
     ArtifactInspection,
     Benchmark,
+    Bundle,
     Evaluation,
     MatrixReport,
     ModelInspection,
     PlanView,
+    VerifiedBundle,
 )
 
 _COLUMNS = 160
@@ -47,6 +49,8 @@ _PRINTED: Mapping[type, Callable[[Any, Console], None]] = {
     RunDiff: comparison.render_diff,
     GateReport: gating.render,
     ArtifactInspection: inspection.render_artifact,
+    Bundle: bundle.render_bundle,
+    VerifiedBundle: bundle.render_verified,
     ModelInspection: lambda result, console: inspection.render_model(result, console, every_layer=False),
     DebugReport: lambda result, console: debug.render(
         result, console, limit=_LAYERS, order=debug.Order.EFFECT

@@ -36,6 +36,7 @@ def test_the_public_names() -> None:
         "EdgefxError",
         "__version__",
         "benchmark",
+        "bundle",
         "compile",
         "debug",
         "diff",
@@ -45,6 +46,7 @@ def test_the_public_names() -> None:
         "plan",
         "plan_recipe",
         "run",
+        "verify",
     ]
     assert set(edgefx.__all__) <= set(dir(edgefx))
     assert set(FUNCTIONS) == set(api.__all__) - {"CompileOptions"}

@@ -1,0 +1,65 @@
+"""``MODEL_CARD.md``: what a run measured, in words. Nothing in it is a guess; what is not known is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgefx.bundles.manifest import Manifest
+from edgefx.report import markdown
+from edgefx.report.markdown_text import item, paragraph
+from edgefx.results import RunReport
+from edgefx.types import TensorInfo
+
+_UNKNOWN = (
+    "Not known to edgefx, and not stated here: what the model is meant for, what it was trained on, its"
+    " licence, and how it fails outside of the evaluation images."
+)
+_NAMED = 20  # classes that are listed; labels.txt has all
+
+
+def text(manifest: Manifest, report: RunReport) -> str:
+    """Return the card.
+
+    Args:
+        manifest: What is in the bundle.
+        report: The run's report on the targets that are in it.
+    """
+    return "\n".join(
+        [*_head(manifest), "", "## Measured", "", markdown.dumps(report), paragraph(_UNKNOWN), ""]
+    )
+
+
+def _head(manifest: Manifest) -> Iterator[str]:
+    model, (low, high) = manifest.model, manifest.pixel_range
+    yield "# Model card"
+    yield ""
+    yield paragraph(
+        f"{model.name}: an image classifier, compiled by edgefx {manifest.edgefx} on {manifest.created}."
+        " Every figure below was measured by that run."
+    )
+    yield ""
+    yield item("model", f"SHA-256 {model.sha256}")
+    yield item(
+        "input", f"{manifest.color}, {model.height} x {model.width} pixels, values {low:g} to {high:g}"
+    )
+    yield item("output", f"{model.output}, one per class{_classes(manifest.class_names)}")
+    for target in manifest.targets:
+        laid_out = f"; laid out for {target.hardware}" if target.hardware else ""
+        ends = f"input {_tensor(target.input)}; output {_tensor(target.output)}"
+        yield item(target.target, f"{', '.join(target.files)}; {ends}{laid_out}")
+    for images in manifest.data:
+        yield item(
+            f"{images.role} images",
+            f"{images.images}, resized with {images.resize}, fingerprint {images.sha256}",
+        )
+
+
+def _classes(names: tuple[str, ...]) -> str:
+    if not names:
+        return "; their names are not known"
+    return f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
+
+
+def _tensor(info: TensorInfo) -> str:
+    quantized = f", scale {info.scale:.9g}, zero point {info.zero_point}" if info.scale is not None else ""
+    return f"{info.name} {info.dtype} {list(info.shape)}{quantized}"

@@ -1,0 +1,132 @@
+"""Check a bundle: `edgefx verify`. Standard library only, so that it runs wherever Python does."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from edgefx.bundles import archive, signature
+from edgefx.bundles.archive import Member
+from edgefx.bundles.manifest import NAME, SIGNATURE, SUMS, VERSION
+from edgefx.errors import BundleError, UsageError
+from edgefx.harmless import line
+from edgefx.storage.regular import open_regular
+from edgefx.views import VerifiedBundle
+
+_MOST_MANIFEST_BYTES = 64 * 10**6
+_MOST_SUMS_BYTES = 10**6
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def run(path: Path, *, key: Path | None = None, require_signature: bool = False) -> VerifiedBundle:
+    """Check every byte of a bundle, and who signed it.
+
+    Args:
+        path: The bundle.
+        key: A public key of Ed25519 in PEM; the bundle must be signed with the private one.
+        require_signature: Refuse a bundle without a signature; takes `key`.
+
+    Raises:
+        BundleError: The bundle is damaged or was changed, is of a later version, or its signature is missing
+            or not of the key.
+        UsageError: There is no such file, the key cannot be used, or a signature is asked for without a key.
+        MissingDependencyError: Checking a signature takes a package that is not installed.
+    """
+    if require_signature and key is None:
+        raise UsageError(
+            "--require-signature takes the public key that the bundle is to be signed with", hint="give --key"
+        )
+    try:
+        with open_regular(path) as stream:
+            return _checked(stream, path, key)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read: {error.strerror}", hint="give the path of a bundle"
+        ) from error
+
+
+def _checked(stream: IO[bytes], path: Path, key: Path | None) -> VerifiedBundle:
+    members = archive.read(stream, path)
+    for name in (NAME, SUMS):
+        if name not in members:
+            raise _refused(path, f"no bundle of edgefx: it has no {name}")
+    document = _manifest(stream, members[NAME], path)
+    stated = _stated(document, path)
+    _compare(stated, members, path)
+    sums = archive.content(stream, members[SUMS], limit_bytes=_MOST_SUMS_BYTES, path=path)
+    expected = "".join(
+        f"{members[name].sha256}  {name}\n" for name in sorted(members) if name not in (SUMS, SIGNATURE)
+    )
+    if sums != expected.encode():
+        raise _refused(path, f"{SUMS} has other checksums than the files")
+    signed = SIGNATURE in members
+    if key is not None:
+        if not signed:
+            raise _refused(path, "it is not signed")
+        signature.check(
+            sums, archive.content(stream, members[SIGNATURE], limit_bytes=1000, path=path), key, path
+        )
+    return VerifiedBundle(
+        path=path,
+        edgefx=line(str(document.get("edgefx", ""))),
+        created=line(str(document.get("created", ""))),
+        files=tuple(members),
+        size_bytes=sum(member.size_bytes for member in members.values()),
+        signed=signed,
+        signature_checked=key is not None,
+    )
+
+
+def _refused(path: Path, reason: str) -> BundleError:
+    return BundleError(f"{path}: {reason}", hint="do not use it; get the bundle again from where it was made")
+
+
+def _manifest(stream: IO[bytes], member: Member, path: Path) -> Mapping[str, object]:
+    try:
+        document = json.loads(archive.content(stream, member, limit_bytes=_MOST_MANIFEST_BYTES, path=path))
+    except (ValueError, RecursionError) as error:
+        raise _refused(path, f"{NAME} is no JSON document") from error
+    if not isinstance(document, dict):
+        raise _refused(path, f"{NAME} is no manifest of a bundle")
+    version = document.get("schema_version")
+    if version != VERSION or isinstance(version, bool):
+        raise BundleError(
+            f"{path}: a bundle of version {line(str(version), most=40)}, this edgefx reads version {VERSION}",
+            hint="use the edgefx that made it, or a later one",
+        )
+    return document
+
+
+def _stated(document: Mapping[str, object], path: Path) -> dict[str, tuple[int, str]]:
+    """Return size and SHA-256 of the files that a manifest lists."""
+    found: dict[str, tuple[int, str]] = {}
+    files = document.get("files")
+    for file in files if isinstance(files, list) else [None]:
+        name, size, sha256 = (
+            (file.get("path"), file.get("size_bytes"), file.get("sha256"))
+            if isinstance(file, dict)
+            else (None, None, None)
+        )
+        if not (isinstance(name, str) and type(size) is int and isinstance(sha256, str)):
+            raise _refused(path, f"{NAME} has no list of files with their sizes and SHA-256")
+        if name in found or not _SHA256.fullmatch(sha256):
+            raise _refused(path, f"{NAME} states {line(name)} twice, or without its SHA-256")
+        found[name] = size, sha256
+    return found
+
+
+def _compare(stated: Mapping[str, tuple[int, str]], members: Mapping[str, Member], path: Path) -> None:
+    """Compare the files of a bundle with what its manifest states."""
+    own = {NAME, SUMS, SIGNATURE}
+    missing = sorted(stated.keys() - members.keys())
+    if missing:
+        raise _refused(path, f"{line(missing[0])} is missing")
+    extra = sorted(members.keys() - stated.keys() - own)
+    if extra:
+        raise _refused(path, f"{extra[0]} is in it, and {NAME} does not know it")
+    for name, (size, sha256) in stated.items():
+        if (size, sha256) != (members[name].size_bytes, members[name].sha256):
+            raise _refused(path, f"{name} is not the file that {NAME} describes")

@@ -1,0 +1,251 @@
+"""Put a finished run into a bundle: `edgefx bundle`. Nothing is measured or converted for it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from edgefx import harmless
+from edgefx.bundles import archive, card, csource, signature
+from edgefx.bundles.archive import Content
+from edgefx.bundles.manifest import (
+    NAME,
+    SIGNATURE,
+    SUMS,
+    VERSION,
+    BundledImages,
+    BundledModel,
+    BundledTarget,
+    Manifest,
+)
+from edgefx.errors import UsageError
+from edgefx.results import RunReport, TargetResult, Verdict
+from edgefx.storage.disk import explained
+from edgefx.storage.hashes import hash_file
+from edgefx.storage.regular import read_bytes
+from edgefx.storage.serde import dumps, from_json
+from edgefx.targets import select
+from edgefx.types import ArtifactFile
+from edgefx.views import Bundle
+
+if TYPE_CHECKING:
+    from edgefx.types import Artifact
+
+_REPORT = "report.json"
+_LABELS = "labels.txt"
+_ARTIFACTS = "artifacts"
+_CARD = "MODEL_CARD.md"
+_C_TARGET = "tflite-int8"  # what firmware takes
+_MOST_REPORT_BYTES = 256 * 10**6
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
+
+
+def run(
+    folder: Path, out: Path | None = None, *, targets: Sequence[str] = (), sign: Path | None = None
+) -> Bundle:
+    """Write the bundle of a run.
+
+    Args:
+        folder: The run's output folder.
+        out: The file; by default ``MODEL.edgefx.zip`` in the folder.
+        targets: Names, comma lists or globs; by default all that have an artifact.
+        sign: A private key of Ed25519 in PEM.
+
+    Raises:
+        UsageError: There is no such run or target; a file is not the one that its report describes; or the
+            key cannot be used.
+        MissingDependencyError: Signing takes a package that is not installed.
+        OutputError: The bundle cannot be written.
+        DiskFullError: No space is left.
+    """
+    report, document = _report(folder)
+    results = _chosen(report, targets, folder)
+    report = replace(report, targets=tuple(results))
+    names = tuple(map(harmless.line, report.model.class_names))
+    members: dict[str, Content] = {_REPORT: document}
+    files: dict[str, tuple[str, ...]] = {}
+    for result in results:
+        assert result.artifact is not None
+        found = dict(_artifact(result.artifact, folder))
+        files[result.target] = tuple(found)
+        members |= found
+        if result.target == _C_TARGET:
+            members |= csource.files(
+                read_bytes(next(iter(found.values()))),
+                sha256=result.artifact.files[0].sha256,
+                image=result.artifact.inputs[0],
+                scores=result.artifact.outputs[0],
+                class_names=names,
+            )
+    if names:
+        members[_LABELS] = "".join(f"{name}\n" for name in names).encode()
+    manifest = _manifest(report, results, files)
+    members[_CARD] = card.text(manifest, report).encode()
+    members = {NAME: b"", **dict(sorted(members.items()))}
+    described = [_file(name, content) for name, content in members.items() if name != NAME]
+    members[NAME] = dumps(replace(manifest, files=tuple(described))).encode()
+    sums = sums_of([_file(NAME, members[NAME]), *described])
+    members[SUMS] = sums
+    if sign is not None:
+        members[SIGNATURE] = signature.sign(sums, sign)
+    path = out if out is not None else folder / f"{_safe(report.model.name)}.edgefx.zip"
+    try:
+        archive.write(path, members)
+    except OSError as error:
+        raise explained(error, path) from error
+    failed = tuple(
+        result.target for result in results if result.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)
+    )
+    return Bundle(
+        path=path,
+        size_bytes=path.stat().st_size,
+        sha256=hash_file(path),
+        targets=tuple(result.target for result in results),
+        files=tuple(members),
+        signed=sign is not None,
+        doubtful=failed,
+    )
+
+
+def sums_of(files: Sequence[ArtifactFile]) -> bytes:
+    """Return the checksums of files as `sha256sum --check` reads them, in the order of their names."""
+    ordered = sorted(files, key=lambda file: file.path.as_posix())
+    return "".join(f"{file.sha256}  {file.path.as_posix()}\n" for file in ordered).encode()
+
+
+def _report(folder: Path) -> tuple[RunReport, bytes]:
+    """Read a run's report; returns it, and the file's bytes.
+
+    Raises:
+        UsageError: There is none, or it is none of this version.
+    """
+    path = folder / _REPORT
+    if not path.is_file() and (folder / "matrix.json").is_file():
+        raise UsageError(f"{folder} holds the runs of a matrix", hint="give the folder of one of them")
+    try:
+        content = read_bytes(path, limit_bytes=_MOST_REPORT_BYTES)
+        document = json.loads(content)
+        if document["schema_version"] != 1:
+            raise UsageError(
+                f"{path}: a report of version {harmless.line(str(document['schema_version']))},"
+                " this edgefx reads version 1",
+                hint="use the edgefx that wrote it",
+            )
+        return from_json(RunReport, document), content
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read: {error.strerror}", hint="give the output folder of a run"
+        ) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(
+            f"{path}: no report of edgefx", hint="give the output folder of a run, such as build/"
+        ) from error
+
+
+def _chosen(report: RunReport, patterns: Sequence[str], folder: Path) -> list[TargetResult]:
+    """Return the results to bundle.
+
+    Raises:
+        UnknownNameError: There is no such target.
+        UsageError: The run has no artifact of one that was named, or none at all.
+    """
+    wanted = {row.name for row in select(patterns)} if patterns else None
+    made = [result for result in report if result.artifact is not None]
+    chosen = [result for result in made if wanted is None or result.target in wanted]
+    if not chosen:
+        has = ", ".join(result.target for result in made) or "none"
+        raise UsageError(f"{folder} has no artifact to bundle; it has: {has}", hint="choose others with -t")
+    return chosen
+
+
+def _artifact(artifact: Artifact, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the files of an artifact: path in the bundle, and file.
+
+    Raises:
+        UsageError: A file is missing, or not the one that the report describes.
+    """
+    for file in artifact.files:
+        path = folder / file.path.name
+        try:
+            same = hash_file(path) == file.sha256
+        except OSError as error:
+            raise UsageError(
+                f"{path}: cannot be read: {error.strerror}",
+                hint="compile again, or leave its target out with -t",
+            ) from error
+        if not same:
+            raise UsageError(
+                f"{path} is not the file that {folder / _REPORT} describes",
+                hint="compile again: figures of one file must not go with another",
+            )
+        yield f"{_ARTIFACTS}/{_safe(path.name)}", path
+
+
+def _manifest(
+    report: RunReport, results: Sequence[TargetResult], files: dict[str, tuple[str, ...]]
+) -> Manifest:
+    model, environment = report.model, report.environment
+    return Manifest(
+        schema_version=VERSION,
+        edgefx=environment.edgefx,
+        created=report.created,
+        model=BundledModel(
+            name=harmless.line(model.name),
+            sha256=model.sha256,
+            height=model.height,
+            width=model.width,
+            parameters=model.parameters,
+            macs=model.macs,
+            output=model.output,
+        ),
+        color="RGB",
+        pixel_range=model.pixel_range,
+        class_names=tuple(map(harmless.line, model.class_names)),
+        targets=tuple(
+            BundledTarget(
+                target=result.target,
+                files=files[result.target],
+                input=result.artifact.inputs[0],
+                output=result.artifact.outputs[0],
+                hardware=result.hardware,
+                accuracy=result.accuracy,
+                latency=result.latency,
+                verdict=result.verdict,
+            )
+            for result in results
+            if result.artifact is not None
+        ),
+        data=tuple(
+            BundledImages(
+                role=data.role,
+                images=data.images,
+                sha256=data.sha256,
+                resize=data.resize,
+                interpolation=data.interpolation,
+            )
+            for data in report.data
+        ),
+        environment={
+            "os": environment.os,
+            "machine": environment.machine,
+            "cpu": environment.cpu,
+            "cores": str(environment.cores),
+            "python": environment.python,
+        },
+        packages=environment.packages,
+        files=(),
+    )
+
+
+def _file(name: str, content: Content) -> ArtifactFile:
+    size, _, sha256 = archive.measured(content)
+    return ArtifactFile(path=Path(name), size_bytes=size, sha256=sha256)
+
+
+def _safe(name: str) -> str:
+    """Return a file's name as a bundle has it: a part of a path on every system, in ASCII."""
+    return _UNSAFE.sub("_", PurePath(name).name).lstrip(".")[-200:].lstrip(".") or "model"

@@ -1,0 +1,61 @@
+"""`edgefx bundle`: what a run made, in one archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgefx.cli.context import App, pass_app
+from edgefx.cli.options import json_option
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  edgefx bundle build/
+  edgefx bundle build/ -t tflite-int8 -o release/flowers.zip
+  edgefx bundle build/ --sign key.pem
+"""
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "-t",
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="Bundle only this target; a name, a comma list or a glob; may be repeated.  [default: all]",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The archive to write.  [default: MODEL.edgefx.zip in RUN]",
+)
+@click.option(
+    "--sign",
+    type=click.Path(path_type=Path),
+    metavar="KEY",
+    help="Sign with this private key of Ed25519, in PEM; it needs the package cryptography.",
+)
+@json_option
+@pass_app
+def command(
+    app: App, *, run: Path, targets: tuple[str, ...], output: Path | None, sign: Path | None, as_json: bool
+) -> None:
+    """Put the artifacts of RUN, an output folder, and all that is known of them into one zip archive.
+
+    In it are the artifacts, the class names, a manifest with how they are fed and what was measured, the
+    report, a model card, checksums, and for tflite-int8 C sources to compile into firmware. The same run
+    gives the same bytes. Check a bundle with: edgefx verify.
+    """
+    from edgefx import api
+    from edgefx.report import bundle as report
+
+    made = api.bundle(run, output=output, targets=targets or None, sign=sign)
+    if as_json:
+        app.write_json(made)
+    else:
+        report.render_bundle(made, app.stdout)
