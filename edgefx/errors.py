@@ -159,8 +159,18 @@ class BundleError(EdgefxError):
 
 
 class BenchmarkError(EdgefxError):
-    """A latency worker that died or did not answer."""
+    """A process that runs an artifact, here or on a device, which died, did not answer or refused it."""
+
+
+class DeviceError(EdgefxError):
+    """A device that cannot be reached, or that is no longer there."""
+
+
+class DeviceDependencyError(BenchmarkError):
+    """Python, or the runtime of an artifact, is absent on a device."""
+
+    exit_code = ExitCode.MISSING_DEPENDENCY
 
 
 class DiskFullError(EdgefxError):
-    """No space left where the output or the temporary files go."""
+    """No space left where the output or the temporary files go, or on a device."""

@@ -106,7 +106,7 @@ class Latency:
     """Latency of one artifact on one device.
 
     Attributes:
-        device: Where it ran; "host" is this machine, not the edge device.
+        device: Where it ran; "host" is the machine that edgefx ran on, not the edge device.
         threads: Intra-op threads.
         rounds: Timed inferences, batch 1, interleaved with the other artifacts of the run.
         p50_ms: Median.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from edgefx.errors import ExitCode
 from edgefx.notebook import Shown
 from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
 from edgefx.types import Artifact, ArtifactMetadata, DataInfo, LayerInfo, ModelSpec, StageKind
+from edgefx.vocabulary import Hardware
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +131,8 @@ class Evaluation(Shown):
             are; None without a comparison.
         comparison: The paired comparison with it, or None; with a run, of best classes only.
         doubts: Why these accuracies may not mean what they seem to.
+        device: Where it ran, when that is not this machine.
+        notes: What else must be known, for example that the artifact is laid out for other hardware.
     """
 
     artifact: Path
@@ -142,6 +146,39 @@ class Evaluation(Shown):
     baseline: str | None = None
     comparison: Accuracy | ClassComparison | None = None
     doubts: tuple[Doubt, ...] = ()
+    device: DeviceAnswers | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Match(StrEnum):
+    """How the answers of a device compare with those of this machine, image by image."""
+
+    IDENTICAL = "identical"  # every score, bit by bit
+    SAME_TOP1 = "same top-1"
+    DIFFERS = "differs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceAnswers:
+    """A device that ran an artifact, and whether it answers as this machine does.
+
+    Attributes:
+        device: What the user calls it.
+        environment: What it is and has installed.
+        hardware: The class of its CPU.
+        images: Number of images that were run here, too.
+        match: How the scores compare.
+        same_top1: Number of these images with the same best class.
+        max_abs_difference: Largest absolute difference of a score.
+    """
+
+    device: str
+    environment: Environment
+    hardware: Hardware
+    images: int
+    match: Match
+    same_top1: int
+    max_abs_difference: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,11 +204,23 @@ class ClassComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark(Shown):
-    """Latencies of artifacts, measured in one interleaved run on one machine."""
+    """Latencies of artifacts, measured in one interleaved run on one machine.
+
+    Attributes:
+        environment: The machine that they were measured on.
+        latencies: By the artifact's path as given.
+        failures: Why others could not be measured.
+        device: What the user calls it; "host" is the machine that edgefx ran on.
+        hardware: The class of its CPU; None where nothing says so.
+        notes: What must be known, for example that an artifact is laid out for other hardware.
+    """
 
     environment: Environment
-    latencies: Mapping[str, Latency]  # by the artifact's path as given
+    latencies: Mapping[str, Latency]
     failures: Mapping[str, str]
+    device: str = "host"
+    hardware: Hardware | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,9 @@ def evaluate(
     threads: int | None = None,
     allow_unsafe: bool = False,
     cache: bool = True,
+    device: str = "host",
+    device_python: str | None = None,
+    device_dir: str | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Measure how well an artifact classifies images.
@@ -50,6 +53,9 @@ def evaluate(
         threads: Runtime threads; by default all cores.
         allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
         cache: Use the baseline's scores of earlier runs, such as `compile`, and keep this one's.
+        device: Where to run the artifact: "host", which is this machine, or "ssh://user@host".
+        device_python: The device's Python; by default python3.
+        device_dir: Where files are kept on the device; by default ~/.cache/edgefx.
         progress: Where long work and warnings are reported.
 
     Raises:
@@ -59,6 +65,7 @@ def evaluate(
         >>> found = edgefx.evaluate("build/b0-int8.tflite", "test/", baseline="b0.keras")
         >>> print(found.top1, found.comparison.drop_pp, found.comparison.drop_ci95_pp)
     """
+    from edgefx.benchmarking.devices.connect import DeviceChoice
     from edgefx.cache.settings import OFF
     from edgefx.pipeline import evaluate as use_case
     from edgefx.system.quiet import quiet
@@ -75,9 +82,10 @@ def evaluate(
             limit=limit,
             seed=seed,
             skip_bad=skip_bad_images,
-            threads=values.threads(threads),
+            threads=values.threads(threads) if threads is not None else None,
             allow_unsafe=allow_unsafe,
             cache=None if cache else OFF,
+            device=DeviceChoice(device=device, python=device_python, folder=device_dir),
         )
 
 
@@ -88,9 +96,12 @@ def benchmark(
     warmup: int = 5,
     seconds: float = 30.0,
     threads: int | None = None,
+    device: str = "host",
+    device_python: str | None = None,
+    device_dir: str | None = None,
     progress: Progress = SILENT,
 ) -> Benchmark:
-    """Measure the batch-1 latency of artifacts on this machine, interleaved so that they compare.
+    """Measure the batch-1 latency of artifacts on one machine, interleaved so that they compare.
 
     Each artifact runs in a process of its own. Artifacts of one runtime are compared with its float32
     artifact when that one, named *-float32 as `compile` names it, is given too.
@@ -101,6 +112,9 @@ def benchmark(
         warmup: Inferences before the timed ones.
         seconds: Time limit of all timed inferences together; slow artifacts then get fewer rounds.
         threads: Runtime threads; by default all cores.
+        device: Where to measure: "host", which is this machine, or "ssh://user@host".
+        device_python: The device's Python; by default python3.
+        device_dir: Where files are kept on the device; by default ~/.cache/edgefx.
         progress: Where timed inferences and artifacts that cannot be measured are reported.
 
     Returns:
@@ -110,11 +124,13 @@ def benchmark(
         UsageError: A file does not exist, or no runtime opens it.
         MissingDependencyError: No artifact could be measured, for want of a runtime.
         BenchmarkError: No artifact could be measured, for other reasons.
+        DeviceError: The device cannot be reached, or is no longer there.
 
     Example:
         >>> found = edgefx.benchmark(["build/b0-int8.tflite", "build/b0-float32.tflite"], threads=1)
         >>> print(found.latencies["build/b0-int8.tflite"].ratio_to_float)
     """
+    from edgefx.benchmarking.devices.connect import DeviceChoice
     from edgefx.pipeline import benchmark as use_case
     from edgefx.system.quiet import quiet
 
@@ -125,10 +141,11 @@ def benchmark(
         return use_case.run(
             [Path(path) for path in given],
             progress,
-            threads=values.threads(threads),
+            threads=values.threads(threads) if threads is not None else None,
             rounds=rounds,
             warmup=warmup,
             seconds=seconds,
+            device=DeviceChoice(device=device, python=device_python, folder=device_dir),
         )
 
 

@@ -1,4 +1,4 @@
-"""Latency of several artifacts on this machine, interleaved in one run, with what noise does to it.
+"""Latency of several artifacts on one device, interleaved in one run, with what noise does to it.
 
 On a shared machine the speed drifts by tens of percent within seconds, so that figures taken one artifact
 after the other do not compare. Each artifact therefore lives in a worker process of its own
@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from edgefx.benchmarking.devices.local import Worker
+from edgefx.benchmarking.devices.local import HOST
+from edgefx.benchmarking.devices.protocol import Device, Runner
 from edgefx.errors import BenchmarkError
 from edgefx.protocols import Progress, Task
 from edgefx.results import Latency
@@ -58,7 +59,7 @@ class _Running:
     """A subject, its worker and what was measured so far."""
 
     subject: Subject
-    worker: Worker
+    worker: Runner
     cold_start_ms: float
     estimate_ms: float
     schedule: list[int] = field(default_factory=list)  # timed inferences in each pass
@@ -93,6 +94,7 @@ def measure(
     progress: Progress,
     max_noise: float = NOISY,
     on_failure: Callable[[Subject, BenchmarkError], None] | None = None,
+    device: Device = HOST,
 ) -> dict[str, Latency]:
     """Measure batch-1 latency of all subjects, interleaved.
 
@@ -107,12 +109,14 @@ def measure(
         max_noise: `Latency.noise` of any subject above which all are measured again, while the budget allows.
         on_failure: Called for a subject whose worker failed; the others go on. Without it the first
             failure is raised.
+        device: Where to measure.
 
     Returns:
         Results by key, without the failed subjects.
 
     Raises:
         BenchmarkError: A worker died, hung, or could not open its artifact.
+        DeviceError: The device is no longer there.
     """
 
     def failed(subject: Subject, error: BenchmarkError) -> None:
@@ -122,7 +126,13 @@ def measure(
 
     with ExitStack() as stack:
         running = _start(
-            subjects, threads=threads, warmup=warmup, stack=stack, progress=progress, failed=failed
+            subjects,
+            device=device,
+            threads=threads,
+            warmup=warmup,
+            stack=stack,
+            progress=progress,
+            failed=failed,
         )
         shares = allot([one.estimate_ms for one in running], rounds=rounds, budget_s=budget_s)
         for one, share in zip(running, shares, strict=True):
@@ -141,7 +151,7 @@ def measure(
                 break
         for one in running:  # one that failed in a later try has no result, as if it had in the first
             one.passes = quietest[one.subject.key]
-        return _results(running, threads, failed, max_noise=max_noise)
+        return _results(running, device.name, threads, failed, max_noise=max_noise)
 
 
 def _timed(
@@ -193,6 +203,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 def _start(
     subjects: Sequence[Subject],
     *,
+    device: Device,
     threads: int,
     warmup: int,
     stack: ExitStack,
@@ -202,10 +213,14 @@ def _start(
     """Start all workers, then open the artifacts one at a time: a cold start is measured undisturbed."""
     running = []
     with progress.task("start latency workers", len(subjects)) as task:
-        workers = [
-            (subject, stack.enter_context(Worker(subject.path, threads, subject.precision)))
-            for subject in subjects
-        ]
+        workers = []
+        for subject in subjects:
+            try:
+                started = device.start(subject.path, threads, subject.precision)
+                workers.append((subject, stack.enter_context(started)))
+            except BenchmarkError as error:
+                failed(subject, error)
+                task.advance()
         ready = []
         for subject, worker in workers:
             try:
@@ -265,6 +280,7 @@ def ratio_interval(ours: Sequence[float], other: Sequence[float]) -> tuple[float
 
 def _results(
     running: Sequence[_Running],
+    device: str,
     threads: int,
     failed: Callable[[Subject, BenchmarkError], None],
     *,
@@ -283,7 +299,7 @@ def _results(
         float_p50 = p50.get(reference)
         noise = max(one.noise, _noise_of(running, reference))
         results[one.subject.key] = Latency(
-            device="host",
+            device=device,
             threads=threads,
             rounds=len(times),
             p50_ms=p50[one.subject.key],

@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diff": ("edgefx.cli.diff:command", "Compare two runs: inputs, size, accuracy by image, latency."),
     "gate": ("edgefx.cli.gate:command", "Judge the reports of finished runs by limits, without running."),
     "evaluate": ("edgefx.cli.evaluate:command", "Measure an artifact's accuracy on a folder of images."),
-    "benchmark": ("edgefx.cli.benchmark:command", "Measure the latency of artifacts on this machine."),
+    "benchmark": ("edgefx.cli.benchmark:command", "Measure the latency of artifacts, here or on a device."),
     "debug": ("edgefx.cli.debug:command", "Find the stage and the layers that lose accuracy."),
     "inspect": ("edgefx.cli.inspect:command", "Show what a model or an artifact is made of."),
     "bundle": ("edgefx.cli.bundle:command", "Put what a run made into one archive, to ship and to flash."),

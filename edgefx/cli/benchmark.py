@@ -1,4 +1,4 @@
-"""`edgefx benchmark`: latency of artifacts on this machine."""
+"""`edgefx benchmark`: latency of artifacts on this machine or on a device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from pathlib import Path
 import click
 
 from edgefx.cli.context import App, pass_app
-from edgefx.cli.options import PositiveNumber, json_option, rounds_option, threads_option
+from edgefx.cli.options import (
+    PositiveNumber,
+    device_options,
+    json_option,
+    rounds_option,
+    threads_option,
+)
 from edgefx.errors import ExitCode
 
 
@@ -16,6 +22,7 @@ from edgefx.errors import ExitCode
 Examples:
   edgefx benchmark build/b0-int8.tflite build/b0-float32.tflite
   edgefx benchmark build/*.onnx --threads 1 --json
+  edgefx benchmark build/*.tflite --device ssh://pi@raspberrypi.local
 """
 )
 @click.argument("artifacts", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -37,6 +44,7 @@ Examples:
     help="Time limit for all timed inferences together; slow artifacts get fewer rounds to keep it.",
 )
 @threads_option
+@device_options
 @json_option
 @pass_app
 def command(
@@ -47,9 +55,12 @@ def command(
     warmup: int,
     seconds: float,
     threads: int | None,
+    device: str,
+    device_python: str | None,
+    device_dir: str | None,
     as_json: bool,
 ) -> int:
-    """Measure the batch-1 latency of ARTIFACTS on this machine, interleaved so that they compare.
+    """Measure the batch-1 latency of ARTIFACTS, interleaved so that they compare.
 
     Each runs in a process of its own. Artifacts of one runtime are compared with its float32 artifact when
     that one, named *-float32 as `edgefx compile` names it, is given too.
@@ -58,7 +69,15 @@ def command(
 
     with app.native_log():
         result = api.benchmark(
-            artifacts, rounds=rounds, warmup=warmup, seconds=seconds, threads=threads, progress=app
+            artifacts,
+            rounds=rounds,
+            warmup=warmup,
+            seconds=seconds,
+            threads=threads,
+            device=device,
+            device_python=device_python,
+            device_dir=device_dir,
+            progress=app,
         )
         app.keep_log = bool(result.failures)
     if result.failures and app.log_path:

@@ -10,6 +10,7 @@ from edgefx.cli import completion
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
     allow_unsafe_option,
+    device_options,
     json_option,
     resize_option,
     seed_option,
@@ -25,6 +26,7 @@ Examples:
   edgefx evaluate build/b0-int8.tflite photos/
   edgefx evaluate build/b0-int8.onnx photos/ --baseline b0.keras --json
   edgefx evaluate b0-int8.tflite photos/ --baseline build/
+  edgefx evaluate build/b0-int8.tflite photos/ --device ssh://pi@raspberrypi.local
 """
 )
 @click.argument("artifact", type=click.Path(path_type=Path))
@@ -47,6 +49,7 @@ Examples:
 @seed_option
 @skip_bad_option
 @threads_option
+@device_options
 @allow_unsafe_option
 @json_option
 @pass_app
@@ -62,6 +65,9 @@ def command(
     seed: int,
     skip_bad_images: bool,
     threads: int | None,
+    device: str,
+    device_python: str | None,
+    device_dir: str | None,
     as_json: bool,
 ) -> None:
     """Measure how well ARTIFACT classifies the images in DATA.
@@ -83,6 +89,9 @@ def command(
             skip_bad_images=skip_bad_images,
             threads=threads,
             allow_unsafe=app.allow_unsafe,
+            device=device,
+            device_python=device_python,
+            device_dir=device_dir,
             progress=app,
         )
     if as_json:

@@ -173,6 +173,29 @@ dry_run_option = click.option(
 )
 
 
+def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: the options that name a device."""
+    function = click.option(
+        "--device-dir",
+        metavar="DIR",
+        help="Folder of the device where artifacts and images are kept for the next time.  "
+        "[default: ~/.cache/edgefx]",
+    )(function)
+    function = click.option(
+        "--device-python",
+        metavar="PATH",
+        help="The device's Python: 3.9 or later, with NumPy and the runtime.  [default: python3]",
+    )(function)
+    return click.option(
+        "--device",
+        default="host",
+        show_default=True,
+        metavar="DEVICE",
+        help="Where to run the artifacts: host (this machine), or ssh://user@host[:port], a machine that "
+        "the OpenSSH client reaches without asking for a password.",
+    )(function)
+
+
 def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: the options that change what a recipe says."""
     function = click.option(

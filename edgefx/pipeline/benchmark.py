@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgefx import runtimes
+from edgefx.benchmarking.devices.connect import DeviceChoice, connected
+from edgefx.benchmarking.devices.local import HOST
+from edgefx.benchmarking.devices.remote import Remote
 from edgefx.benchmarking.latency import Subject, measure
-from edgefx.errors import BenchmarkError, EdgefxError, MissingDependencyError, UsageError
+from edgefx.errors import BenchmarkError, EdgefxError, ExitCode, UsageError
 from edgefx.pipeline.inspect import SUFFIXES, existing
 from edgefx.protocols import Progress
-from edgefx.system.host import environment
+from edgefx.runtimes import hardware
+from edgefx.system import cpu, host
 from edgefx.types import Precision
 from edgefx.views import Benchmark
 
@@ -19,56 +23,95 @@ def run(
     artifacts: Sequence[Path],
     progress: Progress,
     *,
-    threads: int,
+    threads: int | None,
     rounds: int,
     warmup: int,
     seconds: float,
+    device: DeviceChoice,
 ) -> Benchmark:
-    """Measure the batch-1 latency of artifacts on this machine, interleaved so that they compare.
+    """Measure the batch-1 latency of artifacts on one machine, interleaved so that they compare.
 
     Args:
         artifacts: Main files of artifacts.
         progress: Where timed inferences and artifacts that cannot be measured are reported.
-        threads: Intra-op threads of each runtime.
+        threads: Intra-op threads of each runtime; None for all cores.
         rounds: Timed inferences of each artifact.
         warmup: Inferences before the timed ones.
         seconds: Time limit of all timed inferences together; slow artifacts then get fewer rounds.
+        device: Where to measure.
 
     Raises:
-        UsageError: A file does not exist, or no runtime opens it.
+        UsageError: A file does not exist, or no runtime opens it; or there is no such device.
         MissingDependencyError: No artifact could be measured, for want of a runtime.
+        DeviceDependencyError: The same on a device.
         BenchmarkError: No artifact could be measured, for other reasons.
+        DeviceError: The device cannot be reached, or is no longer there.
+        DiskFullError: The device has no room for an artifact.
     """
+    subjects = subjects_of(artifacts)
+    with connected(device, progress) as there:
+        return _measured(
+            subjects, there, progress, threads=threads, rounds=rounds, warmup=warmup, seconds=seconds
+        )
+
+
+def _measured(
+    subjects: Sequence[Subject],
+    there: Remote | None,
+    progress: Progress,
+    *,
+    threads: int | None,
+    rounds: int,
+    warmup: int,
+    seconds: float,
+) -> Benchmark:
+    environment = host.environment() if there is None else there.environment
+    present = cpu.detect() if there is None else there.hardware
+    device = HOST if there is None else there
     failures: dict[str, str] = {}
 
-    def failed(subject: Subject, error: BenchmarkError) -> None:
+    lacking: list[EdgefxError] = []
+    notes: list[str] = []
+
+    def failed(subject: Subject, error: EdgefxError) -> None:
         failures[subject.key] = error.message
+        if error.exit_code is ExitCode.MISSING_DEPENDENCY:
+            lacking.append(error)
         progress.warn(error.message + (f" ({error.hint})" if error.hint else ""))
 
     admissible = []
-    lacking: MissingDependencyError | None = None
-    for subject in subjects_of(artifacts):
+    for subject in subjects:
         try:  # a look at what a file, which may be anyone's, declares and refers to, before a worker opens it
-            runtimes.for_artifact(subject.path).describe(subject.path)
-            admissible.append(subject)
+            found = runtimes.for_artifact(subject.path).describe(subject.path)
         except EdgefxError as error:
-            failed(subject, BenchmarkError(error.message, hint=error.hint))
-            if isinstance(error, MissingDependencyError):
-                lacking = lacking or error
+            failed(subject, error)
+        else:
+            admissible.append(subject)
+            if said := hardware.misfit(found.notes, present, device.name):
+                notes.append(f"{subject.path}: {said}")
+                progress.warn(notes[-1])
     measured = measure(
         admissible,
-        threads=threads,
+        threads=threads or environment.cores,
         rounds=rounds,
         warmup=warmup,
         budget_s=seconds,
         progress=progress,
         on_failure=failed,
+        device=device,
     )
     if not measured:
-        if lacking is not None:
-            raise lacking
+        if lacking:
+            raise lacking[0]
         raise BenchmarkError("no artifact could be measured", details=failures.values())
-    return Benchmark(environment=environment(), latencies=measured, failures=failures)
+    return Benchmark(
+        environment=environment,
+        latencies=measured,
+        failures=failures,
+        device=device.name,
+        hardware=present,
+        notes=tuple(notes),
+    )
 
 
 def subjects_of(artifacts: Sequence[Path]) -> list[Subject]:

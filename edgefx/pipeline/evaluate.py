@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx import harmless, runtimes
+from edgefx.benchmarking.devices.connect import ON_HOST, DeviceChoice, connected
+from edgefx.benchmarking.devices.local import HOST
+from edgefx.benchmarking.devices.remote import Remote, RemoteSession
 from edgefx.data import calibration, folders
 from edgefx.errors import ArtifactError, UsageError
 from edgefx.pipeline import answers
@@ -24,9 +27,11 @@ from edgefx.pipeline.inspect import existing
 from edgefx.pipeline.plan import Plan
 from edgefx.protocols import Progress
 from edgefx.recipe.schema import DataSection, ModelSection, Recipe, TargetSection
+from edgefx.runtimes import hardware
+from edgefx.system import cpu, host
 from edgefx.targets import row_for_artifact
 from edgefx.types import DataInfo, OutputKind, Resize
-from edgefx.views import ClassComparison, Evaluation
+from edgefx.views import ClassComparison, DeviceAnswers, Evaluation, Match
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +42,10 @@ if TYPE_CHECKING:
     from edgefx.pipeline.memo import Memo
     from edgefx.protocols import Session
     from edgefx.results import Accuracy, Doubt
-    from edgefx.types import Dataset, ImageSet, ModelSpec, Scores, TensorInfo
+    from edgefx.runtimes.protocol import Runtime
+    from edgefx.types import Artifact, Dataset, ImageSet, ModelSpec, Scores, TensorInfo
 
+_COMPARED = 8  # images that are run on a device and here
 _CHUNK = 16  # images a call; artifacts take one at a time, this only paces decoding and progress
 
 
@@ -53,9 +60,10 @@ def run(
     limit: int | None = None,
     seed: int = 0,
     skip_bad: bool = False,
-    threads: int,
+    threads: int | None,
     allow_unsafe: bool = False,
     cache: CacheSettings | None = None,
+    device: DeviceChoice = ON_HOST,
 ) -> Evaluation:
     """Measure how well an artifact classifies images.
 
@@ -70,15 +78,18 @@ def run(
         limit: Measure on a sample of this many images.
         seed: The seed of the sample.
         skip_bad: Leave corrupt images out.
-        threads: Intra-op threads of the runtime.
+        threads: Intra-op threads of the runtime; None for all cores.
         allow_unsafe: Load a baseline that would be refused as unsafe.
         cache: Where the baseline's scores are kept; by default as the environment says.
+        device: Where to run the artifact. A few images are run here, too, and their scores compared.
 
     Raises:
         UsageError: No such artifact, images without labels and no baseline, or a baseline that cannot be the
             model that the artifact was made from, or a run without answers of its float model.
         DataError: The images cannot be used, or their classes are not those of the artifact.
         ArtifactError: The file is damaged, or not an image classifier.
+        DeviceError: The device cannot be reached, or is no longer there.
+        BenchmarkError: The artifact cannot be run there.
     """
     existing(artifact)
     if weights is not None and baseline is None:
@@ -103,8 +114,12 @@ def run(
         )
 
     label = f"evaluate {artifact.name}"
-    session = partial(target.open_session, artifact, threads=threads)
-    with computing(cache, progress) as (memo, hashes):
+    with connected(device, progress) as there, computing(cache, progress) as (memo, hashes):
+        cores = host.cores() if there is None else there.environment.cores
+        session: Callable[[], AbstractContextManager[Session]] = partial(
+            (target if there is None else there).open_session, artifact, threads=threads or cores
+        )
+        notes = _misfit(described, there, progress)
         if baseline is None or kept is not None:
             found = _alone(
                 session,
@@ -138,7 +153,7 @@ def run(
     return Evaluation(
         artifact=artifact,
         data=_described(found.images, data, seed=seed if limit else None, note=note),
-        threads=threads,
+        threads=threads or cores,
         precision_ran=found.precision_ran,
         images=len(found.images),
         top1=accuracy.top1,
@@ -147,6 +162,8 @@ def run(
         baseline=str(kept.folder) if kept is not None else found.baseline,
         comparison=compared,
         doubts=_doubts(found, dataset.class_names or (metadata.class_names if metadata else ())),
+        device=None if there is None else _answers(found, there, target, artifact),
+        notes=notes,
     )
 
 
@@ -160,6 +177,7 @@ class _Found:
         top1: The best class of each image: the baseline's; without one, the artifact's.
         precision_ran: What the runtime executed in.
         best: The artifact's best class of each image, int64 [N].
+        few: The artifact's scores of the images that `_few` chooses.
         baseline: Where the baseline was loaded from; None without one.
     """
 
@@ -168,7 +186,49 @@ class _Found:
     top1: tuple[int, ...]
     precision_ran: str
     best: NDArray[np.int64]
+    few: Scores
     baseline: str | None = None
+
+
+def _few(images: int) -> list[int]:
+    """Choose a few of so many images, of all the folder: those are run on a device and here."""
+    return sorted({number * images // _COMPARED for number in range(_COMPARED)})
+
+
+def _throughput(session: Session, images: int, seconds: float) -> float:
+    """Return images per second; a device counts what it takes itself, without what their way there took."""
+    if isinstance(session, RemoteSession):
+        images, seconds = session.images, session.seconds
+    return images / max(seconds, 1e-9)
+
+
+def _misfit(described: Artifact, there: Remote | None, progress: Progress) -> tuple[str, ...]:
+    """Say of an artifact that it is laid out for other hardware than it is run on."""
+    present, name = (cpu.detect(), HOST.name) if there is None else (there.hardware, there.name)
+    said = hardware.misfit(described.notes, present, name)
+    if said is None:
+        return ()
+    progress.warn(f"{described.path}: {said}")
+    return (said,)
+
+
+def _answers(found: _Found, there: Remote, target: Runtime, artifact: Path) -> DeviceAnswers:
+    """Run a few of the images here, too, and compare."""
+    import numpy as np
+
+    with target.open_session(artifact, threads=host.cores()) as session:
+        here = session.infer(np.asarray(found.images.pixels[_few(len(found.images))]))
+    same_top1 = int((here.argmax(1) == found.few.argmax(1)).sum())
+    same = Match.SAME_TOP1 if same_top1 == len(here) else Match.DIFFERS
+    return DeviceAnswers(
+        device=there.name,
+        environment=there.environment,
+        hardware=there.hardware,
+        images=len(here),
+        match=Match.IDENTICAL if here.tobytes() == found.few.tobytes() else same,
+        same_top1=same_top1,
+        max_abs_difference=float(np.abs(here - found.few).max()),
+    )
 
 
 def _alone(
@@ -208,6 +268,7 @@ def _alone(
             task.advance(len(chunk))
         decoded = loader.finish()
         precision_ran = session.precision_ran
+        images_per_s = _throughput(session, len(decoded), seconds)
     images.check_range(decoded.pixels, where=str(dataset.root))
     for path, reason in decoded.skipped:
         memo.warn(f"skipped {path}: {reason}")
@@ -217,7 +278,7 @@ def _alone(
         scores,
         decoded.labels,
         output=OutputKind.PROBABILITIES,
-        images_per_s=len(decoded) / max(seconds, 1e-9),
+        images_per_s=images_per_s,
     )
     best = scores.argmax(1)
     return _Found(
@@ -226,6 +287,7 @@ def _alone(
         top1=tuple(best.tolist()),
         precision_ran=precision_ran,
         best=best,
+        few=scores[_few(len(scores))],
     )
 
 
@@ -246,6 +308,7 @@ def _against(
     with opened() as session, progress.task(label, len(decoded)) as task:
         scores, images_per_s = accuracy.run(session, decoded.pixels, task=task)
         precision_ran = session.precision_ran
+        images_per_s = _throughput(session, len(decoded), len(decoded) / images_per_s)
     compared = accuracy.compare(
         inputs.baseline,
         scores,
@@ -260,6 +323,7 @@ def _against(
         top1=inputs.baseline_top1,
         precision_ran=precision_ran,
         best=scores.argmax(1),
+        few=scores[_few(len(scores))],
         baseline=spec.source,
     )
 

@@ -10,7 +10,7 @@ from edgefx.report.findings import data_line, noise_line, rounding
 from edgefx.report.terminal import Facts, Heading, fitting
 from edgefx.report.text import counted, interval, metric, percent, signed
 from edgefx.results import Accuracy
-from edgefx.views import Benchmark, Evaluation
+from edgefx.views import Benchmark, DeviceAnswers, Evaluation, Match
 
 
 def render_evaluation(result: Evaluation, console: Console) -> None:
@@ -37,14 +37,31 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
         ]
         if compared.score_step is not None:
             rows.append(("note", rounding(compared.score_step)))
-    speed = f"{result.images_per_s:.0f} images/s on this host with {counted(result.threads, 'thread')}"
+    where = "this host" if result.device is None else result.device.device
+    speed = f"{result.images_per_s:.0f} images/s on {where} with {counted(result.threads, 'thread')}"
     rows += [("images", data_line(result.data)), ("ran in", f"{result.precision_ran}, {speed}")]
+    if result.device is not None:
+        rows += _on_device(result.device)
+    rows += [("note", note) for note in result.notes]
     doubtful = [
         Text.assemble(("doubtful", "bold yellow"), f": {doubt.reason}; {doubt.advice}")
         for doubt in result.doubts
     ]
     title = Text(str(result.artifact), style="bold")
     console.print(Group(title, *doubtful, Facts(rows)), highlight=False)
+
+
+def _on_device(found: DeviceAnswers) -> list[tuple[str, str | Text]]:
+    """Say where an artifact ran, and how the answers compare with those of this machine."""
+    packages = ", ".join(f"{name} {version}" for name, version in found.environment.packages.items())
+    machine = f"{found.device}: {found.environment.cpu}, {found.hardware}; {packages}"
+    if found.match is Match.IDENTICAL:
+        answers = "every score is identical, bit by bit"
+    else:
+        answers = (
+            f"{found.same_top1} get the same class; scores differ by at most {found.max_abs_difference:.3g}"
+        )
+    return [("device", machine), ("as here?", f"of {found.images} images, run here too, {answers}")]
 
 
 def render_benchmark(result: Benchmark, console: Console) -> None:
@@ -73,7 +90,10 @@ def render_benchmark(result: Benchmark, console: Console) -> None:
     threads = next((latency.threads for latency in result.latencies.values()), 0)
     for part in fitting(headings, cells, console):
         console.print(part, highlight=False)
-    where = f"host latency ({result.environment.cpu}), not an edge device"
+    if result.device == "host":
+        where = f"host latency ({result.environment.cpu}), not an edge device"
+    else:
+        where = f"on {result.device} ({result.environment.cpu}, {result.hardware})"
     line = f"{where}; batch 1, {counted(threads, 'thread')}, interleaved"
     console.print(Text(line, style="dim"))
     for name, latency in result.latencies.items():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from edgefx.vocabulary import Hardware
 
 KEY = "hardware"  # of the statement in an artifact's metadata
+_NOTE = "laid out for "
 # Where it was measured which operations are faster in INT8; other classes get the forms of the nearest one.
 MEASURED = frozenset({Hardware.X86_VNNI, Hardware.X86_AMX})
 
@@ -14,6 +17,26 @@ def statement(hardware: Hardware) -> str:
     return str(hardware) if hardware in MEASURED else f"{hardware}, whose speed was never measured"
 
 
+def stated(notes: Iterable[str]) -> Hardware | None:
+    """Return the class that an artifact's notes name; None where it fits any."""
+    for text in notes:
+        if text.startswith(_NOTE):
+            name = text.removeprefix(_NOTE).partition(",")[0]
+            return Hardware(name) if name in set(Hardware) else None
+    return None
+
+
+def misfit(notes: Iterable[str], present: Hardware, where: str) -> str | None:
+    """Say that an artifact is laid out for another class of CPU than it runs on; None where it is not."""
+    asked = stated(notes)
+    if asked is None or asked is present:
+        return None
+    return (
+        f"laid out for {asked}, and {where} is {present}: it may be slower or less accurate there than one "
+        f"that is compiled with --hardware {present}"
+    )
+
+
 def note(stated: str) -> str:
     """Return what is told to a user of what an artifact's metadata states."""
-    return f"laid out for {stated}"
+    return f"{_NOTE}{stated}"

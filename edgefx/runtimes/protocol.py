@@ -133,6 +133,13 @@ class Runtime(Protocol):
             ArtifactError: A file is missing, or what it says is damaged.
         """
 
+    def stated_precision(self, path: Path) -> str | None:
+        """Return what the file makes the runtime compute in; None where only opening it shows.
+
+        Raises:
+            ArtifactError: The file is missing or damaged.
+        """
+
     def describe(self, path: Path) -> Artifact:
         """Read an artifact's inputs, outputs and operations back from its files.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from edgefx.benchmarking.devices.remote import BOOTSTRAP, Remote
 from edgefx.system import cpu
 from edgefx.targets import TARGETS
 from edgefx.types import FrozenGraph, ImageSet, Resize
@@ -60,6 +62,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def progress() -> RecordedProgress:
     return RecordedProgress()
+
+
+@pytest.fixture(scope="session")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    """A device that is another process of this machine, which knows nothing of edgefx but what it is sent."""
+    command = [sys.executable, "-c", BOOTSTRAP]
+    folder = str(tmp_path_factory.mktemp("device"))
+    with Remote("pipe", command, explain=lambda _code, _lines: None, folder=folder) as connected:
+        yield connected
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from edgefx import harmless, runtimes
+from edgefx.benchmarking.devices.remote import Remote
 from edgefx.errors import ArtifactError, EdgefxError, UsageError
 from edgefx.quantization import QuantScheme
 from edgefx.runtimes.protocol import ConversionRequest, Runtime
@@ -187,6 +188,23 @@ class TargetContract:
         else:
             assert float(np.abs(scores - tiny_scores).mean()) <= 0.02
 
+    def test_a_device_answers_bit_by_bit_as_this_machine(
+        self,
+        row: TargetRow,
+        target: Runtime,
+        artifact: tuple[Path, ...],
+        tiny_images: ImageSet,
+        device: Remote,
+    ) -> None:
+        with (
+            target.open_session(artifact[0], threads=1, precision=row.precision) as here,
+            device.open_session(artifact[0], threads=1, precision=row.precision) as there,
+        ):
+            assert (
+                there.infer(tiny_images.pixels[:5]).tobytes() == here.infer(tiny_images.pixels[:5]).tobytes()
+            )
+            assert there.precision_ran == here.precision_ran
+
     def test_input_and_output_types_are_as_asked(  # noqa: PLR0917 - fixtures
         self,
         row: TargetRow,
@@ -196,6 +214,7 @@ class TargetContract:
         tiny_images: ImageSet,
         tiny_scores: Scores,
         tmp_path: Path,
+        device: Remote,
     ) -> None:
         calibration = tiny_calibration if row.needs_calibration else None
         for io_dtype in IoDtype:
@@ -222,6 +241,8 @@ class TargetContract:
             assert found.outputs[0].dtype == (io_dtype if self.integer_outputs else "float32")
             with target.open_session(out, threads=1, precision=row.precision) as session:
                 scores = session.infer(tiny_images.pixels)
+            with device.open_session(out, threads=1, precision=row.precision) as there:
+                assert there.infer(tiny_images.pixels).tobytes() == scores.tobytes()
             agreed = (scores.argmax(axis=1) == tiny_scores.argmax(axis=1)).mean()
             assert agreed >= self.agreement[row.precision]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgefx.benchmarking.devices import local
+from edgefx.benchmarking.devices import protocol
 from edgefx.benchmarking.devices.local import Worker
 from edgefx.benchmarking.latency import Subject, measure
 from edgefx.errors import BenchmarkError
@@ -146,7 +146,7 @@ def test_the_last_words_of_a_crash_are_kept(artifacts: dict[str, Path]) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_worker_that_hangs_is_ended(artifacts: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "RUN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(protocol, "RUN_TIMEOUT_S", 0.2)
     with Worker(artifacts["tflite"], 1) as worker:
         worker.wait_ready()
         worker.open()

@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 
 from edgefx.benchmarking import latency
+from edgefx.benchmarking.devices.protocol import Runner
 from edgefx.benchmarking.latency import Subject, measure, ratio_interval
 from edgefx.errors import BenchmarkError
 from edgefx.protocols import SILENT
 from edgefx.report import findings
 from edgefx.results import Latency, RunReport
+from edgefx.types import Precision
 from tests.unit.report_samples import report
 
 
-class _Worker:
+class _Worker(Runner):
     """Stands in for a worker process; its times come from a script."""
 
     scripts: dict[str, Iterator[float]]
@@ -46,6 +48,18 @@ class _Worker:
     def stats(self) -> tuple[float, str]:
         return 1.0, "int8"
 
+    def _ask(self, request: str, timeout_s: float) -> dict[str, object]:
+        raise AssertionError(f"{request} ({timeout_s} s): every request is answered above")
+
+
+class _Device:
+    """Stands in for this machine."""
+
+    name = "host"
+
+    def start(self, path: Path, threads: int, precision: Precision | None = None) -> _Worker:
+        return _Worker(path, threads, precision)
+
 
 def _script(*calm_after: int, quiet_ms: float = 1.0) -> Iterator[float]:
     """Yield times that swing between one and three for so many inferences, then hardly change."""
@@ -59,9 +73,10 @@ def _script(*calm_after: int, quiet_ms: float = 1.0) -> Iterator[float]:
 
 def _measured(monkeypatch: pytest.MonkeyPatch, scripts: dict[str, Iterator[float]]) -> dict[str, Latency]:
     monkeypatch.setattr(_Worker, "scripts", scripts, raising=False)
-    monkeypatch.setattr(latency, "Worker", _Worker)
     subjects = [Subject(key=name, path=Path(name), float_key="float") for name in scripts]
-    return measure(subjects, threads=1, rounds=100, warmup=0, budget_s=30.0, progress=SILENT)
+    return measure(
+        subjects, threads=1, rounds=100, warmup=0, budget_s=30.0, progress=SILENT, device=_Device()
+    )
 
 
 def test_a_quiet_measurement_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +152,6 @@ def test_an_artifact_that_fails_when_it_is_measured_again_fails_alone(
     scripts = {"float": _script(100_000), "int8": dying(once + 30)}
     failed: list[str] = []
     monkeypatch.setattr(_Worker, "scripts", scripts, raising=False)
-    monkeypatch.setattr(latency, "Worker", _Worker)
     found = measure(
         [Subject(key=name, path=Path(name), float_key="float") for name in scripts],
         threads=1,
@@ -145,6 +159,7 @@ def test_an_artifact_that_fails_when_it_is_measured_again_fails_alone(
         warmup=0,
         budget_s=30.0,
         progress=SILENT,
+        device=_Device(),
         on_failure=lambda subject, _error: failed.append(subject.key),
     )
     assert failed == ["int8"]

@@ -1,1 +1,1 @@
-"""Where latency is measured; the host is the first device."""
+"""Where artifacts are run and measured: this machine, and machines that are reached over SSH."""

@@ -13,30 +13,23 @@ import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Final, Self
 
 from edgefx.benchmarking import memory
+from edgefx.benchmarking.devices.protocol import START_TIMEOUT_S, Device, Runner
 from edgefx.errors import BenchmarkError
 from edgefx.types import Precision
 
-START_TIMEOUT_S = 180.0  # importing a runtime on a cold disk, or compiling a large model
-RUN_TIMEOUT_S = 60.0  # on top of twenty times the expected duration
 _STDERR_TAIL = 15  # lines
 
 
-class Worker:
-    """A latency worker process for one artifact; a context manager.
-
-    Raises:
-        BenchmarkError: From every request: the worker died, did not answer in time, or answered with an
-            error. The process is ended before the error is raised.
-    """
+class Worker(Runner):
+    """A latency worker process for one artifact; a context manager."""
 
     def __init__(self, path: Path, threads: int, precision: Precision | None = None) -> None:
         self._path = path
         self._threads = threads
         self._precision = precision
-        self._last_ms = 1e3  # duration of the last inference, for the next request's timeout
         self._answers: queue.Queue[str | None] = queue.Queue()
 
     def __enter__(self) -> Self:
@@ -74,26 +67,6 @@ class Worker:
     def wait_ready(self) -> None:
         """Wait until the runtime is imported."""
         self._receive(START_TIMEOUT_S, "start")
-
-    def open(self) -> float:
-        """Open the artifact and run it once; returns the cold start in milliseconds."""
-        answer = self._ask("open", START_TIMEOUT_S)
-        cold_start_ms = float(str(answer["cold_start_ms"]))
-        self._last_ms = cold_start_ms
-        return cold_start_ms
-
-    def run(self, count: int) -> list[float]:
-        """Run `count` inferences; returns the milliseconds of each."""
-        answer = self._ask(f"run {count}", RUN_TIMEOUT_S + 20 * count * self._last_ms / 1e3)
-        times = answer["times_ms"]
-        assert isinstance(times, list)
-        self._last_ms = max(times)
-        return times
-
-    def stats(self) -> tuple[float, str]:
-        """Return peak memory in MB (10^6 bytes) and the precision that ran."""
-        answer = self._ask("stats", RUN_TIMEOUT_S)
-        return float(str(answer["peak_memory_mb"])), str(answer["precision_ran"])
 
     def _ask(self, request: str, timeout_s: float) -> dict[str, object]:
         assert self._process.stdin is not None
@@ -166,6 +139,22 @@ class Worker:
         if not self._reader.is_alive():  # closing a pipe that is being read would wait for the reader
             assert self._process.stdout is not None
             self._process.stdout.close()
+
+
+class _Host:
+    """This machine."""
+
+    @property
+    def name(self) -> str:
+        """See `Device.name`."""
+        return "host"
+
+    def start(self, path: Path, threads: int, precision: Precision | None = None) -> Worker:
+        """Start a worker process; see `Device.start`."""
+        return Worker(path, threads, precision)
+
+
+HOST: Final[Device] = _Host()
 
 
 def environment(threads: int) -> dict[str, str]:

@@ -72,6 +72,12 @@ class OnnxRuntime:
 
         return metadata.read(artifact.load(path), path)
 
+    def stated_precision(self, path: Path) -> str:
+        """Return what the file makes ONNX Runtime compute in; see `Runtime.stated_precision`."""
+        from edgefx.runtimes.onnx import artifact
+
+        return artifact.precision(artifact.load(path), path)
+
     def describe(self, path: Path) -> Artifact:
         """Read an artifact's inputs, outputs and operations back; see `Runtime.describe`."""
         require("onnx", purpose="reading .onnx files")

@@ -75,6 +75,10 @@ class OpenVinoRuntime:
 
         return metadata.read(path)
 
+    def stated_precision(self, path: Path) -> None:
+        """Return nothing: OpenVINO chooses for the CPU; see `Runtime.stated_precision`."""
+        del path
+
     def describe(self, path: Path) -> Artifact:
         """Read an artifact's inputs, outputs and operations back; see `Runtime.describe`."""
         require("openvino", purpose="OpenVINO .xml files")

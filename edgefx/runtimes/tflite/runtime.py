@@ -74,6 +74,12 @@ class TfliteRuntime:
 
         return metadata.read(path)
 
+    def stated_precision(self, path: Path) -> str:
+        """Return what the file makes LiteRT compute in; see `Runtime.stated_precision`."""
+        from edgefx.runtimes.tflite import artifact, flatbuffer
+
+        return artifact.describe(flatbuffer.read(path)).precision
+
     def describe(self, path: Path) -> Artifact:
         """Read an artifact's inputs, outputs and operations back; see `Runtime.describe`."""
         require("ai_edge_litert", purpose="reading .tflite files")

@@ -1,0 +1,296 @@
+"""The runner: a script that holds one artifact on a device, runs it and times it.
+
+It takes Python 3.9 or later, its standard library, NumPy and one runtime; its agent
+(`edgefx.benchmarking.devices.agent`) starts it from memory. The first line on stdin says which artifact it is
+for; then it answers "open", "run K" and "stats" as `edgefx.benchmarking.worker` does on the host, and
+"infer FILE" with the scores as a ``.npy``. Between requests it blocks on stdin and uses no CPU.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import importlib
+import importlib.metadata
+import io
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import IO, Any, Iterator  # noqa: UP035 - Python 3.9
+
+# What pip calls a runtime, and the module to import; the first is the one to install.
+_ENGINES = {
+    "tflite": (
+        ("ai-edge-litert", "ai_edge_litert.interpreter"),
+        ("tflite-runtime", "tflite_runtime.interpreter"),
+    ),
+    "onnx": (("onnxruntime", "onnxruntime"),),
+    "openvino": (("openvino", "openvino"),),
+}
+
+
+class _Refusal(Exception):  # noqa: N818 - an answer, and no fault of this script
+    """What the agent is told instead of an answer."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.answer = {"error": message, "kind": kind, "details": []}
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    # `python -c` searches the folder that it is started in: a device's home may hold anyone's numpy.py.
+    sys.path[:] = [folder for folder in sys.path if folder]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+    answers = _claim_stdout()
+    config = json.loads(sys.stdin.buffer.readline())
+    try:
+        for answer in serve(config, sys.stdin.buffer):
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+    except BrokenPipeError:
+        sys.exit(1)  # the agent is gone; there is nobody to tell
+    except _Refusal as refusal:
+        answers.write(json.dumps(refusal.answer) + "\n")
+        answers.flush()
+        sys.exit(1)
+
+
+def serve(config: dict[str, Any], requests: IO[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield one answer for each request; see the module's docstring."""
+    package, module = _imported(config["runtime"])
+    import numpy as np
+
+    yield {"ready": True}
+    session: _Session | None = None
+    batch: Any = None
+    for line in requests:
+        command, _, argument = line.decode().rstrip("\n").partition(" ")
+        if command == "open":
+            begin = time.perf_counter_ns()
+            session = _opened(config, package, module)
+            opened = time.perf_counter_ns() - begin
+            batch = np.random.default_rng(0).integers(0, 256, session.images, dtype=np.uint8)
+            yield {"cold_start_ms": opened / 1e6 + _infer_ms(session, batch)}
+        elif session is None:
+            raise _Refusal("usage", f"'{command}' before 'open'")
+        elif command == "run":
+            yield {"times_ms": [_infer_ms(session, batch) for _ in range(int(argument))]}
+        elif command == "infer":
+            pixels = np.load(argument, allow_pickle=False)
+            begin = time.perf_counter_ns()
+            scores = session.infer(pixels)
+            seconds = (time.perf_counter_ns() - begin) / 1e9
+            stream = io.BytesIO()
+            np.save(stream, scores, allow_pickle=False)
+            yield {"npy": base64.b64encode(stream.getvalue()).decode(), "seconds": seconds}
+        elif command == "stats":
+            yield {"peak_memory_mb": _peak_memory_mb(), "precision_ran": session.precision}
+        else:
+            raise _Refusal("usage", f"unknown request '{command}'")
+
+
+def _imported(runtime: str) -> tuple[str, Any]:
+    """Import NumPy and the runtime: the name that pip has for it, and its module."""
+    try:
+        importlib.import_module("numpy")
+    except ImportError as error:
+        raise _Refusal("missing", f"NumPy cannot be imported: {error}") from error
+    first: ImportError | None = None
+    for package, module in _ENGINES[runtime]:
+        try:
+            return package, importlib.import_module(module)
+        except ImportError as error:
+            first = first or error
+    raise _Refusal("missing", f"{_ENGINES[runtime][0][0]} cannot be imported: {first}")
+
+
+def _opened(config: dict[str, Any], package: str, module: Any) -> _Session:
+    try:
+        return {"tflite": _LiteRt, "onnx": _Ort, "openvino": _OpenVino}[config["runtime"]](config, module)
+    except Exception as error:
+        version = importlib.metadata.version(package)
+        raise _Refusal("refused", f"{package} {version} there refuses it: {error}") from error
+
+
+def _infer_ms(session: _Session, batch: Any) -> float:
+    begin = time.perf_counter_ns()
+    session.infer(batch)
+    return (time.perf_counter_ns() - begin) / 1e6
+
+
+class _Session:
+    """What `edgefx.runtimes.session.BatchSession` is on the host: uint8 RGB in, float32 scores out."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.image, self.scores, self.precision = config["image"], config["scores"], config["stated"]
+        shape = self.image["shape"]
+        self.batch = max(1, shape[0])
+        self.channels_first = shape[3] != 3
+        height, width = shape[2:] if self.channels_first else shape[1:3]
+        self.images = (self.batch, height, width, 3)
+
+    def invoke(self, part: Any) -> Any:
+        """Run at most a batch of stored images; returns [at least as many, classes] as stored."""
+        raise NotImplementedError
+
+    def infer(self, batch: Any) -> Any:
+        """Run uint8 [N, H, W, 3]; returns float32 [N, classes]."""
+        import numpy as np
+
+        ready = _stored(batch, self.image)
+        if self.channels_first:
+            ready = ready.transpose(0, 3, 1, 2)
+        scores = None
+        for start in range(0, len(ready), self.batch):
+            part = ready[start : start + self.batch]
+            found = self.invoke(part)
+            if scores is None:
+                scores = np.empty((len(ready), found.shape[1]), np.float32)
+            scores[start : start + len(part)] = found[: len(part)]
+        if scores is not None and self.scores["scale"] is not None:
+            scores -= self.scores["zero_point"] or 0
+            scores *= np.float32(self.scores["scale"])
+        return scores
+
+
+def _stored(batch: Any, image: dict[str, Any]) -> Any:
+    """Return images as an input tensor stores them: `edgefx.runtimes.session.stored`, line by line."""
+    import numpy as np
+
+    scale = 1.0 if image["scale"] is None else image["scale"]
+    if image["dtype"] == "uint8" and scale == 1.0 and not image["zero_point"]:
+        return batch
+    if image["dtype"] == "int8" and scale == 1.0 and image["zero_point"] in (None, -128):
+        return (batch ^ np.uint8(0x80)).view(np.int8)
+    if image["scale"] is None:
+        return batch
+    limits = np.iinfo(image["dtype"])
+    codes = np.round(batch / scale) + (image["zero_point"] or 0)
+    return np.clip(codes, limits.min, limits.max).astype(image["dtype"])
+
+
+class _LiteRt(_Session):
+    def __init__(self, config: dict[str, Any], module: Any) -> None:
+        super().__init__(config)
+        self._interpreter = module.Interpreter(config["path"], num_threads=config["threads"])
+        self._interpreter.allocate_tensors()
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        self._feed = self._interpreter.tensor(inputs[0]["index"])
+        self._fetch = self._interpreter.tensor(outputs[0]["index"])
+
+    def invoke(self, part: Any) -> Any:
+        self._feed()[: len(part)] = part
+        self._interpreter.invoke()
+        return self._fetch().reshape(self.batch, -1).copy()
+
+
+class _Ort(_Session):
+    def __init__(self, config: dict[str, Any], module: Any) -> None:
+        super().__init__(config)
+        options = module.SessionOptions()
+        options.intra_op_num_threads = config["threads"]
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = module.InferenceSession(
+            config["path"], options, providers=["CPUExecutionProvider"]
+        )  # fmt: skip
+        self._name, self._dtype = self.image["name"], self.image["dtype"]
+
+    def invoke(self, part: Any) -> Any:
+        import numpy as np
+
+        if len(part) < self.batch:
+            part = np.concatenate([part, np.repeat(part[-1:], self.batch - len(part), axis=0)])
+        feed = {self._name: np.ascontiguousarray(part, self._dtype)}
+        return self._session.run(None, feed)[0].reshape(self.batch, -1)
+
+
+class _OpenVino(_Session):
+    def __init__(self, config: dict[str, Any], module: Any) -> None:
+        import numpy as np
+
+        super().__init__(config)
+        core = module.Core()
+        model = core.read_model(config["path"])
+        if model.inputs[0].get_partial_shape().is_dynamic:
+            model.reshape([self.batch, *self.image["shape"][1:]])
+        asked = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": config["threads"]}
+        if config["precision"] == "float32":
+            asked["INFERENCE_PRECISION_HINT"] = "f32"
+        work = {one.get_friendly_name(): _macs(one) for one in model.get_ordered_ops()}
+        self._compiled = core.compile_model(model, "CPU", asked)
+        self._request = self._compiled.create_infer_request()
+        end = self._compiled.inputs[0]
+        self._buffer = np.zeros(tuple(end.shape), end.element_type.to_dtype())
+        self._tensor = module.Tensor(self._buffer, shared_memory=True)
+        self._request.set_input_tensor(self._tensor)
+        self.precision = self._precision_ran(work)
+
+    def invoke(self, part: Any) -> Any:
+        self._buffer[: len(part)] = part
+        self._request.infer()
+        return self._request.get_output_tensor(0).data.reshape(self.batch, -1)
+
+    def _precision_ran(self, macs: dict[str, int]) -> str:
+        names = {"f32": "float32", "f16": "float16", "i8": "int8", "u8": "int8"}
+        work: Counter[str] = Counter()
+        for operation in self._compiled.get_runtime_model().get_ops():
+            info = operation.get_rt_info()
+            if info["layerType"].value in ("Convolution", "FullyConnected", "MatMul", "GroupConvolution"):
+                kind = str(info["runtimePrecision"].value)
+                work[names.get(kind, kind)] += max(1, macs.get(operation.get_friendly_name(), 0))
+        return "+".join(name for name, _ in work.most_common()) or "unknown"
+
+
+def _macs(operation: Any) -> int:
+    """Multiply-accumulates of one inference; 0 where there are none, or when the shape is not known."""
+    kind = operation.get_type_name()
+    if kind not in ("Convolution", "GroupConvolution", "MatMul"):
+        return 0
+    output, weights = operation.output(0).get_partial_shape(), operation.input_value(1).get_partial_shape()
+    if output.is_dynamic or weights.is_dynamic:
+        return 0
+    kernel = [int(size) for size in weights.to_shape()]
+    each = {"Convolution": kernel[1:], "GroupConvolution": kernel[2:]}.get(kind)
+    if each is None:
+        each = [kernel[-1 if operation.get_attributes()["transpose_b"] else -2]]
+    return int(math.prod(output.to_shape()) * math.prod(each))
+
+
+def _peak_memory_mb() -> float:
+    with contextlib.suppress(OSError), Path("/proc/self/status").open(encoding="utf-8") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def _end_with_parent() -> None:
+    """Let Linux end this process with the agent, even one that is killed while this one is busy."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _claim_stdout() -> IO[str]:
+    """Keep the real stdout for answers; whatever libraries print there goes to stderr."""
+    sys.stdout.flush()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,307 @@
+"""Artifacts run and timed over SSH: a real OpenSSH server on loopback, and the system's own client."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import edgefx
+from edgefx.cli import run
+from edgefx.errors import (
+    BenchmarkError,
+    DeviceDependencyError,
+    DeviceError,
+    DiskFullError,
+    EdgefxError,
+    ExitCode,
+    UsageError,
+)
+from edgefx.protocols import Progress, Task
+from edgefx.results import Latency
+from edgefx.views import Benchmark, Match
+from tests import tiny_onnx
+
+from .conftest import Finished
+from .ssh_server import SshServer, serving, write_known_host
+
+DEVICE = "ssh://Device"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    with serving(tmp_path_factory.mktemp("ssh")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _client(server: SshServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let ssh read the server's configuration; afterwards nothing may be left on the device."""
+    monkeypatch.setenv("PATH", server.path())
+    write_known_host(server.folder, server.port, (server.folder / "host_key.pub").read_text())
+    yield
+    server.wait_until_idle()
+    assert server.unfinished() == []
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_onnx.write(tmp_path_factory.mktemp("artifact") / "tiny-float32.onnx")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 images with labels of ten classes."""
+    folder = tmp_path_factory.mktemp("images")
+    with (folder / "labels.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["file", "label"])
+        for number, pixels in enumerate(tiny_onnx.pixels(40)):
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+            rows.writerow([f"{number}.png", number % 10])
+    return folder
+
+
+class _Watching:
+    """A progress that does something in the middle of a piece of work."""
+
+    def __init__(self, label: str, steps: int, then: object) -> None:
+        self._label, self._steps, self._then = label, steps, then
+        self.warnings: list[str] = []
+
+    @contextmanager
+    def task(self, label: str, total: int | None = None) -> Iterator[Task]:
+        del total
+        self._counting = label.startswith(self._label)
+        yield self
+
+    def advance(self, steps: int = 1) -> None:
+        if self._counting:
+            self._steps -= steps
+            if self._steps == 0 and callable(self._then):
+                self._then()
+
+    def note(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def _benchmark(
+    *artifacts: Path, device: str = DEVICE, python: str = sys.executable, progress: Progress | None = None
+) -> Benchmark:
+    return edgefx.benchmark(
+        artifacts, rounds=40, seconds=2.0, threads=1, device=device, device_python=python,
+        progress=progress or _Watching("", 0, None),
+    )  # fmt: skip
+
+
+def _cli(*arguments: str | Path) -> list[str]:
+    return [*map(str, arguments), "--device", DEVICE, "--device-python", sys.executable]
+
+
+def test_latency_there(artifact: Path, tmp_path: Path, server: SshServer) -> None:
+    other = tiny_onnx.write(tmp_path / "it's $(touch oops) `x`; y-int8.onnx", seed=1)
+    found = _benchmark(artifact, other)
+    assert found.device == DEVICE
+    assert found.environment.packages["numpy"] == np.__version__
+    assert {*found.latencies} == {str(artifact), str(other)}
+    latency: Latency = found.latencies[str(other)]
+    assert latency.device == DEVICE
+    assert latency.rounds == 40
+    assert latency.ratio_to_float is not None
+    assert not list(server.home.rglob("oops"))
+    kept = sorted(path.name for path in (server.home / ".cache" / "edgefx").rglob("*.onnx"))
+    assert kept == ["model.onnx"] * 2
+
+
+def test_accuracy_there(artifact: Path, images: Path) -> None:
+    here = edgefx.evaluate(artifact, images)
+    there = edgefx.evaluate(artifact, images, device=DEVICE, device_python=sys.executable)
+    assert here.device is None
+    assert there.device is not None
+    assert there.device.match is Match.IDENTICAL
+    assert (there.device.images, there.device.same_top1, there.device.max_abs_difference) == (8, 8, 0.0)
+    assert (there.top1, there.top5, there.images) == (here.top1, here.top5, 40)
+    assert there.images_per_s > 0
+
+
+def test_the_command_line_shows_it(
+    artifact: Path, images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a $(folder) of the 'device'"
+    assert run([*_cli("evaluate", artifact, images), "--device-dir", str(folder)]) == 0
+    shown = capfd.readouterr().out
+    assert "every score is identical, bit by bit" in shown
+    assert f"images/s on {DEVICE}" in shown
+    assert list(folder.rglob("model.onnx"))
+    assert run([*_cli("benchmark", artifact, "--rounds", "5")]) == 0
+    shown = capfd.readouterr().out
+    assert f"on {DEVICE} (" in shown
+    assert "host latency" not in shown
+
+
+def test_an_artifact_for_other_hardware_is_said(tmp_path: Path) -> None:
+    import onnx
+
+    path = tiny_onnx.write(tmp_path / "arm.onnx")
+    model = onnx.load(path)
+    model.metadata_props.add(key="edgefx.hardware", value="aarch64+i8mm, whose speed was never measured")
+    onnx.save(model, path)
+    progress = _Watching("", 0, None)
+    found = _benchmark(path, progress=progress)
+    assert any(f"laid out for aarch64+i8mm, and {DEVICE} is {found.hardware}" in note for note in found.notes)
+    assert progress.warnings == list(found.notes)
+
+
+def test_a_connection_that_is_cut_while_timing(artifact: Path, server: SshServer) -> None:
+    with pytest.raises(DeviceError, match=f"{DEVICE}: the connection ended") as caught:
+        _benchmark(artifact, progress=_Watching("latency", 10, server.cut))
+    assert caught.value.exit_code is ExitCode.STAGE_FAILED
+
+
+def test_a_connection_that_is_cut_while_copying(tmp_path: Path, server: SshServer) -> None:
+    large = tiny_onnx.write(tmp_path / "large.onnx", hidden=20_000)
+    with pytest.raises(DeviceError, match="the connection ended"):
+        _benchmark(large, progress=_Watching("copy", 50, server.cut))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interruption_leaves_nothing_there(
+    artifact: Path, server: SshServer, number: signal.Signals
+) -> None:
+    """Ctrl-C ends in good order; after SIGKILL it is the device that notices."""
+    command = [sys.executable, "-m", "edgefx", *_cli("benchmark", artifact)]
+    command += ["--rounds", "100000000", "--seconds", "600"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stderr is not None
+        for line in started.stderr:
+            if line.startswith("latency"):
+                break
+        assert len([line for line in server.strays() if "python" in line]) >= 2
+        started.send_signal(number)
+        code = started.wait(timeout=30)
+    assert code == (130 if number == signal.SIGINT else -number)
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "said", "advice"),
+    [
+        ("ssh://Refused", DeviceError, "none of your keys is accepted: .*Permission denied", "ssh Refused; "),
+        ("ssh://no-such.invalid", UsageError, "no such host", "by hand: ssh no-such.invalid"),
+        (
+            "ssh://pi@127.0.0.1:{closed}",
+            DeviceError,
+            "cannot be reached: .*refused",
+            "ssh -p {closed} pi@127",
+        ),
+        ("adb://0123", UsageError, "unknown kind of device 'adb'", "ssh"),
+        ("pi5", UsageError, "unknown device 'pi5'", "ssh://user@host"),
+        ("ssh://-oProxyCommand=x", UsageError, "no host", "ssh://user@host"),
+        ("ssh://-l@host", UsageError, "no name of a user", "ssh://user@host"),
+        ("ssh://pi:secret@host", UsageError, "more than a user", "ssh://user@host"),
+        ("ssh://host/path", UsageError, "more than a user", "ssh://user@host"),
+        ("ssh://host:99999", UsageError, "[Pp]ort", "ssh://user@host"),
+    ],
+)
+def test_a_device_that_cannot_be_connected(
+    artifact: Path, device: str, kind: type[EdgefxError], said: str, advice: str
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = str(free.getsockname()[1])
+    with pytest.raises(EdgefxError, match=said) as caught:
+        _benchmark(artifact, device=device.replace("{closed}", closed))
+    assert isinstance(caught.value, kind)
+    assert advice.replace("{closed}", closed) in caught.value.hint
+
+
+def test_a_wrong_host_key(artifact: Path, server: SshServer) -> None:
+    write_known_host(server.folder, server.port, (server.folder / "wrong_key.pub").read_text())
+    with pytest.raises(DeviceError, match="another host key than it used to") as caught:
+        _benchmark(artifact)
+    assert "ssh-keygen -f" in caught.value.hint
+
+
+def test_an_unknown_host_key(artifact: Path, server: SshServer) -> None:
+    (server.folder / "known_hosts").write_text("")
+    with pytest.raises(DeviceError, match="host key is not known") as caught:
+        _benchmark(artifact)
+    assert "compare the fingerprint that is shown: ssh Device" in caught.value.hint
+
+
+@pytest.mark.parametrize("python", ["/no such/$(touch oops)/python's", "~/no such/python"])
+def test_no_python_there(artifact: Path, server: SshServer, python: str) -> None:
+    with pytest.raises(DeviceDependencyError, match="there is no") as caught:
+        _benchmark(artifact, python=python)
+    assert caught.value.exit_code is ExitCode.MISSING_DEPENDENCY
+    assert "--device-python" in caught.value.hint
+    assert not list(server.home.rglob("oops"))
+
+
+def test_a_python_by_its_path_from_home(artifact: Path, server: SshServer) -> None:
+    link = server.home / "my python's"
+    link.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    link.chmod(0o755)
+    assert _benchmark(artifact, python="~/my python's").latencies
+
+
+def test_a_python_without_the_runtime(artifact: Path, server: SshServer) -> None:
+    bare = server.home / "bare"
+    (server.home / "lacking").mkdir()
+    (server.home / "lacking" / "numpy.py").write_text("raise ModuleNotFoundError('No module named numpy')")
+    bare.write_text(f'#!/bin/sh\nexport PYTHONPATH=~/lacking\nexec {sys.executable} "$@"\n')
+    bare.chmod(0o755)
+    with pytest.raises(DeviceDependencyError, match="NumPy cannot be imported") as caught:
+        _benchmark(artifact, python=str(bare))
+    assert "-m pip install onnxruntime numpy" in caught.value.hint
+
+
+def test_a_full_disk_there(tmp_path: Path, server: SshServer) -> None:
+    cramped = server.home / "cramped"
+    cramped.write_text(f'#!/bin/sh\nulimit -f 10\nexec {sys.executable} "$@"\n')
+    cramped.chmod(0o755)
+    with pytest.raises(DiskFullError, match=f"{DEVICE}: no room") as caught:
+        _benchmark(tiny_onnx.write(tmp_path / "large.onnx", hidden=2000), python=str(cramped))
+    assert "--device-dir" in caught.value.hint
+
+
+def test_one_that_cannot_be_measured_does_not_take_the_others_down(artifact: Path, tmp_path: Path) -> None:
+    import onnx
+
+    path = tiny_onnx.write(tmp_path / "new.onnx")
+    model = onnx.load(path)
+    model.graph.node[2].op_type = "Futuristic"
+    onnx.save(model, path)
+    found = _benchmark(artifact, path)
+    assert list(found.latencies) == [str(artifact)]
+    assert "refuses it" in found.failures[str(path)]
+    with pytest.raises(BenchmarkError, match="no artifact could be measured"):
+        _benchmark(path)
+
+
+def test_two_at_once(artifact: Path, images: Path) -> None:
+    command = [sys.executable, "-m", "edgefx", *_cli("evaluate", artifact, images), "--json"]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    finished = [Finished(one.wait(), *one.communicate()) for one in started]
+    for one in finished:
+        assert one.code == 0, one.stderr
+        assert one.json["device"]["match"] == "identical"
+
+
+def test_options_of_a_device_need_one(artifact: Path) -> None:
+    with pytest.raises(UsageError, match="belong to --device"):
+        edgefx.benchmark(artifact, device_python="python3")
