@@ -1,8 +1,8 @@
 """edgefx: from a Keras EfficientNet to an edge artifact whose accuracy and speed are known.
 
 From Python: ``edgefx.compile``, ``run``, ``plan``, ``plan_recipe``, ``evaluate``, ``benchmark``, ``inspect``,
-``debug``, ``diff``, ``gate``, ``bundle`` and ``verify`` do what the commands of those names do; see `edgefx.api`.
-They are imported when they are first used, so that ``import edgefx`` costs nothing.
+``debug``, ``diff``, ``gate``, ``bundle`` and ``verify`` do what the commands of those names do; see
+`edgefx.api`. They are imported when they are first used, so that ``import edgefx`` costs nothing.
 """
 
 from importlib import import_module
