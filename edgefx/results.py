@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from edgefx.errors import ExitCode
 from edgefx.notebook import Shown
+from edgefx.task_figures import TaskFigures
 from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, StageKind
 from edgefx.vocabulary import Hardware
@@ -22,19 +23,22 @@ class Accuracy:
 
     Attributes:
         images: Number of evaluation images that it was measured on.
-        top1: Fraction right; None when unlabelled.
+        top1: Fraction right; None when unlabelled. Of embeddings: whose nearest other image has its label.
         top5: Fraction with the label among the five best; None when unlabelled or with five classes or fewer.
         baseline_top1: The float Keras model's top-1 on the same images.
         baseline_top5: The float Keras model's top-5 on the same images.
         drop_pp: 100 * (baseline_top1 - top1); negative when the artifact is better.
         drop_ci95_pp: 95 % confidence interval of `drop_pp` (paired), low then high.
-        agreement: Fraction of images with the same top-1 class as the baseline.
-        mean_kl: Mean KL(baseline || artifact) in nats, on probabilities.
-        max_abs_dp: Largest absolute difference of a probability.
+        agreement: Fraction of images with the same top-1 class as the baseline; of embeddings with the same
+            nearest other image, of several labels the fraction of labels. None of other values.
+        mean_kl: Mean KL(baseline || artifact) in nats, on probabilities; on values half the squared relative
+            error, which is that of normal distributions as wide as the baseline's values.
+        max_abs_dp: Largest absolute difference of a probability; of a value over its standard deviation.
         images_per_s: Evaluation throughput of this artifact, images already decoded.
         score_step: The step of the artifact's 8-bit probabilities, to which the baseline's were rounded for
             `mean_kl` and `max_abs_dp`; None where both were compared as they are.
         sampled_of: Number of evaluation images that `images` is a sample of; None where it is all of them.
+        task: What else is measured of models that do more than choose a class.
         lost: Images that the baseline gets right and the artifact gets wrong; None when unlabelled.
         gained: Images that the artifact gets right and the baseline gets wrong; None when unlabelled.
         drop_p_value: Exact McNemar p-value of `lost` and `gained`: how often chance alone makes them as
@@ -59,12 +63,13 @@ class Accuracy:
     baseline_top5: float | None
     drop_pp: float | None
     drop_ci95_pp: tuple[float, float] | None
-    agreement: float
+    agreement: float | None
     mean_kl: float
     max_abs_dp: float
     images_per_s: float
     score_step: float | None = None
     sampled_of: int | None = None
+    task: TaskFigures | None = None
     lost: int | None = None
     gained: int | None = None
     drop_p_value: float | None = None

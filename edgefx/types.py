@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from edgefx.vocabulary import (
     Effort,
     IoDtype,
+    ModelTask,
     OutputKind,
     Precision,
     QatMode,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [  # of the vocabulary: re-exported
     "Effort",
     "IoDtype",
+    "ModelTask",
     "OutputKind",
     "Precision",
     "QatMode",
@@ -56,13 +58,14 @@ class ModelSpec:
         source: What was loaded: a zoo name with its weights, or the path given.
         height: Input height in pixels.
         width: Input width in pixels.
-        classes: Length of the output vector.
-        output: Whether the output is a distribution over the classes or logits.
+        classes: Number of classes; where the model has none, number of values in its output.
+        output: Whether the output is a distribution over the classes, logits, or values.
         pixel_range: The values that the model's own preprocessing expects; (0, 255) for Keras EfficientNets.
         parameters: Trainable and frozen parameters of the model as loaded.
         macs: Multiply-accumulates of one inference of the canonical graph (batch 1).
         sha256: Hash of the model's content (file bytes, or architecture and weights for a zoo model).
         class_names: Names by index, of the model or of the labelled images; empty where unknown.
+        task: What the model answers.
     """
 
     name: str
@@ -76,6 +79,7 @@ class ModelSpec:
     sha256: str
     pixel_range: tuple[float, float] = (0.0, 255.0)
     class_names: tuple[str, ...] = ()
+    task: ModelTask = ModelTask.CLASSIFICATION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,10 +144,17 @@ class FrozenGraph:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageItem:
-    """One image file and its class index (None when the folder is unlabelled)."""
+    """One image file and what is right for it.
+
+    Attributes:
+        path: The file.
+        label: Its class index; None when the folder is unlabelled, or the model has no classes.
+        values: What is right in a regression, or 1 for each label that it has and 0 for the others.
+    """
 
     path: Path
     label: int | None
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +178,11 @@ class Dataset:
         """True when every item carries a class index."""
         return bool(self.items) and all(item.label is not None for item in self.items)
 
+    @property
+    def known(self) -> bool:
+        """True when something is known to be right for every item: its class, or its values."""
+        return self.labelled or (bool(self.items) and all(item.values for item in self.items))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
@@ -175,6 +191,7 @@ class ImageSet:
     Attributes:
         pixels: uint8 [N, H, W, 3], raw RGB; may be a memory map.
         labels: Class index per image, or None when unlabelled.
+        values: What is right in a regression, or 0 and 1 for each label, float32 [N, values]; else None.
         paths: The file each image came from.
         sha256: Hash over the files' bytes and order, the size and the resize mode.
         resize: How files became H x W.
@@ -187,6 +204,7 @@ class ImageSet:
     sha256: str
     resize: Resize
     skipped: tuple[tuple[Path, str], ...] = ()
+    values: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Number of decoded images."""

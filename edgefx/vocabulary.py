@@ -118,6 +118,27 @@ class OutputKind(StrEnum):
 
     PROBABILITIES = "probabilities"
     LOGITS = "logits"
+    VALUES = "values"  # of a regression, an embedding or a feature map
+
+
+class ModelTask(StrEnum):
+    """What a model answers; decides what its scores are compared by.
+
+    ``BINARY`` models have one score: how sure they are of the second of two classes. To all that compares
+    scores they are classifiers of two classes (`edgefx.scores`).
+    """
+
+    CLASSIFICATION = "classification"  # one of several classes
+    BINARY = "binary"  # yes or no, by one score
+    MULTILABEL = "multilabel"  # any of several classes, each by a score of its own
+    REGRESSION = "regression"  # quantities
+    EMBEDDING = "embedding"  # a vector that is compared with others
+    FEATURES = "features"  # the map of a backbone without its head
+
+    @property
+    def classifies(self) -> bool:
+        """Whether an image has one right class of several."""
+        return self in (ModelTask.CLASSIFICATION, ModelTask.BINARY)
 
 
 class StageKind(StrEnum):

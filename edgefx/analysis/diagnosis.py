@@ -6,6 +6,7 @@ of powers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -53,17 +54,27 @@ class Difference:
         max_abs_dp: Largest absolute difference of a probability.
         mean_kl: Mean KL(earlier || later) in nats; probabilities below half a step of an artifact's integer
             output count as that.
-        agreement: Fraction of the images with the same best class.
+        agreement: Fraction of the images with the same best class; None of a model without classes.
     """
 
     max_abs_dp: float
     mean_kl: float
-    agreement: float
+    agreement: float | None
 
     @property
     def harmful(self) -> bool:
         """Whether a user would notice."""
-        return self.agreement < _AGREEMENT or self.mean_kl > _MEAN_KL
+        return (self.agreement is not None and self.agreement < _AGREEMENT) or self.mean_kl > _MEAN_KL
+
+    def kept(self, images: str = "images") -> str:
+        """Say what is left of the answers.
+
+        Args:
+            images: What the images are called.
+        """
+        if self.agreement is None:
+            return f"on the {images} values are off by {math.sqrt(2 * self.mean_kl):.2%} of their spread"
+        return f"{self.agreement:.1%} of the {images} keep their class, mean KL {self.mean_kl:.2g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,10 +258,7 @@ def judge(
         return Broken.EXECUTION, _execution(precision, last, simulated=simulated is not None)
     named = ", ".join(f"{one.layer} (KL alone {one.mean_kl:.1e})" for one in worst[:_LAYERS_NAMED])
     most = f" Most is lost in {named}; a user would notice {_MEAN_KL:g}." if named else ""
-    return Broken.NOTHING, (
-        f"nothing is broken: {last.total.agreement:.1%} of the {images} keep their class,"
-        f" mean KL {last.total.mean_kl:.2g}.{most}"
-    )
+    return Broken.NOTHING, (f"nothing is broken: {last.total.kept(images)}.{most}")
 
 
 def advise(
@@ -294,18 +302,20 @@ def _blame(cure: Cure | None) -> str:
         return "in no layer by itself."
     named = ", ".join(cure.layers[:_LAYERS_NAMED])
     more = f" and {len(cure.layers) - _LAYERS_NAMED} more" if len(cure.layers) > _LAYERS_NAMED else ""
+    before, after = cure.before.agreement, cure.after.agreement
+    kept = (
+        ""
+        if before is None or after is None
+        else f" ({before:.1%} to {after:.1%} of the images keep their class)"
+    )
     return (
         f"here: {named}{more}. With {'it' if len(cure.layers) == 1 else 'them'} in float, mean KL falls from"
-        f" {cure.before.mean_kl:.2g} to {cure.after.mean_kl:.2g}"
-        f" ({cure.before.agreement:.1%} to {cure.after.agreement:.1%} of the images keep their class)."
+        f" {cure.before.mean_kl:.2g} to {cure.after.mean_kl:.2g}{kept}."
     )
 
 
 def _execution(precision: Precision, last: StepFigures, *, simulated: bool) -> str:
-    lost = (
-        f"{last.total.agreement:.1%} of the images keep their class, mean KL {last.total.mean_kl:.2g}, though"
-        f" neither conversion nor the stored values explain it"
-    )
+    lost = f"{last.total.kept()}, though neither conversion nor the stored values explain it"
     if precision is Precision.DYNAMIC:
         return f"quantization at run time broke it: {lost}. Activations are rounded while it runs."
     if simulated:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgefx.analysis.simulate import Simulation
+from edgefx.evaluation import tasks
 from edgefx.evaluation.accuracy import compare
 from edgefx.protocols import Progress
 from edgefx.results import Accuracy, LayerSensitivity
@@ -88,8 +89,12 @@ def measure(
     found = []
     for layer, scores in alone.items():
         change = difference(base, scores, output, floor=floor)
-        found.append(LayerSensitivity(layer=layer, mean_kl=change.mean_kl, top1_changed=1 - change.agreement))
+        found.append(LayerSensitivity(layer=layer, mean_kl=change.mean_kl, top1_changed=_changed(change)))
     return tuple(sorted(found, key=lambda one: (-one.mean_kl, -one.top1_changed)))
+
+
+def _changed(change: Accuracy) -> float:
+    return 0.0 if change.agreement is None else 1 - change.agreement
 
 
 def difference(earlier: Scores, later: Scores, output: OutputKind, *, floor: float = 0.0) -> Accuracy:
@@ -98,10 +103,12 @@ def difference(earlier: Scores, later: Scores, output: OutputKind, *, floor: flo
     Args:
         earlier: float32 [N, classes].
         later: float32 [N, classes].
-        output: Whether they are probabilities or logits.
+        output: What they are.
         floor: Probabilities below it count as equal to it in `mean_kl`. Half a step of an integer output:
             what that rounds to zero would outweigh everything else, though nobody sees it.
     """
+    if output is OutputKind.VALUES:
+        return tasks.compare_values(earlier, later)
     found = compare(earlier, later, None, output=output, images_per_s=0.0)
     if floor and output is OutputKind.PROBABILITIES:
         least = np.float32(floor)

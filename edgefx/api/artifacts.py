@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgefx.api import values
-from edgefx.api.values import EffortName, ResizeName, StrPath, Targets
+from edgefx.api.values import EffortName, ResizeName, StrPath, Targets, TaskName
 from edgefx.protocols import SILENT, Progress
 from edgefx.vocabulary import Effort, Resize
 
@@ -155,6 +155,10 @@ def inspect(
     weights: StrPath | None = None,
     classes: int | None = None,
     input_size: int | None = None,
+    task: TaskName | None = None,
+    head: str | None = None,
+    pixels: str | None = None,
+    custom_objects: StrPath | None = None,
     allow_unsafe: bool = False,
     progress: Progress = SILENT,
 ) -> ModelInspection | ArtifactInspection:
@@ -165,6 +169,10 @@ def inspect(
         weights: The weights of a zoo model; by default random ones, as the structure is the same.
         classes: The number of classes of a zoo model.
         input_size: Input height and width in pixels.
+        task: As for `compile`.
+        head: As for `compile`.
+        pixels: As for `compile`.
+        custom_objects: As for `compile`.
         allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
         progress: Where long work is reported.
 
@@ -187,6 +195,7 @@ def inspect(
             weights=values.text(weights),
             classes=classes,
             input_size=input_size,
+            hints=values.hints(task, head, pixels, custom_objects),
             allow_unsafe=allow_unsafe,
         )
 
@@ -204,6 +213,10 @@ def debug(
     weights: StrPath | None = None,
     classes: int | None = None,
     input_size: int | None = None,
+    task: TaskName | None = None,
+    head: str | None = None,
+    pixels: str | None = None,
+    custom_objects: StrPath | None = None,
     resize: ResizeName = "stretch",
     skip_bad_images: bool = False,
     threads: int | None = None,
@@ -231,6 +244,10 @@ def debug(
         weights: As for `compile`.
         classes: As for `compile`.
         input_size: As for `compile`.
+        task: As for `compile`.
+        head: As for `compile`.
+        pixels: As for `compile`.
+        custom_objects: As for `compile`.
         resize: As for `compile`.
         skip_bad_images: As for `compile`.
         threads: Runtime threads; by default all cores.
@@ -274,6 +291,7 @@ def debug(
         weights=values.text(weights),
         classes=classes,
         input_size=input_size,
+        hints=values.hints(task, head, pixels, custom_objects),
         allow_unsafe=allow_unsafe,
     )
     with quiet():

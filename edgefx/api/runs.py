@@ -17,6 +17,7 @@ from edgefx.api.values import (
     ResizeName,
     StrPath,
     Targets,
+    TaskName,
 )
 from edgefx.errors import UsageError
 from edgefx.protocols import SILENT, Progress
@@ -44,6 +45,10 @@ class CompileOptions(TypedDict, total=False):
     weights: StrPath | None
     classes: int | None
     input_size: int | None
+    task: TaskName | None
+    head: str | None
+    pixels: str | None
+    custom_objects: StrPath | None
     io_dtype: IoDtypeName | None
     effort: EffortName
     hardware: str
@@ -80,6 +85,10 @@ def compile(  # noqa: A001 - the command's name
     weights: StrPath | None = None,
     classes: int | None = None,
     input_size: int | None = None,
+    task: TaskName | None = None,
+    head: str | None = None,
+    pixels: str | None = None,
+    custom_objects: StrPath | None = None,
     io_dtype: IoDtypeName | None = None,
     effort: EffortName = "balanced",
     hardware: str = "native",
@@ -124,6 +133,12 @@ def compile(  # noqa: A001 - the command's name
         weights: The weights of a zoo model: "imagenet" (the default), "random" or a path.
         classes: The number of classes of a zoo model.
         input_size: Input height and width in pixels.
+        task: What the model answers: "classification", "binary", "multilabel", "regression", "embedding" or
+            "features"; by default told from its last layer.
+        head: The name of the output that is meant, of a model with several.
+        pixels: What black and white were in training, such as "0..1" or "-1..1", or "imagenet", where the
+            model does not scale pixels itself. The artifact takes raw pixels all the same.
+        custom_objects: A Python file that defines the model's custom layers and functions. It is run.
         io_dtype: Input and output type of INT8 artifacts; by default uint8 for TFLite, else float32.
         effort: The time that INT8 accuracy is worth: at most 1, 3 or 15 times the runtime's own converter.
         hardware: The class of CPU that onnx-int8, onnx-dynamic and openvino-int8 are laid out for: "native"
@@ -182,6 +197,10 @@ def compile(  # noqa: A001 - the command's name
         weights=weights,
         classes=classes,
         input_size=input_size,
+        task=task,
+        head=head,
+        pixels=pixels,
+        custom_objects=custom_objects,
         io_dtype=io_dtype,
         effort=effort,
         hardware=hardware,

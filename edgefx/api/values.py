@@ -7,10 +7,13 @@ import os
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from edgefx.errors import UnknownNameError, UsageError
-from edgefx.vocabulary import Effort, IoDtype, OnInconclusive, QatMode, Resize
+from edgefx.vocabulary import Effort, IoDtype, ModelTask, OnInconclusive, QatMode, Resize
+
+if TYPE_CHECKING:
+    from edgefx.models.hints import Hints
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Targets: TypeAlias = str | Sequence[str]
@@ -18,8 +21,25 @@ EffortName: TypeAlias = Effort | Literal["fast", "balanced", "high"]
 ResizeName: TypeAlias = Resize | Literal["stretch", "crop", "pad"]
 IoDtypeName: TypeAlias = IoDtype | Literal["float32", "uint8", "int8"]
 QatName: TypeAlias = QatMode | Literal["distill", "supervised"]
+TaskName: TypeAlias = (
+    ModelTask | Literal["classification", "binary", "multilabel", "regression", "embedding", "features"]
+)
 OnInconclusiveName: TypeAlias = OnInconclusive | Literal["fail", "fail-if-doubtful", "warn"]
 E = TypeVar("E", bound=StrEnum)
+
+
+def hints(
+    task: TaskName | None, head: str | None, pixels: str | None, custom_objects: StrPath | None
+) -> Hints:
+    """Return what was said of a model."""
+    from edgefx.models.hints import Hints
+
+    return Hints(
+        task=None if task is None else choice(ModelTask, task, "task"),
+        head=head,
+        pixels=pixels,
+        custom_objects=path(custom_objects),
+    )
 
 
 def patterns(targets: Targets) -> tuple[str, ...]:

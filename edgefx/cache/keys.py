@@ -74,7 +74,7 @@ _KEPT = ("edgefx.pipeline.records", "edgefx.storage.serde")
 # The modules that compute it, besides the runtime's own.
 _MODEL = ("edgefx.models.load", "edgefx.models.graph.canonical")
 _PIXELS = ("edgefx.data.images",)
-_ACCURACY = ("edgefx.evaluation.accuracy", *_PIXELS)
+_ACCURACY = ("edgefx.evaluation.tasks", *_PIXELS)
 # The files of the pipeline that call them for what all targets share.
 _INPUTS = ("inputs", "images", "model")
 
@@ -92,7 +92,15 @@ def model(section: ModelSection, *, seed: int, hashes: FileHashes) -> dict[str, 
     """
     from edgefx.models import zoo
 
-    options: dict[str, Json] = {"classes": section.classes, "input_size": section.input_size}
+    options: dict[str, Json] = {
+        "classes": section.classes,
+        "input_size": section.input_size,
+        "task": section.task,
+        "head": section.head,
+        "pixels": section.pixels,
+    }
+    if section.custom_objects is not None:
+        options["custom_objects"] = hashes.sha256(section.custom_objects)
     family = zoo.FAMILIES.get(section.source.lower())
     if family is None:
         path = Path(section.source)

@@ -18,6 +18,7 @@ from edgefx.cli.options import (
     dry_run_option,
     effort_option,
     hardware_option,
+    hint_options,
     input_size_range,
     json_option,
     min_images_option,
@@ -102,6 +103,7 @@ Examples:
 @click.option(
     "--input-size", type=input_size_range, metavar="PX", help="Height and width of the input in pixels."
 )
+@hint_options
 @click.option(
     "--io-dtype",
     type=click.Choice(["uint8", "int8", "float32"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,6 +14,7 @@ from edgefx.cli.options import (
     calib_option,
     classes_range,
     effort_option,
+    hint_options,
     input_size_range,
     json_option,
     resize_option,
@@ -93,6 +95,7 @@ Examples:
 @click.option(
     "--input-size", type=input_size_range, metavar="PX", help="Height and width of the input in pixels."
 )
+@hint_options
 @click.option(
     "--sort",
     "order",
@@ -145,6 +148,7 @@ def command(
     threads: int | None,
     seed: int,
     as_json: bool,
+    **hints: Any,
 ) -> int:
     """Find the stage and the layers that lose MODEL's accuracy.
 
@@ -172,6 +176,7 @@ def command(
             weights=weights,
             classes=classes,
             input_size=input_size,
+            **hints,
             resize=Resize(resize),
             skip_bad_images=skip_bad_images,
             threads=threads,

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from edgefx.cli import completion
 from edgefx.cli.context import App, pass_app
-from edgefx.cli.options import allow_unsafe_option, classes_range, input_size_range, json_option
+from edgefx.cli.options import (
+    allow_unsafe_option,
+    classes_range,
+    hint_options,
+    input_size_range,
+    json_option,
+)
 
 
 @click.command(
@@ -32,6 +40,7 @@ Examples:
 @click.option(
     "--input-size", type=input_size_range, metavar="PX", help="Height and width of the input in pixels."
 )
+@hint_options
 @allow_unsafe_option
 @json_option
 @pass_app
@@ -44,6 +53,7 @@ def command(
     classes: int | None,
     input_size: int | None,
     as_json: bool,
+    **hints: Any,
 ) -> None:
     """Show what a model or an artifact is made of.
 
@@ -62,6 +72,7 @@ def command(
             weights=weights,
             classes=classes,
             input_size=input_size,
+            **hints,
             allow_unsafe=app.allow_unsafe,
             progress=app,
         )

@@ -11,7 +11,7 @@ import click
 
 from edgefx.cli import completion
 from edgefx.cli.context import App
-from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Hardware, OnInconclusive, Resize
+from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Hardware, ModelTask, OnInconclusive, Resize
 
 
 class PositiveNumber(click.FloatRange):
@@ -46,6 +46,36 @@ class ImageCount(click.IntRange):
 # As the recipe's schema has it: more is no classifier, but fills the memory.
 classes_range = click.IntRange(min=2, max=100_000)
 input_size_range = click.IntRange(min=8, max=4096)
+_HINT_OPTIONS = (
+    click.option(
+        "--task",
+        type=click.Choice([task.value for task in ModelTask]),
+        help="What the model answers.  [default: told from its last layer; needed for a single output "
+        "without sigmoid]",
+    ),
+    click.option("--head", metavar="NAME", help="Which output is meant, of a model with several."),
+    click.option(
+        "--pixels",
+        metavar="LOW..HIGH|imagenet",
+        help="The pixels that the model was trained on, where it does not scale them itself: what black and "
+        "white were, such as 0..1 or -1..1, or ImageNet's mean and deviation. The artifact takes raw pixels.",
+    ),
+    click.option(
+        "--custom-objects",
+        type=click.Path(path_type=Path),
+        metavar="FILE.py",
+        help="Python file that defines the model's custom layers and functions. It is run.",
+    ),
+)
+
+
+def hint_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say of a model what its file does not tell."""
+    for option in reversed(_HINT_OPTIONS):
+        command = option(command)
+    return command
+
+
 calib_option = click.option(
     "--calib",
     type=click.Path(path_type=Path),

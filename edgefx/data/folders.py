@@ -11,7 +11,7 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from edgefx.types import Dataset, ImageItem, Resize
 SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"})
 INTERPOLATION = "bilinear (antialiased, Pillow)"
 MAX_FILE_BYTES = 300 * 10**6  # of an image; larger than any that is small enough to be decoded
+TABLE = "labels.csv"
 SHOWN = 10  # how many names an error lists before it says "+ n more"
 
 _SHOWN_SIGNS = 40
@@ -58,7 +59,7 @@ def scan(root: Path) -> Dataset:
         raise DataError(f"{root}: no such folder", hint=_LAYOUTS)
     if not root.is_dir():
         raise DataError(f"{root}: is a file, a folder of images is needed", hint=_LAYOUTS)
-    table = root / "labels.csv"
+    table = root / TABLE
     if table.exists():
         return _from_table(root, table)
     return _from_folders(root)
@@ -121,7 +122,8 @@ def combine(digests: Iterable[str], dataset: Dataset, *, height: int, width: int
     """Combine the files' digests (in order) with all else that determines the tensors and labels."""
     total = hashlib.sha256(f"{height}x{width} {resize} {INTERPOLATION}\n".encode())
     for value, item in zip(digests, dataset.items, strict=True):
-        total.update(f"{value} {item.label}\n".encode())
+        right = item.values or item.label
+        total.update(f"{value} {right}\n".encode())
     return total.hexdigest()
 
 
@@ -168,7 +170,7 @@ def _from_folders(root: Path) -> Dataset:
     return Dataset(root=root, items=items, class_names=tuple(folders), kind="folders")
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
     """Shorten what nobody needs to see whole."""
     return text if len(text) <= _SHOWN_SIGNS else f"{text[:_SHOWN_SIGNS]}..."
 
@@ -249,54 +251,67 @@ def _with_imagenet_index(dataset: Dataset) -> Dataset:
 
 
 def _from_table(root: Path, table: Path) -> Dataset:
-    rows = list(_rows(table))
-    if not rows:
+    found = list(rows(table))
+    if not found:
         raise DataError(f"{table}: no rows below the header", hint="give a line file,label for each image")
-    numeric = [bool(_INTEGER.fullmatch(label)) for _, _, label in rows]
-    for (number, _, label), is_index in zip(rows, numeric, strict=True):
+    numeric = [bool(_INTEGER.fullmatch(label)) for _, _, label in found]
+    for (number, _, label), is_index in zip(found, numeric, strict=True):
         # As class names, numbers would be sorted as text: 1.0, 10.0, 2.0.
         if not is_index and _NUMBER.fullmatch(label):
             raise DataError(
-                f"{table}, row {number}: label '{_cut(label)}' is a number, but no class index",
+                f"{table}, row {number}: label '{cut(label)}' is a number, but no class index",
                 hint="write class indices as whole numbers from 0: 3, not 3.0",
             )
     if any(numeric) and not all(numeric):
-        number, _, label = rows[numeric.index(not numeric[0])]
+        number, _, label = found[numeric.index(not numeric[0])]
         raise DataError(
             f"{table}, row {number}: label '{label}' mixes class indices and class names",
             hint="use either indices or names in the whole column",
         )
     names: tuple[str, ...] = ()
     if all(numeric):
-        labels = [int(label) for _, _, label in rows]
-        for (number, file, _), value in zip(rows, labels, strict=True):
+        labels = [int(label) for _, _, label in found]
+        for (number, file, _), value in zip(found, labels, strict=True):
             if value < 0:
                 raise DataError(
                     f"{table}, row {number}: negative label {value} for '{file}'",
                     hint="class indices count from 0",
                 )
     else:
-        names = tuple(sorted({label for _, _, label in rows}))
+        names = tuple(sorted({label for _, _, label in found}))
         index = {name: position for position, name in enumerate(names)}
-        labels = [index[label] for _, _, label in rows]
-    absolute = [f"row {number}: {file}" for number, file, _ in rows if Path(file).is_absolute()]
+        labels = [index[label] for _, _, label in found]
+    paths = listed_files(root, table, [(number, file) for number, file, _ in found])
+    items = tuple(ImageItem(path=path, label=label) for path, label in zip(paths, labels, strict=True))
+    return Dataset(root=root, items=items, class_names=names, kind="csv")
+
+
+def listed_files(root: Path, table: Path, listed: Sequence[tuple[int, str]]) -> list[Path]:
+    """Return the paths of the files that a labels.csv names.
+
+    Args:
+        root: The folder that it lies in.
+        table: The labels.csv, for messages.
+        listed: Row number and name of each.
+
+    Raises:
+        DataError: Paths are absolute, or there are no such files.
+    """
+    absolute = [f"row {number}: {file}" for number, file in listed if Path(file).is_absolute()]
     if absolute:
         raise DataError(
-            f"{table}: {len(absolute)} of {len(rows)} paths in it are absolute",
+            f"{table}: {len(absolute)} of {len(listed)} paths in it are absolute",
             hint=f"write them relative to {root}",
             details=first_names(absolute),
         )
-    missing = [f"row {number}: {file}" for number, file, _ in rows if not _is_file(root / file)]
+    missing = [f"row {number}: {file}" for number, file in listed if not _is_file(root / file)]
     if missing:
         raise DataError(
-            f"{table}: {len(missing)} of {len(rows)} files it names are missing",
+            f"{table}: {len(missing)} of {len(listed)} files it names are missing",
             hint=f"paths are relative to {root}",
             details=first_names(missing),
         )
-    items = tuple(
-        ImageItem(path=root / file, label=label) for (_, file, _), label in zip(rows, labels, strict=True)
-    )
-    return Dataset(root=root, items=items, class_names=names, kind="csv")
+    return [root / file for _, file in listed]
 
 
 def _is_file(path: Path) -> bool:
@@ -306,8 +321,16 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield (row number as an editor shows it, file, label) of a labels.csv."""
+def rows(table: Path, *, may_be_empty: bool = False) -> Iterator[tuple[int, str, str]]:
+    """Yield (row number as an editor shows it, file, label) of a labels.csv.
+
+    Args:
+        table: The file.
+        may_be_empty: Whether an image may have no label.
+
+    Raises:
+        DataError: It cannot be read, is no such table, or names an image twice.
+    """
     first_row: dict[str, int] = {}
     try:
         text = read_bytes(table, limit_bytes=_LABELS_BYTES).decode("utf-8-sig")
@@ -324,7 +347,7 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
             for row in reader:
                 name, label = ((row[key] or "").strip() for key in ("file", "label"))
                 where = f"{table}, row {reader.line_num}"
-                if not name or not label:
+                if not name or not (label or may_be_empty):
                     raise DataError(f"{where}: no {'label' if name else 'file'}", hint="expected file,label")
                 if name in first_row:
                     raise DataError(

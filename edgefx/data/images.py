@@ -235,6 +235,7 @@ class Loader:
             sha256=combine(self._digests, self._dataset, height=height, width=width, resize=self._resize),
             resize=self._resize,
             skipped=tuple(self._bad),
+            values=np.array([item.values for item in items], np.float32) if items[0].values else None,
         )
         return self._result
 

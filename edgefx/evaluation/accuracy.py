@@ -15,6 +15,7 @@ from edgefx.evaluation.confidence import Confidence
 from edgefx.evaluation.statistics import mcnemar_p_value, paired_drop_ci, wilson_ci
 from edgefx.protocols import Session, Task
 from edgefx.results import Accuracy
+from edgefx.scores import by_class
 from edgefx.types import OutputKind, TensorInfo
 from edgefx.views import ClassComparison
 
@@ -91,18 +92,11 @@ def compare(
         ModelError: The baseline's scores are not finite.
         DataError: No images, or labels that do not fit the scores.
     """
-    if baseline.shape != scores.shape:
-        raise ArtifactError(
-            f"the artifact gives scores of shape {scores.shape}, the baseline {baseline.shape}",
-            hint="compare an artifact with the model it was made from, on the same images",
-        )
+    baseline, scores = by_class(baseline, output), by_class(scores, output)
+    check(baseline, scores)
     images, classes = baseline.shape
-    if not images:
-        raise DataError("no evaluation images", hint="give a folder with images")
     if labels is not None:
         _check_labels(labels, images, classes)
-    _check_finite(baseline, ModelError, "the float baseline")
-    _check_finite(scores, ArtifactError, "the artifact")
 
     grid = stored if output is OutputKind.PROBABILITIES else None
     agree, kl, worst = 0, 0.0, 0.0
@@ -134,6 +128,25 @@ def compare(
     return measured if labels is None else _with_labels(measured, baseline, scores, labels, output=output)
 
 
+def check(baseline: Scores, scores: Scores) -> None:
+    """Check that two sets of scores can be compared.
+
+    Raises:
+        ArtifactError: The artifact's scores have another shape than the baseline's, or are not finite.
+        ModelError: The baseline's scores are not finite.
+        DataError: There are none.
+    """
+    if baseline.shape != scores.shape:
+        raise ArtifactError(
+            f"the artifact gives scores of shape {scores.shape}, the baseline {baseline.shape}",
+            hint="compare an artifact with the model it was made from, on the same images",
+        )
+    if not len(baseline):
+        raise DataError("no evaluation images", hint="give a folder with images")
+    _check_finite(baseline, ModelError, "the float baseline")
+    _check_finite(scores, ArtifactError, "the artifact")
+
+
 def compare_classes(
     baseline: NDArray[np.int64], best: NDArray[np.int64], labels: NDArray[np.int64] | None
 ) -> ClassComparison:
@@ -144,7 +157,7 @@ def compare_classes(
         best: int64 [N], the artifact's.
         labels: int64 [N], or None when unlabelled.
     """
-    top1 = None if labels is None else _Paired(baseline == labels, best == labels)
+    top1 = None if labels is None else Paired(baseline == labels, best == labels)
     return ClassComparison(
         images=len(best),
         top1=top1.share if top1 else None,
@@ -195,7 +208,7 @@ def _confidence(scores: Scores, labels: NDArray[np.int64], output: OutputKind) -
     return found
 
 
-class _Paired:
+class Paired:
     """Which images are right before and after, counted.
 
     Args:
@@ -212,15 +225,9 @@ class _Paired:
         self.drop_ci95_pp = paired_drop_ci(self.lost, self.gained, images)
 
 
-def _with_labels(
-    measured: Accuracy, baseline: Scores, scores: Scores, labels: NDArray[np.int64], *, output: OutputKind
-) -> Accuracy:
-    """Add what labels tell."""
-    reference_rank, rank = _ranks(baseline, labels), _ranks(scores, labels)
-    top1 = _Paired(reference_rank < 1, rank < 1)
-    top5 = _Paired(reference_rank < 5, rank < 5)
-    before, after = (_confidence(one, labels, output) for one in (baseline, scores))
-    measured = replace(
+def with_top1(measured: Accuracy, top1: Paired) -> Accuracy:
+    """Add which images are right before and after."""
+    return replace(
         measured,
         top1=top1.share,
         baseline_top1=top1.baseline,
@@ -230,6 +237,18 @@ def _with_labels(
         lost=top1.lost,
         gained=top1.gained,
         drop_p_value=mcnemar_p_value(top1.lost, top1.gained),
+    )
+
+
+def _with_labels(
+    measured: Accuracy, baseline: Scores, scores: Scores, labels: NDArray[np.int64], *, output: OutputKind
+) -> Accuracy:
+    """Add what labels tell."""
+    reference_rank, rank = _ranks(baseline, labels), _ranks(scores, labels)
+    top5 = Paired(reference_rank < 5, rank < 5)
+    before, after = (_confidence(one, labels, output) for one in (baseline, scores))
+    measured = replace(
+        with_top1(measured, Paired(reference_rank < 1, rank < 1)),
         ece=after.ece,
         baseline_ece=before.ece,
         brier=after.brier,

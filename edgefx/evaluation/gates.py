@@ -55,7 +55,7 @@ def describe(row: MetricRow, value: float) -> str:
         return f"{value / factor:.6g} {unit}"
     if row.unit is Unit.RATIO:
         return f"{value:.4g}x"
-    unit = "" if row.unit in (Unit.COUNT, Unit.PROBABILITY) else f" {row.unit}"
+    unit = "" if row.unit in (Unit.COUNT, Unit.NUMBER, Unit.PROBABILITY) else f" {row.unit}"
     return f"{value:.4g}{unit}"
 
 

@@ -159,7 +159,7 @@ def of_artifact(accuracy: Accuracy) -> tuple[Doubt, ...]:
     A copy that lost little gives the model's answer more often than either of them is right: its changed
     answers are among those that the model was unsure of. And it gives it on most images.
     """
-    if accuracy.top1 is None or accuracy.baseline_top1 is None:
+    if accuracy.top1 is None or accuracy.baseline_top1 is None or accuracy.agreement is None:
         return ()
     expected = max(_MOST_ANSWERS, min(accuracy.top1, accuracy.baseline_top1))
     same = round(accuracy.agreement * accuracy.images)

@@ -1,50 +1,53 @@
-"""What a loaded model takes and gives, and whether that is an image classifier."""
+"""What a loaded model takes and gives, and whether that is an image and an answer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from edgefx.errors import ModelError, UsageError
+from edgefx.errors import ModelError, UnknownNameError, UsageError
 from edgefx.models import zoo
-from edgefx.types import OutputKind
-
-_PASS_THROUGH = frozenset({"Identity", "IdentityN", "Cast", "Reshape", "Squeeze", "EnsureShape"})
-_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
-_NORMALISING = frozenset({"Softmax", "Sigmoid"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interface:
-    """A model's one input and one output.
+    """A model's one input, and the output that is meant.
 
     Attributes:
         batch: Fixed batch size, or None.
         height: Height of the input in pixels, or None.
         width: Width of the input in pixels, or None.
-        channels: Number of channels of the input.
-        classes: Length of the output vector.
+        channels: Number of channels of the input: 3, or 1 for grey images.
+        shape: Of the output without the batch: [values], or [height, width, channels] of a map.
         dtype: Element type of the input.
         input_name: Name in the signature of a SavedModel, else "".
         output_name: Name of the output in the signature of a SavedModel, else "".
+        output_index: Which of a Keras model's outputs it is.
     """
 
     batch: int | None
     height: int
     width: int
     channels: int
-    classes: int
+    shape: tuple[int, ...]
     dtype: str
     input_name: str = ""
     output_name: str = ""
+    output_index: int = 0
 
 
-def keras_interface(model: Any, *, source: str, input_size: int | None) -> Interface:
+def keras_interface(model: Any, *, source: str, input_size: int | None, head: str | None = None) -> Interface:
     """Read the interface of a Keras model; builds a Sequential model that has no input shape yet.
 
+    Args:
+        model: Of Keras 2 or 3.
+        source: The model, for messages.
+        input_size: Height and width, where the model leaves them open.
+        head: The name of one of several outputs.
+
     Raises:
-        ModelError: Several inputs or outputs, or unknown shapes.
-        UsageError: `input_size` is needed, or contradicts the model.
+        ModelError: Several inputs, or unknown shapes.
+        UsageError: `input_size` or `head` is needed, or contradicts the model.
     """
     if not getattr(model, "inputs", None) and not getattr(model, "built", False):
         if input_size is None:
@@ -56,23 +59,27 @@ def keras_interface(model: Any, *, source: str, input_size: int | None) -> Inter
             f"{source}: a subclassed Keras model, whose input and output are not declared",
             hint="export it with model.export('folder') and compile that folder",
         )
-    _check_single(source, [t.name for t in inputs], [t.name for t in outputs])
+    _check_single_input(source, [t.name for t in inputs])
+    index = _chosen(source, [str(name) for name in model.output_names], head)
     return _interface(
         tuple(inputs[0].shape),
-        tuple(outputs[0].shape),
+        tuple(outputs[index].shape),
         _dtype_name(inputs[0].dtype),
         source=source,
         input_size=input_size,
         default_size=_family_size(model),
+        output_index=index,
     )
 
 
-def signature_interface(loaded: Any, *, source: str, input_size: int | None) -> tuple[Any, Interface]:
-    """Pick the inference signature of a SavedModel and read its interface.
+def signature_interface(
+    loaded: Any, *, source: str, input_size: int | None, head: str | None = None
+) -> tuple[Any, Interface]:
+    """Pick the inference signature of a SavedModel and read its interface; arguments as for Keras models.
 
     Raises:
-        ModelError: No signature, several inputs or outputs, or unknown shapes.
-        UsageError: `input_size` is needed, or contradicts the model.
+        ModelError: No signature, several inputs, or unknown shapes.
+        UsageError: `input_size` or `head` is needed, or contradicts the model.
     """
     signatures = dict(getattr(loaded, "signatures", {}))
     name = (
@@ -89,8 +96,9 @@ def signature_interface(loaded: Any, *, source: str, input_size: int | None) -> 
     signature = signatures[name]
     inputs = signature.structured_input_signature[1]
     outputs = signature.structured_outputs
-    _check_single(source, list(inputs), list(outputs))
-    (input_name, given), (output_name, result) = next(iter(inputs.items())), next(iter(outputs.items()))
+    _check_single_input(source, list(inputs))
+    input_name, given = next(iter(inputs.items()))
+    output_name, result = list(outputs.items())[_chosen(source, list(outputs), head)]
     interface = _interface(
         _dimensions(given.shape),
         _dimensions(result.shape),
@@ -107,14 +115,32 @@ def _dimensions(shape: Any) -> tuple[int | None, ...]:
     return () if shape.rank is None else tuple(shape.as_list())
 
 
-def _check_single(source: str, inputs: list[str], outputs: list[str]) -> None:
-    for what, names in (("inputs", inputs), ("outputs", outputs)):
-        if len(names) != 1:
-            raise ModelError(
-                f"{source}: the model has {len(names)} {what} ({', '.join(names)}); "
-                "edgefx compiles classifiers with one input and one output",
-                hint="make a model of the one that matters, with keras.Model(input, output), and save that",
-            )
+def _check_single_input(source: str, names: list[str]) -> None:
+    if len(names) != 1:
+        raise ModelError(
+            f"{source}: the model has {len(names)} inputs ({', '.join(names)}); edgefx compiles models of"
+            " one image",
+            hint="make a model of one input, with keras.Model(input, output), and save that",
+        )
+
+
+def _chosen(source: str, names: list[str], head: str | None) -> int:
+    """Return the place of the output that is meant.
+
+    Raises:
+        UsageError: There are several and none was named.
+        UnknownNameError: There is none of that name.
+    """
+    if head is None:
+        if len(names) == 1:
+            return 0
+        raise UsageError(
+            f"{source}: the model has {len(names)} outputs ({', '.join(names)}), and edgefx compiles one",
+            hint=f"say which, for example: --head {names[0]}",
+        )
+    if head not in names:
+        raise UnknownNameError("output", head, names)
+    return names.index(head)
 
 
 def _interface(
@@ -126,26 +152,20 @@ def _interface(
     input_size: int | None,
     default_size: int | None,
     names: tuple[str, str] = ("", ""),
+    output_index: int = 0,
 ) -> Interface:
     if len(given) != 4:
         raise ModelError(
-            f"{source}: not an image classifier: its input has shape {_shape(given)}, "
+            f"{source}: not a model of images: its input has shape {_shape(given)}, "
             "expected [N, height, width, 3]"
         )
     batch, height, width, channels = given
-    if channels != 3:
+    if channels not in (1, 3):
         first = " (channels first?)" if height == 3 else ""
         raise ModelError(
             f"{source}: its input has shape {_shape(given)}{first}, "
-            "expected RGB images [N, height, width, 3]",
-            hint="put a layer in front that takes three channels, such as a fixed 1x1 convolution to grey",
-        )
-    if len(result) != 2 or result[1] is None:
-        raise ModelError(
-            f"{source}: not a classifier: its output has shape {_shape(result)}, expected [N, classes]",
-            hint="a backbone without its head cannot be compiled: add pooling and a Dense layer"
-            if len(result) == 4
-            else "",
+            "expected RGB images [N, height, width, 3] or grey ones [N, height, width, 1]",
+            hint="put a layer in front that takes three channels, such as a 1x1 convolution",
         )
     if height is None or width is None:
         size = input_size or default_size
@@ -164,10 +184,22 @@ def _interface(
         height=height,
         width=width,
         channels=channels,
-        classes=result[1],
+        shape=_output_shape(result, source),
         dtype=dtype,
         input_name=names[0],
         output_name=names[1],
+        output_index=output_index,
+    )
+
+
+def _output_shape(result: tuple[int | None, ...], source: str) -> tuple[int, ...]:
+    """Return an output's shape without the batch; of a map, height and width may be open (0 here)."""
+    if len(result) in (2, 4) and result[-1]:
+        return tuple(length or 0 for length in result[1:])
+    raise ModelError(
+        f"{source}: its output has shape {_shape(result)}, expected scores or values [N, length], or a map"
+        " [N, height, width, channels]",
+        hint="make a model that ends in such an output, with keras.Model(input, output), and save that",
     )
 
 
@@ -194,50 +226,17 @@ def _family_size(model: Any) -> int | None:
     return None
 
 
-def check_classifier(interface: Interface, *, source: str, classes: int | None) -> None:
+def check_classes(classes: int, *, source: str, wanted: int | None) -> None:
     """Check the number of classes.
 
     Raises:
-        ModelError: A single output.
-        UsageError: Another number than `classes`.
+        UsageError: It is not the one wanted.
     """
-    if interface.classes < 2:
-        raise ModelError(
-            f"{source}: the model has a single output; edgefx needs a classifier with one output per class",
-            hint="replace the last layer Dense(1, activation='sigmoid') by Dense(2, activation='softmax'), "
-            "which is the same function with kernel [0, w] and bias [0, b]",
-        )
-    if classes is not None and classes != interface.classes:
+    if wanted is not None and wanted != classes:
         raise UsageError(
-            f"--classes {classes}: the model {source} has {interface.classes} classes",
+            f"--classes {wanted}: the model {source} has {classes} classes",
             hint="leave --classes out: a model file tells it",
         )
-
-
-def output_kind(graph_def: Any, output: str) -> OutputKind:
-    """Whether a graph ends in softmax (or sigmoid): told from its operations, not from values.
-
-    Args:
-        graph_def: A GraphDef, with its functions.
-        output: Name of the output operation.
-    """
-    functions = {function.signature.name: function for function in graph_def.library.function}
-    nodes = {node.name: node for node in graph_def.node}
-    name = output
-    while True:
-        node = nodes.get(name)
-        if node is None:
-            return OutputKind.LOGITS
-        if node.op in _NORMALISING:
-            return OutputKind.PROBABILITIES
-        if node.op in _CALLS:
-            function = functions[node.attr["f"].func.name]
-            nodes = {inner.name: inner for inner in function.node_def}
-            name = function.ret[function.signature.output_arg[0].name].split(":")[0]
-        elif node.op in _PASS_THROUGH:
-            name = node.input[0].lstrip("^").split(":")[0]
-        else:
-            return OutputKind.LOGITS
 
 
 def _dtype_name(dtype: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,17 @@ import numpy as np
 from edgefx.errors import ModelError, UsageError
 from edgefx.models import zoo
 from edgefx.models.backend import first_line, import_keras, import_tensorflow, import_tf_keras
+from edgefx.models.customs import custom_objects
 from edgefx.models.formats import SUFFIXES, Container, ModelFile, name_of, sniff
+from edgefx.models.front import Front, front
 from edgefx.models.graph.flatten import is_layered
-from edgefx.models.inspection import check_classifier, keras_interface, output_kind, signature_interface
+from edgefx.models.heads import Head, find
+from edgefx.models.hints import NO_HINTS, Hints
+from edgefx.models.inspection import check_classes, keras_interface, signature_interface
 from edgefx.models.safety.configs import judge_config
 from edgefx.models.safety.graphs import judge_saved_model
 from edgefx.models.safety.snapshot import Snapshot, snapshot
+from edgefx.scores import by_class
 from edgefx.system.parallel import ordered
 from edgefx.types import ModelSpec
 
@@ -31,6 +36,13 @@ if TYPE_CHECKING:
 _BATCH_PIXELS = 4 * 224 * 224
 _BATCH = 32  # at most
 
+# Operations of Keras 3 by which models scale pixels without a layer, as `preprocess_input` does.
+_ARITHMETIC = frozenset({"Divide", "Multiply", "Subtract", "TrueDivide"})
+
+_UNSCALED = (
+    "no Rescaling or Normalization layer in the model: it is fed raw pixels in [0, 255]; where it was trained"
+    " on others, say so: --pixels 0..1 or --pixels -1..1"
+)
 _UNSAFE = "loaded with --allow-unsafe: its file was not judged, and may run code or use files of this machine"
 
 _UNKNOWN_CLASS = (
@@ -42,14 +54,15 @@ _UNKNOWN_CLASS = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedModel:
-    """A classifier as loaded: the float baseline that everything is compared with.
+    """A model as loaded: the float baseline that everything is compared with.
 
     Attributes:
         spec: What the rest of edgefx needs to know. `macs` is 0 here: it is counted on the canonical graph.
         model: The ``keras.Model`` or ``tf_keras.Model``; for a SavedModel without Keras layers, what
             TensorFlow loaded.
         layered: Whether `model` consists of layers that can be followed.
-        function: Maps float32 [N, H, W, 3] to the scores [N, classes] on TensorFlow tensors.
+        function: Maps raw RGB, float32 [N, H, W, 3], to the model's output on TensorFlow tensors.
+        front: What is in front of `model` in it.
         fixed_batch: The one batch size it takes, or None for any.
         notes: What the user should know, for the report.
     """
@@ -58,6 +71,7 @@ class LoadedModel:
     model: Any
     layered: bool
     function: Callable[[Any], Any]
+    front: Front
     fixed_batch: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -69,7 +83,7 @@ class LoadedModel:
             task: Advanced by the number of images after each batch.
 
         Returns:
-            float32 [N, classes]: probabilities, or logits (see ``spec.output``).
+            float32 [N, classes]: probabilities, logits or values (see ``spec.output``); a map in one row.
         """
         size = self.fixed_batch or max(1, min(_BATCH, _BATCH_PIXELS // (self.spec.height * self.spec.width)))
 
@@ -78,7 +92,8 @@ class LoadedModel:
             count = len(batch)
             if self.fixed_batch and count < size:
                 batch = np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), np.float32)])
-            return np.asarray(self.function(batch), np.float32)[:count]
+            found = np.asarray(self.function(batch), np.float32)[:count]
+            return by_class(found.reshape(count, -1), self.spec.output)
 
         parts = [np.empty((0, self.spec.classes), np.float32)]
         for scores in ordered(predicted, range(0, len(pixels), size)):
@@ -109,8 +124,9 @@ def load(
     seed: int = 0,
     sha256: str | None = None,
     allow_unsafe: bool = False,
+    hints: Hints = NO_HINTS,
 ) -> LoadedModel:
-    """Load a zoo model by name, or any Keras classifier by path.
+    """Load a zoo model by name, or any Keras model of one image by path.
 
     A file is untrusted: what is loaded is a copy that was hashed and judged (`edgefx.models.safety`).
 
@@ -125,12 +141,13 @@ def load(
             what the caller knows it by. None takes any.
         allow_unsafe: Load a file though it would run code, read or write files, or inflate to far more than
             its size. The model's notes tell of it.
+        hints: What the user says of it.
 
     Raises:
-        UnknownNameError: Neither a zoo name nor a path.
+        UnknownNameError: Neither a zoo name nor a path, or no such output.
         UsageError: The options do not go with the model.
         ModelError: The file cannot be loaded, is refused as unsafe, or was changed since `sha256` was
-            computed, or the model is not an image classifier.
+            computed, or the model does not answer one image.
         MissingDependencyError: Keras or TensorFlow is absent.
     """
     kind = zoo.recognized(model)
@@ -154,6 +171,7 @@ def load(
             input_size=None,
             classes=None,
             class_names=family.class_names if chosen == zoo.PACKAGED else (),
+            hints=hints,
         )
     path = Path(model)
     if weights is not None:
@@ -163,16 +181,25 @@ def load(
         )
     with snapshot(path, suffix=SUFFIXES[kind], sha256=sha256) as copy:
         file = sniff(path, copy=copy.path, bounded=not allow_unsafe)
+        customs = custom_objects(hints.custom_objects, legacy=file.legacy)
         if not allow_unsafe:
-            _judge(file, copy.path)
-        loaded = _from_file(file, copy, classes=classes, input_size=input_size, allow_unsafe=allow_unsafe)
+            _judge(file, copy.path, custom=customs)
+        loaded = _from_file(
+            file,
+            copy,
+            classes=classes,
+            input_size=input_size,
+            allow_unsafe=allow_unsafe,
+            hints=hints,
+            customs=customs,
+        )
     if allow_unsafe:
         return replace(loaded, notes=(*loaded.notes, _UNSAFE))
     return loaded
 
 
-def _judge(file: ModelFile, content: Path) -> None:
-    """Refuse a model that could run code or do more than compute.
+def _judge(file: ModelFile, content: Path, *, custom: Collection[str]) -> None:
+    """Refuse a model that could run code or do more than compute; `custom` names are the user's own.
 
     Raises:
         ModelError: Names what it would do.
@@ -181,18 +208,29 @@ def _judge(file: ModelFile, content: Path) -> None:
         judge_saved_model(content, source=file.path)
     else:  # the loss and the metrics that it was compiled with are not loaded
         config = {key: value for key, value in file.config.items() if key != "compile_config"}
-        judge_config(config, source=file.path)
+        judge_config(config, source=file.path, custom=custom)
 
 
 def _from_file(
-    file: ModelFile, copy: Snapshot, *, classes: int | None, input_size: int | None, allow_unsafe: bool
+    file: ModelFile,
+    copy: Snapshot,
+    *,
+    classes: int | None,
+    input_size: int | None,
+    allow_unsafe: bool,
+    hints: Hints,
+    customs: Mapping[str, Any],
 ) -> LoadedModel:
     name = name_of(file.path)
     if file.container is Container.SAVED_MODEL and not file.legacy:
-        return _from_saved_model(file.path, copy, name=name, classes=classes, input_size=input_size)
+        return _from_saved_model(
+            file.path, copy, name=name, classes=classes, input_size=input_size, hints=hints
+        )
     keras = import_tf_keras() if file.legacy else import_keras()
     try:
-        model = keras.models.load_model(str(copy.path), compile=False, safe_mode=not allow_unsafe)
+        model = keras.models.load_model(
+            str(copy.path), custom_objects=dict(customs), compile=False, safe_mode=not allow_unsafe
+        )
     except Exception as error:  # what Keras raises depends on how the file is wrong
         raise _load_error(file, copy.path, error) from error
     return _from_keras(
@@ -203,6 +241,7 @@ def _from_file(
         input_size=input_size,
         classes=classes,
         class_names=(),
+        hints=hints,
     )
 
 
@@ -212,8 +251,8 @@ def _load_error(file: ModelFile, content: Path, error: Exception) -> ModelError:
         if match := pattern.search(text):
             return ModelError(
                 f"{file.path}: needs the custom class or function '{match[1]}', which is not part of Keras",
-                hint="where its code is at hand, export the model with model.export('folder') and compile "
-                "that folder: a SavedModel needs no Python classes",
+                hint="where its code is at hand, give it with --custom-objects FILE.py; or export the model"
+                " with model.export('folder') and compile that folder: a SavedModel needs no Python classes",
             )
     wrote = f"written by Keras {file.keras_version}" if file.keras_version else "a SavedModel"
     return ModelError(
@@ -236,15 +275,18 @@ def _from_keras(
     input_size: int | None,
     classes: int | None,
     class_names: tuple[str, ...],
+    hints: Hints,
 ) -> LoadedModel:
     import tensorflow as tf
 
-    interface = keras_interface(model, source=source, input_size=input_size)
-    check_classifier(interface, source=source, classes=classes)
-    notes = _to_float32(model) + _preprocessing_note(model)
+    interface = keras_interface(model, source=source, input_size=input_size, head=hints.head)
+    if len(model.outputs) > 1:
+        model = _with_output(model, interface.output_index)
+    fitted = front(hints.pixels, channels=interface.channels)
+    notes = _to_float32(model) + _preprocessing_notes(model, hints.pixels)
 
     def scores(image: Any) -> Any:
-        return tf.cast(model(tf.cast(image, interface.dtype), training=False), tf.float32)
+        return tf.cast(model(tf.cast(fitted.apply(image), interface.dtype), training=False), tf.float32)
 
     signature = [tf.TensorSpec([interface.batch, interface.height, interface.width, 3], tf.float32)]
     function = tf.function(scores, input_signature=signature, autograph=False)
@@ -252,30 +294,53 @@ def _from_keras(
         graph = function.get_concrete_function().graph
     except Exception as error:  # a custom layer may raise anything
         raise ModelError(f"{source}: the model cannot be run: {first_line(error)}") from error
+    head = _head_of(graph, hints, source=source)
+    check_classes(head.classes, source=source, wanted=classes)
     spec = ModelSpec(
         name=name,
         source=source,
         height=interface.height,
         width=interface.width,
-        classes=interface.classes,
-        output=output_kind(graph.as_graph_def(), graph.outputs[0].op.name),
+        classes=head.classes,
+        output=head.output,
         parameters=int(model.count_params()),
         macs=0,
         sha256=sha256,
         class_names=class_names,
+        task=head.task,
     )
     return LoadedModel(
         spec=spec,
         model=model,
         layered=is_layered(model),
         function=function,
+        front=fitted,
         fixed_batch=interface.batch,
         notes=notes,
     )
 
 
+def _with_output(model: Any, index: int) -> Any:
+    """Return a model of the same layers with one of its outputs."""
+    keras = import_tf_keras() if type(model).__module__.startswith("tf_keras") else import_keras()
+    return keras.Model(model.inputs, model.outputs[index], name=model.name)
+
+
+def _head_of(graph: Any, hints: Hints, *, source: str) -> Head:
+    """Tell what a traced model answers."""
+    output = graph.outputs[0]
+    shape = tuple(int(length) for length in output.shape[1:])
+    return find(graph.as_graph_def(), output.op.name, shape, task=hints.task, source=source)
+
+
 def _from_saved_model(
-    path: Path, copy: Snapshot, *, name: str, classes: int | None, input_size: int | None
+    path: Path,
+    copy: Snapshot,
+    *,
+    name: str,
+    classes: int | None,
+    input_size: int | None,
+    hints: Hints,
 ) -> LoadedModel:
     tf = import_tensorflow()
     try:
@@ -285,32 +350,37 @@ def _from_saved_model(
             f"{path}: TensorFlow cannot load this SavedModel: {_renamed(error, copy.path, path)}",
             hint="check that the folder is complete (saved_model.pb and variables/)",
         ) from error
-    signature, interface = signature_interface(loaded, source=str(path), input_size=input_size)
-    check_classifier(interface, source=str(path), classes=classes)
+    signature, interface = signature_interface(
+        loaded, source=str(path), input_size=input_size, head=hints.head
+    )
+    fitted = front(hints.pixels, channels=interface.channels)
 
     def scores(image: Any) -> Any:
-        outputs = signature(**{interface.input_name: tf.cast(image, interface.dtype)})
+        outputs = signature(**{interface.input_name: tf.cast(fitted.apply(image), interface.dtype)})
         return tf.cast(outputs[interface.output_name], tf.float32)
 
     shape = [interface.batch, interface.height, interface.width, 3]
     function = tf.function(scores, input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
-    graph = function.get_concrete_function().graph
+    head = _head_of(function.get_concrete_function().graph, hints, source=str(path))
+    check_classes(head.classes, source=str(path), wanted=classes)
     spec = ModelSpec(
         name=name,
         source=str(path),
         height=interface.height,
         width=interface.width,
-        classes=interface.classes,
-        output=output_kind(graph.as_graph_def(), graph.outputs[0].op.name),
+        classes=head.classes,
+        output=head.output,
         parameters=sum(int(np.prod(v.shape)) for v in signature.variables),
         macs=0,
         sha256=copy.sha256,
+        task=head.task,
     )
     return LoadedModel(
         spec=spec,
         model=loaded,
         layered=False,
         function=function,
+        front=fitted,
         fixed_batch=interface.batch,
         notes=("a SavedModel without Keras layers: reports carry TensorFlow's names instead of layer names",),
     )
@@ -336,10 +406,12 @@ def _to_float32(model: Any) -> tuple[str, ...]:
     return (f"saved with {', '.join(sorted(mixed))}: the baseline computes in float32, on the same weights",)
 
 
-def _preprocessing_note(model: Any) -> tuple[str, ...]:
-    if {"Rescaling", "Normalization"} & {type(layer).__name__ for layer in _all_layers(model)}:
-        return ()
-    return ("no Rescaling or Normalization layer in the model: it is fed raw pixels in [0, 255] as they are",)
+def _preprocessing_notes(model: Any, pixels: str | None) -> tuple[str, ...]:
+    scaling = {"Rescaling", "Normalization"} & {type(layer).__name__ for layer in _all_layers(model)}
+    if scaling and pixels is not None:
+        return (f"pixels are scaled as --pixels {pixels} says, and then by the model's {min(scaling)} layer",)
+    is_scaled = scaling or _ARITHMETIC & {type(one).__name__ for one in getattr(model, "operations", ())}
+    return () if is_scaled or pixels is not None else (_UNSCALED,)
 
 
 def _renew_statistics(layer: Any) -> None:

@@ -321,27 +321,31 @@ class ArtifactBuilder:
     def _measured(
         self, candidate: Candidate, label: str, sample: tuple[int, ...] | None
     ) -> Computed[Measured, None]:
-        from edgefx.evaluation import accuracy
+        from edgefx.evaluation import accuracy, tasks
 
         row, inputs = candidate.target.row, self._inputs
         assert inputs.evaluation is not None
         images, baseline = inputs.evaluation.get(), inputs.baseline
         places = list(sample if sample is not None else range(len(images)))
-        pixels, labels = images.pixels, images.labels
+        pixels, labels, targets = images.pixels, images.labels, images.values
         if sample is not None:
             pixels, baseline = pixels[places], baseline[places]
             labels = None if labels is None else labels[places]
+            targets = None if targets is None else targets[places]
         path = self.files(candidate)[0]
         with (
             self._memo.progress.task(f"evaluate {label}", len(places)) as task,
             runtimes.load(row).open_session(path, threads=self._threads, precision=row.precision) as session,
         ):
             scores, images_per_s = accuracy.run(session, pixels, task=task)
-            compared = accuracy.compare(
+            spec = inputs.source.spec
+            compared = tasks.compare(
                 baseline,
                 scores,
-                labels,
-                output=inputs.source.spec.output,
+                task=spec.task,
+                output=spec.output,
+                labels=labels,
+                targets=targets,
                 images_per_s=images_per_s,
                 stored=accuracy.stored_as(candidate.artifact.outputs[0], scores),
             )

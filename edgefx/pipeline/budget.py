@@ -153,7 +153,7 @@ class Search:
 
     def _order(self, trial: Trial) -> tuple[float, ...]:
         assert trial.accuracy is not None
-        preference = (self._drop(trial.accuracy), -trial.accuracy.agreement, trial.accuracy.mean_kl)
+        preference = (self._drop(trial.accuracy), -(trial.accuracy.agreement or 0.0), trial.accuracy.mean_kl)
         return (0.0, -trial.integer_share, *preference) if trial.meets else (1.0, *preference)
 
 

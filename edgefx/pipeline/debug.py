@@ -29,6 +29,7 @@ from edgefx.analysis.diagnosis import (
     was_changed_by_conversion,
 )
 from edgefx.errors import EdgefxError, UsageError
+from edgefx.models.hints import NO_HINTS, Hints
 from edgefx.models.zoo import brings_images
 from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
 from edgefx.pipeline.execute import computing
@@ -95,6 +96,7 @@ class Settings:
     weights: str | None = None
     classes: int | None = None
     input_size: int | None = None
+    hints: Hints = NO_HINTS
     allow_unsafe: bool = False
 
 
@@ -122,7 +124,7 @@ def run(
 
 def _planned(settings: Settings) -> Plan:
     """Check what can be checked before the model is loaded, and plan as for a compilation."""
-    from edgefx.data import calibration, digits, folders
+    from edgefx.data import calibration, digits, labels
 
     if not settings.rows:
         raise UsageError("no target given", hint="name one with --target, e.g. --target tflite-int8")
@@ -140,7 +142,7 @@ def _planned(settings: Settings) -> Plan:
             "debug needs calibration images, to set ranges and to measure on",
             hint="give a folder of about 100 typical images with --calib DIR (labels are not needed)",
         )
-    listed = folders.scan(settings.calib or digits.calibration_folder())
+    listed = labels.scan(settings.calib or digits.calibration_folder(), settings.hints.task)
     samples = settings.samples or min(DEFAULT_SAMPLES, len(listed.items))
     if samples > len(listed.items):
         raise UsageError(
@@ -154,6 +156,10 @@ def _planned(settings: Settings) -> Plan:
             weights=settings.weights,
             classes=settings.classes,
             input_size=settings.input_size,
+            task=settings.hints.task,
+            head=settings.hints.head,
+            pixels=settings.hints.pixels,
+            custom_objects=settings.hints.custom_objects,
         ),
         targets=tuple(TargetSection(target=row.name) for row in settings.rows),
         quantize=PtqSection(effort=settings.effort),
@@ -171,7 +177,7 @@ def _planned(settings: Settings) -> Plan:
     )
     if settings.evaluation is None:
         return plan
-    others = folders.scan(settings.evaluation)
+    others = labels.scan(settings.evaluation, settings.hints.task)
     count = min(settings.images, len(others.items))
     measured, _ = calibration.split(others, samples=count, seed=settings.seed)
     note = f"{count} of {len(others.items)} images of {settings.evaluation}, seed {settings.seed}"

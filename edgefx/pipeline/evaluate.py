@@ -28,6 +28,7 @@ from edgefx.pipeline.plan import Plan
 from edgefx.protocols import Progress
 from edgefx.recipe.schema import DataSection, ModelSection, Recipe, TargetSection
 from edgefx.runtimes import hardware
+from edgefx.scores import kind_of
 from edgefx.system import cpu, host
 from edgefx.targets import row_for_artifact
 from edgefx.types import DataInfo, OutputKind, Resize
@@ -105,7 +106,7 @@ def run(
             f" with {resize}: give --resize to change that"
         )
     height, width = _input_size(artifact, described.inputs)
-    classes = described.outputs[0].shape[-1]
+    classes = _classes(described.outputs[0])
     dataset, note = _listed(data, kept, classes=classes, limit=limit, seed=seed)
     if not dataset.labelled and baseline is None:
         raise UsageError(
@@ -300,7 +301,7 @@ def _against(
     label: str,
 ) -> _Found:
     """Run the artifact over images, and compare it with the float model, whose scores may be in the cache."""
-    from edgefx.evaluation import accuracy
+    from edgefx.evaluation import accuracy, tasks
 
     inputs.load()
     assert inputs.evaluation is not None
@@ -309,11 +310,13 @@ def _against(
         scores, images_per_s = accuracy.run(session, decoded.pixels, task=task)
         precision_ran = session.precision_ran
         images_per_s = _throughput(session, len(decoded), len(decoded) / images_per_s)
-    compared = accuracy.compare(
+    compared = tasks.compare(
         inputs.baseline,
         scores,
-        decoded.labels,
+        task=spec.task,
         output=spec.output,
+        labels=decoded.labels,
+        targets=decoded.values,
         images_per_s=images_per_s,
         stored=accuracy.stored_as(output, scores),
     )
@@ -407,6 +410,12 @@ def _input_size(artifact: Path, inputs: tuple[TensorInfo, ...]) -> tuple[int, in
             hint="expected one input [batch, height, width, 3]",
         )
     return shape[1], shape[2]
+
+
+def _classes(output: TensorInfo) -> int:
+    """Return the number of classes that an artifact's scores are of: one score is that of two classes."""
+    values = output.shape[-1]
+    return 2 if values == 1 and kind_of(output.name) is not OutputKind.VALUES else values
 
 
 def _listed(

@@ -231,7 +231,7 @@ class Run:
         )
         joined = joint.judge([(result.target, result.gates) for result in report])
         report = findings.complete(replace(report, joint=joined))
-        if self.inputs.evaluation is not None:
+        if self.inputs.evaluation is not None and spec.task.classifies:
             record.write_predictions(
                 out,
                 images=self.inputs.evaluation,
@@ -316,7 +316,7 @@ class Run:
 
         images = self.inputs.evaluation
         assert images is not None
-        if images.labels is None:
+        if images.labels is None or not self.inputs.source.spec.task.classifies:
             return ()
         return (
             *trust.of_model(
@@ -330,6 +330,9 @@ class Run:
 
     def _warn_of_training_images(self, accuracy: Accuracy) -> None:
         from edgefx.evaluation import trust
+
+        if not self.inputs.source.spec.task.classifies:
+            return
 
         reason = trust.training_images(
             accuracy.baseline_top1,
@@ -353,8 +356,9 @@ class Run:
         artifact = built.artifact if built else None
         accuracy = measured.accuracy if measured else None
         own: tuple[Doubt, ...] = ()
-        if accuracy is not None and accuracy.top1 is not None:
-            own = trust.of_artifact(accuracy)
+        if accuracy is not None:
+            if spec.task.classifies:
+                own = trust.of_artifact(accuracy)
             if target.needs_labels:
                 own += trust.of_images(accuracy.images, fewest=target.min_images)
         result = TargetResult(

@@ -12,8 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from edgefx.cache import keys
-from edgefx.data.folders import check_labels
-from edgefx.errors import DataError, ModelError
+from edgefx.data import labels
+from edgefx.errors import DataError, ModelError, UsageError
+from edgefx.metrics import METRICS, Origin
 from edgefx.pipeline.images import Images
 from edgefx.pipeline.memo import Memo
 from edgefx.pipeline.model import Source
@@ -22,7 +23,7 @@ from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.recipe.schema import QatSection
 from edgefx.results import Check, Doubt
 from edgefx.types import DataInfo, Dataset, ModelSpec
-from edgefx.vocabulary import StageKind
+from edgefx.vocabulary import ModelTask, StageKind
 
 if TYPE_CHECKING:
     from edgefx.pipeline.plan import Plan
@@ -94,6 +95,7 @@ class Inputs:
             EdgefxError: The model cannot be loaded, the images cannot be used, or the labels do not fit.
         """
         plan = self._plan
+        self._check_limits(self.source.spec.task)
         for note in self.source.notes:
             self._memo.warn(f"{self.source.spec.source}: {note}")
         if plan.calibration is not None:
@@ -102,8 +104,8 @@ class Inputs:
             self.training = self._images(self._fitting(plan.training), "training")
         if plan.evaluation is not None:
             if plan.listed is not None:
-                check_labels(plan.listed, self.source.spec.classes)
-            dataset = check_labels(plan.evaluation, self.source.spec.classes)
+                labels.fit(plan.listed, self.source.spec)
+            dataset = labels.fit(plan.evaluation, self.source.spec)
             self.evaluation = self._images(dataset, "evaluation")
         if self.calibration is not None:
             self._note(self.calibration, plan.calibration_note)
@@ -112,6 +114,25 @@ class Inputs:
         if self.evaluation is not None:
             self._memo.get(self.baseline_stage)
             self._note(self.evaluation, plan.evaluation_note)
+
+    def _check_limits(self, task: ModelTask) -> None:
+        """Refuse limits on what is not measured of such a model.
+
+        Raises:
+            UsageError: Names the limit, and what can be limited instead.
+        """
+        known = {f"gates.{row.gate}": row for row in METRICS.values() if row.gate and row.measures(task)}
+        drops = {"quantize.budget"} if "gates.max_drop" in known else set()
+        limits = dict.fromkeys(key for target in self._plan.targets for key in target.limits)
+        for key in limits:
+            if key not in known and key not in drops:
+                own = [name for name, row in known.items() if row.tasks and row.origin is Origin.ACCURACY]
+                wording = self._plan.wording
+                raise UsageError(
+                    f"{wording.name(key)}: that is not measured of {self.source.spec.source}, whose task is"
+                    f" {task}",
+                    hint=f"in a recipe's section gates, limit one of: {', '.join(one[6:] for one in own)}",
+                )
 
     def compare(self) -> None:
         """Prove that the canonical graph is the model.
@@ -172,7 +193,7 @@ class Inputs:
         """
         quantize = self._plan.recipe.quantize
         try:
-            return check_labels(dataset, self.source.spec.classes) if dataset.labelled else dataset
+            return labels.fit(dataset, self.source.spec)
         except DataError:
             if isinstance(quantize, QatSection) and quantize.mode == "supervised":
                 raise

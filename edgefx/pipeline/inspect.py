@@ -7,6 +7,7 @@ from pathlib import Path
 from edgefx import runtimes
 from edgefx.errors import UsageError
 from edgefx.models import zoo
+from edgefx.models.hints import NO_HINTS, Hints
 from edgefx.protocols import Progress
 from edgefx.storage import temporary
 from edgefx.targets import TARGETS
@@ -38,6 +39,7 @@ def run(
     weights: str | None = None,
     classes: int | None = None,
     input_size: int | None = None,
+    hints: Hints = NO_HINTS,
     allow_unsafe: bool = False,
 ) -> ModelInspection | ArtifactInspection:
     """Read an artifact back, or load a model and make its deployable graph.
@@ -48,6 +50,7 @@ def run(
         weights: Zoo models: the weights; by default random ones, as the structure is the same.
         classes: Zoo models: the number of classes.
         input_size: Models: input height and width in pixels.
+        hints: Models: what their file does not tell.
         allow_unsafe: Load a model that would be refused as unsafe.
 
     Raises:
@@ -62,9 +65,10 @@ def run(
             weights=weights,
             classes=classes,
             input_size=input_size,
+            hints=hints,
             allow_unsafe=allow_unsafe,
         )
-    if weights or classes or input_size:
+    if weights or classes or input_size or hints != NO_HINTS:
         raise for_models(subject)
     path = existing(Path(subject))
     target = runtimes.for_artifact(path)
@@ -74,7 +78,8 @@ def run(
 def for_models(subject: str) -> UsageError:
     """Return the error that says that an option has no meaning for an artifact."""
     return UsageError(
-        f"{subject} is an artifact: --layers, --weights, --classes, --input-size are for models",
+        f"{subject} is an artifact: --layers, --weights, --classes, --input-size, --task, --head, --pixels "
+        "and --custom-objects are for models",
         hint="leave them out",
     )
 
@@ -86,6 +91,7 @@ def _model(
     weights: str | None,
     classes: int | None,
     input_size: int | None,
+    hints: Hints,
     allow_unsafe: bool,
 ) -> ModelInspection:
     from edgefx.models.graph.canonical import canonicalize
@@ -102,6 +108,7 @@ def _model(
                 classes=classes,
                 input_size=input_size,
                 allow_unsafe=allow_unsafe,
+                hints=hints,
             )
         with progress.task("make the graph deployable"):
             graph = canonicalize(loaded, workdir)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgefx.cache import keys
 from edgefx.errors import ModelError
+from edgefx.models.hints import Hints
 from edgefx.pipeline.memo import Memo
 from edgefx.pipeline.records import GraphRecord
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
@@ -140,6 +141,7 @@ class Source:
             seed=self._seed,
             sha256=sha256,
             allow_unsafe=self._allow_unsafe,
+            hints=hints_of(section),
         )
 
     def _named(self, record: GraphRecord) -> GraphRecord:
@@ -195,3 +197,10 @@ class Source:
             workdir=scratch,
             spreads=spreads,
         )
+
+
+def hints_of(section: ModelSection) -> Hints:
+    """Return what a recipe says of a model that its file does not tell."""
+    return Hints(
+        task=section.task, head=section.head, pixels=section.pixels, custom_objects=section.custom_objects
+    )

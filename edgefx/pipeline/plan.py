@@ -280,14 +280,14 @@ def _request(recipe: Recipe, planned: Sequence[PlannedTarget]) -> Request:
 
 def _with_data(plan: Plan) -> Plan:
     """List the image folders and divide them into calibration and evaluation images."""
-    from edgefx.data import calibration, folders
+    from edgefx.data import calibration, labels
 
     recipe = plan.recipe
     source, held_out = _folders(recipe)
     needing = any(row.needs_calibration for row in plan.rows)
     chosen: Dataset | None = None
     if source is not None:
-        listed = folders.scan(source)
+        listed = labels.scan(source, recipe.model.task)
         samples = recipe.calibration.samples if recipe.calibration else None
         count = _sample_count(listed, samples, shared=held_out is None and recipe.evaluate is not None)
         chosen, rest = calibration.split(listed, samples=count, seed=recipe.seed)
@@ -305,9 +305,9 @@ def _with_data(plan: Plan) -> Plan:
                 checks=calibration.listing_checks(chosen),
             )
     if isinstance(recipe.quantize, QatSection) and recipe.quantize.train is not None:
-        plan = replace(plan, training=folders.scan(recipe.quantize.train))
+        plan = replace(plan, training=labels.scan(recipe.quantize.train, recipe.model.task))
     if held_out is not None:
-        listed = folders.scan(held_out)
+        listed = labels.scan(held_out, recipe.model.task)
         plan = replace(
             plan,
             evaluation=listed,
@@ -361,7 +361,7 @@ def _with_evaluation(plan: Plan) -> Plan:
         if plan.training is not None:
             calibration.require_disjoint(plan.training, evaluation, purpose="training")
     limits = dict.fromkeys(key for target in plan.targets for key in target.needs_labels)
-    if limits and evaluation is not None and not evaluation.labelled:
+    if limits and evaluation is not None and not evaluation.known:
         names = dict.fromkeys(plan.wording.name(key) for key in limits)
         images = plan.wording.example("evaluate.images", "photos/test")
         raise UsageError(

@@ -208,6 +208,10 @@ def _model(plan: Plan) -> str:
             ("weights", model.weights),
             ("classes", model.classes),
             ("input size", model.input_size),
+            ("task", model.task),
+            ("output", model.head),
+            ("pixels", model.pixels),
+            ("custom objects", model.custom_objects),
         )
         if value is not None
     ]

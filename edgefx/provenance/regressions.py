@@ -26,6 +26,7 @@ _ABSOLUTE = {  # how a change is written that is no share of what was before, an
     Unit.NATS: {"": 1.0},
     Unit.PROBABILITY: {"": 1.0},
     Unit.COUNT: {"": 1.0},
+    Unit.NUMBER: {"": 1.0},
 }
 
 

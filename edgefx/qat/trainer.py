@@ -20,7 +20,8 @@ from edgefx.qat import schedule
 from edgefx.qat.model import FakeQuantModel, block_outputs, without_head
 from edgefx.qat.parameters import FakeQuantization
 from edgefx.quantization import QatSettings
-from edgefx.types import FrozenGraph, ImageSet, QatMode
+from edgefx.scores import by_class
+from edgefx.types import FrozenGraph, ImageSet, ModelTask, OutputKind, QatMode
 
 if TYPE_CHECKING:
     Arrays = list[NDArray[Any]]
@@ -77,7 +78,7 @@ class Trainer:
         features = block_outputs(layers) if self._distills and settings.features else ()
         height, width = graph.spec.height, graph.spec.width
         self._student = FakeQuantModel(layers, start, height=height, width=width, features=features)
-        self._head = self._student.head
+        self._head, self._task = self._student.head, graph.spec.task
         proven = keras2.to_tf_keras(graph, images.pixels[:_PROVEN_ON])
         beheaded, _ = without_head(layers)
         names = (beheaded.output.node, *features)
@@ -179,6 +180,8 @@ class Trainer:
         if self._distills:
             return scores
         assert labels is not None
+        if self._task is ModelTask.BINARY:
+            return labels[images, None].astype(np.float32)
         return np.eye(scores.shape[1], dtype=np.float32)[labels[images]]
 
     # -------------------------------------------------------------------------------------------- training
@@ -259,7 +262,7 @@ class Trainer:
         if not self._distills:
             cross_entropy = (
                 tf_keras.losses.binary_crossentropy
-                if self._head == "sigmoid"
+                if self._head == "sigmoid" or self._task is ModelTask.BINARY
                 else tf_keras.losses.categorical_crossentropy
             )
             return tf.reduce_mean(cross_entropy(targets, scores, from_logits=True, label_smoothing=smoothing))
@@ -267,7 +270,9 @@ class Trainer:
 
     def _compared(self, scores: Any) -> Any:
         """Return scores, or errors of scores, without what the head does not see: softmax takes no shift."""
-        return scores if self._head == "sigmoid" else scores - tf.reduce_mean(scores, axis=1, keepdims=True)
+        if self._head == "sigmoid" or not self._task.classifies or scores.shape[1] == 1:
+            return scores
+        return scores - tf.reduce_mean(scores, axis=1, keepdims=True)
 
     # ------------------------------------------------------------------------------------------ evaluation
 
@@ -281,11 +286,13 @@ class Trainer:
             parts.append(tf.nest.flatten(self._answer(pixels))[0].numpy())
         scores = np.concatenate(parts)
         labels = self._images.labels
+        # What is behind sigmoid or softmax has the same best class.
+        best, wanted = (by_class(one, OutputKind.LOGITS).argmax(axis=1) for one in (scores, self._wanted))
         error = float(np.square(np.asarray(self._compared(scores)) - self._wanted).mean())
         return EpochFigures(
             loss=float(self._loss(tf.constant(scores), tf.constant(self._validation_targets), smoothing=0.0)),
-            agreement=float((scores.argmax(axis=1) == self._wanted.argmax(axis=1)).mean()),
-            accuracy=None if labels is None else float((scores.argmax(axis=1) == labels[numbers]).mean()),
+            agreement=float((best == wanted).mean()),
+            accuracy=None if labels is None else float((best == labels[numbers]).mean()),
             snr_db=10 * math.log10(self._power / max(error, 1e-12 * self._power)),
         )
 

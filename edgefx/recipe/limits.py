@@ -61,6 +61,7 @@ _LIMITS: dict[Unit, Any] = {
     Unit.NATS: NonNegativeFloat,
     Unit.PROBABILITY: Annotated[float, Field(ge=0, le=1)],
     Unit.COUNT: NonNegativeFloat,
+    Unit.NUMBER: Annotated[float, Field(allow_inf_nan=False)],
 }
 
 

@@ -34,7 +34,7 @@ from edgefx.recipe.values import (
     TargetGlob,
     Weights,
 )
-from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, IoDtype, Ranges, Resize
+from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, IoDtype, ModelTask, Ranges, Resize
 
 if TYPE_CHECKING:
     from edgefx.quantization import QatSettings
@@ -67,6 +67,24 @@ class ModelSection(Section):
     )
     input_size: Annotated[int, Field(ge=8, le=4096)] | None = Field(
         default=None, description="Input height and width in pixels."
+    )
+    task: ModelTask | None = Field(
+        default=None,
+        description="What the model answers, where its last layer does not tell: binary or regression for a "
+        "single output without sigmoid, multilabel for several sigmoids, embedding for a vector.",
+    )
+    head: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(
+        default=None, description="The name of the output that is meant, of a model with several."
+    )
+    pixels: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        default=None,
+        description="The pixels that the model was trained on, where it does not scale them itself: what "
+        "black and white were, such as 0..1 or -1..1, or imagenet for ImageNet's mean and deviation. The "
+        "artifact takes raw pixels all the same.",
+    )
+    custom_objects: InputPath | None = Field(
+        default=None,
+        description="A Python file that defines the model's custom layers and functions. It is run.",
     )
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from edgefx.analysis.diagnosis import Broken, DebugReport, Diagnosis, Difference, LayerFigures, Step
 from edgefx.report.findings import data_line
 from edgefx.report.terminal import Facts, Heading, fitting, is_too_wide, table
-from edgefx.report.text import count, percent, seconds, significant
+from edgefx.report.text import answers, count, percent, seconds, significant
 
 
 class Order(StrEnum):
@@ -109,7 +109,7 @@ def render(report: DebugReport, console: Console, *, limit: int, order: Order) -
         order: What they are sorted by.
     """
     model = report.model
-    title = f"  {model.height}x{model.width}, {model.classes} classes, {count(model.parameters)} parameters"
+    title = f"  {model.height}x{model.width}, {answers(model)}, {count(model.parameters)} parameters"
     console.print(Text.assemble((model.name, "bold"), title), highlight=False)
     for diagnosis in report.targets:
         console.print()
@@ -191,7 +191,7 @@ def _difference(difference: Difference) -> tuple[str, str, str]:
     return (
         f"{difference.max_abs_dp:.1e}",
         f"{difference.mean_kl:.1e}",
-        percent(difference.agreement, 1),
+        percent(difference.agreement, 1) or "-",
     )
 
 

@@ -29,7 +29,8 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
             rows.append(("baseline", f"top-1 {percent(compared.baseline_top1)}: {result.baseline}"))
         else:
             rows.append(("baseline", f"{result.baseline}"))
-        rows.append(("agreement", f"{percent(compared.agreement)} of images get the baseline's class"))
+        if compared.agreement is not None:
+            rows.append(("agreement", f"{percent(compared.agreement)} of images get the baseline's class"))
     if isinstance(compared, Accuracy):
         rows += [
             ("mean KL", f"{compared.mean_kl:.3g} nats"),

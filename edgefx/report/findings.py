@@ -10,7 +10,7 @@ from edgefx.metrics import METRICS
 from edgefx.report.text import counted, ms, percent, ratio, seconds
 from edgefx.results import CachedStage, GateResult, Latency, RunReport, SearchResult, TargetResult, Verdict
 from edgefx.training import TrainingEffect, TrainingResult
-from edgefx.types import DataInfo, Precision, StageKind
+from edgefx.types import DataInfo, ModelTask, OutputKind, Precision, StageKind
 
 # Below this, a difference between two interleaved medians on one machine does not matter.
 _SLOWER_FROM = 1.02
@@ -85,9 +85,19 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
             ),
         )
     elif images is not None:
-        yield "baseline", f"the float Keras model on the same {counted(images, 'image')}, without labels"
+        without = ", without labels" if report.model.task.classifies else ""
+        yield "baseline", f"the float Keras model on the same {counted(images, 'image')}{without}"
+    if report.model.task is ModelTask.EMBEDDING and images is not None:
+        yield (
+            "top-1, agree",
+            (
+                "of a search: whether the nearest other image among the float model's vectors has the image's"
+                " class, and whether it is the one that the float model finds"
+            ),
+        )
     if report.canonical_max_abs_dp is not None:
-        yield "graph", f"within {report.canonical_max_abs_dp:.1e} of a probability of the model as loaded"
+        of = "the largest value" if report.model.output is OutputKind.VALUES else "a probability"
+        yield "graph", f"within {report.canonical_max_abs_dp:.1e} of {of} of the model as loaded"
     for data in report.data:
         yield _USED[data.role], data_line(data)
     latency = next((result.latency for result in report if result.latency), None)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgefx.report.terminal import Facts, table
-from edgefx.report.text import count, percent, significant, size
+from edgefx.report.text import answers, count, percent, significant, size
 from edgefx.types import Artifact, ArtifactMetadata, TensorInfo
 from edgefx.views import ArtifactInspection, ModelInspection
 
@@ -96,7 +96,7 @@ def render_model(inspection: ModelInspection, console: Console, *, every_layer: 
     rows: list[tuple[str, str | Text]] = [
         ("loaded from", model.source),
         ("input", f"RGB image {model.height}x{model.width}, values {low:g} to {high:g}"),
-        ("output", f"{model.output} of {model.classes} classes{_names(model.class_names)}"),
+        ("output", f"{model.output}, {answers(model)}{_names(model.class_names)}"),
         ("parameters", f"{count(model.parameters)} ({model.parameters})"),
         ("MACs", f"{count(model.macs)} per image"),
         ("sha256", model.sha256),

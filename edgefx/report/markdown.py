@@ -5,14 +5,14 @@ from __future__ import annotations
 from edgefx.report import findings
 from edgefx.report.markdown_text import heading, item, paragraph, table, verdict
 from edgefx.report.terminal import result_tables, trial_rows
-from edgefx.report.text import count
+from edgefx.report.text import answers, count
 from edgefx.results import RunReport, Verdict
 
 
 def dumps(report: RunReport) -> str:
     """Return `report` as Markdown that ends in a newline."""
     model = report.model
-    shape = f"{model.height}x{model.width}, {model.classes} classes, {count(model.parameters)} parameters"
+    shape = f"{model.height}x{model.width}, {answers(model)}, {count(model.parameters)} parameters"
     lines = [heading(f"{model.name}: {shape}"), ""]
     doubts = [item("doubtful", text) for text in findings.doubts(report)]
     lines += [*doubts, ""] if doubts else []

@@ -20,7 +20,7 @@ from rich.text import Text
 from edgefx.metrics import METRICS, Figures, MetricRow, Origin
 from edgefx.report import findings
 from edgefx.report.console import PlainConsole, shown
-from edgefx.report.text import count, interval, metric, percent, seconds, signed, size
+from edgefx.report.text import answers, count, interval, metric, percent, seconds, signed, size
 from edgefx.results import RunReport, SearchResult, TargetResult, Verdict
 from edgefx.types import StageKind
 
@@ -252,7 +252,7 @@ def _title(report: RunReport) -> Text:
     model = report.model
     return Text.assemble(
         (model.name, "bold"),
-        f"  {model.height}x{model.width}, {model.classes} classes, {count(model.parameters)} parameters,"
+        f"  {model.height}x{model.width}, {answers(model)}, {count(model.parameters)} parameters,"
         f" {count(model.macs)} MACs",
     )
 

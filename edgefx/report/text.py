@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from edgefx.metrics import MetricRow, Unit
+from edgefx.types import ModelSpec, ModelTask
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -71,6 +72,7 @@ def metric(row: MetricRow, value: float | None) -> str:
         Unit.POINTS: lambda points: signed(points, row.digits),
         Unit.PERCENT: lambda part: signed(part, row.digits),
         Unit.NATS: lambda nats: f"{nats:.{row.digits}g}",
+        Unit.NUMBER: lambda number: f"{number:.{row.digits}g}",
         Unit.PROBABILITY: lambda share: f"{share:.{row.digits}g}",
     }
     return write[row.unit](value) if row.unit in write else f"{value:.{row.digits}f}"
@@ -92,3 +94,17 @@ def significant(value: float, digits: int = 3) -> str:
         places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
         value = round(value, places)
     return f"{value:.{places}f}"
+
+
+def answers(model: ModelSpec) -> str:
+    """Say what a model answers: "5 classes"."""
+    number = model.classes
+    plural = "" if number == 1 else "s"
+    return {
+        ModelTask.CLASSIFICATION: f"{number} classes",
+        ModelTask.BINARY: "binary: one score for 2 classes",
+        ModelTask.MULTILABEL: f"multilabel: {number} labels",
+        ModelTask.REGRESSION: f"regression: {number} value{plural}",
+        ModelTask.EMBEDDING: f"embedding: a vector of {number}",
+        ModelTask.FEATURES: f"features: a map of {number} values",
+    }[model.task]

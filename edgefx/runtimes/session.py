@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
 from edgefx.runtimes import bounds
+from edgefx.scores import by_class, kind_of
 from edgefx.types import TensorInfo
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class BatchSession(ABC):
         if self._scores.scale is not None:
             scores -= self._scores.zero_point or 0
             scores *= np.float32(self._scores.scale)
-        return scores
+        return by_class(scores, kind_of(self._scores.name))
 
 
 def ends_of_classifier(

@@ -158,21 +158,21 @@ def head(keras: Any, x: Any, classes: int = 3, activation: str = "softmax") -> A
     return keras.layers.Dense(classes, activation=activation)(x)
 
 
-def test_models_that_are_no_image_classifiers(keras: Any, tmp_path: Path) -> None:
+def test_models_that_do_not_answer_one_image(keras: Any, tmp_path: Path) -> None:
     layers = keras.layers
     path = tmp_path / "m.keras"
     cases: list[tuple[Any, str]] = [
         (
-            simple(keras, outputs=layers.Conv2D(4, 3)),
-            r"not a classifier: its output has shape \[N, 14, 14, 4\]",
+            simple(keras, outputs=lambda x: layers.Reshape((4, -1))(layers.Conv2D(4, 3)(x))),
+            r"its output has shape \[N, 4, 196\], expected scores or values",
         ),
         (simple(keras, outputs=lambda x: [head(keras, x), head(keras, x)]), "2 outputs"),
-        (simple(keras, outputs=lambda x: head(keras, x, 1, "sigmoid")), "single output"),
+        (simple(keras, outputs=lambda x: head(keras, x, 1, "linear")), "single output"),
         (
-            simple(keras, outputs=lambda x: head(keras, x), shape=(16, 16, 1)),
-            r"\[N, 16, 16, 1\], expected RGB",
+            simple(keras, outputs=lambda x: head(keras, x), shape=(16, 16, 2)),
+            r"\[N, 16, 16, 2\], expected RGB",
         ),
-        (simple(keras, outputs=layers.Dense(3), shape=(16,)), "not an image classifier"),
+        (simple(keras, outputs=layers.Dense(3), shape=(16,)), "not a model of images"),
         (
             keras.Model(two := [keras.Input((8, 8, 3)) for _ in range(2)], head(keras, layers.Add()(two))),
             "2 inputs",

@@ -145,6 +145,7 @@ def test_ties_go_to_the_lower_index_as_in_argmax() -> None:
 def test_unlabelled_images_have_no_top1() -> None:
     result = compared(distributions(9, 10), distributions(9, 10))
     assert (result.top1, result.top5, result.drop_pp, result.drop_ci95_pp) == (None, None, None, None)
+    assert result.agreement is not None
     assert 0 <= result.agreement <= 1
     assert result.mean_kl > 0
 

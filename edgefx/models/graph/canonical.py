@@ -54,6 +54,8 @@ def _graph_def(loaded: LoadedModel) -> tuple[Any, tuple[LayerInfo, ...], dict[st
     if not loaded.layered:
         return freeze(loaded.trace(batch=1, output=output), output=output, inline=True), (), {}
     graph = flatten(loaded.model)
+    if loaded.front.is_needed:
+        loaded.front.prepend(graph)
     simplify(graph)
     emitted = to_tensorflow(graph, height=spec.height, width=spec.width, output=output)
     graph_def = freeze(emitted.function, output=output, inline=emitted.opaque)

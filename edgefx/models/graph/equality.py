@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgefx.scores import by_class
 from edgefx.types import OutputKind
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class Discrepancy:
     """What lies between two computations on the same images.
 
     Attributes:
-        max_abs_dp: Largest absolute difference of a probability; NaN where one of them gives NaN.
+        max_abs_dp: Largest absolute difference of a probability, or of a value over the largest value; NaN
+            where one of them gives NaN.
         top1_changed: Images whose best class is another one.
         images: Compared.
     """
@@ -63,8 +65,16 @@ def difference(want: Scores, got: Scores, output: OutputKind) -> Discrepancy:
     Args:
         want: The scores to compare with, float32 [N, classes].
         got: The scores to judge, float32 [N, classes].
-        output: Whether both are probabilities or logits.
+        output: What both are. Values are taken over the largest of them: float32 promises no more.
     """
+    if output is OutputKind.VALUES:
+        scale = float(np.max(np.abs(want), initial=0.0)) or 1.0
+        return Discrepancy(
+            max_abs_dp=float(np.max(np.abs(want - got), initial=0.0)) / scale,
+            top1_changed=0,
+            images=len(want),
+        )
+    want, got = by_class(want, output), by_class(got, output)
     changed = int((want.argmax(1) != got.argmax(1)).sum())
     if output is OutputKind.LOGITS:
         want, got = _softmax(want), _softmax(got)

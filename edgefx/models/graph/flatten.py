@@ -14,6 +14,7 @@ from typing import Any
 from edgefx.errors import ModelError
 from edgefx.models.graph.ir import IMAGE, Graph, Node, Op, Opaque, Ref
 from edgefx.models.graph.layers import is_identity, is_random, read_layer
+from edgefx.types import OutputKind
 
 _UNSAFE_NAME = re.compile(r"[^A-Za-z0-9_.\-]")
 
@@ -44,7 +45,7 @@ class _Walker:
 
     def __init__(self) -> None:
         self.graph = Graph()
-        self._taken = {IMAGE, "probabilities", "logits"}
+        self._taken = {IMAGE, *OutputKind}
 
     def call(self, layer: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Ref]:
         """Take down ``layer(*args, **kwargs)``; returns its outputs as a flat list."""

@@ -195,10 +195,10 @@ class GraphRunner:
         self._run = _function(read(path), f"{output}:0")
 
     def infer(self, pixels: Pixels, *, task: Task | None = None) -> Scores:
-        """Scores, float32 [N, classes], of raw RGB uint8 [N, H, W, 3]."""
+        """The output, float32 [N, values], of raw RGB uint8 [N, H, W, 3]; a map in one row."""
         rows = []
         for image in pixels:
-            rows.append(self._run(self._tf.constant(image[None].astype(np.float32))).numpy()[0])
+            rows.append(self._run(self._tf.constant(image[None].astype(np.float32))).numpy().reshape(-1))
             if task is not None:
                 task.advance()
         return np.asarray(rows, np.float32)

@@ -18,7 +18,7 @@ What a model was compiled with (its loss, its metrics) is no concern: edgefx loa
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +76,19 @@ _SPECIAL = frozenset(
 )
 
 _EXPORT = (
-    "where its code is at hand, export the model with model.export('folder') and compile that folder: "
-    "a SavedModel needs no Python classes"
+    "where its code is at hand, give it with --custom-objects FILE.py; or export the model with "
+    "model.export('folder') and compile that folder: a SavedModel needs no Python classes"
 )
 _TRUST = "if you know who made the model and trust them, add --allow-unsafe"
 
 
-def judge_config(config: Any, *, source: Path) -> None:
+def judge_config(config: Any, *, source: Path, custom: Collection[str] = ()) -> None:
     """Judge the configuration of a model, or the metadata of one object of a SavedModel.
 
     Args:
         config: Parsed JSON.
         source: The model's name, for messages.
+        custom: Names of classes and functions that the user has given the code of.
 
     Raises:
         ModelError: Something in it could run code or read files; names the layer and what it would do.
@@ -103,7 +104,7 @@ def judge_config(config: Any, *, source: Path) -> None:
     for node, layer in nodes:
         where = f"{source}: layer '{layer}'" if layer else str(source)
         _judge_files(node, where)
-        if isinstance(node.get("class_name"), str):
+        if isinstance(node.get("class_name"), str) and not _is_custom(node, custom):
             _judge_class(node, where)
             _judge_module(node, where, source)
 
@@ -128,6 +129,19 @@ def _names(node: dict[str, Any]) -> set[str]:
     """Return all names by which Keras could look up the class of an object, without packages."""
     given = (node.get("class_name"), node.get("registered_name"), node.get("spec_name"))
     return {name.rpartition(">")[2].rpartition(".")[2] for name in given if isinstance(name, str)}
+
+
+def _is_custom(node: dict[str, Any], custom: Collection[str]) -> bool:
+    """Whether Keras finds a class or function among those given, and so imports no module for it.
+
+    It looks for functions by their name and for classes by the name that they were registered by, or by the
+    class's own in files that name no module.
+    """
+    if node["class_name"] == "function":
+        name = node.get("config")
+    else:
+        name = node.get("class_name" if node.get("module") is None else "registered_name")
+    return isinstance(name, str) and name in custom
 
 
 def _is_lambda(node: dict[str, Any]) -> bool:

@@ -211,7 +211,7 @@ class _Quantization:
 
     def find_ranges(self) -> None:
         scheme, extra = self.scheme, tuple[str, ...]()
-        if scheme.io_dtype is not IoDtype.FLOAT32 and self.graph.spec.output is OutputKind.LOGITS:
+        if scheme.io_dtype is not IoDtype.FLOAT32 and self.graph.spec.output is not OutputKind.PROBABILITIES:
             extra = (self.graph.output_name,)
         self.ranges = calibrate.ranges(
             self.model, self.plan, extra, self.calibration, self.progress, asked=scheme.ranges

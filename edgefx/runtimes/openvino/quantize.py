@@ -266,7 +266,7 @@ def set_io_dtype(
 
     element, lowest = (ov.Type.u8, 0) if dtype is IoDtype.UINT8 else (ov.Type.i8, -128)
     low, high = 0.0, 1.0
-    if output is OutputKind.LOGITS:
+    if output is not OutputKind.PROBABILITIES:
         assert scores is not None
         low, high = min(0.0, float(scores.min())), max(0.0, float(scores.max()))
     scale = float(np.float32((high - low) / 255 or 1.0))
@@ -310,7 +310,7 @@ def int8_model(
     model = quantize(model, calibration, scheme, progress, trained_ranges=trained_ranges)
     if scheme.io_dtype is not IoDtype.FLOAT32:
         scores = None
-        if graph.spec.output is OutputKind.LOGITS:
+        if graph.spec.output is not OutputKind.PROBABILITIES:
             scores = _scores(model, calibration)
         scale, zero_point = set_io_dtype(model, scheme.io_dtype, output=graph.spec.output, scores=scores)
         artifact.set_quantization(model, scale=scale, zero_point=zero_point)

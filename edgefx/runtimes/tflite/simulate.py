@@ -34,7 +34,7 @@ def scores(
 
     Returns:
         float32 [N, classes]; where the graph ends in softmax, what that is taken of. Less the mean of each
-        image, since softmax does not see a shift.
+        image, since softmax does not see a shift; a single score, and sigmoids, do.
     """
     return _scores(model, ranges, rounded, 0, {int(model.subgraphs[0].inputs[0]): images})
 
@@ -81,6 +81,8 @@ def _scores(
     simulated, last = _simulated(model, ranges, rounded, start, given)
     operators = simulated.subgraphs[0].operators
     values = segments.run(simulated, operators, given, [last], lambda _, logits: logits.reshape(-1))[last]
+    if values.shape[1] == 1 or flatbuffer.op_name(model, model.subgraphs[0].operators[-1]) == "LOGISTIC":
+        return values
     return np.asarray(values - values.mean(axis=1, keepdims=True))
 
 

@@ -6,130 +6,26 @@ diff`, `edgefx reproduce` and the documentation read the row. It stands below re
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final, Literal
+from typing import Final
 
-from edgefx.results import Accuracy, Latency, TargetResult
+from edgefx.metrics import answers
+from edgefx.metrics.row import (
+    Figures,
+    MetricRow,
+    Origin,
+    Unit,
+    of_accuracy,
+    of_interval,
+    of_latency,
+    unless_values,
+)
+from edgefx.vocabulary import ModelTask
 
+__all__ = ["METRICS", "Figures", "MetricRow", "Origin", "Unit"]
 
-class Unit(StrEnum):
-    """What a figure is counted in; decides how it is read from a recipe and written in a report."""
-
-    POINTS = "pp"  # percentage points
-    PERCENT = "%"
-    SHARE = "share"  # 0 to 1, written in percent
-    MILLISECONDS = "ms"
-    BYTES = "B"
-    MEGABYTES = "MB"  # 10^6 bytes
-    RATIO = "x"
-    NATS = "nats"
-    PROBABILITY = "probability"
-    COUNT = "count"
-
-
-class Origin(StrEnum):
-    """What must have been done to know a figure."""
-
-    ARTIFACT = "artifact"
-    ACCURACY = "accuracy"
-    LATENCY = "latency"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """What was measured of one target in one run; None where it was not."""
-
-    size_bytes: int | None = None
-    size_ratio: float | None = None
-    int8_share: float | None = None
-    accuracy: Accuracy | None = None
-    latency: Latency | None = None
-
-    @classmethod
-    def of(cls, result: TargetResult) -> Figures:
-        """Return the figures of a run's result."""
-        artifact = result.artifact
-        return cls(
-            size_bytes=artifact.size_bytes if artifact else None,
-            size_ratio=result.size_ratio_to_float,
-            int8_share=artifact.int8_macs_share if artifact else None,
-            accuracy=result.accuracy,
-            latency=result.latency,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricRow:
-    """One metric.
-
-    Attributes:
-        id: Its name in files, such as "drop_pp".
-        name: What a sentence calls it.
-        meaning: What it says, in a sentence for a user.
-        unit: What it is counted in.
-        better: Whether less or more of it is better; decides whether a gate is an upper or a lower limit.
-        origin: What must have been done to know it.
-        value: Reads it; None where it was not measured.
-        interval: Reads its 95 % confidence interval, where it has one.
-        absent: Why it may be missing although that was done.
-        needs_labels: Whether the evaluation images must be labelled.
-        gate: The recipe's key for a limit; "" where a limit makes no sense.
-        heading: Its column in a report; "" for none.
-        digits: Behind the point, in a report.
-        optional: Whether its column gives way where a report is too wide.
-        shows_interval: Whether a column of its interval follows its own.
-        unlabelled_only: Whether its column is shown only where the images have no labels.
-        on_scores: Whether it compares scores, not classes: those of an 8-bit output are rounded.
-        in_reports: Whether reports of a run have its column; that of `edgefx benchmark` has all latencies.
-        overview: Whether the table of a matrix of runs shows it.
-        compared: Whether `edgefx diff` shows it in its table; its JSON holds all metrics.
-        tolerance: How far it may be from what was measured before, to count as reproduced; None where it
-            differs from run to run anyway, or follows from the others.
-    """
-
-    id: str
-    name: str
-    meaning: str
-    unit: Unit
-    better: Literal["less", "more"]
-    origin: Origin
-    value: Callable[[Figures], float | None]
-    interval: Callable[[Figures], tuple[float, float] | None] | None = None
-    absent: str = ""
-    needs_labels: bool = False
-    gate: str = ""
-    heading: str = ""
-    digits: int = 2
-    optional: bool = False
-    shows_interval: bool = False
-    unlabelled_only: bool = False
-    on_scores: bool = False
-    in_reports: bool = True
-    overview: bool = False
-    compared: bool = False
-    tolerance: float | None = None
-
-    def within(self, value: float, limit: float) -> bool:
-        """Whether a value keeps a limit, which is inclusive."""
-        return value <= limit if self.better == "less" else value >= limit
-
-
-def _accuracy(read: Callable[[Accuracy], float | None]) -> Callable[[Figures], float | None]:
-    return lambda figures: read(figures.accuracy) if figures.accuracy else None
-
-
-def _interval(
-    read: Callable[[Accuracy], tuple[float, float] | None],
-) -> Callable[[Figures], tuple[float, float] | None]:
-    return lambda figures: read(figures.accuracy) if figures.accuracy else None
-
-
-def _latency(read: Callable[[Latency], float | None]) -> Callable[[Figures], float | None]:
-    return lambda figures: read(figures.latency) if figures.latency else None
-
-
+_CLASSES = (ModelTask.CLASSIFICATION, ModelTask.BINARY)
+_WITH_TOP1 = (*_CLASSES, ModelTask.EMBEDDING)
+_WITH_SCORES = (*_CLASSES, ModelTask.MULTILABEL)
 _NO_LABELS = "the evaluation images have no labels, so there is no top-1"
 _NO_TOP5 = "there is no top-5 without labels, or with five classes or fewer"
 _NO_CONFIDENCE = "the evaluation images have no labels, or an earlier edgefx measured them"
@@ -181,7 +77,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.COUNT,
             better="more",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.images),
+            value=of_accuracy(lambda found: found.images),
             tolerance=0,
         ),
         MetricRow(
@@ -191,8 +87,8 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.SHARE,
             better="more",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.top1),
-            interval=_interval(lambda found: found.top1_ci95),
+            value=of_accuracy(lambda found: found.top1),
+            interval=of_interval(lambda found: found.top1_ci95),
             absent=_NO_LABELS,
             needs_labels=True,
             gate="min_top1",
@@ -200,6 +96,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             overview=True,
             compared=True,
             tolerance=0,
+            tasks=_WITH_TOP1,
         ),
         MetricRow(
             id="top5",
@@ -208,14 +105,15 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.SHARE,
             better="more",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.top5),
-            interval=_interval(lambda found: found.top5_ci95),
+            value=of_accuracy(lambda found: found.top5),
+            interval=of_interval(lambda found: found.top5_ci95),
             absent=_NO_TOP5,
             needs_labels=True,
             gate="min_top5",
             heading="top-5",
             optional=True,
             tolerance=0,
+            tasks=(ModelTask.CLASSIFICATION,),
         ),
         MetricRow(
             id="baseline_top1",
@@ -224,10 +122,11 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.SHARE,
             better="more",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.baseline_top1),
+            value=of_accuracy(lambda found: found.baseline_top1),
             absent=_NO_LABELS,
             needs_labels=True,
             tolerance=0,
+            tasks=_WITH_TOP1,
         ),
         MetricRow(
             id="drop_pp",
@@ -236,14 +135,15 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.POINTS,
             better="less",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.drop_pp),
-            interval=_interval(lambda found: found.drop_ci95_pp),
+            value=of_accuracy(lambda found: found.drop_pp),
+            interval=of_interval(lambda found: found.drop_ci95_pp),
             absent=_NO_LABELS,
             needs_labels=True,
             gate="max_drop",
             heading="drop pp",
             shows_interval=True,
             overview=True,
+            tasks=_WITH_TOP1,
         ),
         MetricRow(
             id="drop_percent",
@@ -252,11 +152,12 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.PERCENT,
             better="less",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.drop_percent),
-            interval=_interval(lambda found: found.drop_percent_ci95),
+            value=of_accuracy(lambda found: found.drop_percent),
+            interval=of_interval(lambda found: found.drop_percent_ci95),
             absent="the images have no labels, or the baseline is never right: nothing is relative to it",
             needs_labels=True,
             gate="max_drop",
+            tasks=_WITH_TOP1,
         ),
         MetricRow(
             id="drop_top5_pp",
@@ -265,11 +166,12 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.POINTS,
             better="less",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.drop_top5_pp),
-            interval=_interval(lambda found: found.drop_top5_ci95_pp),
+            value=of_accuracy(lambda found: found.drop_top5_pp),
+            interval=of_interval(lambda found: found.drop_top5_ci95_pp),
             absent=_NO_TOP5,
             needs_labels=True,
             gate="max_drop_top5",
+            tasks=(ModelTask.CLASSIFICATION,),
         ),
         MetricRow(
             id="agreement",
@@ -278,13 +180,14 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.SHARE,
             better="more",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.agreement),
-            interval=_interval(lambda found: found.agreement_ci95),
+            value=of_accuracy(lambda found: found.agreement),
+            interval=of_interval(lambda found: found.agreement_ci95),
             gate="min_agreement",
             heading="agree",
             overview=True,
             digits=1,
             tolerance=0,
+            tasks=(*_WITH_SCORES, ModelTask.EMBEDDING),
         ),
         MetricRow(
             id="mean_kl",
@@ -293,12 +196,13 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.NATS,
             better="less",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.mean_kl),
+            value=unless_values(lambda found: found.mean_kl),
             gate="max_mean_kl",
             heading="mean KL",
             unlabelled_only=True,
             on_scores=True,
             tolerance=_DIVERGENCE_TOLERANCE,
+            tasks=_WITH_SCORES,
         ),
         MetricRow(
             id="max_abs_dp",
@@ -307,13 +211,15 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.PROBABILITY,
             better="less",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.max_abs_dp),
+            value=unless_values(lambda found: found.max_abs_dp),
             gate="max_abs_dp",
             heading="max |dp|",
             unlabelled_only=True,
             on_scores=True,
             tolerance=_DIVERGENCE_TOLERANCE,
+            tasks=_WITH_SCORES,
         ),
+        *answers.ROWS,
         MetricRow(
             id="ece",
             name="calibration error",
@@ -321,11 +227,12 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.SHARE,
             better="less",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.ece),
+            value=of_accuracy(lambda found: found.ece),
             absent=_NO_CONFIDENCE,
             needs_labels=True,
             gate="max_ece",
             tolerance=_DIVERGENCE_TOLERANCE,
+            tasks=_CLASSES,
         ),
         MetricRow(
             id="baseline_ece",
@@ -334,10 +241,11 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.SHARE,
             better="less",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.baseline_ece),
+            value=of_accuracy(lambda found: found.baseline_ece),
             absent=_NO_CONFIDENCE,
             needs_labels=True,
             tolerance=_DIVERGENCE_TOLERANCE,
+            tasks=_CLASSES,
         ),
         MetricRow(
             id="brier",
@@ -346,11 +254,12 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.PROBABILITY,
             better="less",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.brier),
+            value=of_accuracy(lambda found: found.brier),
             absent=_NO_CONFIDENCE,
             needs_labels=True,
             gate="max_brier",
             tolerance=_DIVERGENCE_TOLERANCE,
+            tasks=_CLASSES,
         ),
         MetricRow(
             id="baseline_brier",
@@ -359,10 +268,11 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.PROBABILITY,
             better="less",
             origin=Origin.ACCURACY,
-            value=_accuracy(lambda found: found.baseline_brier),
+            value=of_accuracy(lambda found: found.baseline_brier),
             absent=_NO_CONFIDENCE,
             needs_labels=True,
             tolerance=_DIVERGENCE_TOLERANCE,
+            tasks=_CLASSES,
         ),
         MetricRow(
             id="p50_ms",
@@ -371,7 +281,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.MILLISECONDS,
             better="less",
             origin=Origin.LATENCY,
-            value=_latency(lambda found: found.p50_ms),
+            value=of_latency(lambda found: found.p50_ms),
             gate="max_p50_ms",
             heading="p50 ms",
             overview=True,
@@ -384,7 +294,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.MILLISECONDS,
             better="less",
             origin=Origin.LATENCY,
-            value=_latency(lambda found: found.p95_ms),
+            value=of_latency(lambda found: found.p95_ms),
             gate="max_p95_ms",
             heading="p95 ms",
         ),
@@ -395,7 +305,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.MILLISECONDS,
             better="less",
             origin=Origin.LATENCY,
-            value=_latency(lambda found: found.min_ms),
+            value=of_latency(lambda found: found.min_ms),
             heading="min ms",
             in_reports=False,
         ),
@@ -406,7 +316,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.RATIO,
             better="less",
             origin=Origin.LATENCY,
-            value=_latency(lambda found: found.ratio_to_float),
+            value=of_latency(lambda found: found.ratio_to_float),
             absent="the float32 artifact of the runtime was not measured beside it",
             gate="max_ratio_to_float",
             heading="x float",
@@ -418,7 +328,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.MILLISECONDS,
             better="less",
             origin=Origin.LATENCY,
-            value=_latency(lambda found: found.cold_start_ms),
+            value=of_latency(lambda found: found.cold_start_ms),
             gate="max_cold_start_ms",
             heading="cold ms",
             optional=True,
@@ -430,7 +340,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             unit=Unit.MEGABYTES,
             better="less",
             origin=Origin.LATENCY,
-            value=_latency(lambda found: found.peak_memory_mb),
+            value=of_latency(lambda found: found.peak_memory_mb),
             gate="max_peak_memory",
             heading="peak MB",
             digits=0,

@@ -1,0 +1,141 @@
+"""What is right for each image, as the model's task needs it: a class, several labels, or quantities.
+
+Classes are read by `edgefx.data.folders`. Several labels and quantities stand in the column ``label`` of
+labels.csv, separated by semicolons: ``red;round``, or ``0.52;31``. Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from edgefx.data import folders
+from edgefx.errors import DataError
+from edgefx.types import Dataset, ImageItem, ModelSpec, ModelTask
+
+_SEPARATOR = ";"
+_INDEX = re.compile(r"\d{1,5}")
+_MOST_LABELS = 10_000
+
+
+def scan(root: Path, task: ModelTask | None) -> Dataset:
+    """List the images under `root` with what the task needs to be measured.
+
+    Args:
+        root: The folder.
+        task: What the model answers, as far as the user has said so; None and tasks with classes read these.
+
+    Raises:
+        DataError: As for `folders.scan`; labels.csv holds something else than the task needs.
+    """
+    table = root / folders.TABLE
+    if task in (ModelTask.REGRESSION, ModelTask.MULTILABEL) and root.is_dir() and table.exists():
+        rows = [(number, file, label) for number, file, label in folders.rows(table, may_be_empty=True)]
+        names: tuple[str, ...] = ()
+        if task is ModelTask.REGRESSION:
+            values = [_quantities(f"{table}, row {number}", label) for number, _, label in rows]
+        else:
+            names, values = _several(table, rows)
+        _check_same_length(table, values)
+        paths = folders.listed_files(root, table, [(number, file) for number, file, _ in rows])
+        items = tuple(
+            ImageItem(path=path, label=None, values=value) for path, value in zip(paths, values, strict=True)
+        )
+        return Dataset(root=root, items=items, class_names=names, kind="csv")
+    found = folders.scan(root)
+    if task is ModelTask.MULTILABEL and found.labelled:  # a folder's name is the one label of its images
+        count = len(found.class_names)
+        items = tuple(
+            replace(one, label=None, values=tuple(float(place == one.label) for place in range(count)))
+            for one in found.items
+        )
+        return replace(found, items=items)
+    return _unlabelled(found) if task in (ModelTask.REGRESSION, ModelTask.FEATURES) else found
+
+
+def fit(dataset: Dataset, spec: ModelSpec) -> Dataset:
+    """Check that what is right fits the model; an unlabelled data set passes.
+
+    Args:
+        dataset: From `scan`.
+        spec: The model.
+
+    Raises:
+        DataError: It does not: other classes, or more or fewer values than the model gives.
+    """
+    if spec.task.classifies:
+        return folders.check_labels(dataset, spec.classes)
+    if spec.task is ModelTask.EMBEDDING:
+        return dataset
+    if spec.task is ModelTask.FEATURES:
+        return _unlabelled(dataset)
+    width = len(dataset.items[0].values) if dataset.items else 0
+    if not width:
+        return _unlabelled(dataset)
+    if spec.task is ModelTask.MULTILABEL and not dataset.class_names and width < spec.classes:
+        zeros = (0.0,) * (spec.classes - width)
+        items = tuple(replace(item, values=item.values + zeros) for item in dataset.items)
+        return replace(dataset, items=items)
+    if width != spec.classes:
+        what = "labels" if spec.task is ModelTask.MULTILABEL else "quantities"
+        raise DataError(
+            f"{dataset.root}: labels.csv has {width} {what} for each image, the model gives {spec.classes}",
+            hint="give as many, in the order of the model's outputs, separated by semicolons",
+            details=folders.first_names(dataset.class_names),
+        )
+    return dataset
+
+
+def _unlabelled(dataset: Dataset) -> Dataset:
+    items = tuple(replace(item, label=None, values=()) for item in dataset.items)
+    return replace(dataset, items=items, class_names=(), kind="flat")
+
+
+def _quantities(where: str, text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in text.split(_SEPARATOR))
+    except ValueError as error:
+        raise DataError(
+            f"{where}: label '{folders.cut(text)}' is no number",
+            hint="a regression needs numbers; several outputs are separated by semicolons: 0.5;31",
+        ) from error
+    if not all(map(math.isfinite, found)):
+        raise DataError(f"{where}: label '{folders.cut(text)}' is not finite", hint="leave such images out")
+    return found
+
+
+def _several(
+    table: Path, rows: list[tuple[int, str, str]]
+) -> tuple[tuple[str, ...], list[tuple[float, ...]]]:
+    """Return the labels' names, none where they are indices, and for each image 1 where it has the label."""
+    parts = [[part.strip() for part in label.split(_SEPARATOR) if part.strip()] for _, _, label in rows]
+    every = sorted({part for one in parts for part in one})
+    if not every:
+        raise DataError(f"{table}: no image has a label", hint="write them as red;round")
+    if all(_INDEX.fullmatch(part) for part in every):
+        names: tuple[str, ...] = ()
+        place = {part: int(part) for part in every}
+    else:
+        names = tuple(every)
+        place = {part: index for index, part in enumerate(every)}
+    width = max(place.values()) + 1
+    if width > _MOST_LABELS:
+        raise DataError(
+            f"{table}: labels up to {width - 1}", hint="label indices count from 0, by the model's outputs"
+        )
+    values = []
+    for one in parts:
+        own = {place[part] for part in one}
+        values.append(tuple(float(index in own) for index in range(width)))
+    return names, values
+
+
+def _check_same_length(table: Path, values: list[tuple[float, ...]]) -> None:
+    lengths = {len(one) for one in values}
+    if len(lengths) > 1:
+        raise DataError(
+            f"{table}: {min(lengths)} to {max(lengths)} numbers in the rows",
+            hint="give as many for each image as the model has outputs",
+        )

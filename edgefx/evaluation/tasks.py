@@ -1,0 +1,257 @@
+"""Compare an artifact with the float baseline by what the model answers: classes, labels, values, vectors.
+
+Whatever the task, both have seen the same images, and every loss is the baseline's figure less the
+artifact's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefx.evaluation import accuracy
+from edgefx.evaluation.statistics import wilson_ci
+from edgefx.results import Accuracy
+from edgefx.task_figures import TaskFigures
+from edgefx.types import ModelTask, OutputKind, TensorInfo
+
+if TYPE_CHECKING:
+    from edgefx.types import Scores
+
+    Values = NDArray[np.float32]  # [N, outputs]: what is right for each image
+
+_THRESHOLD = 0.5  # of a probability; of a logit that is 0
+_TINY = 1e-12
+_ROWS = 512  # images whose nearest neighbours are looked for at a time
+
+
+def compare(
+    baseline: Scores,
+    scores: Scores,
+    *,
+    task: ModelTask,
+    output: OutputKind,
+    labels: NDArray[np.int64] | None,
+    targets: Values | None,
+    images_per_s: float,
+    stored: TensorInfo | None = None,
+) -> Accuracy:
+    """Compare an artifact's answers with the baseline's on the same images.
+
+    Args:
+        baseline: float32 [N, classes or values] of the float Keras model.
+        scores: float32, the same of the artifact.
+        task: What the model answers.
+        output: What both are.
+        labels: int64 [N], the right class of each image, where images have one.
+        targets: float32 [N, values], what is right in a regression, or 0 and 1 for each label.
+        images_per_s: From `accuracy.run`.
+        stored: See `accuracy.compare`.
+
+    Raises:
+        ArtifactError: The artifact's answers have another shape than the baseline's, or are not finite.
+        ModelError: The baseline's are not finite.
+        DataError: No images, or labels that do not fit.
+    """
+    if output is OutputKind.VALUES:
+        found = compare_values(baseline, scores, images_per_s=images_per_s)
+        if task is ModelTask.REGRESSION:
+            return found if targets is None else _with(found, **_regression(baseline, scores, targets))
+        found = _with(found, cosine=float(_cosines(baseline, scores).mean()))
+        return _neighbours(found, baseline, scores, labels) if task is ModelTask.EMBEDDING else found
+    right = labels if task.classifies else None
+    found = accuracy.compare(baseline, scores, right, output=output, images_per_s=images_per_s, stored=stored)
+    if task is ModelTask.BINARY and labels is not None:
+        return replace(found, task=_binary(baseline, scores, labels))
+    if task is ModelTask.MULTILABEL:
+        return _multilabel(found, baseline, scores, output, targets)
+    return found
+
+
+# ---------------------------------------------------------------------------------- yes or no, and labels
+
+
+def _binary(baseline: Scores, scores: Scores, labels: NDArray[np.int64]) -> TaskFigures:
+    truth = labels == 1
+    before, after = (roc_auc(truth, one[:, 1] - one[:, 0]) for one in (baseline, scores))
+    return TaskFigures(
+        auc=after,
+        auc_drop_pp=None if before is None or after is None else 100 * (before - after),
+        f1=f1(truth, scores.argmax(1) == 1),
+        balanced_accuracy=_balanced(truth, scores.argmax(1) == 1),
+    )
+
+
+def _multilabel(
+    found: Accuracy, baseline: Scores, scores: Scores, output: OutputKind, targets: Values | None
+) -> Accuracy:
+    threshold = _THRESHOLD if output is OutputKind.PROBABILITIES else 0.0
+    said, meant = scores >= threshold, baseline >= threshold
+    figures = TaskFigures()
+    if targets is not None:
+        truth = targets > _THRESHOLD
+        before, after = mean_average_precision(truth, baseline), mean_average_precision(truth, scores)
+        figures = TaskFigures(
+            mean_average_precision=after,
+            map_drop_pp=None if before is None or after is None else 100 * (before - after),
+            f1=f1(truth.reshape(-1), said.reshape(-1)),
+        )
+    # Of labels, each of which is right or not: more of them than images, and not independent of each other.
+    return replace(found, agreement=float((said == meant).mean()), agreement_ci95=None, task=figures)
+
+
+def roc_auc(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> float | None:
+    """Return the area under the ROC curve; None where all images are of one class.
+
+    It is the share of pairs of a positive and a negative image that are in the right order; a tie is half of
+    one (Hanley and McNeil, Radiology 143 (1982) 29-36).
+    """
+    positives = int(truth.sum())
+    negatives = truth.size - positives
+    if not positives or not negatives:
+        return None
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2
+    return float((ranks[place][truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def average_precision(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> float | None:
+    """Return the mean of the precision over the recall, without interpolation; None without a positive."""
+    if not truth.any():
+        return None
+    values, place = np.unique(-scores, return_inverse=True)  # ties are one threshold
+    positives = np.bincount(place, truth, len(values))
+    found = np.cumsum(positives)
+    precision = found / np.cumsum(np.bincount(place, minlength=len(values)))
+    return float((positives * precision).sum() / positives.sum())
+
+
+def mean_average_precision(truth: NDArray[np.bool_], scores: Scores) -> float | None:
+    """Return the mean of the labels' average precisions; of those that some image has."""
+    found = [average_precision(truth[:, label], scores[:, label]) for label in range(truth.shape[1])]
+    known = [one for one in found if one is not None]
+    return float(np.mean(known)) if known else None
+
+
+def f1(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> float:
+    """Return the harmonic mean of precision and recall; 0 where nothing is right."""
+    return float(2 * (truth & said).sum() / max(1, truth.sum() + said.sum()))
+
+
+def _balanced(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> float | None:
+    if truth.all() or not truth.any():
+        return None
+    return float((said[truth].mean() + (~said[~truth]).mean()) / 2)
+
+
+# ---------------------------------------------------------------------------------------- values and vectors
+
+
+def compare_values(baseline: Scores, values: Scores, *, images_per_s: float = 0.0) -> Accuracy:
+    """Compare values whatever they mean: their differences, over the standard deviation of the baseline's.
+
+    Args:
+        baseline: float32 [N, values].
+        values: float32 [N, values].
+        images_per_s: From `accuracy.run`.
+
+    Raises:
+        ArtifactError: The artifact's values have another shape than the baseline's, or are not finite.
+        ModelError: The baseline's are not finite.
+    """
+    accuracy.check(baseline, values)
+    error = values.astype(np.float64) - baseline
+    # One image has no spread: then it is that of its own values.
+    spread = np.std(baseline, axis=0 if len(baseline) > 1 else 1, dtype=np.float64).mean()
+    scale = float(spread) or float(np.abs(baseline).max()) or 1.0
+    relative = float(np.sqrt(np.square(error).mean())) / scale
+    worst = float(np.abs(error).max())
+    return Accuracy(
+        images=len(baseline),
+        top1=None,
+        top5=None,
+        baseline_top1=None,
+        baseline_top5=None,
+        drop_pp=None,
+        drop_ci95_pp=None,
+        agreement=None,
+        mean_kl=relative**2 / 2,
+        max_abs_dp=worst / scale,
+        images_per_s=images_per_s,
+        task=TaskFigures(relative_error=relative, max_error=worst),
+    )
+
+
+def _with(found: Accuracy, **figures: float | None) -> Accuracy:
+    return replace(found, task=replace(found.task or TaskFigures(), **figures))
+
+
+def _regression(baseline: Scores, values: Scores, targets: Values) -> dict[str, float | None]:
+    """Return the errors against what is right; R² is the mean over the outputs that vary."""
+
+    def r2(answers: Scores) -> float | None:
+        spread = np.square(targets - targets.mean(0)).sum(0, dtype=np.float64)
+        missed = np.square(answers - targets).sum(0, dtype=np.float64)
+        return float((1 - missed[spread > 0] / spread[spread > 0]).mean()) if (spread > 0).any() else None
+
+    before, after = r2(baseline), r2(values)
+    error = np.abs(values.astype(np.float64) - targets)
+    return {
+        "mae": float(error.mean()),
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "baseline_mae": float(np.abs(baseline.astype(np.float64) - targets).mean()),
+        "r2": after,
+        "r2_drop": None if before is None or after is None else before - after,
+    }
+
+
+def _cosines(first: Scores, second: Scores) -> NDArray[np.float64]:
+    """Return the cosine of the angle between each two rows; that of two zeros is 1."""
+    first, second = _unit(first), _unit(second)
+    both_zero = ~first.any(1) & ~second.any(1)
+    return np.where(both_zero, 1.0, np.einsum("ij,ij->i", first, second, dtype=np.float64))
+
+
+def _unit(vectors: Scores) -> Scores:
+    length = np.sqrt(np.square(vectors, dtype=np.float64).sum(1, keepdims=True))
+    scaled: Scores = (vectors / np.maximum(length, _TINY)).astype(np.float32)
+    return scaled
+
+
+def _neighbours(
+    found: Accuracy, baseline: Scores, values: Scores, labels: NDArray[np.int64] | None
+) -> Accuracy:
+    """Look for each image's nearest other image among the float embeddings, as a search of images does.
+
+    The gallery is the float model's, as one that was made before the artifact. Top-1 is recall at 1: the
+    share of images whose nearest other image has their label.
+    """
+    if len(baseline) < 2:
+        return found
+    gallery = _unit(baseline)
+    before, after = nearest(gallery, gallery), nearest(_unit(values), gallery)
+    same = int((before == after).sum())
+    found = replace(found, agreement=same / len(before), agreement_ci95=wilson_ci(same, len(before)))
+    if labels is None:
+        return found
+    top1 = accuracy.Paired(labels[before] == labels, labels[after] == labels)
+    return accuracy.with_top1(found, top1)
+
+
+def nearest(queries: Scores, gallery: Scores) -> NDArray[np.int64]:
+    """Return the place of the most similar vector of the gallery for each query, its own place left out.
+
+    Args:
+        queries: float32 [N, values], of length 1.
+        gallery: float32 [N, values], of length 1.
+    """
+    places = np.empty(len(queries), np.int64)
+    for start in range(0, len(queries), _ROWS):
+        similar = queries[start : start + _ROWS] @ gallery.T
+        rows = np.arange(len(similar))
+        similar[rows, start + rows] = -np.inf
+        places[start : start + _ROWS] = similar.argmax(1)
+    return places

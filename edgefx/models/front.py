@@ -1,0 +1,132 @@
+"""What is put in front of a model so that it takes raw RGB pixels, as every artifact does.
+
+Many models were trained on pixels that the training script had scaled, or on grey images. The scaling belongs
+to the model: in front of it, it is one operation, of which little is left after folding.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgefx.errors import UsageError
+from edgefx.models.graph.ir import IMAGE, Affine, Conv, Graph, Node, Ref
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IMAGENET = "imagenet"
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+_RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
+_LARGEST = 65536.0  # of a scaled pixel; more is a slip of the pen
+# Of ImageNet's training images, per channel, where pixels are in [0, 1].
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# ITU-R BT.601, as Pillow's convert("L") and tf.image.rgb_to_grayscale weigh them.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """Maps raw RGB to what the model was trained on: to grey if need be, then ``x * scale + offset``.
+
+    Attributes:
+        scale: Per channel, float64 [3] or [1].
+        offset: Likewise.
+        grey: Whether the model takes one channel.
+    """
+
+    scale: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    grey: bool
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything changes."""
+        return self.grey or bool(np.any(self.scale != 1) or np.any(self.offset != 0))
+
+    def apply(self, image: Any) -> Any:
+        """Return the model's input of raw RGB, float32 [N, H, W, 3], on TensorFlow tensors."""
+        import tensorflow as tf
+
+        if self.grey:
+            image = tf.tensordot(image, tf.constant(_LUMA, tf.float32, (3, 1)), axes=1)
+        if np.any(self.scale != 1):
+            image = image * tf.constant(self.scale, tf.float32)
+        if np.any(self.offset):
+            image = image + tf.constant(self.offset, tf.float32)
+        return image
+
+    def prepend(self, graph: Graph) -> None:
+        """Put it in front of a graph whose image is the model's input."""
+        made: list[Node] = []
+        source = Ref(IMAGE)
+        taken = {node.name for node in graph.nodes}
+
+        def add(name: str, kind: str, op: Conv | Affine) -> None:
+            nonlocal source
+            while name in taken:
+                name += "_"
+            made.append(Node(name=name, kind=kind, inputs=(source,), op=op))
+            source = Ref(name)
+
+        if self.grey:
+            kernel = np.asarray(_LUMA, np.float32).reshape(1, 1, 3, 1)
+            add("grey", "Conv2D", Conv(kernel, None, (1, 1), (1, 1), "VALID"))
+        if np.any(self.scale != 1) or np.any(self.offset):
+            scale, offset = np.broadcast_arrays(self.scale, self.offset)
+            add("pixels", "Rescaling", Affine(scale, offset))
+        for index, node in enumerate(graph.nodes):
+            inputs = tuple(source if ref == Ref(IMAGE) else ref for ref in node.inputs)
+            graph.nodes[index] = Node(name=node.name, kind=node.kind, inputs=inputs, op=node.op)
+        graph.nodes[:0] = made
+
+
+def front(pixels: str | None, *, channels: int) -> Front:
+    """Read what a user says of the pixels that a model was trained on.
+
+    Args:
+        pixels: ``LOW..HIGH``: what black and white were; "imagenet": in [0, 1], less ImageNet's mean, over
+            its standard deviation; None: raw, 0..255.
+        channels: Of the model's input: 3, or 1 for grey images.
+
+    Raises:
+        UsageError: It is neither, or does not go with grey images.
+    """
+    scale, offset = np.ones(1), np.zeros(1)
+    if pixels == IMAGENET:
+        if channels == 1:
+            raise UsageError(
+                "--pixels imagenet: the model takes grey images, and ImageNet's figures are those of three"
+                " channels",
+                hint="give what black and white were: --pixels 0..1",
+            )
+        scale = 1 / (255 * np.asarray(_DEVIATION))
+        offset = -np.asarray(_MEAN) / np.asarray(_DEVIATION)
+    elif pixels is not None:
+        low, high = span(pixels)
+        scale, offset = np.array([(high - low) / 255]), np.array([low])
+    return Front(scale=scale, offset=offset, grey=channels == 1)
+
+
+def span(pixels: str) -> tuple[float, float]:
+    """Read ``LOW..HIGH``.
+
+    Raises:
+        UsageError: It is something else, or the numbers make no range.
+    """
+    match = _RANGE.fullmatch(pixels.strip())
+    if match is None:
+        raise UsageError(
+            f"--pixels {pixels}: neither a range nor '{IMAGENET}'",
+            hint="say what black and white were in training, such as 0..1, -1..1 or 0..255",
+        )
+    low, high = float(match[1]), float(match[2])
+    if not -_LARGEST <= low < high <= _LARGEST:
+        raise UsageError(
+            f"--pixels {pixels}: the first number must be less than the second, and both of a pixel's size",
+            hint="say what black and white were in training, such as 0..1 or -1..1",
+        )
+    return low, high

@@ -1,0 +1,119 @@
+"""What a model answers, told from how its graph ends, or from what the user says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgefx.errors import UsageError
+from edgefx.types import ModelTask, OutputKind
+
+_PASS_THROUGH = frozenset({"Identity", "IdentityN", "Cast", "Reshape", "Squeeze", "EnsureShape"})
+_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+_SOFTMAX, _SIGMOID = "Softmax", "Sigmoid"
+_WITH_VALUES = (ModelTask.REGRESSION, ModelTask.EMBEDDING, ModelTask.FEATURES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What a model answers, and how.
+
+    Attributes:
+        task: What it answers.
+        output: What its scores are.
+        classes: Number of classes, or of values where there are none.
+    """
+
+    task: ModelTask
+    output: OutputKind
+    classes: int
+
+
+def find(graph_def: Any, output: str, shape: tuple[int, ...], *, task: ModelTask | None, source: str) -> Head:
+    """Tell what a model answers from the operation that it ends in and its output's shape.
+
+    Softmax, and scores without one, are those of a classifier. One sigmoid is a binary classifier's. Several
+    are taken for a classifier's, as they were trained by many, unless the user says "multilabel". One score
+    without sigmoid may be a logit or a quantity: that must be said.
+
+    Args:
+        graph_def: A GraphDef, with its functions.
+        output: Name of its output operation.
+        shape: Of the output, without the batch.
+        task: What the user says that it answers; None leaves it to the graph.
+        source: The model, for messages.
+
+    Raises:
+        UsageError: The task must be said, or is not one that such an output can be.
+    """
+    end = last_operation(graph_def, output)
+    values = 1
+    for length in shape:
+        values *= length
+    if len(shape) == 3:
+        if task not in (None, ModelTask.FEATURES):
+            raise _misfit(task, source, "its output is a map [height, width, channels]", ("features",))
+        return Head(task=ModelTask.FEATURES, output=OutputKind.VALUES, classes=values)
+    if task is None:
+        task = _recognised(end, values, source)
+    _check(task, end, values, source)
+    if task in _WITH_VALUES:
+        return Head(task=task, output=OutputKind.VALUES, classes=values)
+    is_normalised = end in (_SOFTMAX, _SIGMOID)
+    return Head(
+        task=task,
+        output=OutputKind.PROBABILITIES if is_normalised else OutputKind.LOGITS,
+        classes=2 if task is ModelTask.BINARY else values,
+    )
+
+
+def _recognised(end: str, values: int, source: str) -> ModelTask:
+    if values > 1:
+        return ModelTask.CLASSIFICATION
+    if end == _SIGMOID:
+        return ModelTask.BINARY
+    raise UsageError(
+        f"{source}: the model has a single output without a sigmoid, which may be a logit or a quantity",
+        hint="say which: --task binary for a logit, or --task regression",
+    )
+
+
+def _check(task: ModelTask, end: str, values: int, source: str) -> None:
+    """Refuse a task that such an output cannot be."""
+    if task is ModelTask.FEATURES:
+        raise _misfit(task, source, f"its output is a vector of {values}", ("embedding", "regression"))
+    if task is ModelTask.BINARY and values != 1:
+        raise _misfit(task, source, f"it has {values} outputs, not one", ("classification", "multilabel"))
+    if task is ModelTask.CLASSIFICATION and values == 1:
+        raise _misfit(task, source, "it has a single output", ("binary", "regression"))
+    if task is ModelTask.MULTILABEL and end == _SOFTMAX:
+        raise _misfit(task, source, "in a softmax one class excludes the others", ("classification",))
+
+
+def _misfit(task: ModelTask | None, source: str, why: str, instead: tuple[str, ...]) -> UsageError:
+    choices = " or ".join(f"--task {name}" for name in instead)
+    return UsageError(f"--task {task}: the model {source} cannot be that: {why}", hint=f"try {choices}")
+
+
+def last_operation(graph_def: Any, output: str) -> str:
+    """Return the type of the operation that a graph's output comes from, past those that change nothing.
+
+    Args:
+        graph_def: A GraphDef, with its functions.
+        output: Name of the output operation.
+    """
+    functions = {function.signature.name: function for function in graph_def.library.function}
+    nodes = {node.name: node for node in graph_def.node}
+    name = output
+    while True:
+        node = nodes.get(name)
+        if node is None:
+            return ""
+        if node.op in _CALLS:
+            function = functions[node.attr["f"].func.name]
+            nodes = {inner.name: inner for inner in function.node_def}
+            name = function.ret[function.signature.output_arg[0].name].split(":")[0]
+        elif node.op in _PASS_THROUGH:
+            name = node.input[0].lstrip("^").split(":")[0]
+        else:
+            return str(node.op)

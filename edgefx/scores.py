@@ -1,0 +1,41 @@
+"""A model's scores as all that compares them takes them: one row per image, one column per class.
+
+A model for two classes may have one score only, which says how sure it is of the second. The first class's
+score follows from it, so that nothing behind this module needs to know.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgefx.types import OutputKind
+
+if TYPE_CHECKING:
+    from edgefx.types import Scores
+
+
+def by_class(scores: Scores, output: OutputKind) -> Scores:
+    """Return scores with a column per class.
+
+    Args:
+        scores: As a model gives them, float32 [N, outputs].
+        output: What they are.
+
+    Returns:
+        The same, but of one probability p the two of the classes, ``1 - p`` and ``p``, and of one logit z
+        the two logits ``0`` and ``z``, whose softmax is the sigmoid of z; float32 [N, classes].
+    """
+    import numpy as np
+
+    if scores.shape[1] != 1 or output is OutputKind.VALUES:
+        return scores
+    first = 1 - scores if output is OutputKind.PROBABILITIES else np.zeros_like(scores)
+    return np.concatenate([first, scores], axis=1, dtype=np.float32)
+
+
+def kind_of(name: str) -> OutputKind:
+    """Tell what an artifact's output is by the name that edgefx gives it.
+
+    Files of other origin name it otherwise: their scores are taken for probabilities.
+    """
+    return OutputKind(name) if name in set(OutputKind) else OutputKind.PROBABILITIES
