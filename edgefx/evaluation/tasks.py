@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from edgefx.evaluation import accuracy
 from edgefx.evaluation.statistics import wilson_ci
+from edgefx.measured import TaskFigures
 from edgefx.results import Accuracy
-from edgefx.task_figures import TaskFigures
 from edgefx.types import ModelTask, OutputKind, TensorInfo
 
 if TYPE_CHECKING:

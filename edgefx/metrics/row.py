@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from edgefx.measured import TaskFigures
 from edgefx.results import Accuracy, Latency, TargetResult
-from edgefx.task_figures import TaskFigures
 from edgefx.vocabulary import ModelTask
 
 

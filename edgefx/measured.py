@@ -1,0 +1,132 @@
+"""What is measured of an artifact's answers; a part of `edgefx.results`. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFigures:
+    """What is measured of models that do more than choose a class; None where it was not, or has no meaning.
+
+    Attributes:
+        auc: Binary: area under the ROC curve.
+        auc_drop_pp: 100 * (the float model's - `auc`).
+        f1: Binary, multilabel: harmonic mean of precision and recall at the threshold of 0.5.
+        balanced_accuracy: Binary: mean of the shares right of either class.
+        mean_average_precision: Multilabel: mean of the labels' average precisions.
+        map_drop_pp: 100 * (the float model's - `mean_average_precision`).
+        mae: Regression: mean absolute error against what is right, in its unit.
+        baseline_mae: The float model's.
+        rmse: Regression: root of the mean squared error against what is right.
+        r2: Regression: share of the variance that is explained.
+        r2_drop: The float model's less `r2`.
+        relative_error: Values: root mean square of the differences from the float model's values, over these
+            values' standard deviation.
+        max_error: Values: the largest difference from the float model's.
+        cosine: Embeddings, features: mean cosine of the angle to the float model's vector.
+    """
+
+    auc: float | None = None
+    auc_drop_pp: float | None = None
+    f1: float | None = None
+    balanced_accuracy: float | None = None
+    mean_average_precision: float | None = None
+    map_drop_pp: float | None = None
+    mae: float | None = None
+    baseline_mae: float | None = None
+    rmse: float | None = None
+    r2: float | None = None
+    r2_drop: float | None = None
+    relative_error: float | None = None
+    max_error: float | None = None
+    cosine: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """An artifact's accuracy against the float Keras baseline, image by image.
+
+    Attributes:
+        images: Number of evaluation images that it was measured on.
+        top1: Fraction right; None when unlabelled. Of embeddings: whose nearest other image has its label.
+        top5: Fraction with the label among the five best; None when unlabelled or with five classes or fewer.
+        baseline_top1: The float Keras model's top-1 on the same images.
+        baseline_top5: The float Keras model's top-5 on the same images.
+        drop_pp: 100 * (baseline_top1 - top1); negative when the artifact is better.
+        drop_ci95_pp: 95 % confidence interval of `drop_pp` (paired), low then high.
+        agreement: Fraction of images with the same top-1 class as the baseline; of embeddings with the same
+            nearest other image, of several labels the fraction of labels. None of other values.
+        mean_kl: Mean KL(baseline || artifact) in nats, on probabilities; on values half the squared relative
+            error, which is that of normal distributions as wide as the baseline's values.
+        max_abs_dp: Largest absolute difference of a probability; of a value over its standard deviation.
+        images_per_s: Evaluation throughput of this artifact, images already decoded.
+        score_step: The step of the artifact's 8-bit probabilities, to which the baseline's were rounded for
+            `mean_kl` and `max_abs_dp`; None where both were compared as they are.
+        sampled_of: Number of evaluation images that `images` is a sample of; None where it is all of them.
+        task: What else is measured of models that do more than choose a class.
+        lost: Images that the baseline gets right and the artifact gets wrong; None when unlabelled.
+        gained: Images that the artifact gets right and the baseline gets wrong; None when unlabelled.
+        drop_p_value: Exact McNemar p-value of `lost` and `gained`: how often chance alone makes them as
+            unequal; None when unlabelled.
+        top1_ci95: 95 % confidence interval of `top1` (Wilson), low then high.
+        top5_ci95: 95 % confidence interval of `top5` (Wilson), low then high.
+        agreement_ci95: 95 % confidence interval of `agreement` (Wilson), low then high.
+        lost_top5: As `lost`, of top-5; None where `top5` is.
+        gained_top5: As `gained`, of top-5; None where `top5` is.
+        drop_top5_pp: 100 * (baseline_top5 - top5); None where `top5` is.
+        drop_top5_ci95_pp: 95 % confidence interval of `drop_top5_pp` (paired), low then high.
+        ece: Expected calibration error of the artifact's probabilities, 15 bins; None when unlabelled.
+        baseline_ece: That of the float Keras model.
+        brier: Brier score of the artifact's probabilities, 0 to 2; None when unlabelled.
+        baseline_brier: That of the float Keras model.
+    """
+
+    images: int
+    top1: float | None
+    top5: float | None
+    baseline_top1: float | None
+    baseline_top5: float | None
+    drop_pp: float | None
+    drop_ci95_pp: tuple[float, float] | None
+    agreement: float | None
+    mean_kl: float
+    max_abs_dp: float
+    images_per_s: float
+    score_step: float | None = None
+    sampled_of: int | None = None
+    task: TaskFigures | None = None
+    lost: int | None = None
+    gained: int | None = None
+    drop_p_value: float | None = None
+    top1_ci95: tuple[float, float] | None = None
+    top5_ci95: tuple[float, float] | None = None
+    agreement_ci95: tuple[float, float] | None = None
+    lost_top5: int | None = None
+    gained_top5: int | None = None
+    drop_top5_pp: float | None = None
+    drop_top5_ci95_pp: tuple[float, float] | None = None
+    ece: float | None = None
+    baseline_ece: float | None = None
+    brier: float | None = None
+    baseline_brier: float | None = None
+
+    @property
+    def drop_percent(self) -> float | None:
+        """The drop in percent of the baseline's top-1; None without labels, or where that is never right."""
+        if self.drop_pp is None or not self.baseline_top1:
+            return None
+        return self._relative(self.drop_pp)
+
+    @property
+    def drop_percent_ci95(self) -> tuple[float, float] | None:
+        """The 95 % interval of `drop_percent`: that of `drop_pp`, the baseline's top-1 taken as it is."""
+        if self.drop_ci95_pp is None or not self.baseline_top1:
+            return None
+        low, high = self.drop_ci95_pp
+        return self._relative(low), self._relative(high)
+
+    def _relative(self, points: float) -> float:
+        # Rounded to what counts: a drop of exactly a limit must not miss it by the error of a division.
+        assert self.baseline_top1, "a share of nothing"
+        return round(points / self.baseline_top1, 9)
