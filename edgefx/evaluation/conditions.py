@@ -30,6 +30,7 @@ _UNITS: dict[Unit, dict[str, float]] = {
     Unit.NATS: {"": 1, "nats": 1},
     Unit.PROBABILITY: {"": 1},
     Unit.COUNT: {"": 1},
+    Unit.NUMBER: {"": 1},
 }
 
 
@@ -86,7 +87,7 @@ def _limit(row: MetricRow, match: re.Match[str], where: _Where) -> float:
     limit = float(number["number"]) * units[unit]
     if row.unit is Unit.SHARE and not 0 <= limit <= 1:
         raise where.error("a share is between 0 and 1, or 0% and 100%", place, example)
-    if limit < 0 and row.unit not in (Unit.POINTS, Unit.PERCENT):
+    if limit < 0 and row.unit not in (Unit.POINTS, Unit.PERCENT, Unit.NUMBER):
         raise where.error(f"{row.id} is never below 0", place, example)
     return limit
 

@@ -133,6 +133,8 @@ def test_commands_are_named_as_in_the_table() -> None:
         "benchmark",
         "debug",
         "inspect",
+        "bundle",
+        "verify",
         "targets",
         "models",
         "cache",
