@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,19 @@ class TaskFigures:
     relative_error: float | None = None
     max_error: float | None = None
     cosine: float | None = None
+
+    def alone(self) -> TaskFigures:
+        """Return those that say something without a float model to compare with."""
+        return replace(
+            self,
+            auc_drop_pp=None,
+            map_drop_pp=None,
+            baseline_mae=None,
+            r2_drop=None,
+            relative_error=None,
+            max_error=None,
+            cosine=None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ class QuantScheme:
         ranges: How activation ranges are chosen; one of those in the target's row.
         keep_float: Canonical layers that an INT8 conversion leaves in floating point.
         hardware: The class of CPU that the artifact is laid out for.
+        integer_only: Whether nothing may be computed in float but conversions at the ends.
     """
 
     precision: Precision
@@ -34,6 +35,7 @@ class QuantScheme:
     ranges: Ranges = Ranges.AUTO
     keep_float: frozenset[str] = frozenset()
     hardware: Hardware = Hardware.OTHER
+    integer_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -351,6 +351,7 @@ class ArtifactMetadata:
         output: The scores, [1, classes].
         output_kind: What a score is, one of `OutputKind`.
         class_names: By index, each one line of at most 200 characters; empty where unknown.
+        task: What the model answers, one of `ModelTask`.
     """
 
     edgefx: str
@@ -364,3 +365,4 @@ class ArtifactMetadata:
     pixel_range: tuple[float, float] = (0.0, 255.0)
     resize: str = ""
     class_names: tuple[str, ...] = ()
+    task: str = ModelTask.CLASSIFICATION.value

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from edgefx.errors import ExitCode
+from edgefx.measured import TaskFigures
 from edgefx.notebook import Shown
 from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
 from edgefx.types import Artifact, ArtifactMetadata, DataInfo, LayerInfo, ModelSpec, StageKind
@@ -130,6 +131,7 @@ class Evaluation(Shown):
         baseline: The model compared with, or the output folder of the run whose float model's best classes
             are; None without a comparison.
         comparison: The paired comparison with it, or None; with a run, of best classes only.
+        figures: What else is measured of a model that does more than choose a class.
         doubts: Why these accuracies may not mean what they seem to.
         device: Where it ran, when that is not this machine.
         notes: What else must be known, for example that the artifact is laid out for other hardware.
@@ -145,6 +147,7 @@ class Evaluation(Shown):
     images_per_s: float
     baseline: str | None = None
     comparison: Accuracy | ClassComparison | None = None
+    figures: TaskFigures | None = None
     doubts: tuple[Doubt, ...] = ()
     device: DeviceAnswers | None = None
     notes: tuple[str, ...] = ()

@@ -25,6 +25,10 @@ def evaluate(
     *,
     baseline: StrPath | None = None,
     weights: StrPath | None = None,
+    task: TaskName | None = None,
+    head: str | None = None,
+    pixels: str | None = None,
+    custom_objects: StrPath | None = None,
     resize: ResizeName = "stretch",
     limit: int | None = None,
     seed: int = 0,
@@ -37,7 +41,7 @@ def evaluate(
     device_dir: str | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Measure how well an artifact classifies images.
+    """Measure how well an artifact answers images.
 
     Args:
         artifact: A .tflite, .onnx or OpenVINO .xml file.
@@ -46,6 +50,10 @@ def evaluate(
         baseline: Compare image by image with this Keras model, by path or zoo name, or with the best classes
             of the float model that a run has kept, by its output folder.
         weights: The weights of a zoo baseline: "imagenet", "random" or a path.
+        task: What the artifact answers; by default as it says itself, else a class.
+        head: Of the baseline, as for `compile`.
+        pixels: Of the baseline, as for `compile`.
+        custom_objects: Of the baseline, as for `compile`.
         resize: How an image of any shape becomes the input.
         limit: Measure on a sample of this many images.
         seed: The seed of the sample.
@@ -86,6 +94,7 @@ def evaluate(
             allow_unsafe=allow_unsafe,
             cache=None if cache else OFF,
             device=DeviceChoice(device=device, python=device_python, folder=device_dir),
+            hints=values.hints(task, head, pixels, custom_objects),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,6 +12,7 @@ from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
     allow_unsafe_option,
     device_options,
+    hint_options,
     json_option,
     resize_option,
     seed_option,
@@ -44,6 +46,7 @@ Examples:
     metavar="imagenet|random|PATH",
     help="Weights of a baseline that is given by name.",
 )
+@hint_options
 @resize_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure on a sample of N images.")
 @seed_option
@@ -69,11 +72,13 @@ def command(
     device_python: str | None,
     device_dir: str | None,
     as_json: bool,
+    **hints: Any,
 ) -> None:
-    """Measure how well ARTIFACT classifies the images in DATA.
+    """Measure how well ARTIFACT answers the images in DATA.
 
     ARTIFACT is a .tflite, .onnx or OpenVINO .xml file. DATA is a folder with a sub-folder per class, a folder
-    with labels.csv (file,label), or, with --baseline, a folder of unlabelled images.
+    with labels.csv (file,label), or, with --baseline, a folder of unlabelled images. What the artifact
+    answers (a class, a quantity, ...) is in its file when edgefx made it.
     """
     from edgefx import api
 
@@ -83,6 +88,7 @@ def command(
             data,
             baseline=baseline,
             weights=weights,
+            **hints,
             resize=Resize(resize),
             limit=limit,
             seed=seed,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgefx.data import folders
 from edgefx.errors import DataError
-from edgefx.types import Dataset, ImageItem, ModelSpec, ModelTask
+from edgefx.types import Dataset, ImageItem, ModelTask
 
 _SEPARATOR = ";"
 _INDEX = re.compile(r"\d{1,5}")
@@ -55,33 +55,34 @@ def scan(root: Path, task: ModelTask | None) -> Dataset:
     return _unlabelled(found) if task in (ModelTask.REGRESSION, ModelTask.FEATURES) else found
 
 
-def fit(dataset: Dataset, spec: ModelSpec) -> Dataset:
+def fit(dataset: Dataset, task: ModelTask, classes: int) -> Dataset:
     """Check that what is right fits the model; an unlabelled data set passes.
 
     Args:
         dataset: From `scan`.
-        spec: The model.
+        task: What the model answers.
+        classes: Its number of classes, or of values.
 
     Raises:
         DataError: It does not: other classes, or more or fewer values than the model gives.
     """
-    if spec.task.classifies:
-        return folders.check_labels(dataset, spec.classes)
-    if spec.task is ModelTask.EMBEDDING:
+    if task.classifies:
+        return folders.check_labels(dataset, classes)
+    if task is ModelTask.EMBEDDING:
         return dataset
-    if spec.task is ModelTask.FEATURES:
+    if task is ModelTask.FEATURES:
         return _unlabelled(dataset)
     width = len(dataset.items[0].values) if dataset.items else 0
     if not width:
         return _unlabelled(dataset)
-    if spec.task is ModelTask.MULTILABEL and not dataset.class_names and width < spec.classes:
-        zeros = (0.0,) * (spec.classes - width)
+    if task is ModelTask.MULTILABEL and not dataset.class_names and width < classes:
+        zeros = (0.0,) * (classes - width)
         items = tuple(replace(item, values=item.values + zeros) for item in dataset.items)
         return replace(dataset, items=items)
-    if width != spec.classes:
-        what = "labels" if spec.task is ModelTask.MULTILABEL else "quantities"
+    if width != classes:
+        what = "labels" if task is ModelTask.MULTILABEL else "quantities"
         raise DataError(
-            f"{dataset.root}: labels.csv has {width} {what} for each image, the model gives {spec.classes}",
+            f"{dataset.root}: labels.csv has {width} {what} for each image, the model gives {classes}",
             hint="give as many, in the order of the model's outputs, separated by semicolons",
             details=folders.first_names(dataset.class_names),
         )

@@ -119,6 +119,7 @@ class ArtifactBuilder:
             ranges=target.ranges,
             keep_float=select(target.keep_float, self._inputs.source.record.layers),
             hardware=target.hardware,
+            integer_only=target.integer_only,
         )
 
     def convert(

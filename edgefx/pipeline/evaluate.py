@@ -18,8 +18,9 @@ from edgefx import harmless, runtimes
 from edgefx.benchmarking.devices.connect import ON_HOST, DeviceChoice, connected
 from edgefx.benchmarking.devices.local import HOST
 from edgefx.benchmarking.devices.remote import Remote, RemoteSession
-from edgefx.data import calibration, folders
+from edgefx.data import calibration, labels
 from edgefx.errors import ArtifactError, UsageError
+from edgefx.models.hints import NO_HINTS, Hints
 from edgefx.pipeline import answers
 from edgefx.pipeline.execute import computing
 from edgefx.pipeline.inputs import Inputs
@@ -31,7 +32,7 @@ from edgefx.runtimes import hardware
 from edgefx.scores import kind_of
 from edgefx.system import cpu, host
 from edgefx.targets import row_for_artifact
-from edgefx.types import DataInfo, OutputKind, Resize
+from edgefx.types import DataInfo, ModelTask, OutputKind, Resize
 from edgefx.views import ClassComparison, DeviceAnswers, Evaluation, Match
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from edgefx.protocols import Session
     from edgefx.results import Accuracy, Doubt
     from edgefx.runtimes.protocol import Runtime
-    from edgefx.types import Artifact, Dataset, ImageSet, ModelSpec, Scores, TensorInfo
+    from edgefx.types import Artifact, ArtifactMetadata, Dataset, ImageSet, ModelSpec, Scores, TensorInfo
 
 _COMPARED = 8  # images that are run on a device and here
 _CHUNK = 16  # images a call; artifacts take one at a time, this only paces decoding and progress
@@ -65,8 +66,9 @@ def run(
     allow_unsafe: bool = False,
     cache: CacheSettings | None = None,
     device: DeviceChoice = ON_HOST,
+    hints: Hints = NO_HINTS,
 ) -> Evaluation:
-    """Measure how well an artifact classifies images.
+    """Measure how well an artifact answers images.
 
     Args:
         artifact: Its main file.
@@ -83,6 +85,7 @@ def run(
         allow_unsafe: Load a baseline that would be refused as unsafe.
         cache: Where the baseline's scores are kept; by default as the environment says.
         device: Where to run the artifact. A few images are run here, too, and their scores compared.
+        hints: What the artifact does not say of its task, and what the baseline's file does not tell.
 
     Raises:
         UsageError: No such artifact, images without labels and no baseline, or a baseline that cannot be the
@@ -106,9 +109,9 @@ def run(
             f" with {resize}: give --resize to change that"
         )
     height, width = _input_size(artifact, described.inputs)
-    classes = _classes(described.outputs[0])
-    dataset, note = _listed(data, kept, classes=classes, limit=limit, seed=seed)
-    if not dataset.labelled and baseline is None:
+    classes, task = _classes(described.outputs[0]), _task(artifact, described.outputs[0], metadata, hints)
+    dataset, note = _listed(data, kept, task, classes=classes, limit=limit, seed=seed)
+    if not dataset.known and baseline is None:
         raise UsageError(
             f"{data} has no labels, so there is no accuracy to measure",
             hint="give sub-folders per class or labels.csv, or compare with a model: --baseline MODEL",
@@ -126,6 +129,8 @@ def run(
                 session,
                 dataset,
                 memo,
+                output=described.outputs[0],
+                task=task,
                 height=height,
                 width=width,
                 resize=resize,
@@ -136,7 +141,14 @@ def run(
             plan = _planned(
                 artifact,
                 dataset,
-                ModelSection(source=baseline, weights=weights),
+                ModelSection(
+                    source=baseline,
+                    weights=weights,
+                    task=task,
+                    head=hints.head,
+                    pixels=hints.pixels,
+                    custom_objects=hints.custom_objects,
+                ),
                 DataSection(resize=resize, skip_bad_images=skip_bad),
                 allow_unsafe=allow_unsafe,
             )
@@ -151,6 +163,7 @@ def run(
         if kept is not None
         else None
     )
+    names = dataset.class_names or (metadata.class_names if metadata else ())
     return Evaluation(
         artifact=artifact,
         data=_described(found.images, data, seed=seed if limit else None, note=note),
@@ -162,7 +175,8 @@ def run(
         images_per_s=accuracy.images_per_s,
         baseline=str(kept.folder) if kept is not None else found.baseline,
         comparison=compared,
-        doubts=_doubts(found, dataset.class_names or (metadata.class_names if metadata else ())),
+        figures=accuracy.task if accuracy.task is None or found.baseline else accuracy.task.alone(),
+        doubts=_doubts(found, names) if task.classifies else (),
         device=None if there is None else _answers(found, there, target, artifact),
         notes=notes,
     )
@@ -237,6 +251,8 @@ def _alone(
     dataset: Dataset,
     memo: Memo,
     *,
+    output: TensorInfo,
+    task: ModelTask,
     height: int,
     width: int,
     resize: Resize,
@@ -247,7 +263,7 @@ def _alone(
     import numpy as np
 
     from edgefx.data import images
-    from edgefx.evaluation import accuracy
+    from edgefx.evaluation import tasks
 
     loading = images.load(
         dataset,
@@ -261,12 +277,12 @@ def _alone(
     )
     parts: list[Scores] = []
     seconds = 0.0
-    with loading as loader, opened() as session, memo.progress.task(label, len(loader)) as task:
+    with loading as loader, opened() as session, memo.progress.task(label, len(loader)) as shown:
         for _, chunk in loader.chunks(_CHUNK):
             begun = time.perf_counter()
             parts.append(session.infer(chunk))
             seconds += time.perf_counter() - begun
-            task.advance(len(chunk))
+            shown.advance(len(chunk))
         decoded = loader.finish()
         precision_ran = session.precision_ran
         images_per_s = _throughput(session, len(decoded), seconds)
@@ -274,11 +290,13 @@ def _alone(
     for path, reason in decoded.skipped:
         memo.warn(f"skipped {path}: {reason}")
     scores = np.concatenate(parts)
-    compared = accuracy.compare(
+    compared = tasks.compare(
         scores,
         scores,
-        decoded.labels,
-        output=OutputKind.PROBABILITIES,
+        task=task,
+        output=kind_of(output.name),
+        labels=decoded.labels,
+        targets=decoded.values,
         images_per_s=images_per_s,
     )
     best = scores.argmax(1)
@@ -418,11 +436,27 @@ def _classes(output: TensorInfo) -> int:
     return 2 if values == 1 and kind_of(output.name) is not OutputKind.VALUES else values
 
 
+def _task(artifact: Path, output: TensorInfo, metadata: ArtifactMetadata | None, hints: Hints) -> ModelTask:
+    """Return what an artifact answers: as the user says, as the file says, or a class.
+
+    Raises:
+        UsageError: It gives values, and nobody says of what.
+    """
+    said = hints.task or (metadata.task if metadata is not None else "")
+    if said in set(ModelTask):
+        return ModelTask(said)
+    if kind_of(output.name) is OutputKind.VALUES:
+        raise UsageError(
+            f"{artifact} gives values, and does not say of what", hint="say: --task regression, or embedding"
+        )
+    return ModelTask.CLASSIFICATION
+
+
 def _listed(
-    data: Path, kept: Answers | None, *, classes: int, limit: int | None, seed: int
+    data: Path, kept: Answers | None, task: ModelTask, *, classes: int, limit: int | None, seed: int
 ) -> tuple[Dataset, str]:
     """List the images (those that a run knows), or a sample of them; returns how they were chosen, too."""
-    dataset = folders.check_labels(folders.scan(data), classes)
+    dataset = labels.fit(labels.scan(data, task), task, classes)
     which = f"all {len(dataset.items)} images of {data}"
     if kept is not None:
         known = answers.shared(kept, dataset, classes=classes)

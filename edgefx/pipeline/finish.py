@@ -46,6 +46,7 @@ def metadata(target: str, artifact: Artifact, inputs: Inputs) -> ArtifactMetadat
         pixel_range=spec.pixel_range,
         resize=image_sets[0].resize if image_sets else "",
         class_names=tuple(map(harmless.line, spec.class_names)),
+        task=spec.task,
     )
 
 

@@ -79,7 +79,7 @@ class Inputs:
         spec = self.source.record.spec
         if spec.class_names:
             return spec
-        folders = (images.dataset.class_names for images in self.image_sets if images.dataset.labelled)
+        folders = (images.dataset.class_names for images in self.image_sets if images.dataset.known)
         names = next((one for one in folders if len(one) == spec.classes), ())
         return replace(spec, class_names=names)
 
@@ -104,8 +104,8 @@ class Inputs:
             self.training = self._images(self._fitting(plan.training), "training")
         if plan.evaluation is not None:
             if plan.listed is not None:
-                labels.fit(plan.listed, self.source.spec)
-            dataset = labels.fit(plan.evaluation, self.source.spec)
+                self._fit(plan.listed)
+            dataset = self._fit(plan.evaluation)
             self.evaluation = self._images(dataset, "evaluation")
         if self.calibration is not None:
             self._note(self.calibration, plan.calibration_note)
@@ -185,6 +185,9 @@ class Inputs:
             hashes=self._hashes,
         )
 
+    def _fit(self, dataset: Dataset) -> Dataset:
+        return labels.fit(dataset, self.source.spec.task, self.source.spec.classes)
+
     def _fitting(self, dataset: Dataset) -> Dataset:
         """Return the training images, without their labels where these are neither the model's nor needed.
 
@@ -193,7 +196,7 @@ class Inputs:
         """
         quantize = self._plan.recipe.quantize
         try:
-            return labels.fit(dataset, self.source.spec)
+            return self._fit(dataset)
         except DataError:
             if isinstance(quantize, QatSection) and quantize.mode == "supervised":
                 raise

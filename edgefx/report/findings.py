@@ -201,7 +201,12 @@ def complete(report: RunReport) -> RunReport:
         replace(
             result,
             warnings=(*result.warnings, *_latency_warnings(result)),
-            notes=(*result.notes, *_precision_notes(result), *_sample_notes(result)),
+            notes=(
+                *result.notes,
+                *_precision_notes(result),
+                *_sample_notes(result),
+                *_step_notes(report, result),
+            ),
         )
         for result in report
     )
@@ -225,6 +230,16 @@ def _precision_notes(result: TargetResult) -> Iterator[str]:
             parts.append(note)
     if parts:
         yield "; ".join(parts)
+
+
+def _step_notes(report: RunReport, result: TargetResult) -> Iterator[str]:
+    """Say what steps of 1/256 cost scores that each stand alone."""
+    step = result.accuracy.score_step if result.accuracy else None
+    if step is not None and report.model.task in (ModelTask.BINARY, ModelTask.MULTILABEL):
+        yield (
+            f"its scores have steps of {step:.2g}, in which those near 0 and 1 are all alike, which costs AUC"
+            " and mAP; float ends compute the sigmoid in float: --io-dtype float32"
+        )
 
 
 def _sample_notes(result: TargetResult) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,7 @@ from PIL import Image
 from edgefx.data import labels
 from edgefx.data.folders import fingerprint
 from edgefx.errors import DataError
-from edgefx.types import Dataset, ModelSpec, ModelTask, OutputKind, Resize
-
-SPEC = ModelSpec(
-    name="m", source="m", height=8, width=8, classes=1, output=OutputKind.VALUES, parameters=1, macs=1,
-    sha256="", task=ModelTask.REGRESSION,
-)  # fmt: skip
+from edgefx.types import Dataset, ModelTask, Resize
 
 
 def table(folder: Path, *rows: str) -> Path:
@@ -35,14 +29,14 @@ def test_quantities(tmp_path: Path) -> None:
     assert values(found) == [(0.5,), (-300.0,)]
     assert found.known
     assert not found.labelled
-    assert labels.fit(found, SPEC) == found
+    assert labels.fit(found, ModelTask.REGRESSION, 1) == found
     with pytest.raises(DataError, match="1 quantities for each image, the model gives 2"):
-        labels.fit(found, replace(SPEC, classes=2))
+        labels.fit(found, ModelTask.REGRESSION, 2)
 
 
 def test_several_quantities(tmp_path: Path) -> None:
     found = labels.scan(table(tmp_path, "a.png,1;2", "b.png,3;4"), ModelTask.REGRESSION)
-    assert values(labels.fit(found, replace(SPEC, classes=2))) == [(1.0, 2.0), (3.0, 4.0)]
+    assert values(labels.fit(found, ModelTask.REGRESSION, 2)) == [(1.0, 2.0), (3.0, 4.0)]
 
 
 @pytest.mark.parametrize(
@@ -64,19 +58,17 @@ def test_names_of_several_labels(tmp_path: Path) -> None:
     found = labels.scan(table(tmp_path, *rows), ModelTask.MULTILABEL)
     assert found.class_names == ("red", "round")
     assert values(found) == [(1.0, 1.0), (0.0, 0.0), (1.0, 0.0)]
-    spec = replace(SPEC, task=ModelTask.MULTILABEL, classes=2)
-    assert labels.fit(found, spec) == found
+    assert labels.fit(found, ModelTask.MULTILABEL, 2) == found
     with pytest.raises(DataError, match="2 labels for each image, the model gives 3"):
-        labels.fit(found, replace(spec, classes=3))
+        labels.fit(found, ModelTask.MULTILABEL, 3)
 
 
 def test_indices_of_several_labels(tmp_path: Path) -> None:
     found = labels.scan(table(tmp_path, "a.png,2;0", "b.png,1"), ModelTask.MULTILABEL)
     assert found.class_names == ()
-    spec = replace(SPEC, task=ModelTask.MULTILABEL, classes=4)
-    assert values(labels.fit(found, spec)) == [(1.0, 0.0, 1.0, 0.0), (0.0, 1.0, 0.0, 0.0)]
+    assert values(labels.fit(found, ModelTask.MULTILABEL, 4)) == [(1.0, 0.0, 1.0, 0.0), (0.0, 1.0, 0.0, 0.0)]
     with pytest.raises(DataError, match="3 labels for each image, the model gives 2"):
-        labels.fit(found, replace(spec, classes=2))
+        labels.fit(found, ModelTask.MULTILABEL, 2)
     with pytest.raises(DataError, match="labels up to 99999"):
         labels.scan(table(tmp_path, "a.png,99999"), ModelTask.MULTILABEL)
 
@@ -97,17 +89,17 @@ def test_folders_are_one_label_each(tmp_path: Path) -> None:
 def test_folders_say_nothing_of_quantities(tmp_path: Path, task: ModelTask) -> None:
     found = labels.scan(folders(tmp_path), task)
     assert not found.known
-    assert labels.fit(found, replace(SPEC, task=task)) == found
+    assert labels.fit(found, task, 1) == found
 
 
 def test_embeddings_keep_any_classes(tmp_path: Path) -> None:
     found = labels.scan(folders(tmp_path), ModelTask.EMBEDDING)
-    assert labels.fit(found, replace(SPEC, task=ModelTask.EMBEDDING, classes=1280)).labelled
+    assert labels.fit(found, ModelTask.EMBEDDING, 1280).labelled
 
 
 def test_a_map_has_no_labels_though_nobody_said_so(tmp_path: Path) -> None:
     found = labels.scan(folders(tmp_path), None)
-    assert not labels.fit(found, replace(SPEC, task=ModelTask.FEATURES, classes=64)).known
+    assert not labels.fit(found, ModelTask.FEATURES, 64).known
 
 
 def test_quantities_are_part_of_what_a_folder_is(tmp_path: Path) -> None:

@@ -207,12 +207,44 @@ def rename_io(model: ModelT, *, input_name: str, output_name: str) -> None:
     model.signatureDefs = [signature]
 
 
-def finish_ends(model: ModelT, io_dtype: IoDtype, *, input_name: str, output_name: str) -> None:
-    """Give an integer model's input and output their type and their names."""
+def finish_ends(
+    model: ModelT, io_dtype: IoDtype, *, input_name: str, output_name: str, float_sigmoid: bool = False
+) -> None:
+    """Give an integer model's input and output their type and their names.
+
+    Args:
+        model: Changed in place.
+        io_dtype: The type.
+        input_name: Of the image.
+        output_name: Of the scores.
+        float_sigmoid: With float ends, compute sigmoids that the model ends in as float, too: 8-bit ones have
+            steps of 1/256, in which scores near 0 and 1 are all alike.
+    """
     rename_io(model, input_name=input_name, output_name=output_name)
     if io_dtype is not IoDtype.INT8:
         convert_ends(model, io_dtype)
+        if float_sigmoid and io_dtype is IoDtype.FLOAT32:
+            _float_sigmoid(model)
         rename_io(model, input_name=input_name, output_name=output_name)
+
+
+def _float_sigmoid(model: ModelT) -> None:
+    """Exchange a sigmoid that the graph ends in with the conversion to float behind it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = model.subgraphs[0]
+    sigmoid, leave = graph.operators[-2:]
+    if op_name(model, sigmoid) != "LOGISTIC" or op_name(model, leave) != "DEQUANTIZE":
+        return
+    logits, scores = int(sigmoid.inputs[0]), int(leave.outputs[0])
+    between = schema.TensorT()
+    between.name = graph.tensors[logits].name + b"_float32"
+    between.shape, between.shapeSignature = graph.tensors[logits].shape, graph.tensors[logits].shapeSignature
+    between.type, between.buffer = dtype_code("float32"), 0
+    graph.tensors.append(between)
+    leave.inputs, leave.outputs = [logits], [len(graph.tensors) - 1]
+    sigmoid.inputs, sigmoid.outputs = leave.outputs, [scores]
+    graph.operators[-2:] = [leave, sigmoid]
 
 
 def convert_ends(model: ModelT, dtype: IoDtype) -> None:

@@ -167,6 +167,10 @@ def _quantized(request: ConversionRequest, progress: Progress) -> bytes:
     model = flatbuffer.read(convert.float_content(graph, progress))
     quantized = quantize.quantize(model, graph, scheme, calibration, progress)
     flatbuffer.finish_ends(
-        quantized, scheme.io_dtype, input_name=graph.input_name, output_name=graph.output_name
+        quantized,
+        scheme.io_dtype,
+        input_name=graph.input_name,
+        output_name=graph.output_name,
+        float_sigmoid=not scheme.integer_only,
     )
     return flatbuffer.write(quantized)

@@ -57,7 +57,13 @@ def written(
         scheme: Says the type of the ends.
     """
     model = applied(template, trained, graph)
-    flatbuffer.finish_ends(model, scheme.io_dtype, input_name=graph.input_name, output_name=graph.output_name)
+    flatbuffer.finish_ends(
+        model,
+        scheme.io_dtype,
+        input_name=graph.input_name,
+        output_name=graph.output_name,
+        float_sigmoid=not scheme.integer_only,
+    )
     return flatbuffer.write(model)
 
 
