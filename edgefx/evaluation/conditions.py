@@ -11,10 +11,7 @@ from edgefx.metrics import METRICS, MetricRow, Unit
 from edgefx.results import Gate
 
 EXAMPLE = "tflite-*: drop_pp <= 0.5"
-_FORM = re.compile(
-    r"\s*(?:(?P<targets>[^:<>=]*?)\s*:)?\s*(?P<metric>[A-Za-z0-9_]*)\s*(?P<sign>[<>=!~]*)\s*(?P<limit>.*?)\s*",
-    re.ASCII | re.DOTALL,
-)
+_FORM = re.compile(r"\s*(?P<metric>[A-Za-z0-9_]*)\s*(?P<sign>[<>=!~]*)\s*(?P<limit>.*)", re.ASCII | re.DOTALL)
 _NUMBER = re.compile(
     r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-z%]*)", re.ASCII
 )
@@ -45,12 +42,15 @@ def parse(text: str, *, option: str = "--gate") -> Gate:
     Raises:
         UsageError: It is of another form; the message points at the place.
     """
-    match = _FORM.fullmatch(text)
-    assert match is not None, "every part may be empty"
     where = _Where(text, option)
-    targets = tuple(filter(None, (one.strip() for one in (match["targets"] or "*").split(","))))
+    head, colon, _ = text.partition(":")
+    if not colon or set("<>=") & set(head):
+        head, colon = "*", ""
+    match = _FORM.fullmatch(text, len(head) + 1 if colon else 0)
+    assert match is not None, "every part may be empty"
+    targets = tuple(filter(None, (one.strip() for one in head.split(","))))
     if not targets:
-        raise where.error("no target before the colon", match.span("targets"), f"for example '{EXAMPLE}'")
+        raise where.error("no target before the colon", (0, len(head)), f"for example '{EXAMPLE}'")
     row = _metric(match, where)
     sign = "<=" if row.better == "less" else ">="
     if match["sign"] != sign:
@@ -74,11 +74,12 @@ def _metric(match: re.Match[str], where: _Where) -> MetricRow:
 
 def _limit(row: MetricRow, match: re.Match[str], where: _Where) -> float:
     units = _UNITS[row.unit]
-    number = _NUMBER.fullmatch(match["limit"])
-    place = match.span("limit")
+    text = match["limit"].rstrip()
+    number = _NUMBER.fullmatch(text)
+    place = match.start("limit"), match.start("limit") + len(text)
     example = f"for example '{row.id} {match['sign']} {_example(row)}'"
     if number is None or not math.isfinite(float(number["number"])):
-        raise where.error("no number" if match["limit"] else "no limit", place, example)
+        raise where.error("no number" if text else "no limit", place, example)
     unit = next((one for one in units if one.lower() == number["unit"].lower()), None)
     if unit is None:
         known = ", ".join(filter(None, units)) or "a number alone"

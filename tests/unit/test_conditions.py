@@ -48,7 +48,7 @@ def test_every_metric_can_be_limited(name: str) -> None:
         ("zzz <= 1", "unknown metric 'zzz'", "zzz", "known: size_bytes"),
         ("<= 1", "no metric", "<", EXAMPLE),
         ("", "no metric", "", EXAMPLE),
-        (" , : drop_pp <= 1", "no target before the colon", ",", EXAMPLE),
+        (" , : drop_pp <= 1", "no target before the colon", " , ", EXAMPLE),
         ("drop_pp < 1", "'<' instead of <=", "<", "less of drop_pp is better"),
         ("top1 <= 1", "'<=' instead of >=", "<=", "more of top1 is better"),
         ("drop_pp 1", "no <= after the metric", "1", "a limit is <="),
@@ -82,3 +82,8 @@ def test_what_hides_in_a_condition_is_shown_in_its_place() -> None:
     (block,) = caught.value.details
     assert block.count("\n") == 1
     assert "\x1b" not in block
+
+
+def test_a_long_text_is_refused_at_once() -> None:
+    with pytest.raises(UsageError):
+        parse(" " * 100_000 + "x" + " " * 100_000)
