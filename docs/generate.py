@@ -210,7 +210,7 @@ def _type(  # noqa: PLR0911 - one return per kind of schema
         return f"list of {of}"
     if kind == "string" and value.get("format"):
         return str(value["format"]).replace("-", " ")
-    return {"object": "mapping", "string": "text"}.get(kind, kind)
+    return str({"object": "mapping", "string": "text"}.get(kind, kind))
 
 
 def _either(choices: Iterable[str]) -> str:

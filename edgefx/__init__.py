@@ -1,7 +1,7 @@
 """edgefx: from a Keras EfficientNet to an edge artifact whose accuracy and speed are known.
 
 From Python: ``edgefx.compile``, ``run``, ``plan``, ``plan_recipe``, ``evaluate``, ``benchmark``, ``inspect``,
-``debug``, ``diff``, ``gate``, ``bundle`` and ``verify`` do what the commands of those names do; see
+``debug``, ``diff``, ``gate``, ``npu``, ``bundle`` and ``verify`` do what the commands of those names do; see
 `edgefx.api`. They are imported when they are first used, so that ``import edgefx`` costs nothing.
 """
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         evaluate,
         gate,
         inspect,
+        npu,
         plan,
         plan_recipe,
         run,
@@ -38,6 +39,7 @@ __all__ = [
     "evaluate",
     "gate",
     "inspect",
+    "npu",
     "plan",
     "plan_recipe",
     "run",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,11 +22,12 @@ from edgefx.bundles.manifest import (
     Manifest,
 )
 from edgefx.errors import UsageError
+from edgefx.provenance import reports
 from edgefx.results import RunReport, TargetResult, Verdict
 from edgefx.storage.disk import explained
 from edgefx.storage.hashes import hash_file
 from edgefx.storage.regular import read_bytes
-from edgefx.storage.serde import dumps, from_json
+from edgefx.storage.serde import dumps
 from edgefx.targets import select
 from edgefx.types import ArtifactFile
 from edgefx.views import Bundle
@@ -35,12 +35,10 @@ from edgefx.views import Bundle
 if TYPE_CHECKING:
     from edgefx.types import Artifact
 
-_REPORT = "report.json"
 _LABELS = "labels.txt"
 _ARTIFACTS = "artifacts"
 _CARD = "MODEL_CARD.md"
 _C_TARGET = "tflite-int8"  # what firmware takes
-_MOST_REPORT_BYTES = 256 * 10**6
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 
 
@@ -62,11 +60,11 @@ def run(
         OutputError: The bundle cannot be written.
         DiskFullError: No space is left.
     """
-    report, document = _report(folder)
+    report, document = reports.read(folder)
     results = _chosen(report, targets, folder)
     report = replace(report, targets=tuple(results))
     names = tuple(map(harmless.line, report.model.class_names))
-    members: dict[str, Content] = {_REPORT: document}
+    members: dict[str, Content] = {reports.NAME: document}
     files: dict[str, tuple[str, ...]] = {}
     for result in results:
         assert result.artifact is not None
@@ -117,35 +115,6 @@ def sums_of(files: Sequence[ArtifactFile]) -> bytes:
     return "".join(f"{file.sha256}  {file.path.as_posix()}\n" for file in ordered).encode()
 
 
-def _report(folder: Path) -> tuple[RunReport, bytes]:
-    """Read a run's report; returns it, and the file's bytes.
-
-    Raises:
-        UsageError: There is none, or it is none of this version.
-    """
-    path = folder / _REPORT
-    if not path.is_file() and (folder / "matrix.json").is_file():
-        raise UsageError(f"{folder} holds the runs of a matrix", hint="give the folder of one of them")
-    try:
-        content = read_bytes(path, limit_bytes=_MOST_REPORT_BYTES)
-        document = json.loads(content)
-        if document["schema_version"] != 1:
-            raise UsageError(
-                f"{path}: a report of version {harmless.line(str(document['schema_version']))},"
-                " this edgefx reads version 1",
-                hint="use the edgefx that wrote it",
-            )
-        return from_json(RunReport, document), content
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read: {error.strerror}", hint="give the output folder of a run"
-        ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(
-            f"{path}: no report of edgefx", hint="give the output folder of a run, such as build/"
-        ) from error
-
-
 def _chosen(report: RunReport, patterns: Sequence[str], folder: Path) -> list[TargetResult]:
     """Return the results to bundle.
 
@@ -179,7 +148,7 @@ def _artifact(artifact: Artifact, folder: Path) -> Iterator[tuple[str, Path]]:
             ) from error
         if not same:
             raise UsageError(
-                f"{path} is not the file that {folder / _REPORT} describes",
+                f"{path} is not the file that {folder / reports.NAME} describes",
                 hint="compile again: figures of one file must not go with another",
             )
         yield f"{_ARTIFACTS}/{_safe(path.name)}", path

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "benchmark": ("edgefx.cli.benchmark:command", "Measure the latency of artifacts, here or on a device."),
     "debug": ("edgefx.cli.debug:command", "Find the stage and the layers that lose accuracy."),
     "inspect": ("edgefx.cli.inspect:command", "Show what a model or an artifact is made of."),
+    "npu": ("edgefx.cli.npu:command", "Compile an INT8 artifact for Arm Ethos-U NPUs."),
     "bundle": ("edgefx.cli.bundle:command", "Put what a run made into one archive, to ship and to flash."),
     "verify": ("edgefx.cli.verify:command", "Check a bundle, byte by byte, and its signature."),
     "targets": ("edgefx.cli.targets:command", "List the targets that can be compiled for."),

@@ -15,7 +15,18 @@ from rich.console import Console
 from edgefx.analysis.diagnosis import DebugReport
 from edgefx.provenance.comparison import RunDiff
 from edgefx.provenance.gating import GateReport
-from edgefx.report import bundle, comparison, debug, evaluation, gating, inspection, matrix, plan, terminal
+from edgefx.report import (
+    bundle,
+    comparison,
+    debug,
+    evaluation,
+    gating,
+    inspection,
+    matrix,
+    npu,
+    plan,
+    terminal,
+)
 from edgefx.report.console import PlainConsole
 from edgefx.results import RunReport
 from edgefx.views import (
@@ -25,6 +36,7 @@ from edgefx.views import (
     Evaluation,
     MatrixReport,
     ModelInspection,
+    NpuReport,
     PlanView,
     VerifiedBundle,
 )
@@ -50,6 +62,7 @@ _PRINTED: Mapping[type, Callable[[Any, Console], None]] = {
     GateReport: gating.render,
     ArtifactInspection: inspection.render_artifact,
     Bundle: bundle.render_bundle,
+    NpuReport: npu.render,
     VerifiedBundle: bundle.render_verified,
     ModelInspection: lambda result, console: inspection.render_model(result, console, every_layer=False),
     DebugReport: lambda result, console: debug.render(

@@ -1,8 +1,8 @@
 """What a runtime offers: a package of `edgefx.runtimes` whose `runtime` module has one object, ``RUNTIME``.
 
 Every runtime is a `Runtime`. One whose artifacts can be read back in terms of the canonical graph is
-`Introspectable` too, and one whose integer kernels training can imitate is `Trainable`; both are asked for
-with `isinstance`.
+`Introspectable` too, one whose integer kernels training can imitate is `Trainable`, and one whose artifacts
+compilers for NPUs take is `Compilable`; these are asked for with `isinstance`.
 """
 
 from __future__ import annotations
@@ -191,6 +191,18 @@ class Introspectable(Protocol):
 
     def probes(self, path: Path, graph: FrozenGraph, *, threads: int) -> AbstractContextManager[Probes]:
         """Open the artifact with the outputs of its layers as its outputs.
+
+        Raises:
+            ArtifactError: The file is missing or damaged.
+        """
+
+
+@runtime_checkable
+class Compilable(Runtime, Protocol):
+    """A runtime whose artifacts are what compilers for NPUs take."""
+
+    def plain(self, path: Path) -> bytes:
+        """Return an artifact's file without metadata of edgefx, which belong into what is made of it.
 
         Raises:
             ArtifactError: The file is missing or damaged.

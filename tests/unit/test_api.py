@@ -43,6 +43,7 @@ def test_the_public_names() -> None:
         "evaluate",
         "gate",
         "inspect",
+        "npu",
         "plan",
         "plan_recipe",
         "run",

@@ -17,7 +17,7 @@ import shutil
 import struct
 import zipfile
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from edgefx.errors import ArtifactError, ConversionError
 from edgefx.runtimes import metadata as documents
@@ -26,6 +26,9 @@ from edgefx.runtimes.tflite.tables import Bytes, Number, Old, Table, Value
 from edgefx.storage.atomic import replacing
 from edgefx.storage.regular import open_regular
 from edgefx.types import ArtifactMetadata, OutputKind, TensorInfo
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
 
 _KEY = "edgefx"
 _STANDARD = "TFLITE_METADATA"
@@ -73,6 +76,15 @@ def read(path: Path) -> ArtifactMetadata | None:
             f"{path}: cannot be read ({error.strerror})", hint="give the path of a .tflite file"
         ) from error
     return None if found is None else documents.loads(found, path)
+
+
+def remove(model: ModelT) -> None:
+    """Take the metadata out of a parsed model; the archive behind a file is not part of it."""
+    for entry in model.metadata or ():
+        if entry.name in (_STANDARD.encode(), _KEY.encode()):
+            model.buffers[entry.buffer].data = None
+            entry.name = None
+    model.metadata = [entry for entry in model.metadata or () if entry.name is not None]
 
 
 # ---------------------------------------- TFLite's own form

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class TfliteRuntime:
-    """A `Runtime`, `Introspectable` and `Trainable`."""
+    """A `Runtime`, `Introspectable`, `Compilable` and `Trainable`."""
 
     def check(self) -> None:
         """Raise `MissingDependencyError` when TensorFlow, LiteRT or ai-edge-quantizer is absent."""
@@ -139,6 +139,14 @@ class TfliteRuntime:
         from edgefx.runtimes.tflite import readback
 
         return readback.open_probes(path, graph, threads)
+
+    def plain(self, path: Path) -> bytes:
+        """Return an artifact's file without metadata of edgefx; see `Compilable`."""
+        from edgefx.runtimes.tflite import flatbuffer, metadata
+
+        model = flatbuffer.read(path)
+        metadata.remove(model)
+        return flatbuffer.write(model)
 
     def template(self, request: ConversionRequest, progress: Progress) -> QatTemplate:
         """Make the artifact that training for quantization starts from; see `Trainable`."""

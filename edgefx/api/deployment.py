@@ -1,4 +1,4 @@
-"""Hand over what a run made, and check what was handed over."""
+"""Hand over what a run made, check what was handed over, and compile it for NPUs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from edgefx.api import values
 from edgefx.api.values import StrPath, Targets
+from edgefx.protocols import SILENT, Progress
 
 if TYPE_CHECKING:
-    from edgefx.views import Bundle, VerifiedBundle
+    from edgefx.views import Bundle, NpuReport, VerifiedBundle
 
 
 def bundle(
@@ -66,3 +67,46 @@ def verify(bundle: StrPath, *, key: StrPath | None = None, require_signature: bo
     from edgefx.bundles import check
 
     return check.run(Path(bundle), key=values.path(key), require_signature=require_signature)
+
+
+def npu(
+    artifact: StrPath,
+    *,
+    targets: Targets,
+    output: StrPath | None = None,
+    system_config: str | None = None,
+    memory_mode: str | None = None,
+    progress: Progress = SILENT,
+) -> NpuReport:
+    """Compile an integer artifact for NPUs, with the compiler's estimates. Nothing is run.
+
+    Args:
+        artifact: A .tflite file of the target tflite-int8.
+        targets: NPUs, as names, comma lists or globs such as "ethos-u55-*".
+        output: The folder to write to; by default the artifact's.
+        system_config: The compiler's name for clock and memories; by default what fits the NPU.
+        memory_mode: The compiler's name for where weights and activations lie; by default what fits the NPU.
+        progress: Where long work and NPUs that fail are reported.
+
+    Returns:
+        The artifacts and estimates; an NPU that failed is in it with the reason.
+
+    Raises:
+        MissingDependencyError: The compiler is not installed.
+        EdgefxError: There is no such artifact, NPU or configuration, or the artifact computes in float.
+
+    Example:
+        >>> for one in edgefx.npu("build/b0-int8.tflite", targets="ethos-u55-*").results:
+        ...     print(one.target, one.estimate.inference_ms, one.estimate.sram_bytes)
+    """
+    from edgefx import npus
+    from edgefx.pipeline import npu as use_case
+
+    return use_case.run(
+        Path(artifact),
+        npus.select(values.patterns(targets)),
+        progress,
+        out=values.path(output),
+        system_config=system_config,
+        memory_mode=memory_mode,
+    )
