@@ -153,6 +153,44 @@ class Evaluation(Shown):
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeviceState:
+    """A device, looked at.
+
+    Attributes:
+        device: What the user calls it.
+        environment: What it is and has installed; None where it cannot be reached.
+        hardware: The class of its CPU.
+        python: The path of its Python.
+        folder: Where files are kept there.
+        disk_free_mb: Free space there, in 10^6 bytes.
+        memory_available_mb: Memory that a program can have now, in 10^6 bytes.
+        governor: The policy that sets the CPU's frequency; "" where nothing says.
+        lacking: By runtime, why artifacts of it cannot be run there; "" where they can.
+        error: Why it cannot be reached, or used.
+        hint: What to do.
+    """
+
+    device: str
+    environment: Environment | None = None
+    hardware: Hardware | None = None
+    python: str = ""
+    folder: str = ""
+    disk_free_mb: int = 0
+    memory_available_mb: int = 0
+    governor: str = ""
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceCheck:
+    """Several devices, looked at."""
+
+    devices: tuple[DeviceState, ...]
+
+
 class Match(StrEnum):
     """How the answers of a device compare with those of this machine, image by image."""
 

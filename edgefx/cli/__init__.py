@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gate": ("edgefx.cli.gate:command", "Judge the reports of finished runs by limits, without running."),
     "evaluate": ("edgefx.cli.evaluate:command", "Measure an artifact's accuracy on a folder of images."),
     "benchmark": ("edgefx.cli.benchmark:command", "Measure the latency of artifacts, here or on a device."),
+    "device": ("edgefx.cli.device:command", "List, check and set up devices that run artifacts."),
     "debug": ("edgefx.cli.debug:command", "Find the stage and the layers that lose accuracy."),
     "inspect": ("edgefx.cli.inspect:command", "Show what a model or an artifact is made of."),
     "npu": ("edgefx.cli.npu:command", "Compile an INT8 artifact for Arm Ethos-U NPUs."),

@@ -221,8 +221,8 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
         default="host",
         show_default=True,
         metavar="DEVICE",
-        help="Where to run the artifacts: host (this machine), or ssh://user@host[:port], a machine that "
-        "the OpenSSH client reaches without asking for a password.",
+        help="Where to run the artifacts: host (this machine), ssh://user@host[:port], a machine that the "
+        "OpenSSH client reaches without asking for a password, or a name of devices.yaml.",
     )(function)
 
 

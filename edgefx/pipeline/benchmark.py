@@ -92,7 +92,7 @@ def _measured(
                 progress.warn(notes[-1])
     measured = measure(
         admissible,
-        threads=threads or environment.cores,
+        threads=threads or (environment.cores if there is None else there.threads),
         rounds=rounds,
         warmup=warmup,
         budget_s=seconds,

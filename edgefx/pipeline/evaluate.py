@@ -119,9 +119,9 @@ def run(
 
     label = f"evaluate {artifact.name}"
     with connected(device, progress) as there, computing(cache, progress) as (memo, hashes):
-        cores = host.cores() if there is None else there.environment.cores
+        used = threads or (host.cores() if there is None else there.threads)
         session: Callable[[], AbstractContextManager[Session]] = partial(
-            (target if there is None else there).open_session, artifact, threads=threads or cores
+            (target if there is None else there).open_session, artifact, threads=used
         )
         notes = _misfit(described, there, progress)
         if baseline is None or kept is not None:
@@ -167,7 +167,7 @@ def run(
     return Evaluation(
         artifact=artifact,
         data=_described(found.images, data, seed=seed if limit else None, note=note),
-        threads=threads or cores,
+        threads=used,
         precision_ran=found.precision_ran,
         images=len(found.images),
         top1=accuracy.top1,

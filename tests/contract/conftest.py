@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgefx.benchmarking.devices.remote import BOOTSTRAP, Remote
+from edgefx.benchmarking.devices.link import BOOTSTRAP
+from edgefx.benchmarking.devices.remote import Remote
 from edgefx.system import cpu
 from edgefx.targets import TARGETS
 from edgefx.types import FrozenGraph, ImageSet, Resize

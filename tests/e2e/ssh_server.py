@@ -57,9 +57,9 @@ class SshServer:
     def wait_until_idle(self, timeout_s: float = 15.0) -> None:
         """Wait until no process of any connection is left."""
         deadline = time.monotonic() + timeout_s
-        while self.strays() and time.monotonic() < deadline:
+        while (left := self.strays()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert self.strays() == []
+        assert not left, left
 
     def strays(self) -> list[str]:
         """The command lines of processes that have this server's home, wherever they hang."""

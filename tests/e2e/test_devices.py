@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import signal
 import socket
 import subprocess
 import sys
+import venv
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +27,7 @@ from edgefx.errors import (
     DiskFullError,
     EdgefxError,
     ExitCode,
+    UnknownNameError,
     UsageError,
 )
 from edgefx.protocols import Progress, Task
@@ -300,6 +304,81 @@ def test_two_at_once(artifact: Path, images: Path) -> None:
     for one in finished:
         assert one.code == 0, one.stderr
         assert one.json["device"]["match"] == "identical"
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A devices.yaml with a device, and with one that cannot be reached."""
+    file = tmp_path / "devices.yaml"
+    file.write_text(
+        f"board: {{address: ssh://Device, python: {sys.executable}, threads: 1, notes: on the desk}}\n"
+        "gone: ssh://127.0.0.1:1\n"
+    )
+    monkeypatch.setenv("EDGEFX_DEVICES", str(file))
+    return file
+
+
+@pytest.mark.usefixtures("named")
+def test_a_device_by_its_name(artifact: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found = edgefx.benchmark(artifact, rounds=5, device="board")
+    (latency,) = found.latencies.values()
+    assert (latency.device, latency.threads) == ("board", 1)
+    with pytest.raises(UnknownNameError, match="unknown device 'bord'") as caught:
+        edgefx.benchmark(artifact, device="bord")
+    assert "did you mean board?" in caught.value.hint
+    assert run(["device", "list"]) == 0
+    shown = capfd.readouterr().out
+    assert "board" in shown
+    assert "on the desk" in shown
+
+
+@pytest.mark.usefixtures("named")
+def test_check_says_what_a_device_is_and_one_that_is_gone_fails_alone(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["device", "check", "board"]) == 0
+    shown = capfd.readouterr().out
+    assert f"numpy {np.__version__}" in shown
+    assert "artifacts can be run" in shown
+    assert run(["device", "check", "--json"]) == ExitCode.STAGE_FAILED
+    board, gone = json.loads(capfd.readouterr().out)["devices"]
+    assert board["lacking"] == {"tflite": "", "onnx": "", "openvino": ""}
+    assert board["disk_free_mb"] > 0
+    assert "cannot be reached" in gone["error"]
+
+
+def test_setup_without_internet_installs_wheels_that_this_machine_has_downloaded(
+    server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """From a folder instead of an index, and wheels that hold next to nothing."""
+    pip = pytest.importorskip("pip", reason="this environment has no pip to download wheels with")
+    _wheel(tmp_path, "numpy", "__init__.py")
+    _wheel(tmp_path, "ai_edge_litert", "interpreter.py")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    # An environment that is there already is used: to unpack pip into a new one takes long.
+    made = server.home / ".cache" / "edgefx" / "venv"
+    venv.create(made, symlinks=True)
+    (packages,) = made.glob("lib/python3*/site-packages")
+    (packages / "pip").symlink_to(Path(pip.__file__).parent)
+    command = ["device", "setup", DEVICE, "--offline", "--device-python", sys.executable]
+    assert run(command) == 0
+    shown, said = capfd.readouterr()
+    python = made / "bin" / "python"
+    assert (packages / "ai_edge_litert").is_dir()
+    assert "ai-edge-litert 9.9" in shown
+    assert f"--device-python '{python}'" in said
+    assert run([*command, "--runtime", "onnx"]) == ExitCode.STAGE_FAILED
+    assert "no wheels of numpy, onnxruntime for Python 3" in capfd.readouterr().err
+
+
+def _wheel(folder: Path, name: str, module: str) -> None:
+    info = f"{name}-9.9.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-9.9-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}/{module}", "")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
 
 
 def test_options_of_a_device_need_one(artifact: Path) -> None:

@@ -20,7 +20,8 @@ import pytest
 
 from edgefx import runtimes
 from edgefx.benchmarking.devices import agent, runner
-from edgefx.benchmarking.devices.remote import BOOTSTRAP, Remote
+from edgefx.benchmarking.devices.link import BOOTSTRAP
+from edgefx.benchmarking.devices.remote import Remote
 from edgefx.benchmarking.latency import Subject, measure
 from edgefx.errors import (
     BenchmarkError,
@@ -52,7 +53,7 @@ def _wait(until: Callable[[], bool], timeout_s: float = 10.0) -> bool:
 
 
 def _processes(device: Remote) -> list[psutil.Process]:
-    started = psutil.Process(device._process.pid)
+    started = psutil.Process(device._link.process.pid)
     return [started, *started.children(recursive=True)]
 
 
@@ -155,14 +156,14 @@ def test_weights_beside_a_file_keep_the_name_that_it_calls_them_by(tmp_path: Pat
 @pytest.mark.parametrize("name", ["../out", "/etc/out", "..", "", "a/../../out"])
 def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     with _device(tmp_path / "in" / "device") as device, pytest.raises(DeviceError, match="no name of a file"):
-        device._request("put", key=name, name="x", size=1, sha256="")
+        device._link.request("put", key=name, name="x", size=1, sha256="")
     assert not list(tmp_path.rglob("out"))
 
 
 def test_what_arrives_with_another_content_is_not_kept(tmp_path: Path) -> None:
     with _device(tmp_path / "device") as device:
         with pytest.raises(DeviceError, match="another content"):
-            device._put("key", "x", (tmp_path / "x").open("wb+"), 0, "0" * 64)
+            device._link.put("key", "x", (tmp_path / "x").open("wb+"), 0, "0" * 64)
         assert device.keep(b"good", "x") == hashlib.sha256(b"good").hexdigest()
     assert list(_files(tmp_path / "device").values()) == [b"good"]
 
@@ -186,7 +187,7 @@ def test_a_full_disk_there_is_said_and_the_connection_goes_on(tmp_path: Path) ->
 
 def test_a_file_larger_than_what_is_free_is_refused_before_it_is_sent(tmp_path: Path) -> None:
     with _device(tmp_path / "device") as device, pytest.raises(DiskFullError):
-        device._request("put", key="key", name="x", size=1 << 60, sha256="")
+        device._link.request("put", key="key", name="x", size=1 << 60, sha256="")
     assert _files(tmp_path / "device") == {}
 
 
@@ -260,22 +261,22 @@ def test_nothing_stays_when_the_other_end_is_killed(tmp_path: Path, busy: bool) 
         running.wait_ready()
         running.open()
         if busy:
-            device._send(json.dumps(_ask(0, "run 100000000")).encode() + b"\n")
+            device._link.send(json.dumps(_ask(0, "run 100000000")).encode() + b"\n")
             time.sleep(0.2)
         processes = _processes(device)
         assert len(processes) == 2
-        assert device._process.stdin is not None
-        device._process.stdin.close()  # what the system does with the pipe of a killed process
+        assert device._link.process.stdin is not None
+        device._link.process.stdin.close()  # what the system does with the pipe of a killed process
         _, alive = psutil.wait_procs(processes, timeout=10)
         assert not alive
         with pytest.raises(DeviceError, match="the connection ended"):
-            device._request("have", key="x", files={})
+            device._link.request("have", key="x", files={})
 
 
 def test_a_file_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
     with _device(tmp_path / "device") as device:
-        device._request("put", key="key", name="x", size=10**6, sha256="")
-        device._send(b'{"do": "data", "bytes": 1000}\n' + bytes(500))
+        device._link.request("put", key="key", name="x", size=10**6, sha256="")
+        device._link.send(b'{"do": "data", "bytes": 1000}\n' + bytes(500))
         assert _wait(lambda: bool(_files(tmp_path / "device")))
     assert _files(tmp_path / "device") == {}
 
@@ -283,8 +284,8 @@ def test_a_file_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
 def test_a_killed_agent_leaves_a_part_that_the_next_one_removes(tmp_path: Path) -> None:
     folder = tmp_path / "device"
     with _device(folder) as device:
-        device._request("put", key="key", name="x", size=10**6, sha256="")
-        device._process.kill()
+        device._link.request("put", key="key", name="x", size=10**6, sha256="")
+        device._link.process.kill()
     (part,) = folder.glob("*.part")
     with _device(folder):
         assert part.exists(), "whether its writer is alive is not asked within the first minute"
@@ -296,7 +297,7 @@ def test_a_killed_agent_leaves_a_part_that_the_next_one_removes(tmp_path: Path) 
 def test_a_part_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "device"
     with _device(folder) as slow:
-        slow._request("put", key="key", name="x", size=10**6, sha256="")
+        slow._link.request("put", key="key", name="x", size=10**6, sha256="")
         (part,) = folder.glob("*.part")
         os.utime(part, (1, 1))
         with _device(folder):

@@ -11,6 +11,7 @@ each artifact. JSON lines come in, and one JSON line goes out for each:
     start CONFIG             -> {"runner": N}: a process for one artifact
     ask N REQUEST TIMEOUT_S  -> what that runner answers
     stop N                   -> {}
+    execute COMMAND          -> {"code": N, "tail": [...]}: a program, to its end
 
 The agent ends, and its runners with it, as soon as its stdin ends or has been silent for a minute: whatever
 happens at the other end or to the network in between, no process and no half-written file stays.
@@ -41,6 +42,7 @@ SILENCE_S = 60.0  # that an agent bears; the other end sends an empty line every
 BLOCK = 1 << 16  # bytes of a file that are sent at a time
 _KEPT_BYTES = 2 * 10**9  # of files that came earlier; those that are longest unused go first
 _KEPT_S = 30 * 86400.0
+_KEY_LENGTH = 64  # of a SHA-256; folders of other names are not files that were sent
 _PART = ".part"  # how the names of unfinished files end
 _TAIL = 15  # lines of a runner's stderr in an error
 _LEAST_BYTES = 10**9  # of memory that a runner may take, whatever is said to be left
@@ -75,6 +77,7 @@ class Agent:
         self._heard_s = time.monotonic()
         self._runners: dict[int, _Child] = {}
         self._part: Path | None = None  # the file that is being written
+        self._command: subprocess.Popen[bytes] | None = None  # that is being executed
         self._ending = threading.RLock()
 
     def serve(self) -> None:
@@ -122,6 +125,9 @@ class Agent:
         with self._ending:  # nothing is started any more: the lock is never given back
             for child in self._runners.values():
                 child.kill()
+            if self._command is not None and hasattr(os, "killpg"):
+                with contextlib.suppress(OSError):
+                    os.killpg(self._command.pid, signal.SIGKILL)
             if self._part is not None:
                 with contextlib.suppress(OSError):
                     self._part.unlink()
@@ -199,6 +205,20 @@ class Agent:
     def _stop(self, runner: int) -> dict[str, Any]:
         self._runners[runner].stop()
         return {}
+
+    def _execute(self, command: list[str]) -> dict[str, Any]:
+        with self._ending:
+            self._command = subprocess.Popen(  # noqa: S603 - what who is connected wants
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        output, _ = self._command.communicate()
+        code, self._command = self._command.returncode, None
+        lines = output.decode("utf-8", errors="replace").splitlines()
+        return {"code": code, "tail": [line for line in lines if line.strip()][-_TAIL:]}
 
     def _place(self, key: str) -> Path:
         return _inside(self._folder, key)
@@ -297,6 +317,7 @@ def _machine() -> dict[str, Any]:
         # Flags stand with the first CPU, the board's name on an Arm behind the last.
         "cpuinfo": cpuinfo if len(cpuinfo) < 12_000 else f"{cpuinfo[:8000]}\n{cpuinfo[-2000:]}",
         "board": _text("/sys/firmware/devicetree/base/model").strip("\0\n "),
+        "libc": " ".join(platform.libc_ver()),
         "cores": cores or 1,
         "memory_bytes": memory.get("MemTotal", 0),
         "available_bytes": memory.get("MemAvailable", 0),
@@ -359,7 +380,7 @@ def _tidy(folder: Path) -> None:
                 with entry.open("rb") as part:
                     _lock(part)
                     entry.unlink()
-            elif entry.is_dir():
+            elif entry.is_dir() and len(entry.name) == _KEY_LENGTH:
                 kept.append(
                     (entry.stat().st_mtime, sum(one.stat().st_size for one in entry.rglob("*")), entry)
                 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from edgefx.benchmarking.devices import ssh
+from edgefx.benchmarking.devices import book, ssh
 from edgefx.benchmarking.devices.local import HOST
 from edgefx.benchmarking.devices.remote import FOLDER, Remote
 from edgefx.errors import UnknownNameError, UsageError
@@ -20,7 +20,7 @@ class DeviceChoice:
     """A device as a user names it.
 
     Attributes:
-        device: "host", or ``ssh://[user@]host[:port]``.
+        device: "host", ``ssh://[user@]host[:port]``, or a name of `devices.yaml`.
         python: Its Python, a name or a path there; by default python3.
         folder: Where files are kept there; by default ~/.cache/edgefx.
     """
@@ -62,10 +62,18 @@ def connected(choice: DeviceChoice, progress: Progress) -> Iterator[Remote | Non
 
 
 def _remote(choice: DeviceChoice, progress: Progress) -> Remote:
-    scheme, colon, _ = choice.device.partition("://")
-    if not colon:
-        raise UsageError(f"unknown device '{choice.device}'", hint=f"give {HOST.name}, or ssh://user@host")
+    if "://" in choice.device:
+        known = book.NamedDevice(name=choice.device, address=choice.device)
+    else:
+        known = book.device(choice.device)
+    scheme = known.address.partition("://")[0]
     if scheme not in _SCHEMES:
         raise UnknownNameError("kind of device", scheme, _SCHEMES, hint="(as in ssh://user@host)")
-    folder = FOLDER if choice.folder is None else choice.folder
-    return ssh.connect(choice.device, python=choice.python or ssh.PYTHON, folder=folder, progress=progress)
+    return ssh.connect(
+        known.address,
+        name=known.name,
+        python=choice.python or known.python or ssh.PYTHON,
+        folder=choice.folder or known.folder or FOLDER,
+        threads=known.threads,
+        progress=progress,
+    )

@@ -12,24 +12,21 @@ import contextlib
 import hashlib
 import io
 import json
-import queue
-import subprocess
-import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from edgefx import runtimes
-from edgefx.benchmarking.devices import agent
+from edgefx.benchmarking.devices.link import ANSWER_TIMEOUT_S, SLOWEST_BYTES_PER_S, Link
 from edgefx.benchmarking.devices.protocol import RUN_TIMEOUT_S, START_TIMEOUT_S, Runner
-from edgefx.errors import BenchmarkError, DeviceDependencyError, DeviceError, DiskFullError, EdgefxError
+from edgefx.errors import BenchmarkError, DeviceDependencyError, DeviceError, EdgefxError
 from edgefx.protocols import SILENT, Progress
 from edgefx.results import Environment
 from edgefx.runtimes.session import ends_of_classifier
+from edgefx.storage.hashes import hash_file
 from edgefx.system import cpu, host
 from edgefx.targets import row_for_artifact
 from edgefx.types import Precision, TensorInfo
@@ -40,16 +37,7 @@ if TYPE_CHECKING:
     from edgefx.types import Artifact, Pixels, Scores
 
 FOLDER = "~/.cache/edgefx"  # on the device
-# What Python is given with -c: it reads a script, whose length comes first. Python 2 must understand it, too.
-BOOTSTRAP = (
-    'import sys;sys.version_info<(3,9) and sys.exit("Python "+sys.version.split()[0]);'
-    'f=sys.stdin.buffer;exec(compile(f.read(int(f.readline())),"edgefx","exec"))'
-)
-_CONNECT_TIMEOUT_S = 60.0
-_ANSWER_TIMEOUT_S = 60.0  # of what takes the device no time, over a slow network
-_HEARTBEAT_S = 15.0
-_BLOCK = 1 << 16  # bytes: the agent hears something while a slow network carries a file
-_SLOWEST_BYTES_PER_S = 10**6  # at which a device reads its own files to hash them
+_INSTALL_TIMEOUT_S = 3600.0  # wheels of 100 MB over a slow network, unpacked on an SD card
 
 
 class Remote:
@@ -75,6 +63,7 @@ class Remote:
         *,
         explain: Callable[[int, Sequence[str]], EdgefxError | None],
         folder: str = FOLDER,
+        threads: int | None = None,
         progress: Progress = SILENT,
     ) -> None:
         """Prepare a connection.
@@ -85,52 +74,36 @@ class Remote:
             explain: Turns the exit code of `command` and the last lines of its stderr into an error that says
                 what to do; None where it does not know.
             folder: Where files are kept there; ``~`` is its user's home.
+            threads: Runtime threads where a command names none; None for all of its cores.
             progress: Shows how files are copied.
         """
-        self._name, self._command, self._explain = name, command, explain
-        self._folder, self._progress = folder, progress
-        self._sending = threading.Lock()
-        self._ended = threading.Event()
-        self._waiting = False  # for an answer: after an interruption, the next one would be to that request
-        self._answers: queue.Queue[str | None] = queue.Queue()
+        self._name, self._folder, self._threads = name, folder, threads
+        self._link = Link(name, command, explain, progress)
         self._facts: Mapping[str, Any] = {}
 
     def __enter__(self) -> Self:
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(  # noqa: S603 - arguments as a list
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            bufsize=0,  # closing must not wait until a dead network takes what is left
-            # Ctrl-C is for edgefx, which ends the connection in good order by closing it.
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        try:
-            script, runner = _script("agent"), _script("runner").decode()
-            self._send(b"%d\n%s%s\n" % (len(script), script, json.dumps(runner).encode()))
-            while self._line(_CONNECT_TIMEOUT_S).strip() != agent.HELLO:
-                pass  # what a login script of the device prints
-            threading.Thread(target=self._beat, daemon=True).start()
-            self._facts = self._request("facts", folder=self._folder)
+        with ExitStack() as stack:
+            stack.enter_context(self._link)
+            self._facts = self._link.request("facts", folder=self._folder)
             self.environment = _environment(self._facts)
             self.hardware = cpu.detect(architecture=self._facts["machine"], described=self._facts["cpuinfo"])
-        except BaseException:
-            self._close()
-            raise
+            self._leave = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        self._leave.close()
 
     @property
     def name(self) -> str:
         """See `Device.name`."""
         return self._name
+
+    @property
+    def threads(self) -> int:
+        """Runtime threads where a command names none."""
+        return self._threads or self.environment.cores
 
     @property
     def folder(self) -> str:
@@ -141,6 +114,23 @@ class Remote:
     def free_bytes(self) -> int:
         """What was free in that folder when the device was connected."""
         return int(self._facts["free_bytes"])
+
+    @property
+    def memory_available_mb(self) -> int:
+        """Memory that was available there when it was connected, in 10^6 bytes."""
+        return int(self._facts["available_bytes"]) // 10**6
+
+    @property
+    def governor(self) -> str:
+        """The policy that sets the CPU's frequency, "" where nothing says."""
+        return str(self._facts["governor"])
+
+    @property
+    def glibc(self) -> tuple[int, int] | None:
+        """The version of its GNU C library, which decides what wheels it takes; None where it has another."""
+        name, _, version = str(self._facts["libc"]).partition(" ")
+        major, _, minor = version.partition(".")
+        return (int(major), int(minor)) if name == "glibc" and minor.isdigit() else None
 
     @property
     def python(self) -> str:
@@ -167,13 +157,41 @@ class Remote:
             runner.open()
             yield RemoteSession(self, runner)
 
+    def lacks(self, runtime: str) -> str:
+        """Import a runtime there; returns why that fails, or "" when it can be used."""
+        config = {"key": "none", "name": "none", "runtime": runtime, "threads": 1}
+        number = self._link.request("start", config=config)["runner"]
+        answer = self.ask(number, "", START_TIMEOUT_S)
+        self._link.request("stop", runner=number)
+        return str(answer.get("error", ""))
+
+    def execute(self, *command: str, what: str) -> None:
+        """Run a command there and wait for it.
+
+        Args:
+            command: A program and its arguments.
+            what: What it is for, for the error.
+
+        Raises:
+            DeviceError: It failed; its last lines are the details.
+        """
+        answer = self._link.request("execute", timeout_s=_INSTALL_TIMEOUT_S, command=list(command))
+        if answer["code"]:
+            raise DeviceError(
+                f"{self._name}: {what} failed (exit code {answer['code']})", details=answer["tail"]
+            )
+
+    def ask(self, runner: int, request: str, timeout_s: float) -> dict[str, Any]:
+        """Ask a runner; returns its answer, which may be that it failed."""
+        return self._link.ask(runner, request, timeout_s)
+
     @contextmanager
     def _started(self, path: Path, threads: int, precision: Precision | None) -> Iterator[RemoteRunner]:
         runtime = runtimes.for_artifact(path)
         found = runtime.describe(path)
         image, scores, _ = ends_of_classifier(path, found.inputs, found.outputs)
         key = self._copy(found)
-        answer = self._request(
+        answer = self._link.request(
             "start",
             config={
                 "key": key,
@@ -190,9 +208,9 @@ class Remote:
         try:
             yield runner
         finally:
-            if not self._waiting:  # else the connection ends, and the process with it
+            if not self._link.waiting:  # else the connection ends, and the process with it
                 with contextlib.suppress(DeviceError):
-                    self._request("stop", runner=runner.number)
+                    self._link.request("stop", runner=runner.number)
 
     def _copy(self, artifact: Artifact) -> str:
         """Copy those files of an artifact that are not there; returns the key that they are kept under."""
@@ -203,143 +221,30 @@ class Remote:
         for name, file in zip(names, artifact.files, strict=True):
             if name in missing:
                 with file.path.open("rb") as stream:
-                    self._put(key, name, stream, file.size_bytes, file.sha256)
+                    self._link.put(key, name, stream, file.size_bytes, file.sha256)
         return key
 
     def keep(self, data: bytes, name: str) -> str:
         """Copy bytes to the device, unless they are there; returns the key that they are kept under."""
         key = hashlib.sha256(data).hexdigest()
         if self._missing(key, {name: key}, len(data)):
-            self._put(key, name, io.BytesIO(data), len(data), key)
+            self._link.put(key, name, io.BytesIO(data), len(data), key)
         return key
 
+    def keep_folder(self, folder: Path) -> str:
+        """Copy the files of a folder to the device; returns the folder there that they are in."""
+        files = sorted(folder.iterdir())
+        hashes = {file.name: hash_file(file) for file in files}
+        key = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+        missing = self._missing(key, hashes, sum(file.stat().st_size for file in files))
+        for name in missing:
+            with (folder / name).open("rb") as stream:
+                self._link.put(key, name, stream, (folder / name).stat().st_size, hashes[name])
+        return f"{self.folder}/{key}"
+
     def _missing(self, key: str, hashes: Mapping[str, str], size_bytes: int) -> Sequence[str]:
-        timeout_s = _ANSWER_TIMEOUT_S + size_bytes / _SLOWEST_BYTES_PER_S
-        return list(self._request("have", timeout_s=timeout_s, key=key, files=dict(hashes))["missing"])
-
-    def _put(self, key: str, name: str, stream: IO[bytes], size: int, sha256: str) -> None:
-        self._request("put", key=key, name=name, size=size, sha256=sha256)
-        blocks = -(-size // _BLOCK)
-        with self._progress.task(f"copy {name} to {self._name}", blocks) as task:
-            self._waiting = True
-            for _ in range(blocks):
-                data = stream.read(_BLOCK)
-                if not data:
-                    break
-                self._send(json.dumps({"do": "data", "bytes": len(data)}).encode() + b"\n" + data)
-                task.advance()
-            self._checked(self._answer(_ANSWER_TIMEOUT_S + size / _SLOWEST_BYTES_PER_S))
-
-    def ask(self, runner: int, request: str, timeout_s: float) -> dict[str, Any]:
-        """Ask a runner; returns its answer, which may be that it failed."""
-        document = {"do": "ask", "runner": runner, "request": request, "timeout_s": timeout_s}
-        return self._exchanged(document, timeout_s + _ANSWER_TIMEOUT_S)
-
-    def _request(self, do: str, *, timeout_s: float = _ANSWER_TIMEOUT_S, **fields: object) -> dict[str, Any]:
-        return self._checked(self._exchanged({"do": do, **fields}, timeout_s))
-
-    def _exchanged(self, document: Mapping[str, object], timeout_s: float) -> dict[str, Any]:
-        self._waiting = True
-        self._send(json.dumps(document).encode() + b"\n")
-        return self._answer(timeout_s)
-
-    def _checked(self, answer: dict[str, Any]) -> dict[str, Any]:
-        if "error" not in answer:
-            return answer
-        if answer["kind"] == "full":
-            raise DiskFullError(
-                f"{self._name}: no room for a file: {answer['error']}",
-                hint="free some space there, or choose another folder of it: --device-dir",
-            )
-        raise DeviceError(
-            f"{self._name}: {answer['error']}",
-            hint="try again: the connection may be faulty"
-            if answer["kind"] == "damaged"
-            else "choose a folder that can be written there: --device-dir",
-        )
-
-    def _answer(self, timeout_s: float) -> dict[str, Any]:
-        line = self._line(timeout_s)
-        self._waiting = False
-        try:
-            answer = json.loads(line)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise DeviceError(
-                f"{self._name}: what answers there is no agent of edgefx: {line.strip()[:80]!r}"
-            )
-        return answer
-
-    def _line(self, timeout_s: float) -> str:
-        try:
-            line = self._answers.get(timeout=timeout_s)
-        except queue.Empty:
-            raise DeviceError(
-                f"{self._name}: no answer within {timeout_s:.0f} s", hint="is it overloaded, or the network?"
-            ) from None
-        if line is None:
-            raise self._lost()
-        return line
-
-    def _send(self, data: bytes) -> None:
-        assert self._process.stdin is not None
-        try:
-            with self._sending:
-                left = memoryview(data)
-                while left:
-                    left = left[self._process.stdin.write(left) :]
-        except (OSError, ValueError):  # the pipe is broken, or closed already
-            raise self._lost() from None
-
-    def _beat(self) -> None:
-        """Tell the agent that someone is still there (a thread)."""
-        while not self._ended.wait(_HEARTBEAT_S):
-            try:
-                self._send(b"\n")
-            except EdgefxError:
-                return
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._answers.put(line.decode("utf-8", errors="replace"))
-        self._answers.put(None)
-
-    def _lost(self) -> EdgefxError:
-        """Return the error that says why the connection ended."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5.0)
-        self._stderr.seek(0)
-        text = self._stderr.read().decode("utf-8", errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()][-_TAIL:]
-        code = self._process.returncode
-        known = self._explain(-1 if code is None else code, lines) if not self._facts else None
-        return known or DeviceError(
-            f"{self._name}: the connection ended" + ("" if self._facts else f" (exit code {code})"),
-            hint="nothing is left running there; see that the device and the network are up, and try again",
-            details=lines,
-        )
-
-    def _close(self) -> None:
-        """End the connection; the agent ends by itself, and its runners with it."""
-        self._ended.set()
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError, ValueError), self._sending:
-            self._process.stdin.close()
-        try:
-            self._process.wait(timeout=5.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join(timeout=1.0)
-        if not self._reader.is_alive():
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-        self._stderr.close()
-
-
-_TAIL = 10  # lines of a command's stderr in an error
+        timeout_s = ANSWER_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S
+        return list(self._link.request("have", timeout_s=timeout_s, key=key, files=dict(hashes))["missing"])
 
 
 class RemoteRunner(Runner):
@@ -445,10 +350,6 @@ class RemoteSession:
         self.images += len(batch)
         self.seconds += seconds
         return scores
-
-
-def _script(name: str) -> bytes:
-    return Path(__file__).with_name(f"{name}.py").read_bytes()
 
 
 def _names(artifact: Artifact) -> list[str]:

@@ -98,6 +98,8 @@ def serve(config: dict[str, Any], requests: IO[bytes]) -> Iterator[dict[str, Any
 
 def _imported(runtime: str) -> tuple[str, Any]:
     """Import NumPy and the runtime: the name that pip has for it, and its module."""
+    # OpenVINO would report its use from a process of its own, which stays; None makes importing that fail.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         importlib.import_module("numpy")
     except ImportError as error:

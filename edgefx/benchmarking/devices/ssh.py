@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
-from edgefx.benchmarking.devices.remote import BOOTSTRAP, FOLDER, Remote
+from edgefx.benchmarking.devices.link import BOOTSTRAP
+from edgefx.benchmarking.devices.remote import FOLDER, Remote
 from edgefx.errors import DeviceDependencyError, DeviceError, EdgefxError, MissingDependencyError, UsageError
 from edgefx.protocols import SILENT, Progress
 
@@ -91,7 +92,13 @@ class Address:
 
 
 def connect(
-    url: str, *, name: str = "", python: str = PYTHON, folder: str = FOLDER, progress: Progress = SILENT
+    url: str,
+    *,
+    name: str = "",
+    python: str = PYTHON,
+    folder: str = FOLDER,
+    threads: int | None = None,
+    progress: Progress = SILENT,
 ) -> Remote:
     """Return a device that is connected when it is entered.
 
@@ -100,6 +107,7 @@ def connect(
         name: What results call it; by default the URL.
         python: Its Python: a name or a path, where ``~/`` is its user's home.
         folder: Where files are kept there.
+        threads: Runtime threads where a command names none; None for all of its cores.
         progress: Shows how files are copied.
 
     Raises:
@@ -123,7 +131,7 @@ def connect(
 
     options = [word for option in _OPTIONS for word in ("-o", option)]
     command = [client, "-T", *options, *address.words, remote_command(python)]
-    return Remote(name or url, command, explain=explain, folder=folder, progress=progress)
+    return Remote(name or url, command, explain=explain, folder=folder, threads=threads, progress=progress)
 
 
 def remote_command(python: str) -> str:

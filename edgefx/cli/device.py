@@ -1,0 +1,136 @@
+"""`edgefx device`: the machines that artifacts are run on over SSH."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from edgefx.cli.context import App, pass_app
+from edgefx.cli.group import LazyGroup
+from edgefx.cli.options import json_option
+from edgefx.errors import ExitCode, UsageError
+from edgefx.vocabulary import Runtime
+
+_COMMANDS = {
+    "list": ("edgefx.cli.device:list_", "List the devices that devices.yaml names."),
+    "check": ("edgefx.cli.device:check", "Connect devices and say what they are and lack."),
+    "setup": ("edgefx.cli.device:setup", "Install runtimes on a device, in a virtual environment."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_table=_COMMANDS,
+    epilog="""\b
+Examples:
+  edgefx device check ssh://pi@raspberrypi.local --json
+  edgefx device setup pi5 --runtime tflite
+""",
+)
+def command() -> None:
+    """List, check and set up the devices that `--device` can name.
+
+    A device is an address, ssh://user@host, or a name in devices.yaml: that of the working folder, else
+    ~/.config/edgefx/devices.yaml; EDGEFX_DEVICES names another file.
+    """
+
+
+@click.command(name="list", epilog="Example: edgefx device list --json")
+@json_option
+@pass_app
+def list_(app: App, *, as_json: bool) -> None:
+    """List the devices that devices.yaml names."""
+    from edgefx.benchmarking.devices import book
+    from edgefx.report.device import render_list
+
+    found = tuple(book.devices().values())
+    if as_json:
+        app.write_json(found)
+    else:
+        render_list(found, str(book.path()), app.stdout)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  edgefx device check
+  edgefx device check pi5 ssh://pi@raspberrypi.local --json
+"""
+)
+@click.argument("devices", nargs=-1, metavar="[DEVICE]...")
+@click.option("--device-python", metavar="PATH", help="The devices' Python.  [default: python3]")
+@json_option
+@pass_app
+def check(app: App, *, devices: tuple[str, ...], device_python: str | None, as_json: bool) -> int:
+    """Connect each DEVICE (by default all of devices.yaml) and say what it is and lacks."""
+    from edgefx.benchmarking.devices import book
+    from edgefx.benchmarking.devices.connect import DeviceChoice
+    from edgefx.pipeline import devices as use_case
+    from edgefx.report.device import render_check
+
+    names = devices or tuple(book.devices())
+    if not names:
+        raise UsageError("no device given", hint=f"give ssh://user@host, or name devices in {book.path()}")
+    if "host" in names:
+        raise UsageError("this machine is no device to check", hint="run: edgefx doctor")
+    choices = [DeviceChoice(device=name, python=device_python) for name in names]
+    found, code = use_case.check(choices, app)
+    if as_json:
+        app.write_json(found)
+    else:
+        render_check(found, app.stdout)
+    return int(code)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  edgefx device setup pi5 --runtime tflite
+  edgefx device setup ssh://pi@raspberrypi.local --runtime onnx --offline
+"""
+)
+@click.argument("device")
+@click.option(
+    "--runtime",
+    "runtimes",
+    type=click.Choice([str(runtime) for runtime in Runtime]),
+    multiple=True,
+    help="Runtime to install. May be repeated.  [default: tflite]",
+)
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Download the wheels to this machine and copy them, for a device without internet.",
+)
+@click.option("--device-python", metavar="PATH", help="The Python to start from.  [default: python3]")
+@click.option("--device-dir", metavar="DIR", help="Folder of the device.  [default: ~/.cache/edgefx]")
+@json_option
+@pass_app
+def setup(
+    app: App,
+    *,
+    device: str,
+    runtimes: tuple[str, ...],
+    offline: bool,
+    device_python: str | None,
+    device_dir: str | None,
+    as_json: bool,
+) -> int:
+    """Make a virtual environment on DEVICE and install NumPy and runtimes in it, from their wheels."""
+    from edgefx.benchmarking.devices.connect import DeviceChoice
+    from edgefx.pipeline import devices as use_case
+    from edgefx.report.device import render_check
+    from edgefx.views import DeviceCheck
+
+    choice = DeviceChoice(device=device, python=device_python, folder=device_dir)
+    wanted = [Runtime(name) for name in runtimes or ("tflite",)]
+    python, state = use_case.setup(choice, wanted, app, offline=offline)
+    words = shlex.join(["--device", device, "--device-python", python])
+    app.note(f"use it with {words}, or name it in devices.yaml")
+    if as_json:
+        app.write_json(state)
+    else:
+        render_check(DeviceCheck(devices=(state,)), app.stdout)
+    broken = any(state.lacking[runtime] for runtime in wanted)
+    return int(ExitCode.MISSING_DEPENDENCY if broken else ExitCode.OK)
