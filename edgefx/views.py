@@ -10,8 +10,8 @@ from pathlib import Path
 from edgefx.errors import ExitCode
 from edgefx.measured import TaskFigures
 from edgefx.notebook import Shown
-from edgefx.results import Accuracy, Doubt, Environment, Failure, Latency, RunReport
-from edgefx.types import Artifact, ArtifactMetadata, DataInfo, LayerInfo, ModelSpec, OpCount, StageKind
+from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
+from edgefx.types import Artifact, ArtifactMetadata, DataInfo, LayerInfo, ModelSpec, StageKind
 from edgefx.vocabulary import Hardware
 
 
@@ -287,124 +287,6 @@ class ArtifactInspection(Shown):
     kind: str = field(default="artifact", init=False)
     artifact: Artifact
     metadata: ArtifactMetadata | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bundle(Shown):
-    """A bundle that was written.
-
-    Attributes:
-        path: Where.
-        size_bytes: Its size.
-        sha256: Hash of its bytes.
-        targets: Whose artifacts are in it.
-        files: Its members.
-        signed: Whether it is signed.
-        doubtful: Targets with a gate that failed or could not be judged.
-    """
-
-    path: Path
-    size_bytes: int
-    sha256: str
-    targets: tuple[str, ...]
-    files: tuple[str, ...]
-    signed: bool
-    doubtful: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerifiedBundle(Shown):
-    """A bundle of which every byte was checked.
-
-    Attributes:
-        path: Where it is.
-        edgefx: Version of edgefx that compiled, as the bundle says.
-        created: When the run was finished, likewise.
-        files: Its members.
-        size_bytes: Their size together.
-        signed: Whether it is signed.
-        signature_checked: Whether the signature was checked against a key.
-    """
-
-    path: Path
-    edgefx: str
-    created: str
-    files: tuple[str, ...]
-    size_bytes: int
-    signed: bool
-    signature_checked: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class NpuEstimate:
-    """What a compiler reckons of an artifact on an NPU, by its model of the hardware: nothing was measured.
-
-    Attributes:
-        inference_ms: Time of one inference.
-        clock_mhz: The NPU's clock that this assumes.
-        cycles: The NPU's cycles of one inference.
-        sram_bytes: SRAM that activations, and weights that are kept there, take at most.
-        dram_bytes: DRAM, likewise.
-        flash_bytes: Flash that weights and commands take.
-    """
-
-    inference_ms: float
-    clock_mhz: float
-    cycles: int
-    sram_bytes: int
-    dram_bytes: int
-    flash_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class NpuResult:
-    """An artifact compiled for one NPU.
-
-    Attributes:
-        target: The NPU.
-        system_config: Clock and memories that were assumed.
-        memory_mode: Where weights and activations were assumed to lie.
-        artifact: What was made; None when the compiler refused it.
-        on_cpu: Operations that the NPU leaves to the CPU; none where it does all of them.
-        estimate: By the compiler; None without an artifact.
-        failure: Why there is no artifact.
-    """
-
-    target: str
-    system_config: str
-    memory_mode: str
-    artifact: Artifact | None = None
-    on_cpu: tuple[OpCount, ...] = ()
-    estimate: NpuEstimate | None = None
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class NpuReport(Shown):
-    """An integer artifact compiled for NPUs; ``NAME-npu.json`` is this object.
-
-    Attributes:
-        schema_version: Changes when a field changes its meaning or goes away.
-        source: The integer artifact.
-        source_sha256: Hash of its file.
-        compiler: Name and version.
-        results: By NPU.
-        measured_target: The target as which the run in the source's folder made it; None where unknown.
-        accuracy: What that run measured of the integer artifact, on a CPU. No compiled artifact was run.
-    """
-
-    schema_version: int
-    source: Path
-    source_sha256: str
-    compiler: str
-    results: tuple[NpuResult, ...]
-    measured_target: str | None = None
-    accuracy: Accuracy | None = None
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """STAGE_FAILED where an NPU has no artifact."""
-        return ExitCode.STAGE_FAILED if any(one.failure for one in self.results) else ExitCode.OK
 
 
 @dataclass(frozen=True, kw_only=True)

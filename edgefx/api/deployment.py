@@ -10,7 +10,7 @@ from edgefx.api.values import StrPath, Targets
 from edgefx.protocols import SILENT, Progress
 
 if TYPE_CHECKING:
-    from edgefx.views import Bundle, NpuReport, VerifiedBundle
+    from edgefx.shipments import Bundle, NpuReport, VerifiedBundle
 
 
 def bundle(

@@ -13,8 +13,8 @@ from edgefx.bundles.archive import Member
 from edgefx.bundles.manifest import NAME, SIGNATURE, SUMS, VERSION
 from edgefx.errors import BundleError, UsageError
 from edgefx.harmless import line
+from edgefx.shipments import VerifiedBundle
 from edgefx.storage.regular import open_regular
-from edgefx.views import VerifiedBundle
 
 _MOST_MANIFEST_BYTES = 64 * 10**6
 _MOST_SUMS_BYTES = 10**6

@@ -24,13 +24,13 @@ from edgefx.bundles.manifest import (
 from edgefx.errors import UsageError
 from edgefx.provenance import reports
 from edgefx.results import RunReport, TargetResult, Verdict
+from edgefx.shipments import Bundle
 from edgefx.storage.disk import explained
 from edgefx.storage.hashes import hash_file
 from edgefx.storage.regular import read_bytes
 from edgefx.storage.serde import dumps
 from edgefx.targets import select
 from edgefx.types import ArtifactFile
-from edgefx.views import Bundle
 
 if TYPE_CHECKING:
     from edgefx.types import Artifact

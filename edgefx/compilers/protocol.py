@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgefx.npus import NpuRow
-from edgefx.views import NpuEstimate
+from edgefx.shipments import NpuEstimate
 
 
 class Compiler(Protocol):

@@ -17,9 +17,9 @@ from typing import Final
 from edgefx.errors import ConversionError, MissingDependencyError, UnknownNameError
 from edgefx.harmless import line
 from edgefx.npus import NpuRow
+from edgefx.shipments import NpuEstimate
 from edgefx.storage.atomic import write_artifact
 from edgefx.system.packages import is_installed
-from edgefx.views import NpuEstimate
 
 _PACKAGE, _DISTRIBUTION = "ethosu", "ethos-u-vela"
 _CONFIG = "Arm/vela.ini"  # that Vela brings along

@@ -16,11 +16,11 @@ from edgefx.protocols import Progress
 from edgefx.provenance import reports
 from edgefx.results import Accuracy, Failure
 from edgefx.runtimes.protocol import Compilable
+from edgefx.shipments import NpuReport, NpuResult
 from edgefx.storage.atomic import write_text
 from edgefx.storage.hashes import hash_file
 from edgefx.storage.serde import dumps
 from edgefx.types import Artifact
-from edgefx.views import NpuReport, NpuResult
 from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from edgefx.report.terminal import Facts
 from edgefx.report.text import counted, size
-from edgefx.views import Bundle, VerifiedBundle
+from edgefx.shipments import Bundle, VerifiedBundle
 
 
 def render_bundle(made: Bundle, console: Console) -> None:

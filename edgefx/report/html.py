@@ -29,17 +29,8 @@ from edgefx.report import (
 )
 from edgefx.report.console import PlainConsole
 from edgefx.results import RunReport
-from edgefx.views import (
-    ArtifactInspection,
-    Benchmark,
-    Bundle,
-    Evaluation,
-    MatrixReport,
-    ModelInspection,
-    NpuReport,
-    PlanView,
-    VerifiedBundle,
-)
+from edgefx.shipments import Bundle, NpuReport, VerifiedBundle
+from edgefx.views import ArtifactInspection, Benchmark, Evaluation, MatrixReport, ModelInspection, PlanView
 
 _COLUMNS = 160
 _LAYERS = 20  # of each target in the report of `debug`; the object has all

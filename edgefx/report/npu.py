@@ -7,7 +7,7 @@ from rich.text import Text
 
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import interval, ms, percent, signed, size
-from edgefx.views import NpuReport, NpuResult
+from edgefx.shipments import NpuReport, NpuResult
 
 
 def render(report: NpuReport, console: Console) -> None:
