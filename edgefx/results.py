@@ -39,6 +39,7 @@ class Latency:
             between the quartiles of the passes' medians, over their median; of the two, the larger. 0 where
             too few passes were made to tell.
         noisy: Whether that is too much to rely on the figures, after measuring again.
+        p99_ms: 99th percentile; of 100 inferences nearly the slowest. None where an earlier version measured.
     """
 
     device: str
@@ -54,6 +55,7 @@ class Latency:
     ratio_ci95: tuple[float, float] | None = None
     noise: float = 0.0
     noisy: bool = False
+    p99_ms: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

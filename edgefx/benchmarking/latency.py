@@ -304,6 +304,7 @@ def _results(
             rounds=len(times),
             p50_ms=p50[one.subject.key],
             p95_ms=percentile(times, 0.95),
+            p99_ms=percentile(times, 0.99),
             min_ms=min(times),
             cold_start_ms=one.cold_start_ms,
             peak_memory_mb=peak_memory_mb,

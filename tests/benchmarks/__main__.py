@@ -28,6 +28,8 @@ BENCHMARKS = {
     "coverage": "whether the drop's interval holds what it says, and how often gates are wrong by chance",
     "twins": "how well the same picture in another file is found",
     "onnx_forms": "which convolutions ONNX Runtime should compute in INT8 on this machine",
+    "timing": "what the timing itself costs, against a bare loop over each runtime",
+    "devices": "connections over SSH that are cut must leave nothing; ratios over SSH against those here",
     "emulated": "what artifacts answer on ARM CPUs, emulated, against what they answer here",
 }
 KEPT = ("startup", "throughput", "targets", "byhand")  # those that give figures to keep

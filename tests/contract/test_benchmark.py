@@ -77,7 +77,7 @@ def test_measures_every_runtime_in_one_run(artifacts: dict[str, Path]) -> None:
         assert latency.device == "host"
         assert latency.threads == 1
         assert latency.rounds == 30
-        assert 0 < latency.min_ms <= latency.p50_ms <= latency.p95_ms
+        assert 0 < latency.min_ms <= latency.p50_ms <= latency.p95_ms <= (latency.p99_ms or 0)
         assert latency.cold_start_ms > latency.min_ms
         assert 20 < latency.peak_memory_mb < 500
         assert latency.precision_ran == "float32"

@@ -111,7 +111,7 @@ def test_latency_is_measured_there_as_here(tmp_path: Path) -> None:
     for latency in found.values():
         assert latency.device == "device"
         assert latency.rounds == 40
-        assert 0 < latency.min_ms <= latency.p50_ms <= latency.p95_ms
+        assert 0 < latency.min_ms <= latency.p50_ms <= latency.p95_ms <= (latency.p99_ms or 0)
         assert 20 < latency.peak_memory_mb < 300
     assert found["other"].ratio_ci95 is not None
 

@@ -1,0 +1,81 @@
+"""What SSH costs and what it leaves behind, on loopback, with an OpenSSH server started for this.
+
+    python -m tests.benchmarks devices --cuts 50 --tries 3
+
+Connections are cut at random moments, while files are copied and while artifacts are timed, by killing the
+server's processes: afterwards no process of the device and no half-written file may be left. Then the ratios
+of the latencies of two artifacts, measured here and over SSH, are set side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from statistics import median
+
+import edgefx
+from edgefx.errors import DeviceError
+from tests import tiny_onnx
+from tests.e2e.ssh_server import SshServer, serving
+
+DEVICE = "ssh://Device"
+
+
+def main(options: list[str]) -> None:
+    """Print both."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks devices")
+    parser.add_argument("--cuts", type=int, default=50)
+    parser.add_argument("--tries", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args(options)
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
+        os.environ["PATH"] = server.path()
+        _cuts(server, Path(folder), asked.cuts, random.Random(asked.seed))
+        _ratios(Path(folder), asked.tries)
+
+
+def _cuts(server: SshServer, folder: Path, count: int, draw: random.Random) -> None:
+    cut, left, began = 0, 0, time.monotonic()
+    for number in range(count):
+        # A file of its own each time, so that something is copied; large enough to be met in the middle.
+        path = tiny_onnx.write(folder / "cut.onnx", seed=number, hidden=40_000)
+        timer = threading.Timer(draw.uniform(0.3, 4.0), server.cut)
+        timer.start()
+        try:
+            edgefx.benchmark(path, rounds=10**6, seconds=60, device=DEVICE, device_python=sys.executable)
+        except DeviceError:
+            cut += 1
+        finally:
+            timer.cancel()
+        try:
+            server.wait_until_idle()
+        except AssertionError:
+            left += 1
+    took = time.monotonic() - began
+    print(f"{cut} of {count} connections were cut, in {took:.0f} s; after {left} of them a process stayed")
+    print(f"half-written files left: {len(server.unfinished())}")
+
+
+def _ratios(folder: Path, tries: int) -> None:
+    small = tiny_onnx.write(folder / "small-int8.onnx", hidden=2000)
+    large = tiny_onnx.write(folder / "large-float32.onnx", hidden=8000)
+    found: dict[str, list[float]] = {"host": [], DEVICE: []}
+    for _ in range(tries):
+        for device, ratios in found.items():
+            python = None if device == "host" else sys.executable
+            result = edgefx.benchmark(
+                [small, large], rounds=400, seconds=10, threads=1, device=device, device_python=python
+            )
+            ratio = result.latencies[str(small)].ratio_to_float
+            assert ratio is not None
+            ratios.append(ratio)
+    here, there = (median(ratios) for ratios in found.values())
+    for device, ratios in found.items():
+        print(f"{device}: ratios {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
+    print(f"ssh over host: {there / here:.3f}")
