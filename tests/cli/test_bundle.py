@@ -475,5 +475,5 @@ def test_signing_says_what_is_missing(
     monkeypatch.setattr(packages, "is_installed", lambda module: module != "cryptography")
     outcome = edgefx("bundle", str(build), "--sign", str(tmp_path / "key.pem"))
     assert outcome.code == 3
-    assert "pip install 'cryptography'" in outcome.err
+    assert "pip install 'edgefx[sign]'" in outcome.err
     assert not list(build.glob("*.zip"))
