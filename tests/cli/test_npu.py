@@ -192,4 +192,4 @@ def test_a_missing_compiler_is_named(edgefx: Edgefx, artifact: Path, monkeypatch
     monkeypatch.setattr(vela, "is_installed", lambda _: False)
     outcome = edgefx("npu", str(artifact), "-t", "ethos-u55-32")
     assert outcome.code == 3
-    assert "run: pip install 'ethos-u-vela'" in outcome.err
+    assert "run: pip install 'edgefx[npu]'" in outcome.err

@@ -1,0 +1,150 @@
+"""Models that do more than choose a class, compiled and measured from file to report by the real runtimes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import edgefx
+from edgefx.errors import UsageError
+from edgefx.results import Accuracy
+from edgefx.types import ModelTask
+
+from .models_zoo import SIZE, images, settle
+
+TARGETS = ("tflite-int8", "onnx-int8", "openvino-int8", "tflite-float32")
+COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """Images of different brightness, and how bright they are."""
+    root = tmp_path_factory.mktemp("photos")
+    pixels = images(count=COUNT)
+    for number, one in enumerate(pixels):
+        Image.fromarray(one).save(root / f"{number:02}.png")
+    return root, pixels
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, photos: tuple[Path, Any]) -> Path:
+    """A body that tells bright from dark, with an output for each task."""
+    import keras
+
+    keras.utils.set_random_seed(5)
+    layers = keras.layers
+    image = keras.Input((SIZE, SIZE, 3))
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(image / 255.0)
+    x = layers.Activation("swish")(layers.BatchNormalization()(x))
+    x = layers.DepthwiseConv2D(3, padding="same", activation="swish")(x)
+    vector = layers.GlobalAveragePooling2D(name="vector")(layers.Conv2D(12, 1, activation="swish")(x))
+    body = settle(keras.Model(image, vector))
+    found = body.predict(photos[1].astype("float32"), verbose=0)
+    light = photos[1].mean((1, 2, 3)) / 255
+    design = np.c_[found, np.ones(len(found))]
+    ridge = np.linalg.solve(design.T @ design + 1e-3 * np.eye(13), design.T @ light)
+    quantity, bright = layers.Dense(1, name="light"), layers.Dense(1, activation="sigmoid", name="bright")
+    several = layers.Dense(2, activation="sigmoid", name="several")
+    made = keras.Model(image, [quantity(vector), bright(vector), several(vector), vector])
+    weights, bias = ridge[:-1, None], ridge[-1:]
+    quantity.set_weights([weights, bias])
+    bright.set_weights([20 * weights, 20 * (bias - np.median(light))])
+    several.set_weights([np.c_[20 * weights, -20 * weights], 20 * np.r_[bias - 0.3, 0.6 - bias]])
+    path = tmp_path_factory.mktemp("model") / "heads.keras"
+    made.save(path)
+    return path
+
+
+def labelled(folder: Path, out: Path, labels: list[str]) -> Path:
+    """Return a copy of the images with labels."""
+    out.mkdir()
+    rows = ["file,label"]
+    for path, label in zip(sorted(folder.glob("*.png")), labels, strict=True):
+        # Another picture than the calibration's, else the overlap would be refused.
+        pixels = np.asarray(Image.open(path)).copy()
+        pixels[0, 0] ^= 1
+        Image.fromarray(pixels).save(out / path.name)
+        rows.append(f"{path.name},{label}")
+    (out / "labels.csv").write_text("\n".join(rows) + "\n")
+    return out
+
+
+def run(model: Path, photos: tuple[Path, Any], tmp_path: Path, labels: list[str], **options: Any) -> Any:
+    test = labelled(photos[0], tmp_path / "test", labels)
+    found = edgefx.compile(
+        model, targets=TARGETS, calibration=photos[0], evaluation=test, effort="fast", benchmark=False,
+        cache=False, output=tmp_path / "out", **options,
+    )  # fmt: skip
+    assert [result.failure for result in found] == [None] * len(TARGETS)
+    return found, test
+
+
+def test_a_quantity(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
+    light = [f"{one:.5f}" for one in photos[1].mean((1, 2, 3)) / 255]
+    found, test = run(model, photos, tmp_path, light, head="light", task="regression")
+    for result in found:
+        figures = result.accuracy.task
+        assert figures.r2 > 0.95
+        assert figures.r2_drop < (1e-5 if result.target == "tflite-float32" else 0.03)
+        assert result.accuracy.top1 is None
+    assert not (tmp_path / "out/predictions.json").exists()
+    # The file says what it answers.
+    alone = edgefx.evaluate(found.targets[0].artifact.path, test)
+    assert alone.figures is not None
+    assert alone.figures.r2 == pytest.approx(found.targets[0].accuracy.task.r2)
+    assert alone.figures.relative_error is None
+    against = edgefx.evaluate(found.targets[0].artifact.path, test, baseline=model, head="light")
+    assert isinstance(against.comparison, Accuracy)
+    assert against.comparison.task == found.targets[0].accuracy.task
+
+
+def test_one_score(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
+    light = photos[1].mean((1, 2, 3))
+    labels = ["yes" if one > np.median(light) else "no" for one in light]
+    found, _ = run(model, photos, tmp_path, labels, head="bright", max_drop="10pp", min_images=10)
+    assert found.model.task is ModelTask.BINARY
+    assert found.model.class_names == ("no", "yes")
+    for result in found:
+        assert result.accuracy.baseline_top1 > 0.9
+        assert abs(result.accuracy.drop_pp) <= 5
+        assert result.accuracy.task.auc > 0.95
+    assert (tmp_path / "out/predictions.json").exists()
+
+
+def test_several_labels(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
+    light = photos[1].mean((1, 2, 3)) / 255
+    labels = [";".join(name for name, has in (("0", one > 0.3), ("1", one < 0.6)) if has) for one in light]
+    found, _ = run(model, photos, tmp_path, labels, head="several", task="multilabel", io_dtype="float32")
+    for result in found:
+        assert result.accuracy.task.mean_average_precision > 0.95
+        assert result.accuracy.agreement > 0.9
+    integer = next(result for result in found if result.target == "tflite-int8")
+    assert [(op.op, op.dtype) for op in integer.artifact.ops if op.dtype == "float32"] == [
+        ("DEQUANTIZE", "float32"),
+        ("LOGISTIC", "float32"),
+    ]
+
+
+def test_a_vector(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
+    light = photos[1].mean((1, 2, 3))
+    labels = [str(int(one // 40)) for one in light]
+    found, _ = run(model, photos, tmp_path, labels, head="vector", task="embedding")
+    for result in found:
+        assert result.accuracy.task.cosine > 0.99
+        assert result.accuracy.top1 is not None
+        assert 0 < result.accuracy.agreement <= 1
+
+
+def test_what_is_not_measured_is_not_limited(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
+    test = labelled(photos[0], tmp_path / "test", ["1"] * COUNT)
+    with pytest.raises(UsageError, match="max_drop") as caught:
+        edgefx.compile(
+            model, targets="tflite-float32", evaluation=test, head="light", task="regression",
+            max_drop="1pp", benchmark=False, cache=False, output=tmp_path / "out",
+        )  # fmt: skip
+    assert "max_r2_drop" in caught.value.hint
+    assert not (tmp_path / "out/report.json").exists()
