@@ -14,12 +14,12 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Final
 
-from edgefx.errors import ConversionError, MissingDependencyError, UnknownNameError
+from edgefx.errors import ConversionError, UnknownNameError
 from edgefx.harmless import line
 from edgefx.npus import NpuRow
 from edgefx.shipments import NpuEstimate
 from edgefx.storage.atomic import write_artifact
-from edgefx.system.packages import is_installed
+from edgefx.system.packages import is_installed, missing
 
 _PACKAGE, _DISTRIBUTION = "ethosu", "ethos-u-vela"
 _CONFIG = "Arm/vela.ini"  # that Vela brings along
@@ -32,7 +32,7 @@ class Vela:
     def check(self) -> str:
         """Return the name and the version of Vela; see `Compiler.check`."""
         if not is_installed(_PACKAGE):
-            raise MissingDependencyError(_PACKAGE, needed_for="Ethos-U NPUs", requirement=_DISTRIBUTION)
+            raise missing(_PACKAGE, purpose="Ethos-U NPUs")
         try:
             return f"{_DISTRIBUTION} {metadata.version(_DISTRIBUTION)}"
         except metadata.PackageNotFoundError:

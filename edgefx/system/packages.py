@@ -17,6 +17,7 @@ _MODULES = {
     "ai-edge-quantizer": "ai_edge_quantizer",
     "tf-keras": "tf_keras",
     "tensorflow-model-optimization": "tensorflow_model_optimization",
+    "ethos-u-vela": "ethosu",
 }
 _CLAUSE = re.compile(r"(>=|<=|==|!=|~=|<|>)\s*([0-9][0-9a-zA-Z.*]*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
