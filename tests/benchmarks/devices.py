@@ -45,14 +45,16 @@ def _cuts(server: SshServer, folder: Path, count: int, draw: random.Random) -> N
     for number in range(count):
         # A file of its own each time, so that something is copied; large enough to be met in the middle.
         path = tiny_onnx.write(folder / "cut.onnx", seed=number, hidden=40_000)
-        timer = threading.Timer(draw.uniform(0.3, 4.0), server.cut)
-        timer.start()
+        done = threading.Event()
+        cutting = threading.Thread(target=_cut_until, args=(server, draw.uniform(0.3, 4.0), done))
+        cutting.start()
         try:
             edgefx.benchmark(path, rounds=10**6, seconds=60, device=DEVICE, device_python=sys.executable)
         except DeviceError:
             cut += 1
         finally:
-            timer.cancel()
+            done.set()
+            cutting.join()
         try:
             server.wait_until_idle()
         except AssertionError:
@@ -60,6 +62,13 @@ def _cuts(server: SshServer, folder: Path, count: int, draw: random.Random) -> N
     took = time.monotonic() - began
     print(f"{cut} of {count} connections were cut, in {took:.0f} s; after {left} of them a process stayed")
     print(f"half-written files left: {len(server.unfinished())}")
+
+
+def _cut_until(server: SshServer, wait_s: float, done: threading.Event) -> None:
+    """Cut what connections there are after a while, and again: there may not have been one yet."""
+    while not done.wait(wait_s):
+        server.cut()
+        wait_s = 0.5
 
 
 def _ratios(folder: Path, tries: int) -> None:
