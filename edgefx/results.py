@@ -35,8 +35,8 @@ class Latency:
         precision_ran: What the runtime executed in.
         ratio_to_float: p50 over the p50 of the same runtime's float32 artifact in the same run.
         ratio_ci95: 95 % bootstrap interval of that ratio, low then high.
-        noise: By how much the speed changed while it, and what it is compared with, were measured: the range of
-            the passes' medians between quartiles over their median, the larger; 0 with too few to tell.
+        noise: By how much the speed changed while it, and what it is compared with, were measured: the range
+            of the passes' medians between quartiles over their median, the larger; 0 with too few to tell.
         noisy: Whether that is too much to rely on the figures, after measuring again.
         p99_ms: 99th percentile; of 100 inferences nearly the slowest. None where an earlier version measured.
     """
