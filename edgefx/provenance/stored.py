@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from edgefx.errors import UsageError
+from edgefx.measured import TaskFigures
 from edgefx.metrics import METRICS, Figures
 from edgefx.results import Accuracy, Doubt, Gate, Latency
 from edgefx.storage.regular import read_bytes
@@ -158,7 +159,7 @@ def _gate(document: Mapping[str, Any]) -> Gate:
 
 
 def _record(kind: type[R], document: Mapping[str, Any]) -> R:
-    """Make a record of numbers, texts and pairs of numbers; keys of a later version are left out."""
+    """Make a record of numbers, texts, pairs and figures of a task; keys of a later version are left out."""
     values: dict[str, Any] = {}
     for field in fields(kind):
         if field.name in document:
@@ -171,11 +172,13 @@ def _record(kind: type[R], document: Mapping[str, Any]) -> R:
 def _value(kind: str, value: object, name: str) -> object:
     if value is None and "None" in kind:
         return None
+    if kind.startswith(TaskFigures.__name__) and isinstance(value, dict):
+        return _record(TaskFigures, value)
     if kind.startswith("tuple") and isinstance(value, list) and len(value) == _PAIR:
         return tuple(map(_number, value))
-    if kind.startswith("str") and isinstance(value, str):
-        return value
-    if kind.startswith("bool") and isinstance(value, bool):
+    if (kind.startswith("str") and isinstance(value, str)) or (
+        kind.startswith("bool") and isinstance(value, bool)
+    ):
         return value
     if kind.startswith("int"):
         return int(_number(value))

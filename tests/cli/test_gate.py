@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import edgefx as package
+from edgefx.measured import TaskFigures
 from edgefx.metrics import METRICS, Figures
 from edgefx.provenance import lock, predictions, stored
 from edgefx.provenance.comparison import Flips, diff
@@ -101,6 +102,18 @@ def test_every_metric_of_the_table_is_judged(edgefx: Edgefx, tmp_path: Path, nam
     ][0]["gates"]
     value = METRICS[name].value(Figures.of(report().targets[0]))
     assert gate["measured"] == pytest.approx(value)
+
+
+def test_what_other_tasks_are_measured_by_is_judged(edgefx: Edgefx, tmp_path: Path) -> None:
+    made = report()
+    first = made.targets[0]
+    assert first.accuracy is not None
+    accuracy = replace(first.accuracy, task=TaskFigures(auc=0.98, auc_drop_pp=0.4))
+    made = replace(made, targets=(replace(first, accuracy=accuracy), *made.targets[1:]))
+    run = str(a_run(tmp_path / "run", made=made))
+    assert edgefx("gate", run, "--gate", f"{first.target}: auc_drop_pp <= 0.5pp").code == 0
+    assert edgefx("gate", run, "--gate", f"{first.target}: auc_drop_pp <= 0.3pp").code == 1
+    assert edgefx("gate", run, "--gate", f"{first.target}: auc >= 97%").code == 0
 
 
 @pytest.mark.parametrize(("policy", "code"), [("fail", 1), ("fail-if-doubtful", 0), ("warn", 0)])
