@@ -20,7 +20,7 @@ VERSION = 1
 _MOST_BYTES = 256 * 10**6
 _HINT = "give the output folder of a run or of a matrix, or the report.json or matrix.json in it"
 _PAIR = 2
-R = TypeVar("R", Accuracy, Latency, Doubt)
+R = TypeVar("R", Accuracy, Latency, Doubt, TaskFigures)
 
 
 @dataclass(frozen=True, kw_only=True)
