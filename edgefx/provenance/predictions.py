@@ -58,4 +58,13 @@ def read(path: Path) -> Predictions:
         raise DataError(f"{path}: no predictions of edgefx: {reason}") from error
     if version != VERSION:
         raise DataError(f"{path}: predictions of version {version}, this edgefx reads version {VERSION}")
+    answers = {"labels": found.labels, "baseline": found.baseline, **found.targets}
+    for name, classes in answers.items():
+        if classes is not None and len(classes) != len(found.images):
+            raise DataError(
+                f"{path}: no predictions of edgefx: {name} has {len(classes)} classes for"
+                f" {len(found.images)} images"
+            )
+        if any(index is not None and index < 0 for index in classes or ()):
+            raise DataError(f"{path}: no predictions of edgefx: {name} has a class below 0")
     return found
