@@ -71,6 +71,8 @@ def _render(app: App, result: Doctor) -> None:
         Text(),
     )
     packages = table("package", "installed", "needs", "for", "import", left=("installed", "needs", "for"))
+    packages.columns[0].no_wrap = True
+    packages.columns[3].overflow = "fold"
     if not result.deep:
         packages.columns.pop()
     for package in result.packages:

@@ -60,7 +60,9 @@ def keras_interface(model: Any, *, source: str, input_size: int | None, head: st
             hint="export it with model.export('folder') and compile that folder",
         )
     _check_single_input(source, [t.name for t in inputs])
-    index = _chosen(source, [str(name) for name in model.output_names], head)
+    # A Sequential model has one output, and no names for it.
+    names = getattr(model, "output_names", None) or [t.name for t in outputs]
+    index = _chosen(source, [str(name) for name in names], head)
     return _interface(
         tuple(inputs[0].shape),
         tuple(outputs[index].shape),

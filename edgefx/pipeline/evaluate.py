@@ -144,7 +144,7 @@ def run(
                 ModelSection(
                     source=baseline,
                     weights=weights,
-                    task=task,
+                    task=_said(task, hints, described.outputs[0]),
                     head=hints.head,
                     pixels=hints.pixels,
                     custom_objects=hints.custom_objects,
@@ -450,6 +450,14 @@ def _task(artifact: Path, output: TensorInfo, metadata: ArtifactMetadata | None,
             f"{artifact} gives values, and does not say of what", hint="say: --task regression, or embedding"
         )
     return ModelTask.CLASSIFICATION
+
+
+def _said(task: ModelTask, hints: Hints, output: TensorInfo) -> ModelTask | None:
+    """Return what must be said of the baseline, as was said when it was compiled; its scores are kept by that."""
+    if hints.task is not None or task in (ModelTask.REGRESSION, ModelTask.EMBEDDING, ModelTask.MULTILABEL):
+        return task
+    is_logit = task is ModelTask.BINARY and kind_of(output.name) is OutputKind.LOGITS
+    return task if is_logit else None
 
 
 def _listed(

@@ -201,7 +201,7 @@ def test_only_running_an_artifact_takes_less() -> None:
 def test_every_extra_is_whole() -> None:
     """What a target imports to convert, and to run, is in the extra of its runtime."""
     extras = packages.extras()
-    assert set(extras) == {"keras", "tflite", "onnx", "openvino", "train", "all"}
+    assert set(extras) == {"keras", "tflite", "onnx", "openvino", "train", "npu", "sign", "all"}
     for row in TARGETS.values():
         needed = {packages.distribution_of(module) for module in (*row.packages, *row.engine_packages)}
         assert needed | set(extras["keras"]) <= set(extras[row.runtime])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -56,6 +57,7 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (package / "vela" / "__init__.py").write_text("")
     (package / "vela" / "__main__.py").write_text(STAND_IN)
     (package / "config_files" / "Arm" / "vela.ini").write_text(CONFIG)
+    monkeypatch.delitem(sys.modules, "ethosu", raising=False)  # the real one, which another test has imported
     monkeypatch.syspath_prepend(package.parent)
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
     return package / "vela" / "called"

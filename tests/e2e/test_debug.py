@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from .conftest import edgefx
@@ -40,7 +41,8 @@ def test_after_a_compilation_nothing_is_converted_again(tmp_path: Path) -> None:
         "compile", "digits", *targets, "--no-benchmark", "-o", tmp_path / "out", "--json", env=env
     )
     assert compiled.code == 0, compiled.stderr
-    files = {one["target"]: one["artifact"]["files"][0]["sha256"] for one in compiled.json["targets"]}
+    lock = json.loads((tmp_path / "out/edgefx.lock.json").read_text())
+    files = {one["target"]: one["content"][0] for one in lock["targets"]}
 
     def conversions(*options: str) -> list[str]:
         done = edgefx("debug", "digits", *options, "--images", "5", "--json", env=env, cwd=tmp_path)
