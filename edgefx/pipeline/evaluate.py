@@ -453,7 +453,7 @@ def _task(artifact: Path, output: TensorInfo, metadata: ArtifactMetadata | None,
 
 
 def _said(task: ModelTask, hints: Hints, output: TensorInfo) -> ModelTask | None:
-    """Return what must be said of the baseline, as was said when it was compiled; its scores are kept by that."""
+    """Return what must be said of the baseline, as when it was compiled: its scores are kept by that."""
     if hints.task is not None or task in (ModelTask.REGRESSION, ModelTask.EMBEDDING, ModelTask.MULTILABEL):
         return task
     is_logit = task is ModelTask.BINARY and kind_of(output.name) is OutputKind.LOGITS
