@@ -70,8 +70,8 @@ class Accuracy:
         drop_ci95_pp: 95 % confidence interval of `drop_pp` (paired), low then high.
         agreement: Fraction of images with the same top-1 class as the baseline; of embeddings with the same
             nearest other image, of several labels the fraction of labels. None of other values.
-        mean_kl: Mean KL(baseline || artifact) in nats, on probabilities; on values half the squared relative
-            error, which is that of normal distributions as wide as the baseline's values.
+        mean_kl: Mean KL(baseline || artifact) in nats, on probabilities, of several labels of each; on values
+            half the squared relative error, that of normal distributions as wide as the baseline's values.
         max_abs_dp: Largest absolute difference of a probability; of a value over its standard deviation.
         images_per_s: Evaluation throughput of this artifact, images already decoded.
         score_step: The step of the artifact's 8-bit probabilities, to which the baseline's were rounded for

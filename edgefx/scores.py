@@ -25,10 +25,10 @@ def by_class(scores: Scores, output: OutputKind) -> Scores:
         The same, but of one probability p the two of the classes, ``1 - p`` and ``p``, and of one logit z
         the two logits ``0`` and ``z``, whose softmax is the sigmoid of z; float32 [N, classes].
     """
-    import numpy as np
-
     if scores.shape[1] != 1 or output is OutputKind.VALUES:
         return scores
+    import numpy as np
+
     first = 1 - scores if output is OutputKind.PROBABILITIES else np.zeros_like(scores)
     return np.concatenate([first, scores], axis=1, dtype=np.float32)
 

@@ -16,6 +16,7 @@ from edgefx.evaluation import accuracy
 from edgefx.evaluation.statistics import wilson_ci
 from edgefx.measured import TaskFigures
 from edgefx.results import Accuracy
+from edgefx.scores import by_class
 from edgefx.types import ModelTask, OutputKind, TensorInfo
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     Values = NDArray[np.float32]  # [N, outputs]: what is right for each image
 
-_THRESHOLD = 0.5  # of a probability; of a logit that is 0
+_THRESHOLD = 0.5  # between a label that an image has, 1, and one that it has not, 0
 _TINY = 1e-12
 _ROWS = 512  # images whose nearest neighbours are looked for at a time
 
@@ -62,12 +63,13 @@ def compare(
             return found if targets is None else _with(found, **_regression(baseline, scores, targets))
         found = _with(found, cosine=float(_cosines(baseline, scores).mean()))
         return _neighbours(found, baseline, scores, labels) if task is ModelTask.EMBEDDING else found
-    right = labels if task.classifies else None
-    found = accuracy.compare(baseline, scores, right, output=output, images_per_s=images_per_s, stored=stored)
+    if task is ModelTask.MULTILABEL:
+        return _multilabel(baseline, scores, targets, output=output, images_per_s=images_per_s, stored=stored)
+    found = accuracy.compare(
+        baseline, scores, labels, output=output, images_per_s=images_per_s, stored=stored
+    )
     if task is ModelTask.BINARY and labels is not None:
         return replace(found, task=_binary(baseline, scores, labels))
-    if task is ModelTask.MULTILABEL:
-        return _multilabel(found, baseline, scores, output, targets)
     return found
 
 
@@ -86,10 +88,17 @@ def _binary(baseline: Scores, scores: Scores, labels: NDArray[np.int64]) -> Task
 
 
 def _multilabel(
-    found: Accuracy, baseline: Scores, scores: Scores, output: OutputKind, targets: Values | None
+    baseline: Scores,
+    scores: Scores,
+    targets: Values | None,
+    *,
+    output: OutputKind,
+    images_per_s: float,
+    stored: TensorInfo | None,
 ) -> Accuracy:
-    threshold = _THRESHOLD if output is OutputKind.PROBABILITIES else 0.0
-    said, meant = scores >= threshold, baseline >= threshold
+    """Compare label by label: each of them is right or not by a score of its own."""
+    meant, said = (by_class(one.reshape(-1, 1), output) for one in (baseline, scores))
+    each = accuracy.compare(meant, said, None, output=output, images_per_s=images_per_s, stored=stored)
     figures = TaskFigures()
     if targets is not None:
         truth = targets > _THRESHOLD
@@ -97,10 +106,10 @@ def _multilabel(
         figures = TaskFigures(
             mean_average_precision=after,
             map_drop_pp=None if before is None or after is None else 100 * (before - after),
-            f1=f1(truth.reshape(-1), said.reshape(-1)),
+            f1=f1(truth.reshape(-1), said.argmax(1) == 1),
         )
-    # Of labels, each of which is right or not: more of them than images, and not independent of each other.
-    return replace(found, agreement=float((said == meant).mean()), agreement_ci95=None, task=figures)
+    # The labels of an image depend on each other, so that there is no interval.
+    return replace(each, images=len(baseline), agreement_ci95=None, task=figures)
 
 
 def roc_auc(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgefx.metrics import answers
+from edgefx.metrics import tasks
 from edgefx.metrics.row import (
     Figures,
     MetricRow,
@@ -219,7 +219,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             tolerance=_DIVERGENCE_TOLERANCE,
             tasks=_WITH_SCORES,
         ),
-        *answers.ROWS,
+        *tasks.ROWS,
         MetricRow(
             id="ece",
             name="calibration error",

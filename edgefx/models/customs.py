@@ -44,8 +44,7 @@ def _of_packages(keras: ModuleType) -> dict[str, Any]:
     def hard_swish(x: Any) -> Any:
         return x * keras.activations.relu(x + 3.0, max_value=6.0) / 6.0
 
-    functions = dict.fromkeys(("swish", "swish_activation"), keras.activations.swish)
-    functions |= dict.fromkeys(("hard_swish", "h_swish"), hard_swish)
+    functions = {"swish": keras.activations.swish, "hard_swish": hard_swish, "h_swish": hard_swish}
     return _named({"FixedDropout": keras.layers.Dropout}) | functions
 
 

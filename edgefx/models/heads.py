@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,9 +48,7 @@ def find(graph_def: Any, output: str, shape: tuple[int, ...], *, task: ModelTask
         UsageError: The task must be said, or is not one that such an output can be.
     """
     end = last_operation(graph_def, output)
-    values = 1
-    for length in shape:
-        values *= length
+    values = math.prod(shape)
     if len(shape) == 3:
         if task not in (None, ModelTask.FEATURES):
             raise _misfit(task, source, "its output is a map [height, width, channels]", ("features",))

@@ -18,7 +18,6 @@ class Interface:
         height: Height of the input in pixels, or None.
         width: Width of the input in pixels, or None.
         channels: Number of channels of the input: 3, or 1 for grey images.
-        shape: Of the output without the batch: [values], or [height, width, channels] of a map.
         dtype: Element type of the input.
         input_name: Name in the signature of a SavedModel, else "".
         output_name: Name of the output in the signature of a SavedModel, else "".
@@ -29,7 +28,6 @@ class Interface:
     height: int
     width: int
     channels: int
-    shape: tuple[int, ...]
     dtype: str
     input_name: str = ""
     output_name: str = ""
@@ -181,12 +179,12 @@ def _interface(
             f"--input-size {input_size}: the model {source} takes {height} x {width} px and no other size",
             hint="leave --input-size out",
         )
+    _check_output(result, source)
     return Interface(
         batch=batch,
         height=height,
         width=width,
         channels=channels,
-        shape=_output_shape(result, source),
         dtype=dtype,
         input_name=names[0],
         output_name=names[1],
@@ -194,10 +192,10 @@ def _interface(
     )
 
 
-def _output_shape(result: tuple[int | None, ...], source: str) -> tuple[int, ...]:
-    """Return an output's shape without the batch; of a map, height and width may be open (0 here)."""
+def _check_output(result: tuple[int | None, ...], source: str) -> None:
+    """Refuse an output that is neither a vector nor a map; of a map, height and width may be open."""
     if len(result) in (2, 4) and result[-1]:
-        return tuple(length or 0 for length in result[1:])
+        return
     raise ModelError(
         f"{source}: its output has shape {_shape(result)}, expected scores or values [N, length], or a map"
         " [N, height, width, channels]",

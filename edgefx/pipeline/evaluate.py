@@ -6,10 +6,11 @@ the float model is not run on the same images again.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,10 +145,7 @@ def run(
                 ModelSection(
                     source=baseline,
                     weights=weights,
-                    task=_said(task, hints, described.outputs[0]),
-                    head=hints.head,
-                    pixels=hints.pixels,
-                    custom_objects=hints.custom_objects,
+                    **asdict(replace(hints, task=_said(task, hints, described.outputs[0]))),
                 ),
                 DataSection(resize=resize, skip_bad_images=skip_bad),
                 allow_unsafe=allow_unsafe,
@@ -431,8 +429,8 @@ def _input_size(artifact: Path, inputs: tuple[TensorInfo, ...]) -> tuple[int, in
 
 
 def _classes(output: TensorInfo) -> int:
-    """Return the number of classes that an artifact's scores are of: one score is that of two classes."""
-    values = output.shape[-1]
+    """Return the number of classes, or values, that an artifact gives: one score is that of two classes."""
+    values = math.prod(output.shape[1:])
     return 2 if values == 1 and kind_of(output.name) is not OutputKind.VALUES else values
 
 

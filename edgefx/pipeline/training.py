@@ -153,6 +153,7 @@ class Training:
         Raises:
             EdgefxError: One of them cannot be run, or its scores are not finite.
         """
+        from edgefx.analysis.sensitivity import difference
         from edgefx.evaluation import accuracy
 
         pixels, labels = self._validation
@@ -161,13 +162,12 @@ class Training:
         for path in (before, after):
             runtime = runtimes.load(row)
             with runtime.open_session(path, threads=threads, precision=row.precision) as session:
-                scores, speed = accuracy.run(session, pixels)
+                scores, _ = accuracy.run(session, pixels)
             if self._settings.mode is QatMode.SUPERVISED:
                 assert labels is not None
                 losses.append(accuracy.cross_entropy(scores, labels, output=output))
             else:
-                compared = accuracy.compare(self._exact, scores, None, output=output, images_per_s=speed)
-                losses.append(compared.mean_kl)
+                losses.append(difference(self._exact, scores, output).mean_kl)
         return TrainingEffect(loss_before=losses[0], loss_after=losses[1], images=len(pixels))
 
     @cached_property

@@ -7,14 +7,12 @@ from pathlib import Path
 
 from edgefx import harmless
 from edgefx.errors import UsageError
-from edgefx.provenance import matrices
+from edgefx.provenance import matrices, stored
 from edgefx.results import RunReport
 from edgefx.storage.regular import read_bytes
 from edgefx.storage.serde import from_json
 
-NAME = "report.json"
-VERSION = 1
-_MOST_BYTES = 256 * 10**6
+NAME = stored.NAMES[0]
 
 
 def read(folder: Path) -> tuple[RunReport, bytes]:
@@ -27,12 +25,12 @@ def read(folder: Path) -> tuple[RunReport, bytes]:
     if not path.is_file() and (folder / matrices.NAME).is_file():
         raise UsageError(f"{folder} holds the runs of a matrix", hint="give the folder of one of them")
     try:
-        content = read_bytes(path, limit_bytes=_MOST_BYTES)
+        content = read_bytes(path, limit_bytes=stored.MOST_BYTES)
         document = json.loads(content)
-        if document["schema_version"] != VERSION:
+        if document["schema_version"] != stored.VERSION:
             raise UsageError(
                 f"{path}: a report of version {harmless.line(str(document['schema_version']))},"
-                f" this edgefx reads version {VERSION}",
+                f" this edgefx reads version {stored.VERSION}",
                 hint="use the edgefx that wrote it",
             )
         return from_json(RunReport, document), content

@@ -17,7 +17,7 @@ from edgefx.storage.regular import read_bytes
 
 NAMES = ("report.json", "matrix.json")  # of a run, of all runs of a matrix
 VERSION = 1
-_MOST_BYTES = 256 * 10**6
+MOST_BYTES = 256 * 10**6
 _HINT = "give the output folder of a run or of a matrix, or the report.json or matrix.json in it"
 _PAIR = 2
 R = TypeVar("R", Accuracy, Latency, Doubt, TaskFigures)
@@ -72,7 +72,7 @@ def read(path: Path) -> StoredReport:
     """
     file = _file(path)
     try:
-        document = json.loads(read_bytes(file, limit_bytes=_MOST_BYTES), parse_constant=_refuse)
+        document = json.loads(read_bytes(file, limit_bytes=MOST_BYTES), parse_constant=_refuse)
         _check_version(document, file)
         if "runs" not in document:
             return StoredReport(path=path, file=file, targets=tuple(_targets(document, "")), failed_runs={})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console, Group
 from rich.text import Text
 
-from edgefx.metrics import METRICS, Figures, Origin, answers
+from edgefx.metrics import METRICS, Figures, Origin, tasks
 from edgefx.report.findings import data_line, noise_line, rounding
 from edgefx.report.terminal import Facts, Heading, fitting
 from edgefx.report.text import counted, interval, metric, percent, signed
@@ -32,7 +32,7 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
         if compared.agreement is not None:
             rows.append(("agreement", f"{percent(compared.agreement)} of images get the baseline's class"))
     if result.figures is not None:
-        for row in answers.ROWS:
+        for row in tasks.ROWS:
             value = getattr(result.figures, row.id)
             if value is not None:
                 rows.append((row.heading or row.name, metric(row, value)))

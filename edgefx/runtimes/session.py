@@ -50,6 +50,7 @@ class BatchSession(ABC):
     ) -> None:
         self._path = path
         self._image, self._scores, self._layout = image, scores, layout
+        self._output = kind_of(scores.name)
         # What running a file of other origin may raise.
         self._damage: tuple[type[Exception], ...] = (*bounds.DAMAGE, *refusals)
 
@@ -108,7 +109,7 @@ class BatchSession(ABC):
         if self._scores.scale is not None:
             scores -= self._scores.zero_point or 0
             scores *= np.float32(self._scores.scale)
-        return by_class(scores, kind_of(self._scores.name))
+        return by_class(scores, self._output)
 
 
 def ends_of_classifier(

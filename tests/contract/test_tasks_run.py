@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 import edgefx
+from edgefx import runtimes
+from edgefx.benchmarking.devices.remote import Remote
 from edgefx.errors import UsageError
 from edgefx.results import Accuracy
 from edgefx.types import ModelTask
@@ -49,7 +51,8 @@ def model(tmp_path_factory: pytest.TempPathFactory, photos: tuple[Path, Any]) ->
     ridge = np.linalg.solve(design.T @ design + 1e-3 * np.eye(13), design.T @ light)
     quantity, bright = layers.Dense(1, name="light"), layers.Dense(1, activation="sigmoid", name="bright")
     several = layers.Dense(2, activation="sigmoid", name="several")
-    made = keras.Model(image, [quantity(vector), bright(vector), several(vector), vector])
+    maps = layers.Conv2D(6, 3, padding="same", name="maps")(x)
+    made = keras.Model(image, [quantity(vector), bright(vector), several(vector), vector, maps])
     weights, bias = ridge[:-1, None], ridge[-1:]
     quantity.set_weights([weights, bias])
     bright.set_weights([20 * weights, 20 * (bias - np.median(light))])
@@ -137,6 +140,33 @@ def test_a_vector(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None
         assert result.accuracy.task.cosine > 0.99
         assert result.accuracy.top1 is not None
         assert 0 < result.accuracy.agreement <= 1
+
+
+def test_a_map(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
+    found, test = run(model, photos, tmp_path, ["0"] * COUNT, head="maps")
+    assert found.model.task is ModelTask.FEATURES
+    for result in found:
+        assert result.accuracy.task.cosine > 0.99
+    against = edgefx.evaluate(found.targets[0].artifact.path, test, baseline=model, head="maps")
+    assert isinstance(against.comparison, Accuracy)
+    assert against.comparison.task == found.targets[0].accuracy.task
+
+
+def test_one_score_on_a_device(model: Path, photos: tuple[Path, Any], tmp_path: Path, device: Remote) -> None:
+    found = edgefx.compile(
+        model, targets="tflite-float32", head="bright", evaluate=False, benchmark=False, cache=False,
+        output=tmp_path / "out",
+    )  # fmt: skip
+    (made,) = found.targets
+    assert made.artifact is not None
+    path, pixels = made.artifact.path, photos[1][:5]
+    with (
+        runtimes.for_artifact(path).open_session(path, threads=1) as here,
+        device.open_session(path, threads=1) as there,
+    ):
+        scores = there.infer(pixels)
+        assert scores.shape == (5, 2)
+        assert scores.tobytes() == here.infer(pixels).tobytes()
 
 
 def test_what_is_not_measured_is_not_limited(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:

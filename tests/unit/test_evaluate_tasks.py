@@ -77,9 +77,18 @@ def test_several_labels(output: OutputKind) -> None:
     found = compared(ModelTask.MULTILABEL, output, before, after, targets=truth)
     assert found.task is not None
     assert found.task.mean_average_precision == pytest.approx(metrics.average_precision_score(truth, after))
-    assert found.task.f1 == pytest.approx(metrics.f1_score(truth, after >= threshold, average="micro"))
-    assert found.agreement == pytest.approx(((before >= threshold) == (after >= threshold)).mean())
+    assert found.task.f1 == pytest.approx(metrics.f1_score(truth, after > threshold, average="micro"))
+    assert found.agreement == pytest.approx(((before > threshold) == (after > threshold)).mean())
     assert found.top1 is None
+    assert found.images == 50
+    p, q = before.astype(np.float64), after.astype(np.float64)
+    if output is OutputKind.LOGITS:
+        p, q = 1 / (1 + np.exp(-p)), 1 / (1 + np.exp(-q))
+    assert found.max_abs_dp == pytest.approx(float(np.abs(p - q).max()))
+    inner = (p > 0) & (p < 1) & (q > 0) & (q < 1)
+    if inner.all():
+        each = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+        assert found.mean_kl == pytest.approx(float(each.mean()), rel=1e-5)
     assert compared(ModelTask.MULTILABEL, output, before, after).task is not None
 
 

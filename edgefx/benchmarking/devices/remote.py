@@ -26,6 +26,7 @@ from edgefx.errors import BenchmarkError, DeviceDependencyError, DeviceError, Ed
 from edgefx.protocols import SILENT, Progress
 from edgefx.results import Environment
 from edgefx.runtimes.session import ends_of_classifier
+from edgefx.scores import by_class, kind_of
 from edgefx.storage.hashes import hash_file
 from edgefx.system import cpu, host
 from edgefx.targets import row_for_artifact
@@ -204,7 +205,7 @@ class Remote:
                 "stated": runtime.stated_precision(path),
             },
         )
-        runner = RemoteRunner(self, path, answer["runner"], image)
+        runner = RemoteRunner(self, path, answer["runner"], image=image, scores=scores)
         try:
             yield runner
         finally:
@@ -250,9 +251,11 @@ class Remote:
 class RemoteRunner(Runner):
     """A process on a device for one artifact."""
 
-    def __init__(self, device: Remote, path: Path, number: int, image: TensorInfo) -> None:
+    def __init__(
+        self, device: Remote, path: Path, number: int, *, image: TensorInfo, scores: TensorInfo
+    ) -> None:
         self._device, self._path = device, path
-        self.number, self.image = number, image
+        self.number, self.image, self.output = number, image, kind_of(scores.name)
 
     def wait_ready(self) -> None:
         """Wait until the runtime is imported there."""
@@ -349,7 +352,7 @@ class RemoteSession:
         scores, seconds = self._runner.infer(batch)
         self.images += len(batch)
         self.seconds += seconds
-        return scores
+        return by_class(scores, self._runner.output)
 
 
 def _names(artifact: Artifact) -> list[str]:

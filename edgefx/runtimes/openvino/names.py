@@ -71,10 +71,16 @@ def name_operations(model: Any, graph_def: Path, *, output: str) -> None:
 
 
 def number_unnamed(model: Any) -> None:
-    """Replace made-up names by ``<Type>_<position>``, counted within this model."""
+    """Replace made-up names by ``<Type>_<position>``, counted within this model, and names that are taken.
+
+    A transpose that the frontend puts behind an operation may bear that operation's name.
+    """
+    taken: set[str] = set()
     for position, operation in enumerate(model.get_ordered_ops()):
-        if _UNNAMED.match(operation.get_friendly_name()):
+        name = operation.get_friendly_name()
+        if _UNNAMED.match(name) or name in taken:
             operation.set_friendly_name(f"{operation.get_type_name()}_{position}")
+        taken.add(operation.get_friendly_name())
 
 
 def _aligned(operation: Any, node: Any, nodes: dict[str, Any]) -> tuple[Any, Any]:
