@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgefx.analysis.simulate import Simulation
-from edgefx.evaluation import tasks
-from edgefx.evaluation.accuracy import compare
+from edgefx.evaluation.tasks import difference
 from edgefx.protocols import Progress
 from edgefx.results import Accuracy, LayerSensitivity
 from edgefx.runtimes import introspectable
-from edgefx.types import FrozenGraph, ImageSet, OutputKind
+from edgefx.types import FrozenGraph, ImageSet
 
 if TYPE_CHECKING:
     from edgefx.targets import TargetRow
-    from edgefx.types import Scores
 
 
 def rank(
@@ -95,25 +90,3 @@ def measure(
 
 def _changed(change: Accuracy) -> float:
     return 0.0 if change.agreement is None else 1 - change.agreement
-
-
-def difference(earlier: Scores, later: Scores, output: OutputKind, *, floor: float = 0.0) -> Accuracy:
-    """Compare two sets of scores of the same images, labels aside.
-
-    Args:
-        earlier: float32 [N, classes].
-        later: float32 [N, classes].
-        output: What they are.
-        floor: Probabilities below it count as equal to it in `mean_kl`. Half a step of an integer output:
-            what that rounds to zero would outweigh everything else, though nobody sees it.
-    """
-    if output is OutputKind.VALUES:
-        return tasks.compare_values(earlier, later)
-    found = compare(earlier, later, None, output=output, images_per_s=0.0)
-    if floor and output is OutputKind.PROBABILITIES:
-        least = np.float32(floor)
-        clipped = compare(
-            np.maximum(earlier, least), np.maximum(later, least), None, output=output, images_per_s=0.0
-        )
-        found = replace(found, mean_kl=clipped.mean_kl)
-    return found

@@ -73,6 +73,28 @@ def compare(
     return found
 
 
+def difference(earlier: Scores, later: Scores, output: OutputKind, *, floor: float = 0.0) -> Accuracy:
+    """Compare two sets of scores of the same images, labels aside.
+
+    Args:
+        earlier: float32 [N, classes].
+        later: float32 [N, classes].
+        output: What they are.
+        floor: Probabilities below it count as equal to it in `mean_kl`. Half a step of an integer output:
+            what that rounds to zero would outweigh everything else, though nobody sees it.
+    """
+    if output is OutputKind.VALUES:
+        return compare_values(earlier, later)
+    found = accuracy.compare(earlier, later, None, output=output, images_per_s=0.0)
+    if floor and output is OutputKind.PROBABILITIES:
+        least = np.float32(floor)
+        clipped = accuracy.compare(
+            np.maximum(earlier, least), np.maximum(later, least), None, output=output, images_per_s=0.0
+        )
+        found = replace(found, mean_kl=clipped.mean_kl)
+    return found
+
+
 # ---------------------------------------------------------------------------------- yes or no, and labels
 
 

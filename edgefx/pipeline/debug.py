@@ -392,7 +392,7 @@ def _steps(scores: dict[Step, Scores], spec: ModelSpec, floor: float) -> tuple[S
 
 
 def _difference(earlier: Scores, later: Scores, spec: ModelSpec, floor: float) -> Difference:
-    from edgefx.analysis.sensitivity import difference
+    from edgefx.evaluation.tasks import difference
 
     found = difference(earlier, later, spec.output, floor=floor)
     return Difference(max_abs_dp=found.max_abs_dp, mean_kl=found.mean_kl, agreement=found.agreement)

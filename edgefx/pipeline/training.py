@@ -153,8 +153,8 @@ class Training:
         Raises:
             EdgefxError: One of them cannot be run, or its scores are not finite.
         """
-        from edgefx.analysis.sensitivity import difference
         from edgefx.evaluation import accuracy
+        from edgefx.evaluation.tasks import difference
 
         pixels, labels = self._validation
         output = self._inputs.source.spec.output
