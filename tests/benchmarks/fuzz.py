@@ -34,7 +34,7 @@ from typing import Any
 import psutil
 
 from tests.fuzzing import loaders
-from tests.fuzzing.mutations import Files, mutated
+from tests.fuzzing.mutations import Files, mutated, read, write
 
 from .common import show
 
@@ -140,19 +140,19 @@ def _seeds(name: str, scratch: Path) -> list[Files]:
     )
     past = loaders.CORPUS / name
     folders = [*sorted(folder.iterdir()), *(sorted(past.iterdir()) if past.is_dir() else ())]
-    return [loaders.read(one) for one in folders]
+    return [read(one) for one in folders]
 
 
 def _note(outcome: Outcome, name: str, files: Files, answer: dict[str, Any], out: Path) -> None:
     """Write the first input of each kind of finding, and the smallest one since."""
     what = f"{answer['kind']} in {answer['where']}"
     folder = out / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:10]}"
-    before = sum(map(len, loaders.read(folder / "input").values())) if folder.is_dir() else None
+    before = sum(map(len, read(folder / "input").values())) if folder.is_dir() else None
     if what in outcome.findings and before is not None and before <= sum(map(len, files.values())):
         return
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "input").mkdir(parents=True)
-    loaders.write(files, folder / "input")
+    write(files, folder / "input")
     (folder / "finding.txt").write_text(f"{what}\n{answer.get('text', '')}\n", errors="backslashreplace")
     if what not in outcome.findings:
         print(f"  {name}: {what}", file=sys.stderr, flush=True)
@@ -206,7 +206,7 @@ class Worker:
         folder = self._scratch / f"input-{self._read % 16:x}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        loaders.write(files, folder)
+        write(files, folder)
         begun, before = time.monotonic(), _cpu_s(process)
         allowed = limits.seconds + (_START_S if fresh else 0.0)
         try:

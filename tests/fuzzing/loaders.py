@@ -6,7 +6,6 @@ An input is the files of one folder. `load` may return or raise an `EdgefxError`
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .mutations import Files
+from . import records
+from .mutations import Files, read
 
 CORPUS = Path(__file__).with_name("corpus")  # past findings: LOADER/NAME/files
 
@@ -234,94 +234,7 @@ def _load_artifact(name: str) -> Callable[[Path], object]:
     return load
 
 
-# -------------------------------------------------------------------------------------- records, recipes
-
-
-def _lock(folder: Path) -> list[Files]:
-    from tests.unit.test_comparison import a_lock, answers, saved
-
-    made = saved(folder / "saved", a_lock(), answers(0, 0, 1, 0))
-    return [{path.name: path.read_bytes() for path in made.iterdir()}]
-
-
-def _load_lock(folder: Path) -> object:
-    from edgefx.provenance import comparison, lock, reproduction
-    from edgefx.provenance.comparison import diff
-    from edgefx.report.comparison import render_diff
-    from edgefx.report.console import PlainConsole
-
-    one = lock.read(folder)
-    reproduction.compare(one, one, path=folder, output=folder)
-    comparison.input_changes(one, one)
-    render_diff(diff(folder, folder), PlainConsole(file=io.StringIO(), width=80))
-    return lock.recipe(one, folder / "edgefx.lock.json")
-
-
-def _report(_folder: Path) -> list[Files]:
-    from edgefx.storage.serde import dumps
-    from tests.unit.report_samples import report
-
-    return [{"report.json": dumps(report()).encode()}]
-
-
-def _load_report(folder: Path) -> object:
-    """No command reads a report; what turns it into an object says by a ValueError that it is none."""
-    from edgefx.results import RunReport
-    from edgefx.storage.serde import from_json
-
-    try:
-        return from_json(RunReport, json.loads((folder / "report.json").read_bytes()))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _cache(folder: Path) -> list[Files]:
-    from edgefx.cache.store import Store
-
-    store = Store(folder, limit_bytes=10**9, warn=lambda _message: None)
-    entry = store.put(_cache_key(), {"share": 0.5, "names": ["a"]}, {"a.bin": b"content"})
-    assert entry is not None
-    return [{path.name: path.read_bytes() for path in entry.folder.iterdir()}]
-
-
-def _cache_key() -> Any:
-    from edgefx.cache.entry import key
-
-    return key("convert", version=1, target="tflite-int8")
-
-
-def _load_cache(folder: Path) -> object:
-    """Put the input in the place of an entry, its checksum made right where there is one."""
-    import hashlib
-
-    from edgefx.cache.entry import canonical
-    from edgefx.cache.store import Store
-
-    told: list[str] = []
-    store = Store(folder / "cache", limit_bytes=10**9, warn=told.append)
-    kept = store.put(_cache_key(), {}, {})
-    assert kept is not None
-    for path in [one for one in folder.iterdir() if one.is_file()]:
-        content = path.read_bytes()
-        if path.name == "manifest.json" and len(content) % 4:  # else as it is
-            try:
-                document = json.loads(content)
-                document.pop("checksum", None)
-                checksum = hashlib.sha256(canonical(document).encode()).hexdigest()
-                content = canonical({**document, "checksum": checksum}).encode()
-            except (ValueError, TypeError, AttributeError, RecursionError):
-                pass
-        (kept.folder / path.name).write_bytes(content)
-    entry = store.get(_cache_key())
-    if entry is not None:
-        (folder / "copies").mkdir()
-        store.copy(entry, folder / "copies")
-        for file in entry.files:
-            store.read(entry, file.name)
-    store.usages()
-    outside = {path.name for path in folder.iterdir()} - {"cache", "copies", "manifest.json", "a.bin"}
-    assert not outside, f"written outside: {outside}"
-    return store.trim()
+# -------------------------------------------------------------------------------------------------- recipes
 
 
 def _recipes(_folder: Path) -> list[Files]:
@@ -357,9 +270,14 @@ LOADERS: dict[str, Loader] = {
     "images": Loader(load=_load_image, seeds=_images),
     "labels": Loader(load=_load_labels, seeds=_labels),
     "recipes": Loader(load=_load_recipe, seeds=_recipes),
-    "lock": Loader(load=_load_lock, seeds=_lock),
-    "report": Loader(load=_load_report, seeds=_report),
-    "cache": Loader(load=_load_cache, seeds=_cache),
+    "lock": Loader(load=records.load_lock, seeds=records.lock),
+    "report": Loader(load=records.load_report, seeds=records.report),
+    "runs": Loader(load=records.load_runs, seeds=records.runs),
+    "bundle": Loader(load=records.load_bundle, seeds=records.bundle),
+    "cache": Loader(load=records.load_cache, seeds=records.cache),
+    "devices": Loader(load=records.load_devices, seeds=records.devices),
+    "conditions": Loader(load=records.load_conditions, seeds=records.conditions),
+    "metadata": Loader(load=records.load_metadata, seeds=records.metadata),
     "onnx": Loader(load=_load_artifact("m.onnx"), seeds=_onnx),
     "openvino": Loader(load=_load_artifact("m.xml"), seeds=_openvino),
     "tflite": Loader(load=_load_artifact("m.tflite"), seeds=_tflite),
@@ -379,20 +297,3 @@ LOADERS: dict[str, Loader] = {
         imports_tensorflow=True,
     ),
 }
-
-
-def write(files: Files, folder: Path) -> None:
-    """Write an input into an empty folder."""
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
-def read(folder: Path) -> Files:
-    """Read what `write` wrote."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }

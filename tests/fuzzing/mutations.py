@@ -15,6 +15,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 Files = dict[str, bytes]  # path below the input's folder -> content
@@ -297,9 +298,30 @@ def _varint(value: int) -> bytes:
 _STRUCTURES: Mapping[str, Callable[[bytes, random.Random], bytes]] = {
     "json": changed_json,
     "csv": changed_text,
+    "txt": changed_text,
     "yaml": changed_text,
     "xml": changed_text,
     "keras": changed_zip,
     "onnx": changed_protobuf,
     "pb": changed_protobuf,
 }
+
+
+# -------------------------------------------------------------------------------------------------- folders
+
+
+def write(files: Files, folder: Path) -> None:
+    """Write an input into an empty folder."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def read(folder: Path) -> Files:
+    """Read what `write` wrote."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

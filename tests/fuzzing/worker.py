@@ -25,6 +25,7 @@ import yaml
 
 from edgefx.errors import EdgefxError
 from tests.fuzzing import loaders
+from tests.fuzzing.mutations import write
 
 _PACKAGE = str(Path(__file__).parents[2] / "edgefx")
 _TRACED = (_PACKAGE, str(Path(PIL.__file__).parent), str(Path(yaml.__file__).parent))
@@ -93,7 +94,7 @@ def main() -> None:
             for number, files in enumerate(loader.seeds(Path(scratch))):
                 folder = Path(options[1]) / f"seed-{number}"
                 folder.mkdir(parents=True)
-                loaders.write(files, folder)
+                write(files, folder)
         return
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print goes to the log
