@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from edgefx.errors import BundleError, UsageError
 from edgefx.harmless import line
 from edgefx.shipments import VerifiedBundle
 from edgefx.storage.regular import open_regular
+from edgefx.storage.serde import loads
 
 _MOST_MANIFEST_BYTES = 64 * 10**6
 _MOST_SUMS_BYTES = 10**6
@@ -86,8 +86,8 @@ def _refused(path: Path, reason: str) -> BundleError:
 
 def _manifest(stream: IO[bytes], member: Member, path: Path) -> Mapping[str, object]:
     try:
-        document = json.loads(archive.content(stream, member, limit_bytes=_MOST_MANIFEST_BYTES, path=path))
-    except (ValueError, RecursionError) as error:
+        document = loads(archive.content(stream, member, limit_bytes=_MOST_MANIFEST_BYTES, path=path))
+    except ValueError as error:
         raise _refused(path, f"{NAME} is no JSON document") from error
     if not isinstance(document, dict):
         raise _refused(path, f"{NAME} is no manifest of a bundle")

@@ -6,13 +6,13 @@ tools and operating system, the CPU, and what was measured.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import UsageError
+from edgefx.harmless import line
 from edgefx.metrics import Figures
 from edgefx.results import Accuracy, Environment, Latency
 from edgefx.storage.regular import read_bytes
@@ -153,15 +153,16 @@ def read(path: Path) -> Lock:
     Raises:
         UsageError: There is none, or it is not one that this edgefx reads.
     """
-    from edgefx.storage.serde import from_json
+    from edgefx.storage.serde import from_json, loads
 
     file = path / NAME if path.is_dir() else path
     try:
-        document = json.loads(read_bytes(file, limit_bytes=_MOST_BYTES))
+        document = loads(read_bytes(file, limit_bytes=_MOST_BYTES))
         version = document["schema_version"]
         if version != VERSION:
             raise UsageError(
-                f"{file}: a lock file of version {version}, this edgefx reads version {VERSION}",
+                f"{file}: a lock file of version {line(str(version), most=40)},"
+                f" this edgefx reads version {VERSION}",
                 hint="use the edgefx that wrote it, or run the recipe again",
             )
         return from_json(Lock, document)
@@ -170,8 +171,8 @@ def read(path: Path) -> Lock:
             f"{file}: cannot be read: {error.strerror}",
             hint=f"give the {NAME} of a run, or its output folder",
         ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+    except (ValueError, KeyError, TypeError) as error:
+        reason = line(str(error).partition("\n")[0])
         raise UsageError(
             f"{file}: no lock file of edgefx: {reason}", hint=f"give the {NAME} of a run"
         ) from error

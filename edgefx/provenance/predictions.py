@@ -7,12 +7,12 @@ the same order.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgefx.errors import DataError
+from edgefx.harmless import line
 from edgefx.storage.regular import read_bytes
 
 NAME = "predictions.json"
@@ -45,19 +45,22 @@ def read(path: Path) -> Predictions:
     Raises:
         DataError: It is missing, or not what a run writes.
     """
-    from edgefx.storage.serde import from_json
+    from edgefx.storage.serde import from_json, loads
 
     try:
-        document = json.loads(read_bytes(path, limit_bytes=_MOST_BYTES))
+        document = loads(read_bytes(path, limit_bytes=_MOST_BYTES))
         version = document["schema_version"]
         found = from_json(Predictions, document)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+    except (ValueError, KeyError, TypeError) as error:
+        reason = line(str(error).partition("\n")[0])
         raise DataError(f"{path}: no predictions of edgefx: {reason}") from error
     if version != VERSION:
-        raise DataError(f"{path}: predictions of version {version}, this edgefx reads version {VERSION}")
+        raise DataError(
+            f"{path}: predictions of version {line(str(version), most=40)},"
+            f" this edgefx reads version {VERSION}"
+        )
     answers = {"labels": found.labels, "baseline": found.baseline, **found.targets}
     for name, classes in answers.items():
         if classes is not None and len(classes) != len(found.images):

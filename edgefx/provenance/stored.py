@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from edgefx.errors import UsageError
+from edgefx.harmless import line
 from edgefx.measured import TaskFigures
 from edgefx.metrics import METRICS, Figures
 from edgefx.results import Accuracy, Doubt, Gate, Latency
 from edgefx.storage.regular import read_bytes
+from edgefx.storage.serde import loads
 
 NAMES = ("report.json", "matrix.json")  # of a run, of all runs of a matrix
 VERSION = 1
@@ -72,7 +73,7 @@ def read(path: Path) -> StoredReport:
     """
     file = _file(path)
     try:
-        document = json.loads(read_bytes(file, limit_bytes=MOST_BYTES), parse_constant=_refuse)
+        document = loads(read_bytes(file, limit_bytes=MOST_BYTES))
         _check_version(document, file)
         if "runs" not in document:
             return StoredReport(path=path, file=file, targets=tuple(_targets(document, "")), failed_runs={})
@@ -94,9 +95,8 @@ def read(path: Path) -> StoredReport:
         )
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}", hint=_HINT) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else _reason(error)
-        raise UsageError(f"{file}: no report of edgefx: {reason}", hint=_HINT) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{file}: no report of edgefx: {_reason(error)}", hint=_HINT) from error
 
 
 def _file(path: Path) -> Path:
@@ -110,10 +110,6 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"'{error.args[0]}' is missing"
@@ -124,7 +120,7 @@ def _check_version(document: Mapping[str, Any], file: Path) -> None:
     version = document["schema_version"]
     if version != VERSION:
         raise UsageError(
-            f"{file}: a report of version {version}, this edgefx reads version {VERSION}",
+            f"{file}: a report of version {line(str(version), most=40)}, this edgefx reads version {VERSION}",
             hint="use the edgefx that wrote it, or run again",
         )
 

@@ -99,7 +99,7 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
         of = "the largest value" if report.model.output is OutputKind.VALUES else "a probability"
         yield "graph", f"within {report.canonical_max_abs_dp:.1e} of {of} of the model as loaded"
     for data in report.data:
-        yield _USED[data.role], data_line(data)
+        yield _USED.get(data.role, data.role), data_line(data)
     latency = next((result.latency for result in report if result.latency), None)
     if latency is not None:
         cpu, threads = report.environment.cpu, latency.threads

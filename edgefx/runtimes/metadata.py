@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgefx import harmless
 from edgefx.errors import ArtifactError
+from edgefx.storage import serde
 from edgefx.storage.serde import from_json, to_json
 from edgefx.types import ArtifactMetadata
 
@@ -40,12 +41,16 @@ def loads(text: str | bytes, path: Path) -> ArtifactMetadata:
             hint="convert it again",
         )
     try:
-        found = from_json(ArtifactMetadata, json.loads(text))
-    except (ValueError, RecursionError) as error:
+        found = from_json(ArtifactMetadata, serde.loads(text))
+    except ValueError as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ArtifactError(
             f"{path}: its metadata of edgefx is damaged: {harmless.line(reason)}", hint="convert it again"
         ) from error
+    if not found.input.shape or not found.output.shape:
+        raise ArtifactError(
+            f"{path}: its metadata of edgefx is damaged: a tensor without axes", hint="convert it again"
+        )
     return replace(found, class_names=clean(found.class_names))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+_MOST_DIGITS = 20  # of 2**64, and more than any size or count
 COMPUTED = ("verdict", "exit_code")  # properties that are part of a document: readers should not derive them
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
@@ -67,6 +68,31 @@ def to_json(value: object, *, root: Path | None = None) -> Json:  # noqa: PLR091
     if hasattr(value, "item"):  # a NumPy scalar
         return to_json(value.item(), root=root)
     raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def loads(text: str | bytes) -> Any:
+    """Parse a JSON document that may come from anywhere.
+
+    Raises:
+        ValueError: It is none, is nested too deeply, or holds a number that no float can.
+    """
+    try:
+        return json.loads(text, parse_int=_integer, parse_float=_float, parse_constant=_float)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits:.20} is no finite number")
+    return number
 
 
 def from_json(kind: type[T], document: object) -> T:

@@ -10,7 +10,6 @@ from edgefx.vocabulary import NATIVE, Hardware
 
 _CPUINFO = Path("/proc/cpuinfo")
 PROFILE_SUFFIXES = (".yaml", ".yml")
-_MOST_PROFILE_BYTES = 1 << 16
 _ARM_PARTS = {  # "CPU part" of /proc/cpuinfo, implementer 0x41 (Arm)
     "0xd03": "Cortex-A53", "0xd04": "Cortex-A35", "0xd05": "Cortex-A55", "0xd07": "Cortex-A57",
     "0xd08": "Cortex-A72", "0xd09": "Cortex-A73", "0xd0a": "Cortex-A75", "0xd0b": "Cortex-A76",
@@ -85,21 +84,20 @@ def resolve(asked: str) -> Hardware:
 
 
 def _profile(path: Path) -> Hardware:
-    import yaml
+    from edgefx.system import short_yaml
 
     example = "expected, for example, {architecture: aarch64, features: [asimddp, i8mm]}"
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"--hardware {path}: is no file", hint=example)
         with path.open("rb") as stream:
-            content = yaml.safe_load(stream.read(_MOST_PROFILE_BYTES))
+            content = short_yaml.parse(stream.read(short_yaml.MOST_BYTES + 1))
     except OSError as error:
         raise UsageError(f"--hardware {path}: cannot be read: {error.strerror}", hint=example) from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"--hardware {path}: no YAML: {str(error).splitlines()[0]}", hint=example) from error
-    known = isinstance(content, dict) and set(content) <= {"architecture", "features"}
-    architecture = content.get("architecture") if known else None
-    features = content.get("features", []) if known else None
+    except ValueError as error:
+        raise UsageError(f"--hardware {path}: no YAML: {error}", hint=example) from error
+    profile = content if isinstance(content, dict) and set(content) <= {"architecture", "features"} else {}
+    architecture, features = profile.get("architecture"), profile.get("features", [])
     if not isinstance(architecture, str) or not isinstance(features, list):
         raise UsageError(f"--hardware {path}: no hardware profile", hint=example)
     return detect(architecture=architecture, described=f"flags : {' '.join(map(str, features))}")

@@ -162,6 +162,12 @@ def test_what_cannot_be_bundled(edgefx: Edgefx, build: Path, tmp_path: Path) -> 
         assert (outcome.code, "no report of edgefx" in outcome.err) == (2, True), outcome.err
     (folder / "report.json").write_text('{"schema_version": 2}')
     assert "a report of version 2" in edgefx("bundle", str(folder)).err
+    for key in ("files", "inputs", "outputs"):
+        document = json.loads((build / "report.json").read_text())
+        document["targets"][0]["artifact"][key] = []
+        (folder / "report.json").write_text(json.dumps(document))
+        outcome = edgefx("bundle", str(folder))
+        assert (outcome.code, "tflite-int8 is not described" in outcome.err) == (2, True), outcome.err
     (build / "b0-int8.onnx").write_bytes(b"another")
     outcome = edgefx("bundle", str(build))
     assert outcome.code == 2

@@ -154,7 +154,7 @@ def test_what_is_asked_wrongly_is_exit_code_2(
         ("{}", "'schema_version' is missing"),
         ('{"schema_version": 2}', "a report of version 2"),
         ('{"schema_version": 1, "targets": [{}], "doubts": []}', "'artifact' is missing"),
-        ('{"schema_version": NaN}', "NaN is no JSON"),
+        ('{"schema_version": NaN}', "NaN is no finite number"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )

@@ -56,7 +56,11 @@ def test_a_document_of_a_later_version_is_read() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "null", "[" * 10**5, "{}", '{"edgefx": 3}', "\x1b[31m", b"\xff", b"x" * (documents.MOST_BYTES + 1)],
+    [
+        *("", "null", "[" * 10**5, "{}", '{"edgefx": 3}', "\x1b[31m", b"\xff"),
+        b"x" * (documents.MOST_BYTES + 1),
+        documents.dumps(METADATA).replace("[1,3]", "[]"),
+    ],
 )
 def test_a_damaged_document_is_an_error(text: str | bytes) -> None:
     with pytest.raises(ArtifactError, match=r"a\.tflite: its metadata of edgefx is") as caught:

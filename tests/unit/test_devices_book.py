@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_reads_devices(file: Path) -> None:
         ("a: {address: 'ssh://a', threads: 0}", "threads: 0 is no number"),
         ("a: {address: 'ssh://a', threads: true}", "threads: True is no number"),
         ("a: {", "no YAML"),
+        ("a: " + "[" * 3000 + "]" * 3000, "no YAML: nested too deeply"),
+        (f"a: {{address: 'ssh://a', threads: {'9' * 5000}}}", "no YAML: Exceeds the limit"),
+        ("a: {address: 'ssh://a', notes: 2026-99-99}", "no YAML: month must be"),
+        (
+            "a: {address: 'ssh://a', notes: &a [x]}\nb: {address: 'ssh://b', notes: *a}",
+            "no YAML: it has an alias",
+        ),
+        ("#" * 70_000, "cannot be read: larger than"),
     ],
 )
 def test_what_is_wrong_is_said(file: Path, text: str, said: str) -> None:
@@ -45,6 +54,12 @@ def test_what_is_wrong_is_said(file: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         book.devices()
     assert caught.value.hint
+
+
+def test_a_named_pipe_is_not_waited_for(file: Path) -> None:
+    os.mkfifo(file)
+    with pytest.raises(UsageError, match=r"devices\.yaml: cannot be read: it is a named pipe"):
+        book.devices()
 
 
 @pytest.mark.usefixtures("file")

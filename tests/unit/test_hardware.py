@@ -54,7 +54,16 @@ def test_a_profile_describes_a_device(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[1]", "{architecture: 3}", "{features: [a]}", "{architecture: x, typo: 1}", "{a: [", "\x00"],
+    [
+        "",
+        "[1]",
+        "{architecture: 3}",
+        "{features: [a]}",
+        "{architecture: x, typo: 1}",
+        "{a: [",
+        "\x00",
+        "[" * 3000 + "]" * 3000,
+    ],
 )
 def test_what_is_no_profile_is_told(tmp_path: Path, content: str) -> None:
     profile = tmp_path / "board.yaml"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edgefx.report import write_report
-from edgefx.storage.serde import dumps
+from edgefx.storage.serde import dumps, loads
 from tests.unit.report_samples import OUT, report, with_failure
 
 
@@ -103,3 +103,21 @@ def test_an_output_folder_given_relatively(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     text = dumps(_Odd(_Colour.RED, Path("build/x.onnx"), 1), root=Path("build"))
     assert json.loads(text)["path"] == "x.onnx"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("9" * 400, "a number of 400 digits"),
+        ("-1e999", "-1e999 is no finite number"),
+        ("[NaN]", "NaN is no finite number"),
+        ("-Infinity", "-Infinity is no finite number"),
+        ("[" * 10**5, "nested too deeply"),
+        (b"\xff", "decode"),
+        ("", "Expecting value"),
+    ],
+)
+def test_documents_of_others_are_bounded(text: str | bytes, said: str) -> None:
+    assert loads('[18446744073709551615, 1e-9, "a"]') == [2**64 - 1, 1e-9, "a"]
+    with pytest.raises(ValueError, match=said):
+        loads(text)

@@ -13,7 +13,6 @@ from edgefx.errors import UnknownNameError, UsageError
 FILE = "devices.yaml"
 VARIABLE = "EDGEFX_DEVICES"
 _KEYS = ("address", "python", "dir", "threads", "notes")
-_MOST_BYTES = 1 << 20
 _EXAMPLE = "a device is written so: 'pi5: {address: ssh://pi@raspberrypi.local, threads: 4}'"
 
 
@@ -57,18 +56,18 @@ def devices() -> dict[str, NamedDevice]:
     Raises:
         UsageError: The file cannot be read, or holds something else.
     """
-    import yaml
+    from edgefx.storage.regular import read_bytes
+    from edgefx.system import short_yaml
 
     file = path()
     if not file.exists() and VARIABLE not in os.environ:
         return {}
     try:
-        with file.open("rb") as stream:
-            content = yaml.safe_load(stream.read(_MOST_BYTES))
+        content = short_yaml.parse(read_bytes(file, limit_bytes=short_yaml.MOST_BYTES))
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}", hint=_EXAMPLE) from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{file}: no YAML: {str(error).splitlines()[0]}", hint=_EXAMPLE) from error
+    except ValueError as error:
+        raise UsageError(f"{file}: no YAML: {error}", hint=_EXAMPLE) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
