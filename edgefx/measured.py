@@ -143,3 +143,93 @@ class Accuracy:
         # Rounded to what counts: a drop of exactly a limit must not miss it by the error of a division.
         assert self.baseline_top1, "a share of nothing"
         return round(points / self.baseline_top1, 9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassChange:
+    """What became of the images of one class.
+
+    Attributes:
+        label: The class's index.
+        images: Evaluation images of the class.
+        lost: Those that the baseline gets right and the artifact gets wrong.
+        gained: Those that the artifact gets right and the baseline gets wrong.
+        drop_pp: 100 * (lost - gained) / images.
+        drop_ci95_pp: 95 % confidence interval of `drop_pp` (paired) of this class by itself, low then high.
+        p_value: Exact McNemar p-value, corrected by Holm's method for as many classes as have images.
+        significant: Whether that is at most 0.05.
+    """
+
+    label: int
+    images: int
+    lost: int
+    gained: int
+    drop_pp: float
+    drop_ci95_pp: tuple[float, float]
+    p_value: float
+    significant: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassShift:
+    """Images that the baseline gives one class and the artifact another.
+
+    Attributes:
+        before: Index of the baseline's class.
+        after: Index of the artifact's class.
+        images: How many.
+        lost: How many of them are of the class `before`; None when unlabelled.
+    """
+
+    before: int
+    after: int
+    images: int
+    lost: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlippedImage:
+    """An image that the baseline and the artifact give different classes.
+
+    Attributes:
+        image: The file, relative to the folder of evaluation images.
+        sha256: Of the file.
+        label: Index of its class; None when unlabelled.
+        before: Index of the baseline's class.
+        after: Index of the artifact's class.
+        before_confidence: The baseline's probability of `before`.
+        after_confidence: The artifact's probability of `after`.
+    """
+
+    image: str
+    sha256: str
+    label: int | None
+    before: int
+    after: int
+    before_confidence: float
+    after_confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """Which classes and which images an artifact answers otherwise than the float Keras baseline.
+
+    The lists are bounded; `predictions.json` has every image.
+
+    Attributes:
+        images: Evaluation images that both answered.
+        flipped: Those whose best class changed.
+        classes: Classes that have images; 0 when unlabelled.
+        significant: Classes whose images the artifact gets right significantly more or less often.
+        by_class: Classes, the significant ones first, then those with the largest drop.
+        shifts: From which class to which, the most frequent first.
+        surest: Flipped images, those first of whose class the baseline is surest.
+    """
+
+    images: int
+    flipped: int
+    classes: int
+    significant: int
+    by_class: tuple[ClassChange, ...]
+    shifts: tuple[ClassShift, ...]
+    surest: tuple[FlippedImage, ...]

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from edgefx.errors import ExitCode
-from edgefx.measured import Accuracy
+from edgefx.measured import Accuracy, Changes
 from edgefx.notebook import Shown
 from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, StageKind
 from edgefx.vocabulary import Hardware
 
-__all__ = ["Accuracy"]  # re-exported
+__all__ = ["Accuracy", "Changes"]  # re-exported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,6 +310,8 @@ class TargetResult:
         training: What training brought; None where the artifact was not compared with a trained one.
         hardware: The class of CPU that the artifact is laid out for; None where it fits any.
         doubts: Why its accuracy proves little.
+        changes: Which classes and images it answers otherwise than the float model; None where it was not
+            measured, or the model chooses no class.
     """
 
     target: str
@@ -327,6 +329,7 @@ class TargetResult:
     training: TrainingEffect | None = None
     hardware: Hardware | None = None
     doubts: tuple[Doubt, ...] = ()
+    changes: Changes | None = None
 
     @property
     def verdict(self) -> Verdict | None:

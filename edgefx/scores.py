@@ -33,6 +33,21 @@ def by_class(scores: Scores, output: OutputKind) -> Scores:
     return np.concatenate([first, scores], axis=1, dtype=np.float32)
 
 
+def confidences(scores: Scores, output: OutputKind) -> tuple[float, ...]:
+    """Return the probability of each image's best class, to four digits.
+
+    Args:
+        scores: float32 [N, classes].
+        output: Whether the scores are probabilities or logits.
+    """
+    import numpy as np
+
+    best = scores.max(1)
+    if output is not OutputKind.PROBABILITIES:
+        best = 1 / np.exp(scores - best[:, None]).sum(1)
+    return tuple(best.astype(np.float64).clip(0, 1).round(4).tolist())
+
+
 def kind_of(name: str) -> OutputKind:
     """Tell what an artifact's output is by the name that edgefx gives it.
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from edgefx import runtimes
 from edgefx.cache import keys
@@ -31,11 +33,14 @@ from edgefx.quantization import QuantScheme
 from edgefx.quantize.selection import select
 from edgefx.results import LayerSensitivity
 from edgefx.runtimes.protocol import ConversionRequest
+from edgefx.scores import confidences
 from edgefx.system.blas import one_thread
 from edgefx.targets import TargetRow
 from edgefx.training import TrainingEffect
 from edgefx.types import Artifact, ImageSet, IoDtype, Precision
 from edgefx.vocabulary import StageKind
+
+T = TypeVar("T")
 
 # Calibration images that rank the layers. On B0, 32 of 100 images name 7 or 8 of the same 8 worst layers, in
 # a third of the time.
@@ -350,11 +355,13 @@ class ArtifactBuilder:
                 images_per_s=images_per_s,
                 stored=accuracy.stored_as(candidate.artifact.outputs[0], scores),
             )
-        best: list[int | None] = [None] * len(images)
-        for place, answer in zip(places, scores.argmax(1).tolist(), strict=True):
-            best[place] = answer
-        measured = replace(compared, sampled_of=None if sample is None else len(images))
-        return Computed(value=Measured(accuracy=measured, top1=tuple(best)), opened=None)
+        sure = confidences(scores, spec.output) if spec.task.classifies else ()
+        found = Measured(
+            accuracy=replace(compared, sampled_of=None if sample is None else len(images)),
+            top1=_spread(scores.argmax(1).tolist(), places, len(images)),
+            confidence=_spread(sure, places, len(images)) if sure else (),
+        )
+        return Computed(value=found, opened=None)
 
     def rank(self, candidate: Candidate) -> tuple[LayerSensitivity, ...]:
         """Measure each layer alone, on the calibration images: they are not what is reported on.
@@ -395,6 +402,14 @@ class ArtifactBuilder:
         path = self.files(candidate)[0]
         layers = rank(self._inputs.source.graph, row, path, images, self._memo.progress)
         return Computed(value=Ranking(layers=tuple(layers)), opened=None)
+
+
+def _spread(values: Sequence[T], places: Sequence[int], images: int) -> tuple[T | None, ...]:
+    """Put the values of a sample where its images are among all, and None elsewhere."""
+    spread: list[T | None] = [None] * images
+    for place, value in zip(places, values, strict=True):
+        spread[place] = value
+    return tuple(spread)
 
 
 def _placed(artifact: Artifact, folder: Path) -> Artifact:

@@ -37,7 +37,7 @@ from edgefx.pipeline.stages import foreseen, steps
 from edgefx.pipeline.training import training_of
 from edgefx.protocols import Progress
 from edgefx.provenance import lock
-from edgefx.results import Accuracy, Doubt, Failure, Latency, RunReport, TargetResult
+from edgefx.results import Accuracy, Changes, Doubt, Failure, Latency, RunReport, TargetResult
 from edgefx.storage import temporary
 from edgefx.storage.disk import disk_errors
 from edgefx.types import ModelSpec
@@ -235,8 +235,8 @@ class Run:
             record.write_predictions(
                 out,
                 images=self.inputs.evaluation,
-                baseline=self.inputs.baseline_top1,
-                targets={name: measured.top1 for name, measured in self._measured.items()},
+                baseline=(self.inputs.baseline_top1, self.inputs.baseline_confidence),
+                targets={name: (one.top1, one.confidence) for name, one in self._measured.items()},
             )
         else:
             record.remove_predictions(out)
@@ -378,8 +378,39 @@ class Run:
             training=built.training if built else None,
             hardware=target.hardware if built and target.row.follows_hardware else None,
             doubts=own,
+            changes=self._changes(measured) if measured else None,
         )
         gates = judge(target.gates, Figures.of(result), target=name)
         return replace(
             result, gates=trust.judged(gates, (*doubts, *own), accuracy, policy=target.on_inconclusive)
+        )
+
+    def _changes(self, measured: Measured) -> Changes | None:
+        """Compare an artifact's answers with the float model's; None where they are no classes."""
+        from edgefx.evaluation.changes import Answer, changes
+
+        images = self.inputs.evaluation
+        assert images is not None
+        if not self.inputs.source.spec.task.classifies:
+            return None
+        root, hashes = images.dataset.root, images.file_hashes
+        before = zip(self.inputs.baseline_top1, self.inputs.baseline_confidence, strict=True)
+        after = zip(measured.top1, measured.confidence, strict=True)
+        labels = images.labels or (None,) * len(images.paths)
+        return changes(
+            [
+                Answer(
+                    image=path.relative_to(root).as_posix(),
+                    sha256=hashes[path],
+                    label=label,
+                    before=was,
+                    after=best,
+                    before_confidence=sure,
+                    after_confidence=confidence,
+                )
+                for path, label, (was, sure), (best, confidence) in zip(
+                    images.paths, labels, before, after, strict=True
+                )
+                if best is not None and confidence is not None
+            ]
         )

@@ -22,6 +22,7 @@ from edgefx.pipeline.records import BaselineRecord, CalibrationChecks, Copies, E
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.recipe.schema import QatSection
 from edgefx.results import Check, Doubt
+from edgefx.scores import confidences
 from edgefx.types import DataInfo, Dataset, ModelSpec
 from edgefx.vocabulary import ModelTask, StageKind
 
@@ -168,6 +169,11 @@ class Inputs:
         return self._memo.get(self.baseline_stage).top1
 
     @property
+    def baseline_confidence(self) -> tuple[float, ...]:
+        """The probability that the baseline gives each of these classes; empty without classes."""
+        return self._memo.get(self.baseline_stage).confidence
+
+    @property
     def baseline(self) -> Scores:
         """The float Keras model's scores of the evaluation images, float32 [N, classes]."""
         return self._memo.open(self.baseline_stage)
@@ -276,6 +282,7 @@ class Inputs:
         import numpy as np
 
         assert self.evaluation is not None
+        spec = self.source.spec
         with self.evaluation.decoding() as loader:
             _ = self.source.record  # the graph is made meanwhile, too
             loaded = self.source.loaded
@@ -284,7 +291,10 @@ class Inputs:
                     [loaded.predict(chunk, task=task) for _, chunk in loader.chunks(_CHUNK)]
                 )
         return Computed(
-            value=BaselineRecord(top1=tuple(scores.argmax(1).tolist())),
+            value=BaselineRecord(
+                top1=tuple(scores.argmax(1).tolist()),
+                confidence=confidences(scores, spec.output) if spec.task.classifies else (),
+            ),
             opened=scores,
             files={_SCORES: scores.astype("<f4").tobytes()},
         )

@@ -96,9 +96,19 @@ def write_labels(out: Path, spec: ModelSpec) -> None:
 
 
 def write_predictions(
-    out: Path, *, images: Images, baseline: Sequence[int], targets: Mapping[str, Sequence[int | None]]
+    out: Path,
+    *,
+    images: Images,
+    baseline: tuple[Sequence[int], Sequence[float]],
+    targets: Mapping[str, tuple[Sequence[int | None], Sequence[float | None]]],
 ) -> None:
     """Write ``predictions.json`` into the folder `out`, completely or not at all.
+
+    Args:
+        out: The folder.
+        images: The evaluation images.
+        baseline: The float model's best class of each, and its probability.
+        targets: Those of each artifact.
 
     Raises:
         OSError: The folder cannot be written.
@@ -109,8 +119,10 @@ def write_predictions(
         "images": [path.relative_to(root).as_posix() for path in images.paths],
         "labels": images.labels,
         "class_names": images.dataset.class_names,
-        "baseline": baseline,
-        "targets": dict(targets),
+        "baseline": baseline[0],
+        "targets": {name: best for name, (best, _) in targets.items()},
+        "baseline_confidence": baseline[1],
+        "confidence": {name: sure for name, (_, sure) in targets.items()},
     }
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in document.items())
     write_text(out / predictions.NAME, f"{{\n{lines}\n}}\n")

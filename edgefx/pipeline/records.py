@@ -49,9 +49,15 @@ class ImagesRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineRecord:
-    """The float model's answers: the best class of each image; the scores are a file."""
+    """The float model's answers; the scores are a file.
+
+    Attributes:
+        top1: The best class of each image.
+        confidence: Its probability; empty where the model chooses no class.
+    """
 
     top1: tuple[int, ...]
+    confidence: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +116,12 @@ class Measured:
         accuracy: Compared with the baseline.
         top1: The best class of each image; of equal scores the lower class. None for an image that is not in
             the sample that it was measured on.
+        confidence: The probability of that class, likewise; empty where the model chooses no class.
     """
 
     accuracy: Accuracy
     top1: tuple[int | None, ...]
+    confidence: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,13 @@
 
 ``predictions.json`` is one JSON document: the images (relative to their folder), their labels, the names of
 the classes where these are known, and for the float baseline and for every target a list of class indices in
-the same order.
+the same order, and one of their probabilities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgefx.errors import DataError
@@ -30,6 +30,9 @@ class Predictions:
         baseline: Best classes of the float Keras model.
         targets: Best classes of each target's artifact; None where it was measured on other images only.
         class_names: Names by index; empty where they are unknown.
+        baseline_confidence: The baseline's probabilities of its best classes; empty in files of an earlier
+            version.
+        confidence: Those of each target's artifact, likewise.
     """
 
     images: tuple[str, ...]
@@ -37,6 +40,8 @@ class Predictions:
     baseline: tuple[int, ...]
     targets: Mapping[str, tuple[int | None, ...]]
     class_names: tuple[str, ...] = ()
+    baseline_confidence: tuple[float, ...] = ()
+    confidence: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
 
 def read(path: Path) -> Predictions:
@@ -63,11 +68,21 @@ def read(path: Path) -> Predictions:
         )
     answers = {"labels": found.labels, "baseline": found.baseline, **found.targets}
     for name, classes in answers.items():
-        if classes is not None and len(classes) != len(found.images):
-            raise DataError(
-                f"{path}: no predictions of edgefx: {name} has {len(classes)} classes for"
-                f" {len(found.images)} images"
-            )
+        if classes is not None:
+            _check_count(path, name, len(classes), "classes", found)
         if any(index is not None and index < 0 for index in classes or ()):
             raise DataError(f"{path}: no predictions of edgefx: {name} has a class below 0")
+    sure = {"baseline_confidence": found.baseline_confidence, **found.confidence}
+    for name, shares in sure.items():
+        if shares:
+            _check_count(path, name, len(shares), "probabilities", found)
+        if any(share is not None and not 0 <= share <= 1 for share in shares):
+            raise DataError(f"{path}: no predictions of edgefx: {name} has a probability outside 0 to 1")
     return found
+
+
+def _check_count(path: Path, name: str, count: int, what: str, found: Predictions) -> None:
+    if count != len(found.images):
+        raise DataError(
+            f"{path}: no predictions of edgefx: {name} has {count} {what} for {len(found.images)} images"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgefx.report import findings
+from edgefx.report import changed, findings
 from edgefx.report.markdown_text import heading, item, paragraph, table, verdict
 from edgefx.report.terminal import result_tables, trial_rows
 from edgefx.report.text import answers, count
@@ -30,6 +30,7 @@ def dumps(report: RunReport) -> str:
     if report.training:
         lines.append(item("trained", findings.training_line(report.training)))
     lines += [item(label, text) for label, text in findings.conversions(report)]
+    lines += [item(label, text) for label, text in changed.lines(report)]
     lines += [item(label, text) for label, text in findings.from_cache(report)]
     lines += [item("note", text) for text in findings.notes(report)]
     lines += [item("note", text) for text in findings.rounding_notes(report)]

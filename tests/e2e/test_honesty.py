@@ -84,6 +84,11 @@ def test_slow_kernels_are_measured_on_a_sample(
         if answer is not None
     ]
     assert len(seen) == 100
+    sure = answers["confidence"]["tflite-int16x8"]
+    assert [one is None for one in sure] == [one is None for one in answers["targets"]["tflite-int16x8"]]
+    assert len(answers["baseline_confidence"]) == 360
+    assert [target["changes"]["images"] for target in report["targets"]] == [360, 100]
+    assert all(len(target["changes"]["by_class"]) == 10 for target in report["targets"])
     assert {seen.count(label) for label in range(10)} <= {9, 10, 11}
 
     assert call(*slow, "--slow-eval-limit", "40") == 1
