@@ -83,6 +83,18 @@ def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> FrozenGraph:
     return canonicalize(load("digits"), tmp_path_factory.mktemp("tiny-graph"))
 
 
+@pytest.fixture(scope="session")
+def block_graph(tmp_path_factory: pytest.TempPathFactory) -> FrozenGraph:
+    """The canonical graph of a stem and one block: for what TensorFlow traces for long on a real one."""
+    from edgefx.models.graph.canonical import canonicalize
+    from edgefx.models.load import load
+
+    from .models_zoo import save_case
+
+    folder = tmp_path_factory.mktemp("block-graph")
+    return canonicalize(load(str(save_case("one block", folder))), folder / "work")
+
+
 def _images(folder: Path, *, every: int) -> ImageSet:
     import numpy as np
     from PIL import Image

@@ -54,11 +54,11 @@ def randomise(model: Any) -> Any:
 
 
 def trunk(keras: Any, *, size: int | None = SIZE, name: str = "efficientnet-tiny", top: bool = False) -> Any:
-    """An EfficientNet of 26 k parameters, of Keras 3 or tf_keras, that tells images apart."""
+    """An EfficientNet of three blocks, of Keras 3 or tf_keras, that tells images apart."""
     if keras.__name__ == "keras":
-        from keras.src.applications.efficientnet import EfficientNet
+        from keras.src.applications.efficientnet import DEFAULT_BLOCKS_ARGS, EfficientNet
     else:
-        from tf_keras.src.applications.efficientnet import EfficientNet
+        from tf_keras.src.applications.efficientnet import DEFAULT_BLOCKS_ARGS, EfficientNet
     # An unlucky draw is so badly conditioned that Keras differs from itself by 2e-5 between batch sizes.
     keras.utils.set_random_seed(0)
     model = EfficientNet(
@@ -66,6 +66,7 @@ def trunk(keras: Any, *, size: int | None = SIZE, name: str = "efficientnet-tiny
         0.1,
         SIZE,
         depth_divisor=4,
+        blocks_args=DEFAULT_BLOCKS_ARGS[:3],
         weights=None,
         include_top=top,
         input_shape=(size, size, 3),
@@ -174,7 +175,7 @@ def unfoldable_batchnorm(keras: Any) -> Any:
 
 def v2(keras: Any) -> Any:
     """A small EfficientNetV2, with fused MBConv blocks."""
-    from keras.src.applications.efficientnet_v2 import EfficientNetV2
+    from keras.src.applications.efficientnet_v2 import DEFAULT_BLOCKS_ARGS, EfficientNetV2
 
     assert keras.__name__ == "keras"
     model = EfficientNetV2(
@@ -183,12 +184,28 @@ def v2(keras: Any) -> Any:
         SIZE,
         depth_divisor=4,
         min_depth=4,
+        blocks_args=DEFAULT_BLOCKS_ARGS["efficientnetv2-b0"][:4],
         weights=None,
         name="efficientnetv2-b0",
         input_shape=(SIZE, SIZE, 3),
         classes=CLASSES,
     )
     return settle(model)
+
+
+def one_block(keras: Any, *, classes: int = CLASSES) -> Any:
+    """A stem and one block of an EfficientNet, with all that a block has."""
+    layers = keras.layers
+    image = keras.Input((SIZE, SIZE, 3))
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(layers.Rescaling(1 / 255)(image))
+    stem = layers.Activation("swish")(layers.BatchNormalization()(x))
+    x = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(stem)
+    x = layers.Activation("swish")(layers.BatchNormalization()(x))
+    gate = layers.Conv2D(2, 1, activation="swish")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    x = layers.Multiply()([x, layers.Conv2D(8, 1, activation="sigmoid")(gate)])
+    x = layers.BatchNormalization()(layers.Conv2D(8, 1, use_bias=False)(x))
+    x = layers.GlobalAveragePooling2D()(layers.Add()([stem, x]))
+    return settle(keras.Model(image, layers.Dense(classes, activation="softmax", name="head")(x)))
 
 
 def mixed_precision(keras: Any) -> Any:
@@ -223,6 +240,7 @@ def save_case(name: str, folder: Path, *, seed: int = 0) -> Path:
     cases: dict[str, Callable[[], Path]] = {
         "functional": lambda: _save(trunk, keras, folder / "m.keras", top=True),
         "v2": lambda: _save(v2, keras, folder / "m.keras"),
+        "one block": lambda: _save(one_block, keras, folder / "m.keras"),
         "nested functional": lambda: _save(nested_functional, keras, folder / "m.keras"),
         "nested functional h5": lambda: _save(nested_functional, keras, folder / "m.h5"),
         "nested sequential": lambda: _save(nested_sequential, keras, folder / "m.keras"),

@@ -36,9 +36,9 @@ class Killed(RecordedProgress):
 
 
 @pytest.fixture(scope="module")
-def start(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> FakeQuantization:
-    template = quantize.template(tiny_graph, SCHEME, tiny_calibration, RecordedProgress())
-    return training.read(template, tiny_graph)
+def start(block_graph: FrozenGraph, tiny_calibration: ImageSet) -> FakeQuantization:
+    template = quantize.template(block_graph, SCHEME, tiny_calibration, RecordedProgress())
+    return training.read(template, block_graph)
 
 
 Train = Callable[..., Trained]
@@ -46,7 +46,7 @@ Train = Callable[..., Trained]
 
 @pytest.fixture
 def train(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, start: FakeQuantization, tmp_path: Path
+    block_graph: FrozenGraph, tiny_calibration: ImageSet, start: FakeQuantization, tmp_path: Path
 ) -> Train:
     def train(
         folder: str,
@@ -56,7 +56,7 @@ def train(
         resume: bool = False,
     ) -> Trained:
         return qat.train(
-            tiny_graph,
+            block_graph,
             tiny_calibration,
             settings,
             start=start,
@@ -70,6 +70,7 @@ def train(
 
 def test_a_killed_training_resumes_to_the_same_end(train: Train, tmp_path: Path) -> None:
     whole = train("whole", RecordedProgress())
+    assert whole.helped, "else what is compared is where it started"
     with pytest.raises(KeyboardInterrupt):
         train("killed", Killed())
     assert (tmp_path / "killed" / checkpoint.NAME).is_file()
@@ -114,15 +115,15 @@ def test_a_batch_that_cannot_fit_is_refused_before_training(
 
 
 def test_memory_bounds_the_images_of_a_gradient(
-    tiny_graph: FrozenGraph,
+    block_graph: FrozenGraph,
     tiny_calibration: ImageSet,
     start: FakeQuantization,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from edgefx.qat.trainer import Trainer
 
-    trainer = Trainer(tiny_graph, tiny_calibration, SETTINGS, start=start)
-    values = sum(int(np.prod(layer.output_shape[1:])) for layer in tiny_graph.layers)
+    trainer = Trainer(block_graph, tiny_calibration, SETTINGS, start=start)
+    values = sum(int(np.prod(layer.output_shape[1:])) for layer in block_graph.layers)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=100 * 8 * values))
     if tf.config.list_physical_devices("GPU"):
         assert trainer.most_images() is None
