@@ -119,8 +119,9 @@ allow_unsafe_option = click.option(
     is_flag=True,
     expose_value=False,
     callback=_with_unsafe,
-    help="Load a model file even if loading it could run code, read files or fill the memory. Use it only "
-    "for models whose makers you trust; the report records it.",
+    help="Load a model file even if loading it could run code, read files or fill the memory, and run the "
+    "custom objects that a recipe or a lock file names. Use it only for what you trust the makers of; the "
+    "report records it.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout instead of a table."

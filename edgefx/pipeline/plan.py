@@ -131,7 +131,7 @@ def plan(recipe: Recipe, *, wording: Wording = BY_PATH, allow_unsafe: bool = Fal
     Raises:
         UnknownNameError: There is no such model or target.
         NoModelError: The path of the model holds none.
-        UsageError: What does not go together: see `edgefx.recipe.rules`.
+        UsageError: What does not go together: see `edgefx.recipe.rules`; or a file asks for code to be run.
         MissingDependencyError: A package that a target needs is absent.
         DataError: A folder is missing, empty or wrongly labelled.
     """
@@ -140,6 +140,12 @@ def plan(recipe: Recipe, *, wording: Wording = BY_PATH, allow_unsafe: bool = Fal
     planned = resolve(recipe)
     recognized(recipe.model.source)  # who gives a file that is no model is told that first
     check(recipe, planned, wording)
+    if recipe.model.custom_objects is not None and wording.of_a_file and not allow_unsafe:
+        raise UsageError(
+            f"{wording.name('model.custom_objects')}: {recipe.model.custom_objects} would be run as Python,"
+            " and a file cannot ask for that",
+            hint="if you trust whoever made it: --allow-unsafe; or give edgefx compile --custom-objects",
+        )
     for target in planned:
         runtimes.load(target.row).check()
     return _with_data(

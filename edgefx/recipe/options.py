@@ -123,11 +123,13 @@ class Wording:
         names: What a key is called; one that is missing by its path.
         assigned: How a key is given a value, of ``name`` and ``value``.
         off: How a section was turned off, of ``name``.
+        of_a_file: Whether a file says it, which may come from anyone, and not who runs edgefx.
     """
 
     names: Mapping[str, str]
     assigned: str
     off: str
+    of_a_file: bool = False
 
     def name(self, path: str) -> str:
         """Return what a key is called."""
@@ -207,8 +209,8 @@ AS_FLAGS = _AsFlags(names={row.path: row.flag for row in FLAGS}, assigned="{name
 AS_ARGUMENTS = Wording(
     names={row.path: row.option for row in FLAGS}, assigned="{name}={value!r}", off="{name}=False"
 )
-BY_PATH = Wording(names={}, assigned="{name}: {value}", off="{name} is null")
-IN_FILE = _InFile(names={}, assigned="{name}: {value}", off="{name} is null")
+BY_PATH = Wording(names={}, assigned="{name}: {value}", off="{name} is null", of_a_file=True)
+IN_FILE = _InFile(names={}, assigned="{name}: {value}", off="{name} is null", of_a_file=True)
 
 
 # ---------------------------------------------------------------------------------------- options -> recipe

@@ -16,9 +16,9 @@ from edgefx.recipe.options import AS_FLAGS, BY_PATH, Wording
 from edgefx.recipe.schema import QatSection
 
 
-def planned(*, wording: Wording = BY_PATH, **sections: Any) -> Plan:
+def planned(*, wording: Wording = BY_PATH, allow_unsafe: bool = False, **sections: Any) -> Plan:
     document = {"version": 1, "model": {"source": "digits"}, "targets": ["tflite-int8"], **sections}
-    return plan(parse(document, where="test"), wording=wording)
+    return plan(parse(document, where="test"), wording=wording, allow_unsafe=allow_unsafe)
 
 
 @pytest.fixture
@@ -175,6 +175,20 @@ def test_integer_only_is_refused_where_float_remains() -> None:
     with pytest.raises(UsageError, match="not possible for tflite-dynamic, onnx-int8") as caught:
         planned(targets=["tflite-int8", "onnx-int8", "tflite-dynamic"], quantize={"integer_only": True})
     assert "tflite-int8" in caught.value.hint
+
+
+def test_a_file_cannot_have_code_run(model_file: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise SystemExit('it was run')")
+    asked: dict[str, Any] = {
+        "model": {"source": model_file, "custom_objects": str(tmp_path / "mine.py")},
+        "targets": ["tflite-float32"],
+        "evaluate": None,
+    }
+    with pytest.raises(UsageError, match=r"model.custom_objects: .*mine.py would be run as Python") as caught:
+        planned(**asked)
+    assert "--allow-unsafe" in caught.value.hint
+    assert planned(**asked, allow_unsafe=True).allow_unsafe
+    assert planned(**asked, wording=AS_FLAGS).recipe.model.custom_objects is not None
 
 
 def test_unknown_target_names_the_nearest() -> None:
