@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import selectors
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,6 @@ from .common import show
 
 _POLL_S = 0.05
 _START_S = 60.0  # of the CPU, that a worker may take to import TensorFlow
-_PATIENCE = 5  # times as long on the clock: other programs compute too, and what waits for ever uses no CPU
 _RENEW = 300  # inputs after which a worker is replaced, for what libraries leak
 _LEAKED = 0.75  # of the memory that it may take, at which it is replaced before the next input
 _LARGEST = 2_000_000  # bytes of an input
@@ -57,11 +57,12 @@ class Outcome:
     findings: dict[str, str] = field(default_factory=dict)  # what -> where it was written
     longest_s: float = 0.0
     most_mb: float = 0.0
+    cpu_s: float = 0.0  # of all processes: on a busy machine less than the time that passed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What no input may exceed: seconds of the CPU, and memory."""
+    """What no input may exceed: seconds of the CPU, as many of waiting for anything else, and memory."""
 
     seconds: float
     memory_mb: float
@@ -85,6 +86,7 @@ def main(options: list[str]) -> None:
         outcome = fuzz(name, minutes=args.minutes, seed=args.seed, limits=limits, out=args.out)
         found += len(outcome.findings)
         rows[f"{name}: inputs tried"] = outcome.tried
+        rows[f"{name}: CPU s"] = round(outcome.cpu_s, 1)
         rows[f"{name}: properly refused"] = outcome.refused
         rows[f"{name}: inputs that reached new code"] = outcome.kept
         rows[f"{name}: longest s, most MB"] = f"{outcome.longest_s:.1f}, {outcome.most_mb:.0f}"
@@ -108,6 +110,7 @@ def fuzz(name: str, *, minutes: float, seed: int, limits: Limits, out: Path) -> 
     """
     generator, outcome = random.Random(seed), Outcome()
     command = [sys.executable, "-m", "tests.fuzzing.worker", name]
+    before = _of_children_s()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch, _worker(command, Path(scratch)) as worker:
         corpus = _seeds(name, Path(scratch))
         waiting = list(corpus)
@@ -128,6 +131,7 @@ def fuzz(name: str, *, minutes: float, seed: int, limits: Limits, out: Path) -> 
                 outcome.steps |= set(answer["steps"])
                 outcome.kept += 1
                 corpus.append(files)
+    outcome.cpu_s = _of_children_s() - before
     return outcome
 
 
@@ -214,8 +218,7 @@ class Worker:
             process.stdin.flush()
         except BrokenPipeError:
             return self._ended(process, "before it read anything")
-        until = begun + _PATIENCE * allowed
-        answer = self._wait(process, until, replace(limits, seconds=before + allowed))
+        answer = self._wait(process, replace(limits, seconds=before + allowed), patience=allowed)
         took = time.monotonic() - begun
         return {"seconds": 0.0 if fresh else took, **answer}
 
@@ -247,9 +250,10 @@ class Worker:
     def _log(self) -> Path:
         return self._scratch / "worker.log"
 
-    def _wait(self, process: subprocess.Popen[bytes], until: float, limits: Limits) -> dict[str, Any]:
-        """Wait until a time for an answer, or until the worker has used more than it may in all."""
-        most = 0.0
+    def _wait(self, process: subprocess.Popen[bytes], limits: Limits, *, patience: float) -> dict[str, Any]:
+        """Wait for an answer, or until the worker has used more than it may in all, or sleeps too long."""
+        most = slept = 0.0
+        seen = time.monotonic()
         assert process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
@@ -262,7 +266,9 @@ class Worker:
                 most = max(most, _memory_mb(process))
                 if most > limits.memory_mb:
                     return self._stopped(process, f"more than {limits.memory_mb:.0f} MB", most)
-                if time.monotonic() > until or _cpu_s(process) > limits.seconds:
+                now = time.monotonic()
+                slept, seen = slept + min(1.0, now - seen) * _sleeps(process), now
+                if slept > patience or _cpu_s(process) > limits.seconds:
                     return self._stopped(process, "takes too long", most)
 
     def _stopped(self, process: subprocess.Popen[bytes], kind: str, memory_mb: float) -> dict[str, Any]:
@@ -310,12 +316,26 @@ def _worker(command: list[str], scratch: Path) -> Iterator[Worker]:
         worker.close()
 
 
+def _of_children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of those that have ended
+    return used.ru_utime + used.ru_stime
+
+
 def _cpu_s(process: subprocess.Popen[bytes]) -> float:
     try:
         used = psutil.Process(process.pid).cpu_times()
     except psutil.Error:
         return 0.0
     return float(used.user + used.system)
+
+
+def _sleeps(process: subprocess.Popen[bytes]) -> bool:
+    """Whether no thread could use the CPU if it had it; on a busy machine most could, and do not get it."""
+    states = []
+    for path in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+        with suppress(OSError):  # it has just ended
+            states.append(path.read_text().rpartition(")")[2].split()[0])
+    return bool(states) and all(state == "S" for state in states)
 
 
 def _memory_mb(process: subprocess.Popen[bytes]) -> float:

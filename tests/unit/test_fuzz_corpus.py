@@ -6,14 +6,16 @@ import io
 import json
 import random
 import shutil
+import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from edgefx.errors import DataError
-from tests.benchmarks.fuzz import Limits, Worker, fuzz
+from tests.benchmarks.fuzz import Limits, Worker, _sleeps, fuzz
 from tests.fuzzing import loaders, mutations, worker
 
 FOUND = [
@@ -104,6 +106,20 @@ def test_what_earlier_inputs_leaked_is_not_a_finding_of_the_next(tmp_path: Path)
         assert read(400)["outcome"] == "finding"
     finally:
         worker.close()
+
+
+@pytest.mark.parametrize(("program", "sleeps"), [("time.sleep(60)", True), ("\nwhile True: pass", False)])
+def test_who_waits_for_the_cpu_does_not_sleep(program: str, sleeps: bool) -> None:
+    command = [sys.executable, "-c", f"import time; print(flush=True); {program}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        seen = []
+        for _ in range(50):
+            time.sleep(0.01)
+            seen.append(_sleeps(process))
+        process.kill()
+    assert (sum(seen) > 25) is sleeps
 
 
 def test_changes_repeat_and_keep_the_structure_where_they_can() -> None:
