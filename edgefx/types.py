@@ -366,3 +366,18 @@ class ArtifactMetadata:
     resize: str = ""
     class_names: tuple[str, ...] = ()
     task: str = ModelTask.CLASSIFICATION.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignMetadata:
+    """What an artifact of other origin says of itself, in its format's own fields.
+
+    Attributes:
+        class_names: By index, each one line of at most 200 characters; empty where it names none.
+        mean: What is taken off raw pixels, one number or one per channel; empty where it says nothing.
+        deviation: What they are divided by then.
+    """
+
+    class_names: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()

@@ -11,7 +11,15 @@ from edgefx.errors import ExitCode
 from edgefx.measured import TaskFigures
 from edgefx.notebook import Shown
 from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
-from edgefx.types import Artifact, ArtifactMetadata, DataInfo, LayerInfo, ModelSpec, StageKind
+from edgefx.types import (
+    Artifact,
+    ArtifactMetadata,
+    DataInfo,
+    ForeignMetadata,
+    LayerInfo,
+    ModelSpec,
+    StageKind,
+)
 from edgefx.vocabulary import Hardware
 
 
@@ -282,11 +290,13 @@ class ArtifactInspection(Shown):
         kind: "artifact".
         artifact: What its graph holds.
         metadata: What it says of itself; None for a file that edgefx did not make.
+        foreign: What a file of other origin says in its format's own fields; None of one that edgefx made.
     """
 
     kind: str = field(default="artifact", init=False)
     artifact: Artifact
     metadata: ArtifactMetadata | None = None
+    foreign: ForeignMetadata | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ def evaluate(
     head: str | None = None,
     pixels: str | None = None,
     custom_objects: StrPath | None = None,
+    background: bool | None = None,
     resize: ResizeName = "stretch",
     limit: int | None = None,
     seed: int = 0,
@@ -52,8 +53,10 @@ def evaluate(
         weights: The weights of a zoo baseline: "imagenet", "random" or a path.
         task: What the artifact answers; by default as it says itself, else a class.
         head: Of the baseline, as for `compile`.
-        pixels: Of the baseline, as for `compile`.
+        pixels: Of the baseline, as for `compile`, and of an artifact that edgefx did not make.
         custom_objects: Of the baseline, as for `compile`.
+        background: Whether class 0 of an artifact that edgefx did not make is one that no image has; by
+            default an error where it seems so.
         resize: How an image of any shape becomes the input.
         limit: Measure on a sample of this many images.
         seed: The seed of the sample.
@@ -95,6 +98,7 @@ def evaluate(
             cache=None if cache else OFF,
             device=DeviceChoice(device=device, python=device_python, folder=device_dir),
             hints=values.hints(task, head, pixels, custom_objects),
+            background=background,
         )
 
 

@@ -46,12 +46,14 @@ class Subject:
         path: The artifact's main file.
         precision: What the target asked for, if known.
         float_key: Key of the same runtime's float32 artifact in this run, for `Latency.ratio_to_float`.
+        any_ends: Whether it is something else than an image classifier.
     """
 
     key: str
     path: Path
     precision: Precision | None = None
     float_key: str | None = None
+    any_ends: bool = False
 
 
 @dataclass(kw_only=True)
@@ -216,7 +218,7 @@ def _start(
         workers = []
         for subject in subjects:
             try:
-                started = device.start(subject.path, threads, subject.precision)
+                started = device.start(subject.path, threads, subject.precision, any_ends=subject.any_ends)
                 workers.append((subject, stack.enter_context(started)))
             except BenchmarkError as error:
                 failed(subject, error)

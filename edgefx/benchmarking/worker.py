@@ -1,8 +1,9 @@
 """One artifact in a process of its own: opened, timed, and its memory measured.
 
-``python -m edgefx.benchmarking.worker ARTIFACT --threads N [--precision P]`` speaks JSON lines: requests on
-stdin, one answer each on stdout. It imports the artifact's runtime and never TensorFlow, so that the peak
-memory is what a deployment would need. Between requests it blocks on stdin and uses no CPU.
+``python -m edgefx.benchmarking.worker ARTIFACT --threads N [--precision P] [--any]`` speaks JSON lines:
+requests on stdin, one answer each on stdout. With ``--any`` the file need not be an image classifier. It
+imports the artifact's runtime and never TensorFlow, so that the peak memory is what a deployment would need.
+Between requests it blocks on stdin and uses no CPU.
 
     (start)          -> {"ready": true}                 the runtime is imported, nothing is opened yet
     open             -> {"cold_start_ms": float}        opening the file and the first inference
@@ -22,8 +23,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -31,6 +33,7 @@ from typing import TYPE_CHECKING, TextIO
 from edgefx.errors import EdgefxError
 from edgefx.protocols import Session
 from edgefx.runtimes import load
+from edgefx.runtimes.session import AnySession
 from edgefx.system.packages import missing
 from edgefx.targets import row_for_artifact
 from edgefx.types import Precision, TensorInfo
@@ -45,12 +48,13 @@ def main() -> int:
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--precision", type=Precision, default=None)
+    parser.add_argument("--any", action="store_true", dest="any_ends")
     args = parser.parse_args()
     # The parent decides when a worker ends: by closing stdin, or by killing it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = _claim_stdout()
     try:
-        for answer in serve(args.artifact, args.threads, args.precision, sys.stdin):
+        for answer in serve(args.artifact, args.threads, args.precision, sys.stdin, any_ends=args.any_ends):
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
     except BrokenPipeError:
@@ -63,7 +67,7 @@ def main() -> int:
 
 
 def serve(
-    path: Path, threads: int, precision: Precision | None, requests: TextIO
+    path: Path, threads: int, precision: Precision | None, requests: TextIO, *, any_ends: bool = False
 ) -> Iterator[dict[str, object]]:
     """Yield one answer for each line of `requests`; see the module's docstring.
 
@@ -82,22 +86,26 @@ def serve(
     yield {"ready": True}
 
     with ExitStack() as stack:
-        session: Session | None = None
-        batch: Pixels | None = None
+        session: Session | AnySession | None = None
         for line in requests:
             command, _, argument = line.strip().partition(" ")
             if command == "open":
                 begin = time.perf_counter_ns()
-                session = stack.enter_context(
-                    runtime.open_session(path, threads=threads, precision=precision)
-                )
+                if any_ends:
+                    session = stack.enter_context(
+                        runtime.open_any(path, threads=threads, precision=precision)
+                    )
+                else:
+                    session = stack.enter_context(
+                        runtime.open_session(path, threads=threads, precision=precision)
+                    )
                 opened = time.perf_counter_ns() - begin
-                batch = _batch(session.input_spec)
-                yield {"cold_start_ms": opened / 1e6 + _infer_ms(session, batch)}
-            elif session is None or batch is None:
+                once = _inference(session)
+                yield {"cold_start_ms": opened / 1e6 + _ms(once)}
+            elif session is None:
                 raise EdgefxError(f"benchmark worker: '{command}' before 'open'")
             elif command == "run":
-                yield {"times_ms": [_infer_ms(session, batch) for _ in range(int(argument))]}
+                yield {"times_ms": [_ms(once) for _ in range(int(argument))]}
             elif command == "stats":
                 yield {"peak_memory_mb": peak_memory_mb(), "precision_ran": session.precision_ran}
             else:
@@ -126,9 +134,16 @@ def peak_memory_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
-def _infer_ms(session: Session, batch: Pixels) -> float:
+def _inference(session: Session | AnySession) -> Callable[[], object]:
+    """Return what one inference is: of random pixels, or of anything, where there are no images."""
+    if isinstance(session, AnySession):
+        return session.run
+    return partial(session.infer, _batch(session.input_spec))
+
+
+def _ms(inference: Callable[[], object]) -> float:
     begin = time.perf_counter_ns()
-    session.infer(batch)
+    inference()
     return (time.perf_counter_ns() - begin) / 1e6
 
 
@@ -137,8 +152,8 @@ def _batch(spec: TensorInfo) -> Pixels:
     import numpy as np
 
     n, *image = (size if size > 0 else 1 for size in spec.shape)
-    if image[0] == 3 and image[-1] != 3:  # NCHW in the file; sessions take NHWC
-        image = [*image[1:], 3]
+    if image[0] in (1, 3) and image[-1] not in (1, 3):  # NCHW in the file; sessions take NHWC
+        image = [*image[1:], image[0]]
     return np.random.default_rng(0).integers(0, 256, (n, *image), dtype=np.uint8)
 
 

@@ -47,6 +47,12 @@ Examples:
     help="Weights of a baseline that is given by name.",
 )
 @hint_options
+@click.option(
+    "--background/--no-background",
+    default=None,
+    help="Whether class 0 of a file of other origin is a background class, which no image has.  [default: "
+    "asked where it seems so]",
+)
 @resize_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure on a sample of N images.")
 @seed_option
@@ -63,6 +69,7 @@ def command(
     data: Path,
     baseline: str | None,
     weights: str | None,
+    background: bool | None,
     resize: str,
     limit: int | None,
     seed: int,
@@ -78,7 +85,8 @@ def command(
 
     ARTIFACT is a .tflite, .onnx or OpenVINO .xml file. DATA is a folder with a sub-folder per class, a folder
     with labels.csv (file,label), or, with --baseline, a folder of unlabelled images. What the artifact
-    answers (a class, a quantity, ...) is in its file when edgefx made it.
+    answers (a class, a quantity, ...) is in its file when edgefx made it. Files of other origin may want
+    pixels that are scaled: --pixels says how.
     """
     from edgefx import api
 
@@ -89,6 +97,7 @@ def command(
             baseline=baseline,
             weights=weights,
             **hints,
+            background=background,
             resize=Resize(resize),
             limit=limit,
             seed=seed,

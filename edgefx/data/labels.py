@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edgefx import harmless
 from edgefx.data import folders
 from edgefx.errors import DataError
 from edgefx.types import Dataset, ImageItem, ModelTask
@@ -53,6 +55,25 @@ def scan(root: Path, task: ModelTask | None) -> Dataset:
         )
         return replace(found, items=items)
     return _unlabelled(found) if task in (ModelTask.REGRESSION, ModelTask.FEATURES) else found
+
+
+def by_name(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
+    """Number classes that have names by a model's own names of them, whatever the order of the folders.
+
+    Args:
+        dataset: From `scan`.
+        class_names: The model's, by index, as `harmless.line` leaves them; empty where unknown.
+
+    Returns:
+        The data set, whose names are the model's then; the same one where a class is not among these.
+    """
+    index = {name: place for place, name in reversed(list(enumerate(class_names)))}
+    own = [harmless.line(name) for name in dataset.class_names]
+    if not own or not dataset.labelled or not set(own) <= set(index):
+        return dataset
+    places = [index[name] for name in own]
+    items = tuple(replace(item, label=places[item.label or 0]) for item in dataset.items)
+    return replace(dataset, items=items, class_names=tuple(class_names))
 
 
 def fit(dataset: Dataset, task: ModelTask, classes: int) -> Dataset:

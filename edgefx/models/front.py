@@ -18,9 +18,14 @@ from edgefx.models.graph.ir import IMAGE, Affine, Conv, Graph, Node, Ref
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgefx.types import Pixels
+
 IMAGENET = "imagenet"
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
+_MOMENTS = re.compile(
+    rf"mean=(?P<mean>{_NUMBER}(?:,{_NUMBER}){{0,2}})/std=(?P<std>{_NUMBER}(?:,{_NUMBER}){{0,2}})"
+)
 _LARGEST = 65536.0  # of a scaled pixel; more is a slip of the pen
 # Of ImageNet's training images, per channel, where pixels are in [0, 1].
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -59,6 +64,14 @@ class Front:
             image = image + tf.constant(self.offset, tf.float32)
         return image
 
+    def prepared(self, batch: Pixels) -> NDArray[np.float32]:
+        """Return the model's inputs of raw RGB images, uint8 [N, H, W, 3], as float32 [N, H, W, channels]."""
+        image = batch.astype(np.float32)
+        if self.grey:
+            image = image @ np.asarray(_LUMA, np.float32)[:, None]
+        found: NDArray[np.float32] = image * self.scale.astype(np.float32) + self.offset.astype(np.float32)
+        return found
+
     def prepend(self, graph: Graph) -> None:
         """Put it in front of a graph whose image is the model's input."""
         made: list[Node] = []
@@ -88,8 +101,9 @@ def front(pixels: str | None, *, channels: int) -> Front:
     """Read what a user says of the pixels that a model was trained on.
 
     Args:
-        pixels: ``LOW..HIGH``: what black and white were; "imagenet": in [0, 1], less ImageNet's mean, over
-            its standard deviation; None: raw, 0..255.
+        pixels: ``LOW..HIGH``: what black and white were; ``mean=M,M,M/std=S,S,S``: what was taken off raw
+            pixels and what they were divided by then, one number or one per channel; "imagenet": in [0, 1],
+            less ImageNet's mean, over its standard deviation; None: raw, 0..255.
         channels: Of the model's input: 3, or 1 for grey images.
 
     Raises:
@@ -105,6 +119,16 @@ def front(pixels: str | None, *, channels: int) -> Front:
             )
         scale = 1 / (255 * np.asarray(_DEVIATION))
         offset = -np.asarray(_MEAN) / np.asarray(_DEVIATION)
+    elif pixels is not None and (match := _MOMENTS.fullmatch(pixels.strip())):
+        mean, deviation = (
+            np.array([float(one) for one in text.split(",")]) for text in match.group("mean", "std")
+        )
+        if (deviation <= 0).any() or {len(mean), len(deviation)} - {1, channels}:
+            raise UsageError(
+                f"--pixels {pixels}: one number or {channels} are needed for each, deviations above 0",
+                hint="such as mean=127.5/std=127.5, of pixels from 0 to 255",
+            )
+        scale, offset = 1 / deviation, -mean / deviation
     elif pixels is not None:
         low, high = span(pixels)
         scale, offset = np.array([(high - low) / 255]), np.array([low])
@@ -121,7 +145,8 @@ def span(pixels: str) -> tuple[float, float]:
     if match is None:
         raise UsageError(
             f"--pixels {pixels}: neither a range nor '{IMAGENET}'",
-            hint="say what black and white were in training, such as 0..1, -1..1 or 0..255",
+            hint="say what black and white were in training, such as 0..1, -1..1 or 0..255, or"
+            " mean=127.5/std=127.5",
         )
     low, high = float(match[1]), float(match[2])
     if not -_LARGEST <= low < high <= _LARGEST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgefx import runtimes
@@ -14,6 +15,7 @@ from edgefx.errors import BenchmarkError, EdgefxError, ExitCode, UsageError
 from edgefx.pipeline.inspect import SUFFIXES, existing
 from edgefx.protocols import Progress
 from edgefx.runtimes import hardware
+from edgefx.runtimes.session import is_classifier
 from edgefx.system import cpu, host
 from edgefx.types import Precision
 from edgefx.views import Benchmark
@@ -86,7 +88,7 @@ def _measured(
         except EdgefxError as error:
             failed(subject, error)
         else:
-            admissible.append(subject)
+            admissible.append(replace(subject, any_ends=not is_classifier(found)))
             if said := hardware.misfit(found.notes, present, device.name):
                 notes.append(f"{subject.path}: {said}")
                 progress.warn(notes[-1])

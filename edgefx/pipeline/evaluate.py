@@ -6,7 +6,6 @@ the float model is not run on the same images again.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -20,10 +19,11 @@ from edgefx.benchmarking.devices.connect import ON_HOST, DeviceChoice, connected
 from edgefx.benchmarking.devices.local import HOST
 from edgefx.benchmarking.devices.remote import Remote, RemoteSession
 from edgefx.data import calibration, labels
-from edgefx.errors import ArtifactError, UsageError
+from edgefx.errors import UsageError
 from edgefx.models.hints import NO_HINTS, Hints
-from edgefx.pipeline import answers
+from edgefx.pipeline import answers, foreign
 from edgefx.pipeline.execute import computing
+from edgefx.pipeline.foreign import Reading
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.inspect import existing
 from edgefx.pipeline.plan import Plan
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from edgefx.pipeline.memo import Memo
     from edgefx.protocols import Session
     from edgefx.results import Accuracy, Doubt
-    from edgefx.runtimes.protocol import Runtime
     from edgefx.types import Artifact, ArtifactMetadata, Dataset, ImageSet, ModelSpec, Scores, TensorInfo
 
 _COMPARED = 8  # images that are run on a device and here
@@ -68,6 +67,7 @@ def run(
     cache: CacheSettings | None = None,
     device: DeviceChoice = ON_HOST,
     hints: Hints = NO_HINTS,
+    background: bool | None = None,
 ) -> Evaluation:
     """Measure how well an artifact answers images.
 
@@ -86,7 +86,9 @@ def run(
         allow_unsafe: Load a baseline that would be refused as unsafe.
         cache: Where the baseline's scores are kept; by default as the environment says.
         device: Where to run the artifact. A few images are run here, too, and their scores compared.
-        hints: What the artifact does not say of its task, and what the baseline's file does not tell.
+        hints: What the artifact does not say of its task, and what the baseline's file does not tell. Its
+            pixels are also those of an artifact of other origin, which nothing was put in front of.
+        background: Whether the artifact's class 0 is one that no image has; None asks where it seems so.
 
     Raises:
         UsageError: No such artifact, images without labels and no baseline, or a baseline that cannot be the
@@ -109,9 +111,10 @@ def run(
             f"{artifact} was made with images resized with {harmless.line(metadata.resize)}, and is evaluated"
             f" with {resize}: give --resize to change that"
         )
-    height, width = _input_size(artifact, described.inputs)
-    classes, task = _classes(described.outputs[0]), _task(artifact, described.outputs[0], metadata, hints)
-    dataset, note = _listed(data, kept, task, classes=classes, limit=limit, seed=seed)
+    reading = foreign.read(artifact, described, target, metadata, hints=hints, background=background)
+    height, width, classes = reading.height, reading.width, reading.classes
+    task = _task(artifact, described.outputs[0], metadata, hints)
+    dataset, note = _listed(data, kept, task, reading, limit=limit, seed=seed)
     if not dataset.known and baseline is None:
         raise UsageError(
             f"{data} has no labels, so there is no accuracy to measure",
@@ -121,10 +124,12 @@ def run(
     label = f"evaluate {artifact.name}"
     with connected(device, progress) as there, computing(cache, progress) as (memo, hashes):
         used = threads or (host.cores() if there is None else there.threads)
-        session: Callable[[], AbstractContextManager[Session]] = partial(
-            (target if there is None else there).open_session, artifact, threads=used
-        )
-        notes = _misfit(described, there, progress)
+        here = partial(target.open_session, artifact, threads=host.cores())
+        if metadata is None and task.classifies and dataset.known:
+            foreign.check(artifact, reading, here, dataset, resize=resize, memo=memo)
+        opened = partial((target if there is None else there).open_session, artifact, threads=used)
+        session: Callable[[], AbstractContextManager[Session]] = partial(reading.open, opened)
+        notes = (*reading.notes, *_misfit(described, there, progress))
         if baseline is None or kept is not None:
             found = _alone(
                 session,
@@ -161,7 +166,7 @@ def run(
         if kept is not None
         else None
     )
-    names = dataset.class_names or (metadata.class_names if metadata else ())
+    names = dataset.class_names or reading.class_names
     return Evaluation(
         artifact=artifact,
         data=_described(found.images, data, seed=seed if limit else None, note=note),
@@ -175,7 +180,7 @@ def run(
         comparison=compared,
         figures=accuracy.task if accuracy.task is None or found.baseline else accuracy.task.alone(),
         doubts=_doubts(found, names) if task.classifies else (),
-        device=None if there is None else _answers(found, there, target, artifact),
+        device=None if there is None else _answers(found, there, partial(reading.open, here)),
         notes=notes,
     )
 
@@ -225,11 +230,13 @@ def _misfit(described: Artifact, there: Remote | None, progress: Progress) -> tu
     return (said,)
 
 
-def _answers(found: _Found, there: Remote, target: Runtime, artifact: Path) -> DeviceAnswers:
+def _answers(
+    found: _Found, there: Remote, opened: Callable[[], AbstractContextManager[Session]]
+) -> DeviceAnswers:
     """Run a few of the images here, too, and compare."""
     import numpy as np
 
-    with target.open_session(artifact, threads=host.cores()) as session:
+    with opened() as session:
         here = session.infer(np.asarray(found.images.pixels[_few(len(found.images))]))
     same_top1 = int((here.argmax(1) == found.few.argmax(1)).sum())
     same = Match.SAME_TOP1 if same_top1 == len(here) else Match.DIFFERS
@@ -410,30 +417,6 @@ def _described(decoded: ImageSet, data: Path, *, seed: int | None, note: str) ->
     )
 
 
-def _input_size(artifact: Path, inputs: tuple[TensorInfo, ...]) -> tuple[int, int]:
-    """Return height and width of the image input, which may be NHWC or, in files of other origin, NCHW.
-
-    Raises:
-        ArtifactError: The artifact does not take one RGB image of a fixed size.
-    """
-    shape = inputs[0].shape if inputs else ()
-    if len(shape) == 4 and shape[1] == 3 and shape[3] != 3:
-        shape = (shape[0], *shape[2:], 3)
-    if len(inputs) != 1 or len(shape) != 4 or shape[3] != 3 or min(shape[1:3]) < 1:
-        taken = "; ".join(f"{info.name} {list(info.shape)}" for info in inputs)
-        raise ArtifactError(
-            f"{artifact}: not an image classifier of edgefx: its inputs are {taken or 'none'}",
-            hint="expected one input [batch, height, width, 3]",
-        )
-    return shape[1], shape[2]
-
-
-def _classes(output: TensorInfo) -> int:
-    """Return the number of classes, or values, that an artifact gives: one score is that of two classes."""
-    values = math.prod(output.shape[1:])
-    return 2 if values == 1 and kind_of(output.name) is not OutputKind.VALUES else values
-
-
 def _task(artifact: Path, output: TensorInfo, metadata: ArtifactMetadata | None, hints: Hints) -> ModelTask:
     """Return what an artifact answers: as the user says, as the file says, or a class.
 
@@ -459,13 +442,17 @@ def _said(task: ModelTask, hints: Hints, output: TensorInfo) -> ModelTask | None
 
 
 def _listed(
-    data: Path, kept: Answers | None, task: ModelTask, *, classes: int, limit: int | None, seed: int
+    data: Path, kept: Answers | None, task: ModelTask, reading: Reading, *, limit: int | None, seed: int
 ) -> tuple[Dataset, str]:
     """List the images (those that a run knows), or a sample of them; returns how they were chosen, too."""
-    dataset = labels.fit(labels.scan(data, task), task, classes)
+    dataset = labels.scan(data, task)
+    if task.classifies:
+        dataset = labels.by_name(dataset, reading.class_names)
+        foreign.check_count(reading, dataset)
+    dataset = labels.fit(dataset, task, reading.classes)
     which = f"all {len(dataset.items)} images of {data}"
     if kept is not None:
-        known = answers.shared(kept, dataset, classes=classes)
+        known = answers.shared(kept, dataset, classes=reading.classes)
         if len(known.items) < len(dataset.items):
             which = (
                 f"the {len(known.items)} of {len(dataset.items)} images of {data} that {kept.folder} knows"

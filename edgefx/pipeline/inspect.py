@@ -72,7 +72,9 @@ def run(
         raise for_models(subject)
     path = existing(Path(subject))
     target = runtimes.for_artifact(path)
-    return ArtifactInspection(artifact=target.describe(path), metadata=target.read_metadata(path))
+    artifact, metadata = target.describe(path), target.read_metadata(path)
+    foreign = target.read_foreign_metadata(path) if metadata is None else None
+    return ArtifactInspection(artifact=artifact, metadata=metadata, foreign=foreign)
 
 
 def for_models(subject: str) -> UsageError:

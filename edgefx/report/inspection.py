@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import answers, count, percent, significant, size
-from edgefx.types import Artifact, ArtifactMetadata, TensorInfo
+from edgefx.types import Artifact, ArtifactMetadata, ForeignMetadata, TensorInfo
 from edgefx.views import ArtifactInspection, ModelInspection
 
 _NAMED = 10  # classes that are named; the rest is counted
@@ -34,6 +34,8 @@ def render_artifact(inspection: ArtifactInspection, console: Console) -> None:
         rows.append(("opset", str(artifact.opset)))
     if inspection.metadata is not None:
         rows += _metadata(inspection.metadata)
+    if inspection.foreign is not None:
+        rows += _foreign(inspection.foreign)
     rows += [("note", note) for note in artifact.notes]
     console.print(Text(str(artifact.path), style="bold"))
     console.print(Facts(rows), highlight=False)
@@ -51,6 +53,16 @@ def _metadata(metadata: ArtifactMetadata) -> list[tuple[str, str | Text]]:
         ("made from", f"{metadata.model}, sha256 {metadata.model_sha256}"),
     ]
     return rows
+
+
+def _foreign(stated: ForeignMetadata) -> list[tuple[str, str | Text]]:
+    rows: list[tuple[str, str | Text]] = []
+    if stated.mean:
+        mean, deviation = (", ".join(f"{one:g}" for one in end) for end in (stated.mean, stated.deviation))
+        rows.append(("pixels", f"less {mean}, over {deviation}, says the file"))
+    if stated.class_names:
+        rows.append(("classes", f"{len(stated.class_names)}{_names(stated.class_names)}, says the file"))
+    return [*rows, ("made by", "another tool")]
 
 
 def _names(class_names: tuple[str, ...]) -> str:

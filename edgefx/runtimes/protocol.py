@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from edgefx.protocols import Progress, Session
 from edgefx.quantization import ActivationRanges, Quantization, QuantScheme
 from edgefx.runtimes.passes import Pass
-from edgefx.types import Artifact, ArtifactMetadata, FrozenGraph, ImageSet, Precision
+from edgefx.runtimes.session import AnySession
+from edgefx.types import (
+    Artifact,
+    ArtifactMetadata,
+    ForeignMetadata,
+    FrozenGraph,
+    ImageSet,
+    Precision,
+)
 from edgefx.vocabulary import Effort
 
 if TYPE_CHECKING:
@@ -133,6 +141,13 @@ class Runtime(Protocol):
             ArtifactError: A file is missing, or what it says is damaged.
         """
 
+    def read_foreign_metadata(self, path: Path) -> ForeignMetadata:
+        """Return what a file of other origin says of itself in its format's own fields; as much as it says.
+
+        Raises:
+            ArtifactError: A file is missing, or what it says is damaged.
+        """
+
     def stated_precision(self, path: Path) -> str | None:
         """Return what the file makes the runtime compute in; None where only opening it shows.
 
@@ -160,6 +175,15 @@ class Runtime(Protocol):
 
         Raises:
             ArtifactError: A file is missing, damaged, not an image classifier, or the runtime refuses it.
+        """
+
+    def open_any(
+        self, path: Path, *, threads: int, precision: Precision | None = None
+    ) -> AbstractContextManager[AnySession]:
+        """Open a file that need not be an image classifier, to be timed; see `open_session`.
+
+        Raises:
+            ArtifactError: A file is missing, damaged, has inputs of no fixed size, or the runtime refuses it.
         """
 
 

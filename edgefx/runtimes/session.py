@@ -16,24 +16,28 @@ from edgefx.types import TensorInfo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgefx.types import Pixels, Scores
+    from edgefx.types import Artifact, Pixels, Scores
+
+
+_RAW = 64.0  # the largest value of an input: of raw pixels it is about 255, of scaled ones 1 to 3
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How images lie in a file's input tensor."""
+    """How images lie in a file's input tensor; artifacts of edgefx have three channels, which come last."""
 
     batch: int
     height: int
     width: int
     channels_first: bool
+    channels: int = 3
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """The input tensor's shape."""
         if self.channels_first:
-            return (self.batch, 3, self.height, self.width)
-        return (self.batch, self.height, self.width, 3)
+            return (self.batch, self.channels, self.height, self.width)
+        return (self.batch, self.height, self.width, self.channels)
 
 
 class BatchSession(ABC):
@@ -78,13 +82,16 @@ class BatchSession(ABC):
     def infer(self, batch: Pixels) -> Scores:
         """Run raw RGB uint8 [N, H, W, 3]; returns float32 [N, classes], dequantized.
 
+        Files of other origin may take what somebody has prepared: float32, or a single channel.
+
         Raises:
             ValueError: The images' size is not the artifact's.
             ArtifactError: The file cannot be run.
         """
         layout = self._layout
-        if batch.shape[1:] != (layout.height, layout.width, 3):
-            raise ValueError(f"images {batch.shape[1:]} for an input of {(layout.height, layout.width, 3)}")
+        expected = (layout.height, layout.width, layout.channels)
+        if batch.shape[1:] != expected:
+            raise ValueError(f"images {batch.shape[1:]} for an input of {expected}")
         try:
             return self._inferred(batch)
         except self._damage as error:
@@ -130,35 +137,106 @@ def ends_of_classifier(
     shape = inputs[0].shape
     if len(shape) == 4 and min(shape[1:]) > 0:
         batch = max(1, shape[0])
-        if shape[3] == 3:
-            return inputs[0], outputs[0], Layout(batch, shape[1], shape[2], channels_first=False)
-        if shape[1] == 3:
-            return inputs[0], outputs[0], Layout(batch, shape[2], shape[3], channels_first=True)
+        for channels in (3, 1):
+            if shape[3] == channels:
+                layout = Layout(batch, shape[1], shape[2], channels_first=False, channels=channels)
+                return inputs[0], outputs[0], layout
+            if shape[1] == channels:
+                layout = Layout(batch, shape[2], shape[3], channels_first=True, channels=channels)
+                return inputs[0], outputs[0], layout
     raise ArtifactError(
         f"{path}: input shape {list(shape)} is not [N, height, width, 3] or [N, 3, height, width]",
-        hint="edgefx runs image classifiers on RGB images of a fixed size",
+        hint="edgefx runs image classifiers on RGB or grey images of a fixed size",
     )
+
+
+def is_classifier(artifact: Artifact) -> bool:
+    """Whether an artifact takes one image and gives one answer, so that images can be run through it."""
+    try:
+        ends_of_classifier(artifact.path, artifact.inputs, artifact.outputs)
+    except ArtifactError:
+        return False
+    return True
+
+
+class AnySession(ABC):
+    """An artifact opened to be timed, whatever it takes and gives: no images are understood."""
+
+    def __init__(self, path: Path, inputs: Sequence[TensorInfo]) -> None:
+        """Make what it is fed.
+
+        Raises:
+            ArtifactError: An input has no fixed size, or holds what there is no number for.
+        """
+        self._path = path
+        self._feeds = [_anything(path, info) for info in inputs]
+
+    @property
+    @abstractmethod
+    def precision_ran(self) -> str:
+        """The numeric format that the runtime executes in."""
+
+    @abstractmethod
+    def run(self) -> None:
+        """Copy all inputs in, run, and read all outputs."""
+
+
+def _anything(path: Path, info: TensorInfo) -> NDArray[Any]:
+    """Return random values for an input; zeros where they may be indices."""
+    import numpy as np
+
+    shape = tuple(1 if place == 0 and size < 1 else size for place, size in enumerate(info.shape))
+    if any(size < 1 for size in shape):
+        raise ArtifactError(
+            f"{path}: input '{info.name}' has the shape {list(shape)}, of which negative sizes are free",
+            hint="export it with a fixed size",
+        )
+    rng = np.random.default_rng(0)
+    if info.dtype in ("uint8", "int8"):
+        return rng.integers(0, 128, shape, dtype=info.dtype)
+    if info.dtype in ("float32", "float16", "float64"):
+        return rng.random(shape).astype(info.dtype)
+    try:
+        return np.zeros(shape, info.dtype)
+    except TypeError as error:
+        raise ArtifactError(
+            f"{path}: input '{info.name}' is of the type {info.dtype}, which cannot be made up",
+            hint="only numeric inputs can be timed",
+        ) from error
 
 
 def stored(batch: Pixels, image: TensorInfo) -> NDArray[Any]:
     """Return images as an input tensor stores them; those of float tensors stay uint8, to be cast in copying.
 
     Args:
-        batch: Raw RGB, uint8.
-        image: The tensor. Integers without a scale are raw pixels (uint8), or pixels - 128 (int8).
+        batch: Raw RGB, uint8; or pixels that somebody has scaled, float32.
+        image: The tensor. Integers without a scale are raw pixels (uint8), or pixels - 128 (int8); so are
+            those that stand for scaled pixels, such as 0..1.
     """
     import numpy as np
 
-    scale = 1.0 if image.scale is None else image.scale
-    if image.dtype == "uint8" and scale == 1.0 and not image.zero_point:
-        return batch
-    if image.dtype == "int8" and scale == 1.0 and image.zero_point in (None, -128):
-        return shifted(batch)
+    if batch.dtype == np.uint8 and takes_codes(image):
+        return batch if image.dtype == "uint8" else shifted(batch)
     if image.scale is None:
         return batch
     limits = np.iinfo(image.dtype)
-    codes = np.round(batch / scale) + (image.zero_point or 0)
+    codes = np.round(batch / image.scale) + (image.zero_point or 0)
     return np.clip(codes, limits.min, limits.max).astype(image.dtype)
+
+
+def takes_codes(image: TensorInfo) -> bool:
+    """Whether an 8-bit input takes pixels as they are stored: 0 to 255, or 128 less.
+
+    So it does where its real values are the pixels, and where they were scaled in training: then it is the
+    quantization that scales, as quantized files of TensorFlow Hub and Teachable Machine do.
+    """
+    if image.dtype not in ("uint8", "int8"):
+        return False
+    lowest, highest = (0, 255) if image.dtype == "uint8" else (-128, 127)
+    scale, zero_point = image.scale or 1.0, lowest if image.zero_point is None else image.zero_point
+    if scale == 1.0 and zero_point == lowest:
+        return True
+    return (highest - zero_point) * scale < _RAW
 
 
 def shifted(batch: Pixels) -> NDArray[Any]:

@@ -93,7 +93,7 @@ def test_weights_beside_the_model_are_read_and_counted(tmp_path: Path) -> None:
         ((2**40, 224, 224, 3), "more than"),
         ((1, 5000, 4, 3), "at most 4096 pixels"),
         ((0, 224, 224, 3), "batch of 0"),
-        ((1, 0, 4, 3), "free dimensions"),
+        ((1, 0, 4, 3), "holds nothing"),
     ],
 )
 def test_sizes_that_no_classifier_has_are_refused(

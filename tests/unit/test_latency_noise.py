@@ -57,7 +57,10 @@ class _Device:
 
     name = "host"
 
-    def start(self, path: Path, threads: int, precision: Precision | None = None) -> _Worker:
+    def start(
+        self, path: Path, threads: int, precision: Precision | None = None, *, any_ends: bool = False
+    ) -> _Worker:
+        del any_ends
         return _Worker(path, threads, precision)
 
 

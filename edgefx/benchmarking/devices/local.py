@@ -26,7 +26,10 @@ _STDERR_TAIL = 15  # lines
 class Worker(Runner):
     """A latency worker process for one artifact; a context manager."""
 
-    def __init__(self, path: Path, threads: int, precision: Precision | None = None) -> None:
+    def __init__(
+        self, path: Path, threads: int, precision: Precision | None = None, *, any_ends: bool = False
+    ) -> None:
+        self._any_ends = any_ends
         self._path = path
         self._threads = threads
         self._precision = precision
@@ -38,6 +41,8 @@ class Worker(Runner):
         command += ["--threads", str(self._threads)]
         if self._precision is not None:
             command += ["--precision", str(self._precision)]
+        if self._any_ends:
+            command.append("--any")
         # A file and not a pipe: a talkative library cannot block on it.
         self._stderr: IO[bytes] = tempfile.TemporaryFile()
         self._process = subprocess.Popen(  # noqa: S603 - our own module, arguments as a list
@@ -149,9 +154,11 @@ class _Host:
         """See `Device.name`."""
         return "host"
 
-    def start(self, path: Path, threads: int, precision: Precision | None = None) -> Worker:
+    def start(
+        self, path: Path, threads: int, precision: Precision | None = None, *, any_ends: bool = False
+    ) -> Worker:
         """Start a worker process; see `Device.start`."""
-        return Worker(path, threads, precision)
+        return Worker(path, threads, precision, any_ends=any_ends)
 
 
 HOST: Final[Device] = _Host()

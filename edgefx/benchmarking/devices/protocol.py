@@ -60,7 +60,7 @@ class Device(Protocol):
         """What results call it: "host" is this machine."""
 
     def start(
-        self, path: Path, threads: int, precision: Precision | None = None
+        self, path: Path, threads: int, precision: Precision | None = None, *, any_ends: bool = False
     ) -> AbstractContextManager[Runner]:
         """Start a process for one artifact, which is not opened yet.
 
@@ -68,4 +68,5 @@ class Device(Protocol):
             path: The artifact's main file, on this machine.
             threads: Intra-op threads.
             precision: What the target asked for, if known.
+            any_ends: Whether it is something else than an image classifier.
         """

@@ -139,9 +139,18 @@ class Remote:
         return str(self._facts["executable"])
 
     def start(
-        self, path: Path, threads: int, precision: Precision | None = None
+        self, path: Path, threads: int, precision: Precision | None = None, *, any_ends: bool = False
     ) -> AbstractContextManager[RemoteRunner]:
-        """Copy an artifact to the device and start a process for it; see `Device.start`."""
+        """Copy an artifact to the device and start a process for it; see `Device.start`.
+
+        Raises:
+            BenchmarkError: It is no image classifier, which is timed on this machine only.
+        """
+        if any_ends:
+            raise BenchmarkError(
+                f"{path}: is no image classifier, and devices time these only",
+                hint="time it on this machine: leave --device out",
+            )
         return self._started(path, threads, precision)
 
     @contextmanager

@@ -134,9 +134,10 @@ class _Session:
         self.image, self.scores, self.precision = config["image"], config["scores"], config["stated"]
         shape = self.image["shape"]
         self.batch = max(1, shape[0])
-        self.channels_first = shape[3] != 3
+        self.channels_first = shape[3] not in (1, 3) or (shape[3] == 1 and shape[1] == 3)
+        channels = shape[1] if self.channels_first else shape[3]
         height, width = shape[2:] if self.channels_first else shape[1:3]
-        self.images = (self.batch, height, width, 3)
+        self.images = (self.batch, height, width, channels)
 
     def invoke(self, part: Any) -> Any:
         """Run at most a batch of stored images; returns [at least as many, classes] as stored."""
@@ -166,16 +167,23 @@ def _stored(batch: Any, image: dict[str, Any]) -> Any:
     """Return images as an input tensor stores them: `edgefx.runtimes.session.stored`, line by line."""
     import numpy as np
 
-    scale = 1.0 if image["scale"] is None else image["scale"]
-    if image["dtype"] == "uint8" and scale == 1.0 and not image["zero_point"]:
-        return batch
-    if image["dtype"] == "int8" and scale == 1.0 and image["zero_point"] in (None, -128):
-        return (batch ^ np.uint8(0x80)).view(np.int8)
+    if batch.dtype == np.uint8 and _takes_codes(image):
+        return batch if image["dtype"] == "uint8" else (batch ^ np.uint8(0x80)).view(np.int8)
     if image["scale"] is None:
         return batch
     limits = np.iinfo(image["dtype"])
-    codes = np.round(batch / scale) + (image["zero_point"] or 0)
+    codes = np.round(batch / image["scale"]) + (image["zero_point"] or 0)
     return np.clip(codes, limits.min, limits.max).astype(image["dtype"])
+
+
+def _takes_codes(image: dict[str, Any]) -> bool:
+    """Whether an 8-bit input takes pixels as they are stored: `edgefx.runtimes.session.takes_codes`."""
+    if image["dtype"] not in ("uint8", "int8"):
+        return False
+    lowest, highest = (0, 255) if image["dtype"] == "uint8" else (-128, 127)
+    scale = image["scale"] or 1.0
+    zero_point = lowest if image["zero_point"] is None else image["zero_point"]
+    return (scale == 1.0 and zero_point == lowest) or (highest - zero_point) * scale < 64.0
 
 
 class _LiteRt(_Session):

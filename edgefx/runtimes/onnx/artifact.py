@@ -180,10 +180,10 @@ class Ends:
 def ends(model: onnx.ModelProto, path: Path) -> Ends:
     """Return inputs and outputs with dtype, shape and quantization.
 
-    A free dimension (a named or missing batch) is reported as 1, which is what edgefx feeds.
+    A free batch (named, or missing) is reported as 1, which is what edgefx feeds; other free sizes as -1.
 
     Raises:
-        ArtifactError: A tensor of unknown rank, or one whose free dimension is not the batch.
+        ArtifactError: A tensor of unknown rank, or one that holds nothing.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     scalars = {
@@ -236,12 +236,11 @@ def _tensor(info: onnx.ValueInfoProto, quantization: tuple[float, int] | None, p
         raise ArtifactError(f"{path}: '{info.name}' has no known shape", hint="export it with a fixed batch")
     if kind.shape.dim[0].HasField("dim_value") and dims[0] == 0:
         raise ArtifactError(f"{path}: '{info.name}' has a batch of 0", hint="export it with a batch of 1")
-    if any(size <= 0 for size in dims[1:]):
+    if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in kind.shape.dim):
         raise ArtifactError(
-            f"{path}: '{info.name}' has free dimensions {dims[1:]} (0 is free) beside the batch",
-            hint="export it with a fixed image size",
+            f"{path}: '{info.name}' has the shape {dims}, which holds nothing", hint="export it again"
         )
-    shape = (dims[0] if dims[0] > 0 else 1, *dims[1:])
+    shape = (dims[0] if dims[0] > 0 else 1, *(size if size > 0 else -1 for size in dims[1:]))
     if quantization is None or dtype not in _INT8:
         return TensorInfo(name=info.name, shape=shape, dtype=dtype)
     return TensorInfo(

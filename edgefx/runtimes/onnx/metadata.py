@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edgefx.runtimes import metadata as documents
 from edgefx.storage.atomic import replacing
-from edgefx.types import ArtifactMetadata
+from edgefx.types import ArtifactMetadata, ForeignMetadata
 
 if TYPE_CHECKING:
     import onnx
@@ -52,6 +52,21 @@ def read(model: onnx.ModelProto, path: Path) -> ArtifactMetadata | None:
     """
     found = next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
     return None if found is None else documents.loads(found, path)
+
+
+# What the specification calls the values of pixels -> mean and deviation of raw ones.
+_RANGES = {
+    "NominalRange_0_255": (0.0, 1.0),
+    "Normalized_0_1": (0.0, 255.0),
+    "Normalized_1_1": (127.5, 127.5),
+}
+
+
+def read_foreign(model: onnx.ModelProto) -> ForeignMetadata:
+    """Return what a model of other origin says of itself in the specification's own entries."""
+    stated = {entry.key: entry.value for entry in model.metadata_props}
+    found = _RANGES.get(stated.get("Image.NominalPixelRange", ""))
+    return ForeignMetadata() if found is None else ForeignMetadata(mean=found[:1], deviation=found[1:])
 
 
 def _field(number: int, content: bytes) -> bytes:

@@ -12,9 +12,10 @@ from edgefx.quantization import Quantization
 from edgefx.runtimes import bounds, requests
 from edgefx.runtimes.passes import Pass
 from edgefx.runtimes.protocol import ConversionRequest, Probes
+from edgefx.runtimes.session import AnySession
 from edgefx.system.packages import require
 from edgefx.targets import TARGETS
-from edgefx.types import Artifact, ArtifactMetadata, FrozenGraph, Precision
+from edgefx.types import Artifact, ArtifactMetadata, ForeignMetadata, FrozenGraph, Precision
 from edgefx.vocabulary import Effort
 from edgefx.vocabulary import Runtime as RuntimeName
 
@@ -72,6 +73,13 @@ class OnnxRuntime:
 
         return metadata.read(artifact.load(path), path)
 
+    def read_foreign_metadata(self, path: Path) -> ForeignMetadata:
+        """Return what a file of other origin says of itself; see `Runtime.read_foreign_metadata`."""
+        require("onnx", purpose="reading .onnx files")
+        from edgefx.runtimes.onnx import artifact, metadata
+
+        return metadata.read_foreign(artifact.load(path))
+
     def stated_precision(self, path: Path) -> str:
         """Return what the file makes ONNX Runtime compute in; see `Runtime.stated_precision`."""
         from edgefx.runtimes.onnx import artifact
@@ -109,6 +117,20 @@ class OnnxRuntime:
             yield session
         finally:
             session.close()
+
+    @contextmanager
+    def open_any(
+        self, path: Path, *, threads: int, precision: Precision | None = None
+    ) -> Iterator[AnySession]:
+        """Open any file, to be timed; see `Runtime.open_any`."""
+        del precision
+        require("onnx", "onnxruntime", purpose="running .onnx files")
+        from edgefx.runtimes.onnx.session import AnyOrtSession, refusals
+
+        try:
+            yield AnyOrtSession(path, threads)
+        except (*bounds.DAMAGE, *refusals()) as error:
+            raise bounds.damaged(path, error) from error
 
     def read_quantization(self, path: Path, graph: FrozenGraph) -> Quantization:
         """Read back what an artifact quantizes; see `Introspectable`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
 from edgefx.runtimes.onnx import artifact
-from edgefx.runtimes.session import BatchSession, ends_of_classifier
+from edgefx.runtimes.session import AnySession, BatchSession, ends_of_classifier
 from edgefx.types import TensorInfo
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ _DTYPES = {
     "tensor(float16)": "float16",
     "tensor(uint8)": "uint8",
     "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(double)": "float64",
+    "tensor(bool)": "bool",
 }
 _SILENT = 3  # log severity "error": whatever ONNX Runtime has to say of a refusal is in the exception too
 
@@ -28,7 +32,7 @@ class OrtSession(BatchSession):
     def __init__(self, path: Path, threads: int) -> None:
         self._session = _opened(path, threads)
         ends = _ends(self._session, path)
-        super().__init__(path, *ends_of_classifier(path, ends.inputs, ends.outputs), refusals=_refusals())
+        super().__init__(path, *ends_of_classifier(path, ends.inputs, ends.outputs), refusals=refusals())
 
     @property
     def precision_ran(self) -> str:
@@ -50,6 +54,25 @@ class OrtSession(BatchSession):
         del self._session
 
 
+class AnyOrtSession(AnySession):
+    """An ONNX Runtime session whose inputs and outputs may be anything."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._session = _opened(path, threads)
+        ends = _ends(self._session, path)
+        super().__init__(path, ends.inputs)
+        self._feed = {info.name: value for info, value in zip(ends.inputs, self._feeds, strict=True)}
+
+    @property
+    def precision_ran(self) -> str:
+        """The numeric format that the CPU provider computes in."""
+        return artifact.precision(artifact.load(self._path), self._path)
+
+    def run(self) -> None:
+        """See `AnySession.run`."""
+        self._session.run(None, self._feed)
+
+
 def _opened(path: Path, threads: int) -> Any:
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file", hint="give the path of an .onnx file")
@@ -68,8 +91,9 @@ def _ends(session: Any, path: Path) -> artifact.Ends:
     """
 
     def tensor(node: Any) -> TensorInfo:
-        # A free dimension has a name, or is negative.
-        shape = tuple(size if isinstance(size, int) and size >= 0 else 1 for size in node.shape)
+        # A free dimension has a name, or is negative; edgefx feeds a batch of 1.
+        fixed = [size if isinstance(size, int) and size >= 0 else -1 for size in node.shape]
+        shape = tuple(1 if place == 0 and size < 0 else size for place, size in enumerate(fixed))
         if 0 in shape:
             raise ArtifactError(
                 f"{path}: '{node.name}' has the shape {list(shape)}, which holds nothing",
@@ -78,7 +102,7 @@ def _ends(session: Any, path: Path) -> artifact.Ends:
         return TensorInfo(name=node.name, shape=shape, dtype=_DTYPES.get(node.type, node.type))
 
     inputs, outputs = (tuple(map(tensor, nodes)) for nodes in (session.get_inputs(), session.get_outputs()))
-    if {end.dtype for end in (*inputs, *outputs)} <= {"float32", "float16"}:
+    if not {end.dtype for end in (*inputs, *outputs)} & {"uint8", "int8"}:
         return artifact.Ends(inputs=inputs, outputs=outputs)
     return artifact.ends(artifact.load(path), path)
 
@@ -99,14 +123,15 @@ def open_session(source: Path | bytes, threads: int) -> Any:
         return onnxruntime.InferenceSession(
             str(source) if isinstance(source, Path) else source, options, providers=["CPUExecutionProvider"]
         )
-    except _refusals() as error:
+    except refusals() as error:
         where = source if isinstance(source, Path) else "the converted model"
         raise ArtifactError(
             f"{where}: ONNX Runtime refuses it: {error}", hint="convert it again, or run: edgefx inspect"
         ) from error
 
 
-def _refusals() -> tuple[type[Exception], ...]:
+def refusals() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises for a model that it cannot run."""
     import onnxruntime
 
     kinds = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()

@@ -15,12 +15,13 @@ from edgefx.errors import ArtifactError
 from edgefx.runtimes import metadata as documents
 from edgefx.runtimes.openvino import xml
 from edgefx.storage.atomic import replacing
-from edgefx.types import ArtifactMetadata
+from edgefx.types import ArtifactMetadata, ForeignMetadata
 from edgefx.vocabulary import Resize
 
 SECTION = "edgefx"  # our section of the model's rt_info
 _KEY = "metadata"
 _RESIZE = {Resize.STRETCH: "standard", Resize.CROP: "crop", Resize.PAD: "fit_to_window_letterbox"}
+_FLOAT = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?")
 # White space ends a name there; XML has no place for the others.
 _NOT_IN_A_LABEL = re.compile(r"\s|[\ufffe\uffff]")
 
@@ -50,15 +51,43 @@ def read(path: Path) -> ArtifactMetadata | None:
     Raises:
         ArtifactError: A file of the pair is missing or damaged.
     """
+    found = _stated(path, f"{SECTION}/{_KEY}")
+    return None if found is None else documents.loads(found, path)
+
+
+def read_foreign(path: Path) -> ForeignMetadata:
+    """Return what the Model API's configuration says in an IR of other origin.
+
+    Raises:
+        ArtifactError: As `read`.
+    """
+    labels = (_stated(path, "model_info/labels") or "").split()
+    mean, deviation = (
+        tuple(float(number) for number in _FLOAT.findall(_stated(path, f"model_info/{key}") or ""))[:3]
+        for key in ("mean_values", "scale_values")
+    )
+    if mean or deviation:
+        mean, deviation = mean or (0.0,), deviation or (1.0,)
+    if not all(number > 0 for number in deviation):
+        mean = deviation = ()
+    return ForeignMetadata(class_names=documents.clean(tuple(labels)), mean=mean, deviation=deviation)
+
+
+def _stated(path: Path, entry: str) -> str | None:
+    """Return an entry of ``rt_info``; None where it is absent.
+
+    Raises:
+        ArtifactError: As `read`.
+    """
     xml.check(path)
     try:
-        found = ET.parse(path).find(f"rt_info/{SECTION}/{_KEY}")  # noqa: S314 - without a DTD: checked
+        found = ET.parse(path).find(f"rt_info/{entry}")  # noqa: S314 - without a DTD: checked
     except ET.ParseError as error:
         raise ArtifactError(
             f"{path}: no XML: {error}",
             hint="the file is damaged or no OpenVINO IR; convert the model again",
         ) from error
-    return None if found is None else documents.loads(found.get("value", ""), path)
+    return None if found is None else found.get("value", "")
 
 
 def _model_info(metadata: ArtifactMetadata) -> dict[str, str]:

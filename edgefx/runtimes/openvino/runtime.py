@@ -16,9 +16,10 @@ from edgefx.quantization import Quantization
 from edgefx.runtimes import bounds, requests
 from edgefx.runtimes.passes import Pass
 from edgefx.runtimes.protocol import ConversionRequest, Probes
+from edgefx.runtimes.session import AnySession
 from edgefx.system.packages import require
 from edgefx.targets import TARGETS
-from edgefx.types import Artifact, ArtifactMetadata, FrozenGraph, Precision
+from edgefx.types import Artifact, ArtifactMetadata, ForeignMetadata, FrozenGraph, Precision
 from edgefx.vocabulary import Effort
 from edgefx.vocabulary import Runtime as RuntimeName
 
@@ -75,6 +76,12 @@ class OpenVinoRuntime:
 
         return metadata.read(path)
 
+    def read_foreign_metadata(self, path: Path) -> ForeignMetadata:
+        """Return what a file of other origin says of itself; see `Runtime.read_foreign_metadata`."""
+        from edgefx.runtimes.openvino import metadata
+
+        return metadata.read_foreign(path)
+
     def stated_precision(self, path: Path) -> None:
         """Return nothing: OpenVINO chooses for the CPU; see `Runtime.stated_precision`."""
         del path
@@ -106,6 +113,19 @@ class OpenVinoRuntime:
         except bounds.DAMAGE as error:
             raise bounds.damaged(path, error) from error
         yield session
+
+    @contextmanager
+    def open_any(
+        self, path: Path, *, threads: int, precision: Precision | None = None
+    ) -> Iterator[AnySession]:
+        """Open any file, to be timed; see `Runtime.open_any`."""
+        require("openvino", purpose="OpenVINO .xml files")
+        from edgefx.runtimes.openvino.session import AnyOpenVinoSession
+
+        try:
+            yield AnyOpenVinoSession(path, threads, precision)
+        except bounds.DAMAGE as error:
+            raise bounds.damaged(path, error) from error
 
     def read_quantization(self, path: Path, graph: FrozenGraph) -> Quantization:
         """Read back what an artifact quantizes; see `Introspectable`."""

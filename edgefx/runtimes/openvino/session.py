@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgefx.errors import ArtifactError
 from edgefx.runtimes.openvino import artifact, profile
 from edgefx.runtimes.openvino.core import core
-from edgefx.runtimes.session import BatchSession, ends_of_classifier
+from edgefx.runtimes.session import AnySession, BatchSession, ends_of_classifier
 from edgefx.system import cpu
 from edgefx.types import Precision
 
@@ -30,11 +30,8 @@ class OpenVinoSession(BatchSession):
         if model.inputs[0].get_partial_shape().is_dynamic:
             model.reshape(list(self._layout.shape))
         work = artifact.macs_by_name(model)
-        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-        if precision is Precision.FLOAT32:
-            config["INFERENCE_PRECISION_HINT"] = "f32"
         try:
-            compiled = core().compile_model(model, "CPU", config)
+            compiled = core().compile_model(model, "CPU", _config(threads, precision))
             self._request = compiled.create_infer_request()
             shape, dtype = tuple(compiled.inputs[0].shape), compiled.inputs[0].element_type.to_dtype()
             self._buffer: NDArray[Any] = np.zeros(shape, dtype)
@@ -57,6 +54,44 @@ class OpenVinoSession(BatchSession):
         self._request.infer()
         found: NDArray[Any] = self._request.get_output_tensor(0).data.reshape(self._layout.batch, -1)
         return found
+
+
+class AnyOpenVinoSession(AnySession):
+    """A compiled model whose inputs and outputs may be anything."""
+
+    def __init__(self, path: Path, threads: int, precision: Precision | None) -> None:
+        model = artifact.read(path)
+        inputs = artifact.ends(model)[0]
+        super().__init__(path, inputs)
+        if any(port.get_partial_shape().is_dynamic for port in model.inputs):
+            model.reshape(
+                {port: list(feed.shape) for port, feed in zip(model.inputs, self._feeds, strict=True)}
+            )
+        work = artifact.macs_by_name(model)
+        try:
+            compiled = core().compile_model(model, "CPU", _config(threads, precision))
+        except RuntimeError as error:
+            raise ArtifactError(
+                f"{path}: OpenVINO refuses the model: {error}", hint=profile.hint(cpu.detect())
+            ) from error
+        self._precision = _precision_ran(compiled, work)
+        self._compiled, self._request = compiled, compiled.create_infer_request()
+
+    @property
+    def precision_ran(self) -> str:
+        """What the convolutions and matrix products were compiled to."""
+        return self._precision
+
+    def run(self) -> None:
+        """See `AnySession.run`."""
+        self._request.infer(dict(enumerate(self._feeds)))
+
+
+def _config(threads: int, precision: Precision | None) -> dict[str, Any]:
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    if precision is Precision.FLOAT32:
+        config["INFERENCE_PRECISION_HINT"] = "f32"
+    return config
 
 
 def _precision_ran(compiled: Any, macs: Mapping[str, int]) -> str:

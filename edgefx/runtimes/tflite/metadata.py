@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
 
 _KEY = "edgefx"
-_STANDARD = "TFLITE_METADATA"
+STANDARD = "TFLITE_METADATA"
 LABELS = "labels.txt"
 # Fields of the tables Model, Metadata and Buffer in TensorFlow's schema.fbs.
 _VERSION, _BUFFERS, _METADATA, _MODEL_FIELDS = 0, 4, 6, 10
@@ -47,7 +47,7 @@ def embed(path: Path, metadata: ArtifactMetadata) -> None:
         ConversionError: The file is laid out as edgefx does not write it.
         OSError: The file cannot be written.
     """
-    buffers = {_STANDARD: standard(metadata), _KEY: documents.dumps(metadata).encode()}
+    buffers = {STANDARD: standard(metadata), _KEY: documents.dumps(metadata).encode()}
     with open_regular(path) as old, replacing(path) as made:
         with mmap.mmap(old.fileno(), 0, access=mmap.ACCESS_READ) as content:
             front = _front(content, buffers, path)
@@ -66,7 +66,7 @@ def read(path: Path) -> ArtifactMetadata | None:
     """
     try:
         with open_regular(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found = _entry(content, _KEY)
+            found = entry(content, _KEY)
     except (struct.error, ValueError) as error:  # mmap refuses an empty file
         raise ArtifactError(
             f"{path}: damaged or truncated TFLite file", hint="convert or copy it again"
@@ -81,7 +81,7 @@ def read(path: Path) -> ArtifactMetadata | None:
 def remove(model: ModelT) -> None:
     """Take the metadata out of a parsed model; the archive behind a file is not part of it."""
     for entry in model.metadata or ():
-        if entry.name in (_STANDARD.encode(), _KEY.encode()):
+        if entry.name in (STANDARD.encode(), _KEY.encode()):
             model.buffers[entry.buffer].data = None
             entry.name = None
     model.metadata = [entry for entry in model.metadata or () if entry.name is not None]
@@ -168,7 +168,7 @@ def _front(content: mmap.mmap, buffers: dict[str, bytes], path: Path) -> bytes:
     return tables.flatbuffer(b"TFL3", root, alignment=_ALIGNMENT)
 
 
-def _entry(content: mmap.mmap, name: str) -> bytes | None:
+def entry(content: mmap.mmap, name: str) -> bytes | None:
     """Return the metadata of a name; None where there is none.
 
     Raises:

@@ -17,11 +17,12 @@ from edgefx.quantization import Quantization
 from edgefx.runtimes import bounds, requests
 from edgefx.runtimes.passes import Pass
 from edgefx.runtimes.protocol import ConversionRequest, Probes, QatTemplate
+from edgefx.runtimes.session import AnySession
 from edgefx.storage.atomic import write_artifact
 from edgefx.storage.hashes import hash_file
 from edgefx.system.packages import require
 from edgefx.targets import TARGETS
-from edgefx.types import Artifact, ArtifactFile, ArtifactMetadata, FrozenGraph, Precision
+from edgefx.types import Artifact, ArtifactFile, ArtifactMetadata, ForeignMetadata, FrozenGraph, Precision
 from edgefx.vocabulary import Effort
 from edgefx.vocabulary import Runtime as RuntimeName
 
@@ -73,6 +74,12 @@ class TfliteRuntime:
         from edgefx.runtimes.tflite import metadata
 
         return metadata.read(path)
+
+    def read_foreign_metadata(self, path: Path) -> ForeignMetadata:
+        """Return what a file of other origin says of itself; see `Runtime.read_foreign_metadata`."""
+        from edgefx.runtimes.tflite import foreign
+
+        return foreign.read(path)
 
     def stated_precision(self, path: Path) -> str:
         """Return what the file makes LiteRT compute in; see `Runtime.stated_precision`."""
@@ -127,6 +134,20 @@ class TfliteRuntime:
             yield session
         finally:
             session.close()
+
+    @contextmanager
+    def open_any(
+        self, path: Path, *, threads: int, precision: Precision | None = None
+    ) -> Iterator[AnySession]:
+        """Open any file, to be timed; see `Runtime.open_any`."""
+        del precision
+        require("ai_edge_litert", purpose="running .tflite files")
+        from edgefx.runtimes.tflite.session import AnyLiteRtSession
+
+        try:
+            yield AnyLiteRtSession(path, threads)
+        except bounds.DAMAGE as error:
+            raise bounds.damaged(path, error) from error
 
     def read_quantization(self, path: Path, graph: FrozenGraph) -> Quantization:
         """Read back what an artifact quantizes; see `Introspectable`."""

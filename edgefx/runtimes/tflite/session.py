@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
-from edgefx.runtimes.session import BatchSession, ends_of_classifier
+from edgefx.runtimes.session import AnySession, BatchSession, ends_of_classifier
 from edgefx.system.packages import require
 from edgefx.types import TensorInfo
 
@@ -30,10 +30,7 @@ class LiteRtSession(BatchSession):
     @property
     def precision_ran(self) -> str:
         """The numeric format that the file makes the interpreter compute in."""
-        # Read when asked: a latency worker would count it as the runtime's time and memory.
-        from edgefx.runtimes.tflite import artifact, flatbuffer
-
-        return artifact.describe(flatbuffer.read(self._path)).precision
+        return _precision(self._path)
 
     def _run(self, part: NDArray[Any]) -> NDArray[Any]:
         # Copying casts; the views must not outlive the statement: invoke refuses while one is held.
@@ -45,6 +42,38 @@ class LiteRtSession(BatchSession):
     def close(self) -> None:
         """Free the interpreter and its memory."""
         del self._feed, self._fetch, self._interpreter
+
+
+class AnyLiteRtSession(AnySession):
+    """An interpreter whose inputs and outputs may be anything."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        require("ai_edge_litert", purpose="running .tflite files")
+        self._interpreter = _interpreter(path, threads)
+        inputs = self._interpreter.get_input_details()
+        super().__init__(path, [_tensor_info(details) for details in inputs])
+        self._inputs = [details["index"] for details in inputs]
+        self._outputs = [details["index"] for details in self._interpreter.get_output_details()]
+
+    @property
+    def precision_ran(self) -> str:
+        """The numeric format that the file makes the interpreter compute in."""
+        return _precision(self._path)
+
+    def run(self) -> None:
+        """See `AnySession.run`."""
+        for index, value in zip(self._inputs, self._feeds, strict=True):
+            self._interpreter.set_tensor(index, value)
+        self._interpreter.invoke()
+        for index in self._outputs:
+            self._interpreter.get_tensor(index)
+
+
+def _precision(path: Path) -> str:
+    # Read when asked: a latency worker would count it as the runtime's time and memory.
+    from edgefx.runtimes.tflite import artifact, flatbuffer
+
+    return artifact.describe(flatbuffer.read(path)).precision
 
 
 def _interpreter(path: Path, threads: int) -> Any:

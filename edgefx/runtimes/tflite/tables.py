@@ -116,7 +116,7 @@ class _Writer:
 # ------------------------------------------------------------------------------------------------- reading
 
 
-def fields(content: mmap.mmap, table: int) -> dict[int, int]:
+def fields(content: mmap.mmap | bytes, table: int) -> dict[int, int]:
     """Return where the fields of a table are, by number; absent ones are left out.
 
     Raises:
@@ -128,7 +128,7 @@ def fields(content: mmap.mmap, table: int) -> dict[int, int]:
     return {number: table + place for number, place in enumerate(places) if place}
 
 
-def number(content: mmap.mmap, kind: str, place: int | None) -> int:
+def number(content: mmap.mmap | bytes, kind: str, place: int | None) -> int:
     """Return a number, by its format as `struct` names it; 0 where the field is absent.
 
     Raises:
@@ -137,7 +137,7 @@ def number(content: mmap.mmap, kind: str, place: int | None) -> int:
     return 0 if place is None else _unpacked(content, kind, place)
 
 
-def follow(content: mmap.mmap, place: int) -> int:
+def follow(content: mmap.mmap | bytes, place: int) -> int:
     """Return what the offset at a place refers to.
 
     Raises:
@@ -146,7 +146,7 @@ def follow(content: mmap.mmap, place: int) -> int:
     return place + _unpacked(content, "I", place)
 
 
-def vector(content: mmap.mmap, place: int) -> bytes:
+def vector(content: mmap.mmap | bytes, place: int) -> bytes:
     """Return the vector of bytes, or the string, that the offset at a place refers to.
 
     Raises:
@@ -159,7 +159,7 @@ def vector(content: mmap.mmap, place: int) -> bytes:
     return content[begin + 4 : begin + 4 + length]
 
 
-def elements(content: mmap.mmap, place: int) -> list[int]:
+def elements(content: mmap.mmap | bytes, place: int) -> list[int]:
     """Return where the tables are that the vector at an offset's place refers to.
 
     Raises:
@@ -172,7 +172,7 @@ def elements(content: mmap.mmap, place: int) -> list[int]:
     return [follow(content, begin + 4 * (number + 1)) for number in range(length)]
 
 
-def _unpacked(content: mmap.mmap, kind: str, place: int) -> int:
+def _unpacked(content: mmap.mmap | bytes, kind: str, place: int) -> int:
     if place < 0:  # `struct` would count from the end
         raise struct.error("an offset points before the beginning of the file")
     value: int = struct.unpack_from(f"<{kind}", content, place)[0]
