@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,3 +234,28 @@ class Changes:
     by_class: tuple[ClassChange, ...]
     shifts: tuple[ClassShift, ...]
     surest: tuple[FlippedImage, ...]
+
+
+class Match(StrEnum):
+    """How the answers of a device compare with those of this machine, image by image."""
+
+    IDENTICAL = "identical"  # every score, bit by bit
+    SAME_TOP1 = "same top-1"
+    DIFFERS = "differs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedAnswers:
+    """Whether an artifact answers a few images on a device as it does on this machine.
+
+    Attributes:
+        images: Number of images that were run here, too.
+        match: How the scores compare.
+        same_top1: Number of these images with the same best class.
+        max_abs_difference: Largest absolute difference of a score.
+    """
+
+    images: int
+    match: Match
+    same_top1: int
+    max_abs_difference: float

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from edgefx.errors import ExitCode
-from edgefx.measured import Accuracy, Changes
+from edgefx.measured import Accuracy, Changes, ComparedAnswers
 from edgefx.notebook import Shown
 from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, StageKind
 from edgefx.vocabulary import Hardware
 
-__all__ = ["Accuracy", "Changes"]  # re-exported
+__all__ = ["Accuracy", "Changes", "ComparedAnswers"]  # re-exported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,6 +365,54 @@ class Environment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceTarget:
+    """One target's artifact on a device.
+
+    Attributes:
+        target: The target's name.
+        answers: Whether a few images get the same scores there as here; None without evaluation images.
+        accuracy: Against the float Keras model; None when it was not measured, and so is `latency`.
+        failure: Why it was not measured there.
+        notes: What must be known, for example that it is laid out for another class of CPU.
+        doubts: Why its accuracy proves little.
+    """
+
+    target: str
+    answers: ComparedAnswers | None = None
+    accuracy: Accuracy | None = None
+    latency: Latency | None = None
+    gates: tuple[GateResult, ...] = ()
+    failure: Failure | None = None
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceResult:
+    """What was measured on a device.
+
+    Attributes:
+        device: What the user calls it.
+        environment: What it is and has installed; None where it could not be reached.
+        hardware: The class of its CPU.
+        failure: Why it could not be reached, or was lost in the middle; what came before that is kept.
+        targets: The artifacts that were to be run there.
+    """
+
+    device: str
+    environment: Environment | None
+    hardware: Hardware | None
+    targets: tuple[DeviceTarget, ...]
+    failure: Failure | None = None
+
+
+def on_device(target: str, device: str) -> str:
+    """Name what a target's artifact does on a device: ``tflite-int8@pi5``; "" is this machine."""
+    return f"{target}@{device}" if device else target
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunReport(Shown):
     """The outcome of `edgefx compile`; `report.json` is this object.
 
@@ -382,6 +430,7 @@ class RunReport(Shown):
         cached: Stages whose results came from the cache; their figures were measured when these say.
         doubts: Why the float model's accuracy on these images, and so every drop, proves little.
         joint: All gates on accuracy judged together; None with fewer than two.
+        devices: What the artifacts answer, and how fast they are, on devices.
     """
 
     schema_version: int
@@ -404,13 +453,18 @@ class RunReport(Shown):
     cached: tuple[CachedStage, ...] = ()
     doubts: tuple[Doubt, ...] = ()
     joint: JointVerdict | None = None
+    devices: tuple[DeviceResult, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
         """Success, a gate failed or could not be judged, or a target failed, which outranks the gates."""
-        if any(result.failure for result in self.targets):
+        there = [result for device in self.devices for result in device.targets]
+        failures = [result.failure for result in self.targets]
+        failures += [device.failure for device in self.devices] + [result.failure for result in there]
+        if any(failures):
             return ExitCode.STAGE_FAILED
         gates = [gate for result in self.targets for gate in result.gates]
+        gates += [gate for result in there for gate in result.gates]
         if any(gate.verdict is not Verdict.PASS and not gate.tolerated for gate in gates):
             return ExitCode.GATE_FAILED
         return ExitCode.OK

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 from edgefx.errors import ExitCode
-from edgefx.measured import TaskFigures
+from edgefx.measured import ComparedAnswers, TaskFigures
 from edgefx.notebook import Shown
 from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
 from edgefx.types import (
@@ -199,35 +198,19 @@ class DeviceCheck:
     devices: tuple[DeviceState, ...]
 
 
-class Match(StrEnum):
-    """How the answers of a device compare with those of this machine, image by image."""
-
-    IDENTICAL = "identical"  # every score, bit by bit
-    SAME_TOP1 = "same top-1"
-    DIFFERS = "differs"
-
-
 @dataclass(frozen=True, kw_only=True)
-class DeviceAnswers:
+class DeviceAnswers(ComparedAnswers):
     """A device that ran an artifact, and whether it answers as this machine does.
 
     Attributes:
         device: What the user calls it.
         environment: What it is and has installed.
         hardware: The class of its CPU.
-        images: Number of images that were run here, too.
-        match: How the scores compare.
-        same_top1: Number of these images with the same best class.
-        max_abs_difference: Largest absolute difference of a score.
     """
 
     device: str
     environment: Environment
     hardware: Hardware
-    images: int
-    match: Match
-    same_top1: int
-    max_abs_difference: float
 
 
 @dataclass(frozen=True, kw_only=True)

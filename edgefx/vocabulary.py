@@ -52,6 +52,7 @@ class Hardware(StrEnum):
         return self is Hardware.X86
 
 
+HOST = "host"  # of devices: the machine that edgefx runs on
 NATIVE = "native"  # of a recipe: the class of the CPU that compiles
 
 
@@ -150,6 +151,7 @@ class StageKind(StrEnum):
     CONVERT = "convert"
     EVALUATE = "evaluate"
     BENCHMARK = "benchmark"
+    DEVICE = "device"  # the measurement on devices
     GATE = "gate"
     REPORT = "report"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
@@ -62,6 +62,7 @@ class CompileOptions(TypedDict, total=False):
     skip_bad_images: bool
     threads: int | None
     rounds: int
+    devices: str | Sequence[str]
     max_drop: str | None
     max_p95_ms: float | str | None
     max_size: str | None
@@ -102,6 +103,7 @@ def compile(  # noqa: A001 - the command's name
     skip_bad_images: bool = False,
     threads: int | None = None,
     rounds: int = 100,
+    devices: str | Sequence[str] = (),
     max_drop: str | None = None,
     max_p95_ms: float | str | None = None,
     max_size: str | None = None,
@@ -155,6 +157,7 @@ def compile(  # noqa: A001 - the command's name
         skip_bad_images: Leave corrupt images out, and say how many.
         threads: Runtime threads; by default all cores.
         rounds: Timed inferences per artifact.
+        devices: Also run the artifacts on these devices: "ssh://user@host", or names of devices.yaml.
         max_drop: Gate on the top-1 lost against the float Keras model, such as "1pp" (percentage points) or
             "1%" (of the model's top-1). INT8 targets are searched for it.
         max_p95_ms: Gate on the 95th percentile of host latency in milliseconds.
@@ -214,6 +217,7 @@ def compile(  # noqa: A001 - the command's name
         skip_bad_images=skip_bad_images,
         threads=threads,
         rounds=rounds,
+        devices=devices,
         max_drop=max_drop,
         max_p95_ms=max_p95_ms,
         max_size=max_size,

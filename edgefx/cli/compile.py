@@ -15,6 +15,7 @@ from edgefx.cli.options import (
     allow_unsafe_option,
     calib_option,
     classes_range,
+    devices_option,
     dry_run_option,
     effort_option,
     hardware_option,
@@ -48,6 +49,7 @@ Examples:
   edgefx compile model.keras --target tflite-int8 --qat distill --train photos/ --eval test/
   edgefx compile model.keras --target 'openvino-*,onnx-int8' --calib photos/ --eval test/ -o build/
   edgefx compile b0 --weights imagenet --target tflite-float16 --no-benchmark
+  edgefx compile model.keras --target 'tflite-*' --calib photos/ --device ssh://pi@raspberrypi.local
 """
 )
 @click.argument("model", shell_complete=completion.models)
@@ -153,6 +155,7 @@ Examples:
 @skip_bad_option
 @threads_option
 @rounds_option
+@devices_option
 @click.option(
     "--max-drop",
     metavar="1pp|1%",

@@ -228,6 +228,17 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+devices_option = click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="DEVICE",
+    help="Also run the artifacts on this device, and report whether they answer as here, their accuracy and "
+    "their latency there: ssh://user@host[:port], or a name of devices.yaml, which may say more of it "
+    "(edgefx device list). May be repeated.",
+)
+
+
 def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: the options that change what a recipe says."""
     function = click.option(

@@ -21,6 +21,7 @@ from edgefx.cache import keys
 from edgefx.cache.entry import Json
 from edgefx.errors import ConversionError
 from edgefx.pipeline import finish
+from edgefx.pipeline.evaluator import Evaluator
 from edgefx.pipeline.finish import Files
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.memo import Memo
@@ -304,7 +305,7 @@ class ArtifactBuilder:
         """
         row, inputs = candidate.target.row, self._inputs
         assert inputs.evaluation is not None
-        sample = inputs.evaluation.sample(candidate.target.eval_limit, seed=self._seed)
+        sample = self._sample(candidate.target)
         stage = Stage(
             kind=StageKind.EVALUATE,
             key=keys.evaluation(
@@ -324,42 +325,31 @@ class ArtifactBuilder:
         )
         return self._memo.get(stage)
 
+    def evaluator(self, target: PlannedTarget) -> Evaluator:
+        """Return the images that a target's artifact is judged by; there must be some."""
+        return Evaluator.of(self._inputs, self._sample(target))
+
+    def _sample(self, target: PlannedTarget) -> tuple[int, ...] | None:
+        assert self._inputs.evaluation is not None
+        return self._inputs.evaluation.sample(target.eval_limit, seed=self._seed)
+
     def _measured(
         self, candidate: Candidate, label: str, sample: tuple[int, ...] | None
     ) -> Computed[Measured, None]:
-        from edgefx.evaluation import accuracy, tasks
-
-        row, inputs = candidate.target.row, self._inputs
-        assert inputs.evaluation is not None
-        images, baseline = inputs.evaluation.get(), inputs.baseline
-        places = list(sample if sample is not None else range(len(images)))
-        pixels, labels, targets = images.pixels, images.labels, images.values
-        if sample is not None:
-            pixels, baseline = pixels[places], baseline[places]
-            labels = None if labels is None else labels[places]
-            targets = None if targets is None else targets[places]
+        row, evaluator = candidate.target.row, Evaluator.of(self._inputs, sample)
         path = self.files(candidate)[0]
         with (
-            self._memo.progress.task(f"evaluate {label}", len(places)) as task,
+            self._memo.progress.task(f"evaluate {label}", len(evaluator.places)) as task,
             runtimes.load(row).open_session(path, threads=self._threads, precision=row.precision) as session,
         ):
-            scores, images_per_s = accuracy.run(session, pixels, task=task)
-            spec = inputs.source.spec
-            compared = tasks.compare(
-                baseline,
-                scores,
-                task=spec.task,
-                output=spec.output,
-                labels=labels,
-                targets=targets,
-                images_per_s=images_per_s,
-                stored=accuracy.stored_as(candidate.artifact.outputs[0], scores),
-            )
+            accuracy, scores = evaluator.judge(session, candidate.artifact.outputs[0], task)
+        spec, places = self._inputs.source.spec, evaluator.places
+        images = accuracy.sampled_of or accuracy.images
         sure = confidences(scores, spec.output) if spec.task.classifies else ()
         found = Measured(
-            accuracy=replace(compared, sampled_of=None if sample is None else len(images)),
-            top1=_spread(scores.argmax(1).tolist(), places, len(images)),
-            confidence=_spread(sure, places, len(images)) if sure else (),
+            accuracy=accuracy,
+            top1=_spread(scores.argmax(1).tolist(), places, images),
+            confidence=_spread(sure, places, images) if sure else (),
         )
         return Computed(value=found, opened=None)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from edgefx import harmless, runtimes
 from edgefx.benchmarking.devices.connect import ON_HOST, DeviceChoice, connected
 from edgefx.benchmarking.devices.local import HOST
-from edgefx.benchmarking.devices.remote import Remote, RemoteSession
+from edgefx.benchmarking.devices.remote import Remote
 from edgefx.data import calibration, labels
 from edgefx.errors import UsageError
 from edgefx.models.hints import NO_HINTS, Hints
@@ -26,6 +26,7 @@ from edgefx.pipeline.execute import computing
 from edgefx.pipeline.foreign import Reading
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.inspect import existing
+from edgefx.pipeline.likeness import compared, few, throughput
 from edgefx.pipeline.plan import Plan
 from edgefx.protocols import Progress
 from edgefx.recipe.schema import DataSection, ModelSection, Recipe, TargetSection
@@ -34,7 +35,7 @@ from edgefx.scores import kind_of
 from edgefx.system import cpu, host
 from edgefx.targets import row_for_artifact
 from edgefx.types import DataInfo, ModelTask, OutputKind, Resize
-from edgefx.views import ClassComparison, DeviceAnswers, Evaluation, Match
+from edgefx.views import ClassComparison, DeviceAnswers, Evaluation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from edgefx.results import Accuracy, Doubt
     from edgefx.types import Artifact, ArtifactMetadata, Dataset, ImageSet, ModelSpec, Scores, TensorInfo
 
-_COMPARED = 8  # images that are run on a device and here
 _CHUNK = 16  # images a call; artifacts take one at a time, this only paces decoding and progress
 
 
@@ -159,7 +159,7 @@ def run(
             _check_fits(baseline, inputs.source.spec, height=height, width=width, classes=classes)
             found = _against(session, described.outputs[0], inputs, progress, label=label)
     accuracy = found.accuracy
-    compared = (
+    against = (
         accuracy
         if found.baseline
         else _against_answers(kept, found, dataset.root)
@@ -177,7 +177,7 @@ def run(
         top5=accuracy.top5,
         images_per_s=accuracy.images_per_s,
         baseline=str(kept.folder) if kept is not None else found.baseline,
-        comparison=compared,
+        comparison=against,
         figures=accuracy.task if accuracy.task is None or found.baseline else accuracy.task.alone(),
         doubts=_doubts(found, names) if task.classifies else (),
         device=None if there is None else _answers(found, there, partial(reading.open, here)),
@@ -195,7 +195,7 @@ class _Found:
         top1: The best class of each image: the baseline's; without one, the artifact's.
         precision_ran: What the runtime executed in.
         best: The artifact's best class of each image, int64 [N].
-        few: The artifact's scores of the images that `_few` chooses.
+        few: The artifact's scores of the images that `likeness.few` chooses.
         baseline: Where the baseline was loaded from; None without one.
     """
 
@@ -206,18 +206,6 @@ class _Found:
     best: NDArray[np.int64]
     few: Scores
     baseline: str | None = None
-
-
-def _few(images: int) -> list[int]:
-    """Choose a few of so many images, of all the folder: those are run on a device and here."""
-    return sorted({number * images // _COMPARED for number in range(_COMPARED)})
-
-
-def _throughput(session: Session, images: int, seconds: float) -> float:
-    """Return images per second; a device counts what it takes itself, without what their way there took."""
-    if isinstance(session, RemoteSession):
-        images, seconds = session.images, session.seconds
-    return images / max(seconds, 1e-9)
 
 
 def _misfit(described: Artifact, there: Remote | None, progress: Progress) -> tuple[str, ...]:
@@ -237,18 +225,9 @@ def _answers(
     import numpy as np
 
     with opened() as session:
-        here = session.infer(np.asarray(found.images.pixels[_few(len(found.images))]))
-    same_top1 = int((here.argmax(1) == found.few.argmax(1)).sum())
-    same = Match.SAME_TOP1 if same_top1 == len(here) else Match.DIFFERS
-    return DeviceAnswers(
-        device=there.name,
-        environment=there.environment,
-        hardware=there.hardware,
-        images=len(here),
-        match=Match.IDENTICAL if here.tobytes() == found.few.tobytes() else same,
-        same_top1=same_top1,
-        max_abs_difference=float(np.abs(here - found.few).max()),
-    )
+        here = session.infer(np.asarray(found.images.pixels[few(len(found.images))]))
+    same = asdict(compared(here, found.few))
+    return DeviceAnswers(device=there.name, environment=there.environment, hardware=there.hardware, **same)
 
 
 def _alone(
@@ -290,12 +269,12 @@ def _alone(
             shown.advance(len(chunk))
         decoded = loader.finish()
         precision_ran = session.precision_ran
-        images_per_s = _throughput(session, len(decoded), seconds)
+        images_per_s = throughput(session, len(decoded), seconds)
     images.check_range(decoded.pixels, where=str(dataset.root))
     for path, reason in decoded.skipped:
         memo.warn(f"skipped {path}: {reason}")
     scores = np.concatenate(parts)
-    compared = tasks.compare(
+    judged = tasks.compare(
         scores,
         scores,
         task=task,
@@ -307,11 +286,11 @@ def _alone(
     best = scores.argmax(1)
     return _Found(
         images=decoded,
-        accuracy=compared,
+        accuracy=judged,
         top1=tuple(best.tolist()),
         precision_ran=precision_ran,
         best=best,
-        few=scores[_few(len(scores))],
+        few=scores[few(len(scores))],
     )
 
 
@@ -332,8 +311,8 @@ def _against(
     with opened() as session, progress.task(label, len(decoded)) as task:
         scores, images_per_s = accuracy.run(session, decoded.pixels, task=task)
         precision_ran = session.precision_ran
-        images_per_s = _throughput(session, len(decoded), len(decoded) / images_per_s)
-    compared = tasks.compare(
+        images_per_s = throughput(session, len(decoded), len(decoded) / images_per_s)
+    judged = tasks.compare(
         inputs.baseline,
         scores,
         task=spec.task,
@@ -345,11 +324,11 @@ def _against(
     )
     return _Found(
         images=decoded,
-        accuracy=compared,
+        accuracy=judged,
         top1=inputs.baseline_top1,
         precision_ran=precision_ran,
         best=scores.argmax(1),
-        few=scores[_few(len(scores))],
+        few=scores[few(len(scores))],
         baseline=spec.source,
     )
 

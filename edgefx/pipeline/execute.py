@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from edgefx.cache.settings import CacheSettings, from_environment
 from edgefx.errors import DiskFullError, EdgefxError
 from edgefx.metrics import Figures
-from edgefx.pipeline import record, search
+from edgefx.pipeline import on_devices, record, search
 from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.latency import latency_stage, subjects_of
@@ -37,7 +37,7 @@ from edgefx.pipeline.stages import foreseen, steps
 from edgefx.pipeline.training import training_of
 from edgefx.protocols import Progress
 from edgefx.provenance import lock
-from edgefx.results import Accuracy, Changes, Doubt, Failure, Latency, RunReport, TargetResult
+from edgefx.results import Accuracy, Changes, DeviceResult, Doubt, Failure, Latency, RunReport, TargetResult
 from edgefx.storage import temporary
 from edgefx.storage.disk import disk_errors
 from edgefx.types import ModelSpec
@@ -84,6 +84,7 @@ def run(
         out = stack.enter_context(opened(plan.recipe.output))
         memo, hashes = stack.enter_context(computing(cache, progress, staging=out.staging))
         one = Run(plan, memo, hashes, out=out, threads=threads, resume=resume)
+        on_devices.check(one.devices, plan.rows, progress)
         for line in dict.fromkeys(foreseen(plan)):
             progress.note(line)
         for kind, of_kind in groupby(steps(plan), key=attrgetter("stage")):
@@ -162,6 +163,13 @@ class Run:
         self._built: dict[str, BuiltTarget] = {}
         self._measured: dict[str, Measured] = {}
         self._latencies: Mapping[str, Latency] = {}
+        self._on_devices: tuple[DeviceResult, ...] = ()
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that the artifacts are run on."""
+        settings = self._plan.recipe.benchmark
+        return settings.others if settings is not None else ()
 
     def is_ready(self, kind: StageKind, target: str) -> bool:
         """Whether the results that a step starts from are known."""
@@ -195,6 +203,8 @@ class Run:
                 self._measured[target] = self._builder.measure(self._built[target].candidate, target)
         elif kind is StageKind.BENCHMARK and self._built:
             self._benchmark()
+        elif kind is StageKind.DEVICE and self._left:
+            self._measure_on_devices()
 
     def report(self, command: str, out: Path) -> RunReport:
         """Judge the targets; write the report, the lock file and the predictions."""
@@ -228,6 +238,7 @@ class Run:
             training=self._training.result if self._training else None,
             cached=tuple(self._memo.cached),
             doubts=doubts,
+            devices=self._on_devices,
         )
         joined = joint.judge([(result.target, result.gates) for result in report])
         report = findings.complete(replace(report, joint=joined))
@@ -272,10 +283,7 @@ class Run:
         settings = self._plan.recipe.benchmark
         assert settings is not None
         stage = latency_stage(
-            subjects_of(
-                {name: built.candidate for name, built in self._built.items() if name not in self.failures},
-                self._float_reference,
-            ),
+            subjects_of(self._left, self._float_reference),
             settings,
             threads=self._threads,
             builder=self._builder,
@@ -283,6 +291,25 @@ class Run:
             on_failure=lambda name, error: self._fail(name, StageKind.BENCHMARK, error),
         )
         self._latencies = self._memo.get(stage).latencies
+
+    @property
+    def _left(self) -> dict[str, Candidate]:
+        """The artifacts that nothing has failed of so far."""
+        return {name: built.candidate for name, built in self._built.items() if name not in self.failures}
+
+    def _measure_on_devices(self) -> None:
+        settings, progress = self._plan.recipe.benchmark, self._memo.progress
+        assert settings is not None
+        with self._memo.timed(StageKind.DEVICE):
+            todo = on_devices.work(
+                subjects_of(self._left, self._float_reference),
+                settings,
+                reported=tuple(self._left),
+                builder=self._builder,
+                threads=self._threads,
+                progress=progress,
+            )
+            self._on_devices = on_devices.measure(self.devices, todo, progress)
 
     def _float_reference(self, row: TargetRow) -> Candidate | None:
         """Find or make the float32 artifact that latency is compared with."""

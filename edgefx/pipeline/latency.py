@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from edgefx import targets
+from edgefx.benchmarking.devices.local import HOST
 from edgefx.cache import keys
 from edgefx.errors import EdgefxError
 from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
@@ -16,7 +18,9 @@ from edgefx.types import Precision
 from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:
+    from edgefx.benchmarking.devices.protocol import Device
     from edgefx.recipe.schema import BenchmarkSection
+    from edgefx.results import Latency
     from edgefx.targets import TargetRow
 
 _WARMUP = 10  # untimed inferences before the timed ones
@@ -66,30 +70,18 @@ def latency_stage(
     """
 
     def compute() -> Computed[Latencies, None]:
-        from edgefx.benchmarking.latency import Subject, measure
-
         failed: list[str] = []
 
-        def failing(subject: Subject, error: EdgefxError) -> None:
-            failed.append(subject.key)
-            on_failure(subject.key, error)
+        def failing(target: str, error: EdgefxError) -> None:
+            failed.append(target)
+            on_failure(target, error)
 
-        measured = measure(
-            [
-                Subject(
-                    key=name,
-                    path=builder.files(one)[0],
-                    precision=one.target.row.precision,
-                    float_key=compared,
-                )
-                for name, (one, compared) in subjects.items()
-            ],
+        measured = measured_latencies(
+            subjects,
+            settings,
+            paths={name: builder.files(one)[0] for name, (one, _) in subjects.items()},
             threads=threads,
-            rounds=settings.rounds,
-            warmup=_WARMUP,
-            budget_s=settings.seconds,
             progress=progress,
-            max_noise=settings.max_noise,
             on_failure=failing,
         )
         # A bad moment must not be repeated until someone empties the cache.
@@ -109,4 +101,49 @@ def latency_stage(
         result=Latencies,
         compute=compute,
         what="latency of all targets",
+    )
+
+
+def measured_latencies(
+    subjects: Subjects,
+    settings: BenchmarkSection,
+    *,
+    paths: Mapping[str, Path],
+    threads: int,
+    progress: Progress,
+    on_failure: Callable[[str, EdgefxError], None],
+    device: Device = HOST,
+) -> dict[str, Latency]:
+    """Measure the latency of all subjects, here or on a device.
+
+    Args:
+        subjects: What to measure.
+        settings: Rounds and time limit.
+        paths: Their main files.
+        threads: Intra-op threads.
+        progress: Counts the rounds.
+        on_failure: Told which subject cannot be measured, and why.
+        device: Where.
+
+    Raises:
+        DeviceError: The device is no longer there.
+    """
+    from edgefx.benchmarking.latency import Subject, measure
+
+    def failed(subject: Subject, error: EdgefxError) -> None:
+        on_failure(subject.key, error)
+
+    return measure(
+        [
+            Subject(key=name, path=paths[name], precision=one.target.row.precision, float_key=compared)
+            for name, (one, compared) in subjects.items()
+        ],
+        threads=threads,
+        rounds=settings.rounds,
+        warmup=_WARMUP,
+        budget_s=settings.seconds,
+        progress=progress,
+        max_noise=settings.max_noise,
+        on_failure=failed,
+        device=device,
     )

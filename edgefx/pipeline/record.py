@@ -11,6 +11,7 @@ from edgefx import harmless
 from edgefx.provenance import lock as locks
 from edgefx.provenance import predictions
 from edgefx.provenance.lock import Lock, LockedFile, LockedImages, LockedModel, LockedTarget
+from edgefx.results import on_device
 from edgefx.storage.atomic import write_text
 
 if TYPE_CHECKING:
@@ -63,6 +64,18 @@ def lock_of(
                 latency=result.latency,
             )
             for result in report
+        ),
+        devices=tuple(
+            LockedTarget(
+                target=on_device(one.target, device.device),
+                files=(),
+                content=tuple(contents.get(one.target, ())),
+                size_bytes=None,
+                accuracy=one.accuracy,
+                latency=one.latency,
+            )
+            for device in report.devices
+            for one in device.targets
         ),
     )
 

@@ -17,7 +17,7 @@ from edgefx.pipeline.plan import images_for
 from edgefx.recipe.schema import NoneSection, QatSection
 from edgefx.types import Precision, Ranges
 from edgefx.views import PlanStep, PlanView
-from edgefx.vocabulary import StageKind
+from edgefx.vocabulary import HOST, StageKind
 
 if TYPE_CHECKING:
     from edgefx.cache.entry import Entry, Key
@@ -131,9 +131,12 @@ def steps(plan: Plan) -> tuple[PlanStep, ...]:
         ]
     if recipe.benchmark is not None:
         threads = recipe.benchmark.threads
-        what = f"{recipe.benchmark.rounds} rounds on {recipe.benchmark.device}, "
+        what = f"{recipe.benchmark.rounds} rounds on {HOST}, "
         what += f"{threads} thread{'s' if threads > 1 else ''}" if threads else "all cores"
         kinds.append((StageKind.BENCHMARK, "", f"{what}, at most {recipe.benchmark.seconds:g} s"))
+        if recipe.benchmark.others:
+            measured = "answers, accuracy and latency" if plan.evaluation is not None else "latency"
+            kinds.append((StageKind.DEVICE, "", f"{measured} on {', '.join(recipe.benchmark.others)}"))
     kinds += [
         (StageKind.GATE, target.name, _gates(target, images_for(target, plan)))
         for target in plan.targets

@@ -229,7 +229,8 @@ def _diff_of_runs(before: Path, after: Path) -> RunDiff:
     ]
     if one.model.content != other.model.content:
         notes.append("the models differ: this compares two models, and not two compilations of one")
-    names = dict.fromkeys(target.target for target in (*one.targets, *other.targets))
+    results = (*one.targets, *other.targets, *one.devices, *other.devices)
+    names = dict.fromkeys(target.target for target in results)
     return RunDiff(
         before=before,
         after=after,

@@ -113,6 +113,7 @@ class Lock:
         data: Every image that was used.
         environment: Where it happened.
         targets: One result for each target.
+        devices: What was measured of them on devices, each without files and named ``target@device``.
     """
 
     schema_version: int
@@ -125,14 +126,15 @@ class Lock:
     data: tuple[LockedImages, ...]
     environment: Environment
     targets: tuple[LockedTarget, ...]
+    devices: tuple[LockedTarget, ...] = ()
 
     def images(self, role: str) -> LockedImages | None:
         """Return the images of a role."""
         return next((images for images in self.data if images.role == role), None)
 
     def target(self, name: str) -> LockedTarget | None:
-        """Return a target's result."""
-        return next((target for target in self.targets if target.target == name), None)
+        """Return a target's result, here or, by ``target@device``, on a device."""
+        return next((one for one in (*self.targets, *self.devices) if one.target == name), None)
 
 
 def write(lock: Lock, out: Path) -> None:

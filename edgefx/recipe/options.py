@@ -35,6 +35,11 @@ def _limit(parse: Callable[..., object]) -> Callable[[Any, str], Any]:
     return checked
 
 
+def _unless_none(value: Any, _name: str) -> Any:
+    names = [value] if isinstance(value, str) else list(value)
+    return names or _UNSAID
+
+
 def _unless_off(value: bool, _name: str) -> Any:
     return _UNSAID if value else None
 
@@ -106,6 +111,7 @@ FLAGS = (
     Flag(flag="--no-benchmark", option="benchmark", path="benchmark", convert=_unless_off),
     Flag(flag="--threads", option="threads", path="benchmark.threads", yields=True),
     Flag(flag="--rounds", option="rounds", path="benchmark.rounds", yields=True),
+    Flag(flag="--device", option="devices", path="benchmark.devices", convert=_unless_none),
     Flag(flag="--seed", option="seed", path="seed"),
     Flag(flag="--output", option="output", path="output"),
 )

@@ -22,6 +22,7 @@ from pydantic import (
 
 from edgefx.recipe.limits import GatesSection
 from edgefx.recipe.values import (
+    DeviceNames,
     Drop,
     Fraction,
     HardwareName,
@@ -34,7 +35,7 @@ from edgefx.recipe.values import (
     TargetGlob,
     Weights,
 )
-from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, IoDtype, ModelTask, Ranges, Resize
+from edgefx.vocabulary import HOST, MIN_IMAGES, NATIVE, Effort, IoDtype, ModelTask, Ranges, Resize
 
 if TYPE_CHECKING:
     from edgefx.quantization import QatSettings
@@ -254,7 +255,12 @@ class DataSection(Section):
 class BenchmarkSection(Section):
     """How latency is measured."""
 
-    device: Literal["host"] = Field(default="host", description="Where latency is measured: on this machine.")
+    devices: DeviceNames = Field(
+        default=(HOST,),
+        description="Where the artifacts are run: this machine (host), whose figures a report always has, "
+        "and others, as ssh://user@host[:port] or by their names in devices.yaml. There, too, accuracy and "
+        "latency are measured, and the answers compared with those here.",
+    )
     threads: PositiveInt | None = Field(
         default=None, description="Number of threads the runtime uses; by default all cores."
     )
@@ -269,6 +275,11 @@ class BenchmarkSection(Section):
         description="How much the speed may change while it is measured. Above, it is measured again while "
         "there is time; a latency that stays above is not kept in the cache, nor called slower.",
     )
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The devices that are not this machine, each once."""
+        return tuple(dict.fromkeys(name for name in self.devices if name != HOST))
 
 
 class TargetSection(Section):

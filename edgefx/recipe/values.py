@@ -110,5 +110,10 @@ HardwareName = Annotated[
         }
     ),
 ]
+DeviceName = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+DeviceNames = Annotated[
+    tuple[DeviceName, ...],
+    BeforeValidator(_as_tuple, json_schema_input_type=DeviceName | tuple[DeviceName, ...]),
+]
 TargetGlob = Annotated[str, WithJsonSchema({"type": "string", "format": "target", "minLength": 1})]
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -6,11 +6,11 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from edgefx.metrics import METRICS, Figures, Origin, tasks
-from edgefx.report.findings import data_line, noise_line, rounding
+from edgefx.report.findings import answers_line, data_line, noise_line, rounding
 from edgefx.report.terminal import Facts, Heading, fitting
 from edgefx.report.text import counted, interval, metric, percent, signed
 from edgefx.results import Accuracy
-from edgefx.views import Benchmark, DeviceAnswers, Evaluation, Match
+from edgefx.views import Benchmark, DeviceAnswers, Evaluation
 
 
 def render_evaluation(result: Evaluation, console: Console) -> None:
@@ -61,13 +61,7 @@ def _on_device(found: DeviceAnswers) -> list[tuple[str, str | Text]]:
     """Say where an artifact ran, and how the answers compare with those of this machine."""
     packages = ", ".join(f"{name} {version}" for name, version in found.environment.packages.items())
     machine = f"{found.device}: {found.environment.cpu}, {found.hardware}; {packages}"
-    if found.match is Match.IDENTICAL:
-        answers = "every score is identical, bit by bit"
-    else:
-        answers = (
-            f"{found.same_top1} get the same class; scores differ by at most {found.max_abs_difference:.3g}"
-        )
-    return [("device", machine), ("as here?", f"of {found.images} images, run here too, {answers}")]
+    return [("device", machine), ("as here?", answers_line(found))]
 
 
 def render_benchmark(result: Benchmark, console: Console) -> None:

@@ -6,9 +6,19 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from edgefx.measured import ComparedAnswers, Match
 from edgefx.metrics import METRICS
 from edgefx.report.text import counted, ms, percent, ratio, seconds
-from edgefx.results import CachedStage, GateResult, Latency, RunReport, SearchResult, TargetResult, Verdict
+from edgefx.results import (
+    CachedStage,
+    DeviceResult,
+    GateResult,
+    Latency,
+    RunReport,
+    SearchResult,
+    TargetResult,
+    Verdict,
+)
 from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import DataInfo, ModelTask, OutputKind, Precision, StageKind
 
@@ -70,6 +80,12 @@ def inconclusive(gates: Iterable[GateResult]) -> Iterator[str]:
             "a figure that keeps its limit while its 95 % interval does not is no pass, but does not fail the"
             " run; with --on-inconclusive fail (gates.on_inconclusive) it does"
         )
+
+
+def gates(report: RunReport) -> Iterator[GateResult]:
+    """Yield every gate that was judged, here and on devices."""
+    yield from (gate for result in report for gate in result.gates)
+    yield from (gate for device in report.devices for one in device.targets for gate in one.gates)
 
 
 def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
@@ -200,7 +216,7 @@ def complete(report: RunReport) -> RunReport:
     targets = tuple(
         replace(
             result,
-            warnings=(*result.warnings, *_latency_warnings(result)),
+            warnings=(*result.warnings, *_latency_warnings(result, "this host")),
             notes=(
                 *result.notes,
                 *_precision_notes(result),
@@ -210,7 +226,86 @@ def complete(report: RunReport) -> RunReport:
         )
         for result in report
     )
-    return replace(report, targets=targets)
+    devices = tuple(
+        replace(
+            device,
+            targets=tuple(
+                replace(
+                    one,
+                    warnings=(*one.warnings, *_latency_warnings(result, "this device")),
+                    notes=(*one.notes, *_step_notes(report, result), *_sample_notes(result)),
+                )
+                for one, result in zip(device.targets, of_device(report, device), strict=True)
+            ),
+        )
+        for device in report.devices
+    )
+    return replace(report, targets=targets, devices=devices)
+
+
+def of_device(report: RunReport, device: DeviceResult) -> tuple[TargetResult, ...]:
+    """Return what was measured on a device in the form of what was measured here, to be shown alike."""
+    here = {result.target: result for result in report}
+    return tuple(
+        TargetResult(
+            target=one.target,
+            artifact=here[one.target].artifact,
+            accuracy=one.accuracy,
+            latency=one.latency,
+            size_ratio_to_float=None,
+            gates=one.gates,
+            failure=one.failure,
+            warnings=one.warnings,
+            notes=one.notes,
+            doubts=one.doubts,
+        )
+        for one in device.targets
+    )
+
+
+def device_line(device: DeviceResult) -> str:
+    """Say what a device is."""
+    if device.environment is None:
+        return f"on {device.device}: nothing was measured"
+    machine = device.environment
+    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
+    threads = next((one.latency.threads for one in device.targets if one.latency), machine.cores)
+    what = f"{machine.cpu}, {device.hardware}, {counted(threads, 'thread')}"
+    return f"on {device.device}: {what}; {packages}"
+
+
+JUDGED = ("FAILED", *Verdict)  # words that a line begins with, and no colon follows
+
+
+def of_devices(report: RunReport) -> Iterator[tuple[str, str]]:
+    """Say of devices what their tables do not, with the word that it stands under."""
+    for device in report.devices:
+        if device.failure is not None:
+            hint = f" ({device.failure.hint})" if device.failure.hint else ""
+            name = "" if device.failure.message.startswith(device.device) else f"{device.device}: "
+            yield "FAILED", f"{name}{device.failure.message}{hint}"
+        for one in device.targets:
+            name = f"{one.target} on {device.device}"
+            if one.failure is not None:
+                yield "FAILED", f"{name} in stage {one.failure.stage}: {one.failure.message}"
+            for gate in one.gates:
+                if gate.verdict is not Verdict.PASS:
+                    yield gate.verdict.value, f"{name}: {gate.reason}"
+            yield from (("doubtful", f"{name}: {doubt.reason}; {doubt.advice}") for doubt in one.doubts)
+            yield from (("warning", f"{name}: {text}") for text in one.warnings)
+            yield from (("note", f"{name}: {text}") for text in one.notes)
+            if one.answers is not None and one.answers.match is not Match.IDENTICAL:
+                yield "note", f"{name}: {answers_line(one.answers)}"
+
+
+def answers_line(found: ComparedAnswers) -> str:
+    """Say how a device's answers compare with those of this machine."""
+    answers = "every score is identical, bit by bit"
+    if found.match is not Match.IDENTICAL:
+        answers = (
+            f"{found.same_top1} get the same class; scores differ by at most {found.max_abs_difference:.3g}"
+        )
+    return f"of {found.images} images, run here too, {answers}"
 
 
 def notes(report: RunReport) -> Iterator[str]:
@@ -253,7 +348,7 @@ def _sample_notes(result: TargetResult) -> Iterator[str]:
         )
 
 
-def _latency_warnings(result: TargetResult) -> Iterator[str]:
+def _latency_warnings(result: TargetResult, where: str) -> Iterator[str]:
     """Warn of INT8 that is slower than float, and of figures that noise has spoilt."""
     latency = result.latency
     if latency is None:
@@ -262,7 +357,7 @@ def _latency_warnings(result: TargetResult) -> Iterator[str]:
         yield noise_line(latency)
     if is_slower(result):
         yield (
-            "slower than float32 of the same runtime on this host:"
+            f"slower than float32 of the same runtime on {where}:"
             f" {ratio(latency.ratio_to_float)} its median{_interval(latency)}"
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgefx.metrics import Figures
 from edgefx.provenance.gating import GateReport
-from edgefx.results import GateResult, RunReport, Verdict
+from edgefx.results import GateResult, RunReport, Verdict, on_device
 from edgefx.views import MatrixReport
 
 
@@ -22,6 +22,7 @@ class Row:
         figures: What was measured.
         gates: What became of each gate.
         failure: Why there is no artifact; "" where there is one.
+        device: Where its figures were measured; "" for this machine.
     """
 
     source: str
@@ -30,11 +31,12 @@ class Row:
     figures: Figures
     gates: tuple[GateResult, ...]
     failure: str
+    device: str = ""
 
     @property
     def name(self) -> str:
-        """The target with its run."""
-        return "/".join(filter(None, (self.run, self.target)))
+        """The target with its run and its device."""
+        return "/".join(filter(None, (self.run, on_device(self.target, self.device))))
 
 
 def rows(report: RunReport | MatrixReport | GateReport) -> tuple[Row, ...]:
@@ -75,6 +77,27 @@ def _of_run(report: RunReport, run: str) -> Iterator[Row]:
             gates=result.gates,
             failure=f"stage {failure.stage}: {failure.message}" if failure else "",
         )
+    for device in report.devices:
+        if device.failure is not None:
+            yield Row(
+                source=report.model.source,
+                run=run,
+                target="",
+                figures=Figures(),
+                gates=(),
+                failure=device.failure.message,
+                device=device.device,
+            )
+        for one in device.targets:
+            yield Row(
+                source=report.model.source,
+                run=run,
+                target=one.target,
+                figures=Figures(accuracy=one.accuracy, latency=one.latency),
+                gates=one.gates,
+                failure=f"stage {one.failure.stage}: {one.failure.message}" if one.failure else "",
+                device=device.device,
+            )
 
 
 def _of_gate(report: GateReport) -> Iterator[Row]:

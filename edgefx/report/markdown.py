@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgefx.report import changed, findings
 from edgefx.report.markdown_text import heading, item, paragraph, table, verdict
-from edgefx.report.terminal import result_tables, trial_rows
+from edgefx.report.terminal import device_table, result_tables, trial_rows
 from edgefx.report.text import answers, count
 from edgefx.results import RunReport, Verdict
 
@@ -19,6 +19,15 @@ def dumps(report: RunReport) -> str:
     for columns in result_tables(report):
         rows = [[str(column.cell(result)) for column in columns] for result in report]
         lines += [*table([column.title for column in columns], [column.left for column in columns], rows), ""]
+    for device in report.devices:
+        lines += [paragraph(findings.device_line(device)), ""]
+        columns, results = device_table(report, device)
+        rows = [[str(column.cell(result)) for column in columns] for result in results]
+        if rows:
+            lines += [
+                *table([column.title for column in columns], [column.left for column in columns], rows),
+                "",
+            ]
     for result in report:
         if result.search is not None and len(result.search.trials) > 1:
             titles, trials = trial_rows(result.search)
@@ -45,7 +54,8 @@ def dumps(report: RunReport) -> str:
             lines.append(verdict("FAILED", what))
     if report.joint is not None:
         lines.append(verdict(report.joint.verdict, f"all targets: {report.joint.reason}"))
-    judged = [gate for result in report for gate in result.gates]
-    lines += [item("gates", text) for text in findings.inconclusive(judged)]
+    lines += [item("gates", text) for text in findings.inconclusive(findings.gates(report))]
     lines += [item("warning", text) for text in findings.warnings(report)]
+    for label, text in findings.of_devices(report):
+        lines.append(verdict(label, text) if label in findings.JUDGED else item(label, text))
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from edgefx.errors import OutputError
 from edgefx.metrics import METRICS, Figures
-from edgefx.report import markdown_text
+from edgefx.report import findings, markdown_text
 from edgefx.report import write as write_report_file
 from edgefx.report.console import PlainConsole
 from edgefx.report.terminal import VERDICT_STYLES, Cell, Facts, Heading, fitting
@@ -120,4 +120,7 @@ def _reason(run: MatrixRun) -> str:
         reasons += [
             f"{result.target}: {gate.reason}" for gate in result.gates if gate.verdict != Verdict.PASS
         ]
+    if run.report is not None:
+        said = findings.of_devices(run.report)
+        reasons += [text for label, text in said if label in findings.JUDGED]
     return "; ".join(reasons)

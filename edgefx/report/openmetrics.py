@@ -1,7 +1,7 @@
 """Figures and verdicts as OpenMetrics text, for Prometheus and what reads its format.
 
 https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md. Labels are bounded: run,
-target and metric. Paths, messages and reasons would make a new time series each time.
+target, device and metric. Paths, messages and reasons would make a new time series each time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _gates(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _labels(row: Row, **others: str) -> str:
-    named = {"run": row.run, "target": row.target, **others}
+    named = {"run": row.run, "target": row.target, "device": row.device, **others}
     parts = (f'{name}="{_escaped(text[:_LONGEST])}"' for name, text in named.items() if text)
     return "{" + ",".join(parts) + "}"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,13 @@ from edgefx.metrics import METRICS, Figures, MetricRow, Origin
 from edgefx.report import changed, findings
 from edgefx.report.console import PlainConsole, shown
 from edgefx.report.text import answers, count, interval, metric, percent, seconds, signed, size
-from edgefx.results import RunReport, SearchResult, TargetResult, Verdict
+from edgefx.results import DeviceResult, RunReport, SearchResult, TargetResult, Verdict
 from edgefx.types import StageKind
 
 _TEXT_COLUMNS = 160  # of a report in a file
 _UNLIMITED = 10_000  # columns; wider than any table
 VERDICT_STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
+_LABEL_STYLES = {"FAILED": "bold red", "warning": "bold yellow", "doubtful": "bold yellow"}
 
 Cell = str | Text
 
@@ -180,9 +181,10 @@ def _interval(read: Callable[[Figures], tuple[float, float] | None], result: Tar
     return interval(read(Figures.of(result)), 1)
 
 
+_RAN_IN = Column(title="ran in", cell=lambda r: r.latency.precision_ran if r.latency else "")
 _EXECUTION = (
     Column(title="int/float", cell=_ops, optional=True),
-    Column(title="ran in", cell=lambda r: r.latency.precision_ran if r.latency else ""),
+    _RAN_IN,
 )
 _VERDICT = Column(title="verdict", cell=_verdict, left=True)
 
@@ -207,6 +209,40 @@ def result_tables(report: RunReport) -> tuple[tuple[Column, ...], ...]:
     return (first, (_TARGET, *speed)) if speed else (first,)
 
 
+def device_table(
+    report: RunReport, device: DeviceResult
+) -> tuple[tuple[Column, ...], Sequence[TargetResult]]:
+    """Return the columns and the rows of what was measured on a device; no rows where nothing was."""
+    answers = {one.target: one.answers for one in device.targets}
+
+    def as_here(result: TargetResult) -> str:
+        found = answers[result.target]
+        return found.match.value if found is not None else ""
+
+    rows = findings.of_device(report, device)
+    labelled = any(row.accuracy and row.accuracy.top1 is not None for row in rows)
+    candidates = (
+        Column(title="as here", cell=as_here, left=True),
+        *metric_columns(Origin.ACCURACY),
+        *(() if labelled else metric_columns(Origin.ACCURACY, unlabelled_only=True)),
+        *metric_columns(Origin.LATENCY),
+        _RAN_IN,
+        _VERDICT,
+    )
+    used = [column for column in candidates if any(str(column.cell(row)) for row in rows)]
+    return (_TARGET, *used), rows if used else ()
+
+
+def _device_parts(report: RunReport, console: Console) -> Iterator[Table | Text]:
+    for device in report.devices:
+        yield Text(findings.device_line(device), style="bold")
+        chosen, rows = device_table(report, device)
+        if rows:
+            yield Text()
+            yield from fitting(*_cells(rows, chosen), console)
+        yield Text()
+
+
 def _tables(report: RunReport, console: Console) -> Iterator[Table | Text]:
     """Yield one table where it fits, else one for accuracy and one for speed."""
     divided = result_tables(report)
@@ -219,7 +255,9 @@ def _tables(report: RunReport, console: Console) -> Iterator[Table | Text]:
         yield from fitting(*_cells(report, chosen), console)
 
 
-def _cells(report: RunReport, chosen: tuple[Column, ...]) -> tuple[tuple[Heading, ...], list[list[Cell]]]:
+def _cells(
+    report: Iterable[TargetResult], chosen: tuple[Column, ...]
+) -> tuple[tuple[Heading, ...], list[list[Cell]]]:
     headings = tuple(
         Heading(title=column.title, left=column.left, rank=int(column.optional)) for column in chosen
     )
@@ -237,12 +275,18 @@ def _parts(report: RunReport, console: Console) -> Iterator[Table | Text | Facts
     for result in _tables(report, console):
         yield result
         yield Text()
+    yield from _device_parts(report, console)
     for row in report:
         if row.search is not None and len(row.search.trials) > 1:
             yield _trials(row.target, row.search)
             yield Text()
     yield Facts(_facts(report))
-    problems = [*_gate_lines(report), *_failure_lines(report), *_warning_lines(report)]
+    problems = [
+        *_gate_lines(report),
+        *_failure_lines(report),
+        *_warning_lines(report),
+        *_device_lines(report),
+    ]
     if problems:
         yield Text()
         yield from problems
@@ -339,7 +383,7 @@ def _gate_lines(report: RunReport) -> Iterator[Text]:
     if report.joint is not None:
         style = VERDICT_STYLES[report.joint.verdict]
         yield Text.assemble((report.joint.verdict.value, style), f" all targets: {report.joint.reason}")
-    for line in findings.inconclusive(gate for result in report for gate in result.gates):
+    for line in findings.inconclusive(findings.gates(report)):
         yield Text(line)
 
 
@@ -353,6 +397,12 @@ def _failure_lines(report: RunReport) -> Iterator[Text]:
         )
         if failure.hint:
             yield Text.assemble(("  hint", "cyan"), f": {failure.hint}")
+
+
+def _device_lines(report: RunReport) -> Iterator[Text]:
+    for label, line in findings.of_devices(report):
+        style = VERDICT_STYLES[Verdict(label)] if label in set(Verdict) else _LABEL_STYLES.get(label, "dim")
+        yield Text.assemble((label, style), f"{'' if label in findings.JUDGED else ':'} {line}")
 
 
 def _warning_lines(report: RunReport) -> Iterator[Text]:

@@ -20,6 +20,7 @@ from edgefx.cli import run
 from edgefx.data import digits
 
 from .conftest import Finished
+from .ssh_server import serving
 
 TARGETS = ("tflite-float32", "tflite-int8", "onnx-int8")
 RECIPE = """\
@@ -338,3 +339,47 @@ def test_kills_at_random_instants() -> None:
     outcome = kill("digits-demo", count=3, every=3, seed=1, settings=("--set", "quantize.effort=fast"))
     assert (outcome.failed, outcome.wrong, outcome.damaged, outcome.left_over) == (0, 0, 0, 0)
     assert outcome.killed == 3
+
+
+def test_devices_are_measured_anew_and_fail_alone(
+    work: Path, again: Run, first: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One device that works, and one whose disk is full when the artifacts come."""
+    (tmp_path / "ssh").mkdir()
+    with serving(tmp_path / "ssh") as server:
+        cramped = server.home / "cramped"
+        cramped.write_text(f'#!/bin/sh\nulimit -f 10\nexec {sys.executable} "$@"\n')
+        cramped.chmod(0o755)
+        (tmp_path / "devices.yaml").write_text(
+            f"board: {{address: ssh://Device, python: {sys.executable}, threads: 1}}\n"
+            f"cramped: {{address: ssh://Device, python: {cramped}, dir: ~/small}}\n"
+        )
+        monkeypatch.setenv("EDGEFX_DEVICES", str(tmp_path / "devices.yaml"))
+        monkeypatch.setenv("PATH", server.path())
+        done = again("benchmark.devices=[host, board, cramped]")
+        server.wait_until_idle()
+    assert done.code == 4, done.stderr
+    assert computed(done.json) == {("device", "")}
+    board, failed = done.json["devices"]
+    assert [one["target"] for one in board["targets"]] == list(TARGETS)
+    for one, here in zip(board["targets"], first["targets"], strict=True):
+        assert one["answers"]["match"] == "identical"
+        assert one["accuracy"]["drop_pp"] == here["accuracy"]["drop_pp"]
+        assert (one["latency"]["device"], one["latency"]["rounds"]) == ("board", 5)
+        assert one["failure"] is None
+    assert [one["latency"]["ratio_to_float"] is not None for one in board["targets"]] == [True, True, True]
+    assert failed["failure"]["stage"] == "device"
+    assert "cramped: no room" in failed["failure"]["message"]
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["devices"] == done.json["devices"]
+    compared = _called("diff", work / "first", tmp_path / "out").json["targets"]
+    (on_board,) = [one for one in compared if one["target"] == "tflite-int8@board"]
+    assert on_board["before"] is None
+    assert on_board["after"]["p50_ms"] == board["targets"][1]["latency"]["p50_ms"]
+
+
+def test_a_device_that_cannot_be_reached_ends_a_run_before_its_work(again: Run, tmp_path: Path) -> None:
+    done = again("benchmark.devices=[ssh://127.0.0.1:1]", "calibration.samples=30")
+    assert done.code == 4
+    assert "cannot be reached" in done.stderr
+    assert not (tmp_path / "out" / "report.json").exists()
+    assert again("benchmark.devices=[nowhere]").code == 2

@@ -30,9 +30,10 @@ from edgefx.errors import (
     UnknownNameError,
     UsageError,
 )
+from edgefx.measured import Match
 from edgefx.protocols import Progress, Task
 from edgefx.results import Latency
-from edgefx.views import Benchmark, Match
+from edgefx.views import Benchmark
 from tests import tiny_onnx
 
 from .conftest import Finished

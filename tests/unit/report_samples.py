@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from edgefx.measured import ComparedAnswers, Match
 from edgefx.report import findings
 from edgefx.results import (
     Accuracy,
     Check,
+    DeviceResult,
+    DeviceTarget,
     Environment,
     Failure,
     Gate,
@@ -34,6 +37,7 @@ from edgefx.types import (
     StageKind,
     TensorInfo,
 )
+from edgefx.vocabulary import Hardware
 
 OUT = Path("/somewhere/build")
 
@@ -247,3 +251,35 @@ def with_failure(base: RunReport) -> RunReport:
         ),
     )
     return replace(base, targets=(*base.targets, failed))
+
+
+def with_devices(base: RunReport) -> RunReport:
+    """Add a device on which one target answers otherwise and another fails, and one that was lost."""
+    first, second = base.targets[:2]
+    assert first.latency is not None
+    board = DeviceResult(
+        device="pi5",
+        environment=replace(base.environment, cpu="Raspberry Pi 5 (Cortex-A76)", cores=4),
+        hardware=Hardware.ARM_DOTPROD,
+        targets=(
+            DeviceTarget(
+                target=first.target,
+                answers=ComparedAnswers(images=8, match=Match.DIFFERS, same_top1=7, max_abs_difference=0.25),
+                accuracy=first.accuracy,
+                latency=replace(first.latency, device="pi5", threads=4, p50_ms=31.4, ratio_to_float=1.4),
+                gates=(gate("p95_ms", 20, 36.1, Verdict.FAIL, "p95 latency 36.1 ms, limit 20 ms"),),
+            ),
+            DeviceTarget(
+                target=second.target,
+                failure=Failure(stage=StageKind.EVALUATE, message="no onnxruntime there", hint="pip"),
+            ),
+        ),
+    )
+    lost = DeviceResult(
+        device="ssh://pi@board",
+        environment=None,
+        hardware=None,
+        targets=(),
+        failure=Failure(stage=StageKind.DEVICE, message="ssh://pi@board: is gone", hint="ssh by hand"),
+    )
+    return replace(base, devices=findings.complete(replace(base, devices=(board, lost))).devices)

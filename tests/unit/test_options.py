@@ -21,6 +21,7 @@ VALUES: dict[str, Any] = {
     "min_images": 40, "on_inconclusive": "warn", "eval_limit": 6, "slow_eval_limit": 9, "resize": "crop",
     "skip_bad_images": True, "benchmark": False, "threads": 2, "rounds": 11, "seed": 8, "output": "there",
     "task": "binary", "head": "kind", "pixels": "0..1", "custom_objects": "mine.py",
+    "devices": ["pi5"],
 }  # fmt: skip
 
 

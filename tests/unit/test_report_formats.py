@@ -20,7 +20,7 @@ from edgefx.report.judged import rows
 from edgefx.results import RunReport, Verdict
 from edgefx.views import MatrixReport, MatrixRun, RunError
 from edgefx.vocabulary import REPORT_FORMATS
-from tests.unit.report_samples import gate, report, with_failure
+from tests.unit.report_samples import gate, report, with_devices, with_failure
 
 NASTY = 'a"b<&>%\n::error::x\\ \x1b[31m]]>\ufffe|`@team`'
 # https://github.com/prometheus/OpenMetrics, section ABNF, as far as gauges and state sets go.
@@ -237,3 +237,16 @@ def test_benchmark_json_has_what_is_better_smaller() -> None:
     wrong_way = {row.name for row in METRICS.values() if row.better == "more"}
     assert not wrong_way & {name.partition(": ")[2] for name in by_name}
     assert all(isinstance(entry["value"], int | float) for entry in entries)
+
+
+def test_what_devices_measured_is_told_apart_from_what_this_machine_did() -> None:
+    made = with_devices(report())
+    root = ET.fromstring(formats.dumps(made, "junit").encode())  # noqa: S314 - what we wrote ourselves
+    suites = {suite.get("name"): suite for suite in root}
+    on_board = suites["tflite-int8@pi5"]
+    assert [case.find("failure") is not None for case in on_board] == [False, True]
+    assert suites["onnx-int8@pi5"].find("testcase/error") is not None
+    assert suites["@ssh://pi@board"].find("testcase/error") is not None
+    metrics = formats.dumps(made, "openmetrics")
+    assert 'edgefx_p50_ms{target="tflite-int8",device="pi5"} 31.4' in metrics
+    assert 'edgefx_p50_ms{target="tflite-int8"} 2.48' in metrics

@@ -27,7 +27,7 @@ from edgefx.results import DropUnit, MaxDrop
 from edgefx.storage import serde as report_json
 from edgefx.types import ArtifactMetadata, LayerInfo
 from tests.unit import test_diagnosis, test_report_matrix
-from tests.unit.report_samples import artifact, report, with_failure, with_search
+from tests.unit.report_samples import artifact, report, with_devices, with_failure, with_search
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def poisoned(value: Any, name: str) -> Any:
 
 
 def run_report() -> Any:
-    return with_search(with_failure(report()), limit=MaxDrop(value=1.0, unit=DropUnit.PP))
+    return with_search(with_failure(with_devices(report())), limit=MaxDrop(value=1.0, unit=DropUnit.PP))
 
 
 def a_diff() -> RunDiff:

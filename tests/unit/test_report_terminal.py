@@ -9,13 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from edgefx.errors import OutputError, UsageError
+from edgefx.errors import ExitCode, OutputError, UsageError
 from edgefx.report import destination, inspection, markdown, terminal, write
 from edgefx.report.console import PlainConsole
 from edgefx.results import CachedStage, DropUnit, MaxDrop, RunReport, Verdict
 from edgefx.views import ArtifactInspection
 from edgefx.vocabulary import REPORT_FORMATS, StageKind
-from tests.unit.report_samples import accuracy, artifact, gate, report, with_failure, with_search
+from tests.unit.report_samples import (
+    accuracy,
+    artifact,
+    gate,
+    report,
+    with_devices,
+    with_failure,
+    with_search,
+)
 
 
 def _text(shown: RunReport, width: int = 120) -> str:
@@ -55,7 +63,7 @@ def test_no_line_of_a_table_ends_in_blanks() -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 120, 140, 160])
 def test_nothing_is_cut_from_80_columns_on(width: int) -> None:
-    for shown in (report(), report(labelled=False), with_failure(report())):
+    for shown in (report(), report(labelled=False), with_failure(report()), with_devices(report())):
         text = _text(shown, width)
         assert "…" not in text
         assert max(len(line) for line in text.splitlines()) <= width
@@ -176,6 +184,28 @@ def test_markdown_cells_stay_whole() -> None:
     text = markdown.dumps(shown)
     assert "max \\|dp\\|" in text
     assert "- **warning**: a \\| b␊&lt;script>" in text
+
+
+def test_devices_have_tables_of_their_own() -> None:
+    shown = with_devices(report())
+    assert shown.exit_code is ExitCode.STAGE_FAILED
+    text = _text(shown, 160)
+    assert "on pi5: Raspberry Pi 5 (Cortex-A76), aarch64+dotprod, 4 threads; numpy 2.4.6" in text
+    assert "on ssh://pi@board: nothing was measured" in text
+    table = text.partition("on pi5")[2].partition("on ssh")[0].splitlines()
+    header, row = (next(line for line in table if line.startswith(word)) for word in ("target", "tflite"))
+    assert header.split()[:5] == ["target", "as", "here", "top-1", "top-5"]
+    assert row.split()[:3] == ["tflite-int8", "differs", "92.12%"]
+    assert "31.4" in row
+    assert row.endswith("FAIL")
+    assert "FAIL tflite-int8 on pi5: p95 latency 36.1 ms" in text
+    assert "FAILED onnx-int8 on pi5 in stage evaluate: no onnxruntime there" in text
+    assert "FAILED ssh://pi@board: is gone (ssh by hand)" in text
+    assert "of 8 images, run here too, 7 get the same class; scores differ by at most 0.25" in text
+    assert "tflite-int8 on pi5: slower than float32 of the same runtime on this device" in text
+    as_markdown = markdown.dumps(shown)
+    assert "| tflite-int8 | differs | 92.12% |" in as_markdown
+    assert "- **FAILED** onnx-int8 on pi5 in stage evaluate" in as_markdown
 
 
 def test_a_negative_drop_is_a_gain() -> None:

@@ -1,0 +1,45 @@
+"""Whether a device answers as this machine does: a few images are run on both, and compared bit by bit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgefx.benchmarking.devices.remote import RemoteSession
+from edgefx.measured import ComparedAnswers, Match
+
+if TYPE_CHECKING:
+    from edgefx.protocols import Session
+    from edgefx.types import Scores
+
+_COMPARED = 8  # images
+
+
+def few(images: int) -> list[int]:
+    """Choose a few of so many images, of all the folder: those are run on a device and here."""
+    return sorted({number * images // _COMPARED for number in range(_COMPARED)})
+
+
+def compared(here: Scores, there: Scores) -> ComparedAnswers:
+    """Compare the scores of the same images.
+
+    Args:
+        here: Of this machine, float32 [N, classes].
+        there: Of a device, likewise.
+    """
+    import numpy as np
+
+    same_top1 = int((here.argmax(1) == there.argmax(1)).sum())
+    same = Match.SAME_TOP1 if same_top1 == len(here) else Match.DIFFERS
+    return ComparedAnswers(
+        images=len(here),
+        match=Match.IDENTICAL if here.tobytes() == there.tobytes() else same,
+        same_top1=same_top1,
+        max_abs_difference=float(np.abs(here - there).max()),
+    )
+
+
+def throughput(session: Session, images: int, seconds: float) -> float:
+    """Return images per second; a device counts what it takes itself, without what their way there took."""
+    if isinstance(session, RemoteSession):
+        images, seconds = session.images, session.seconds
+    return images / max(seconds, 1e-9)
