@@ -26,7 +26,7 @@ from edgefx.runtimes.onnx import passes as onnx
 from edgefx.runtimes.openvino import passes as openvino
 from edgefx.runtimes.passes import Pass
 from edgefx.runtimes.tflite import passes as tflite
-from edgefx.targets import TARGETS
+from edgefx.targets import ALL
 from edgefx.vocabulary import Effort
 
 _FOLDER = Path(__file__).resolve().parent
@@ -273,7 +273,7 @@ def _targets() -> str:
             "needed" if row.needs_calibration else "",
             _text(row.summary),
         )
-        for row in TARGETS.values()
+        for row in ALL.values()
     ]
     return _table(("Target", "File", "Input and output", "Calibration", "What it is"), rows)
 

@@ -1,4 +1,4 @@
-"""The table of NPUs that an integer artifact can be compiled for: `edgefx npu`.
+"""The table of NPUs that an integer artifact can be compiled for: targets of `compile`, and `edgefx npu`.
 
 To add one: a row here; for another compiler, a module of `edgefx.compilers` that offers ``COMPILER``.
 """
@@ -7,9 +7,55 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 
 from edgefx.errors import UnknownNameError
+
+
+class Optimise(StrEnum):
+    """What a compiler makes small where it can have one or the other; the words are Vela's."""
+
+    PERFORMANCE = "Performance"
+    SIZE = "Size"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpuOptions:
+    """What is asked of a compiler; None leaves it to the row of the NPU.
+
+    Attributes:
+        system_config: Clock and memories that are assumed, by the compiler's name for them.
+        memory_mode: Where weights and activations are assumed to lie, likewise.
+        optimise: What is made small: the time, or the memory.
+    """
+
+    system_config: str | None = None
+    memory_mode: str | None = None
+    optimise: Optimise | None = None
+
+    @property
+    def said(self) -> dict[str, str]:
+        """The options that are not left to the row, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: str(value) for name, value in values.items() if value is not None}
+
+    @property
+    def unsaid(self) -> tuple[str, ...]:
+        """Names of the options that are left to the row."""
+        return tuple(field.name for field in fields(self) if field.name not in self.said)
+
+    def overridden_by(self, other: NpuOptions) -> NpuOptions:
+        """Return these options with those that `other` says."""
+        return replace(
+            self,
+            system_config=other.system_config or self.system_config,
+            memory_mode=other.memory_mode or self.memory_mode,
+            optimise=other.optimise or self.optimise,
+        )
+
+
+NPU_DEFAULTS = NpuOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +65,7 @@ class NpuRow:
     Attributes:
         name: As users and the compiler write it.
         module: Where its compiler is.
+        package: What the compiler imports.
         family: What names of its system configurations begin with.
         macs_per_cycle: 8-bit multiply-accumulates that it can do in a cycle.
         system_config: What clock and memories are assumed, where nothing else is asked for.
@@ -27,6 +74,7 @@ class NpuRow:
 
     name: str
     module: str
+    package: str
     family: str
     macs_per_cycle: int
     system_config: str
@@ -38,6 +86,7 @@ def _ethos(family: str, macs: tuple[int, ...], system_config: str, memory_mode: 
         NpuRow(
             name=f"ethos-{family.lower()}-{count}",
             module="edgefx.compilers.vela",
+            package="ethosu",
             family=f"Ethos_{family}",
             macs_per_cycle=count,
             system_config=f"Ethos_{family}_{system_config}",

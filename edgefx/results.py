@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from edgefx.compilation import Compilation
 from edgefx.errors import ExitCode
 from edgefx.measured import Accuracy, Changes, ComparedAnswers
 from edgefx.notebook import Shown
@@ -312,6 +313,8 @@ class TargetResult:
         doubts: Why its accuracy proves little.
         changes: Which classes and images it answers otherwise than the float model; None where it was not
             measured, or the model chooses no class.
+        compilation: How a compiler made it of another artifact, whose accuracy is shown then, with its
+            estimates; None for a runtime's own artifact.
     """
 
     target: str
@@ -330,6 +333,7 @@ class TargetResult:
     hardware: Hardware | None = None
     doubts: tuple[Doubt, ...] = ()
     changes: Changes | None = None
+    compilation: Compilation | None = None
 
     @property
     def verdict(self) -> Verdict | None:

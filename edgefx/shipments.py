@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgefx.compilation import LayerPlacement, NpuEstimate
 from edgefx.errors import ExitCode
 from edgefx.notebook import Shown
 from edgefx.results import Accuracy, Failure
@@ -58,27 +59,6 @@ class VerifiedBundle(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NpuEstimate:
-    """What a compiler reckons of an artifact on an NPU, by its model of the hardware: nothing was measured.
-
-    Attributes:
-        inference_ms: Time of one inference.
-        clock_mhz: The NPU's clock that this assumes.
-        cycles: The NPU's cycles of one inference.
-        sram_bytes: SRAM that activations, and weights that are kept there, take at most.
-        dram_bytes: DRAM, likewise.
-        flash_bytes: Flash that weights and commands take.
-    """
-
-    inference_ms: float
-    clock_mhz: float
-    cycles: int
-    sram_bytes: int
-    dram_bytes: int
-    flash_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class NpuResult:
     """An artifact compiled for one NPU.
 
@@ -86,18 +66,22 @@ class NpuResult:
         target: The NPU.
         system_config: Clock and memories that were assumed.
         memory_mode: Where weights and activations were assumed to lie.
+        optimise: What the compiler was asked to make small: the time, or the memory.
         artifact: What was made; None when the compiler refused it.
         on_cpu: Operations that the NPU leaves to the CPU; none where it does all of them.
         estimate: By the compiler; None without an artifact.
+        placements: Where each layer is computed.
         failure: Why there is no artifact.
     """
 
     target: str
     system_config: str
     memory_mode: str
+    optimise: str
     artifact: Artifact | None = None
     on_cpu: tuple[OpCount, ...] = ()
     estimate: NpuEstimate | None = None
+    placements: tuple[LayerPlacement, ...] = ()
     failure: Failure | None = None
 
 

@@ -2,17 +2,21 @@
 
 To add a target: one row here, one package of `edgefx.runtimes` whose module `runtime` offers ``RUNTIME``, one
 subclass of the contract test. Listing the table imports nothing heavy.
+
+`TARGETS` are those of the runtimes. `COMPILED` are those that a compiler makes of one of them, a row for each
+row of `edgefx.npus`.
 """
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgefx.errors import ArtifactError, UnknownNameError
-from edgefx.vocabulary import IoDtype, Precision, Ranges, Runtime
+from edgefx.npus import NPUS, NpuRow
+from edgefx.vocabulary import IoDtype, Precision, Ranges, Runtime, TargetKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +35,23 @@ class TargetRow:
     io_dtypes: tuple[IoDtype, ...] = (IoDtype.FLOAT32,)  # allowed; the first is the default
     follows_hardware: bool = False  # whether the artifact depends on the class of CPU it is for
     slow_kernels: bool = False  # whether the runtime computes it on reference kernels, some 30 times slower
+    kind: TargetKind = TargetKind.RUNTIME
+    chip: str = ""  # what a compiler makes it for; its own name, then
 
     @property
     def name(self) -> str:
-        """`<runtime>-<precision>`."""
+        """`<runtime>-<precision>`, or the chip."""
+        return self.chip or self.source
+
+    @property
+    def source(self) -> str:
+        """The target that a compiler starts from; for others, the target itself."""
         return f"{self.runtime}-{self.precision}"
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether a compiler makes it of the artifact of `source`."""
+        return bool(self.chip)
 
     @property
     def engine_packages(self) -> tuple[str, ...]:
@@ -129,6 +145,32 @@ TARGETS: dict[str, TargetRow] = {
 }
 
 
+def _compiled(npu: NpuRow) -> TargetRow:
+    source = TARGETS["tflite-int8"]
+    return replace(
+        source,
+        kind=TargetKind.NPU,
+        chip=npu.name,
+        packages=(*source.packages, npu.package),
+        # What leaves no conversion to the CPU.
+        io_dtypes=(IoDtype.INT8, IoDtype.UINT8),
+        summary=f"{source.name} for Arm {npu.family.replace('_', '-')}, {npu.macs_per_cycle} MACs per cycle",
+    )
+
+
+COMPILED: dict[str, TargetRow] = {name: _compiled(npu) for name, npu in NPUS.items()}
+ALL: dict[str, TargetRow] = {**TARGETS, **COMPILED}
+
+
+def matching(pattern: str) -> list[str]:
+    """Return the names that one name or glob stands for, in table order; none where it matches none.
+
+    A glob that matches targets of runtimes means these alone: ``*`` asks for no compiler.
+    """
+    pattern = pattern.strip().lower()
+    return fnmatch.filter(TARGETS, pattern) or fnmatch.filter(COMPILED, pattern)
+
+
 def select(patterns: Iterable[str]) -> tuple[TargetRow, ...]:
     """Resolve names, comma lists and globs to table rows, in table order, without repeats.
 
@@ -139,11 +181,11 @@ def select(patterns: Iterable[str]) -> tuple[TargetRow, ...]:
     for pattern in (part.strip() for text in patterns for part in text.split(",")):
         if not pattern:
             continue
-        matches = fnmatch.filter(TARGETS, pattern.lower())
+        matches = matching(pattern)
         if not matches:
-            raise UnknownNameError("target", pattern, TARGETS, hint="(list them with: edgefx targets)")
+            raise UnknownNameError("target", pattern, ALL, hint="(list them with: edgefx targets)")
         wanted.update(matches)
-    return tuple(row for name, row in TARGETS.items() if name in wanted)
+    return tuple(row for name, row in ALL.items() if name in wanted)
 
 
 def row_for_artifact(path: Path) -> TargetRow:

@@ -17,6 +17,13 @@ class Runtime(StrEnum):
     OPENVINO = "openvino"
 
 
+class TargetKind(StrEnum):
+    """What becomes of a target's artifact, which decides what can be known of it here."""
+
+    RUNTIME = "runtime"  # a runtime opens it, here as on the device
+    NPU = "npu"  # an NPU's driver opens it, and nothing does here
+
+
 class Precision(StrEnum):
     """The number format asked for; what actually ran is reported beside it."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.api import values
-from edgefx.api.values import StrPath, Targets
+from edgefx.api.values import OptimiseName, StrPath, Targets
 from edgefx.protocols import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def npu(
     output: StrPath | None = None,
     system_config: str | None = None,
     memory_mode: str | None = None,
+    optimise: OptimiseName | None = None,
     progress: Progress = SILENT,
 ) -> NpuReport:
     """Compile an integer artifact for NPUs, with the compiler's estimates. Nothing is run.
@@ -86,6 +87,7 @@ def npu(
         output: The folder to write to; by default the artifact's.
         system_config: The compiler's name for clock and memories; by default what fits the NPU.
         memory_mode: The compiler's name for where weights and activations lie; by default what fits the NPU.
+        optimise: What to make small: the time, "Performance", which is the default, or the memory, "Size".
         progress: Where long work and NPUs that fail are reported.
 
     Returns:
@@ -107,6 +109,9 @@ def npu(
         npus.select(values.patterns(targets)),
         progress,
         out=values.path(output),
-        system_config=system_config,
-        memory_mode=memory_mode,
+        options=npus.NpuOptions(
+            system_config=system_config,
+            memory_mode=memory_mode,
+            optimise=values.choice(npus.Optimise, optimise, "optimise") if optimise else None,
+        ),
     )

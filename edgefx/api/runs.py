@@ -13,6 +13,7 @@ from edgefx.api.values import (
     EffortName,
     IoDtypeName,
     OnInconclusiveName,
+    OptimiseName,
     QatName,
     ResizeName,
     StrPath,
@@ -66,6 +67,13 @@ class CompileOptions(TypedDict, total=False):
     max_drop: str | None
     max_p95_ms: float | str | None
     max_size: str | None
+    min_npu_coverage: str | float | None
+    max_estimated_ms: float | str | None
+    max_sram: str | None
+    max_flash: str | None
+    system_config: str | None
+    memory_mode: str | None
+    optimise: OptimiseName | None
     min_images: int | None
     on_inconclusive: OnInconclusiveName | None
     seed: int
@@ -107,6 +115,13 @@ def compile(  # noqa: A001 - the command's name
     max_drop: str | None = None,
     max_p95_ms: float | str | None = None,
     max_size: str | None = None,
+    min_npu_coverage: str | float | None = None,
+    max_estimated_ms: float | str | None = None,
+    max_sram: str | None = None,
+    max_flash: str | None = None,
+    system_config: str | None = None,
+    memory_mode: str | None = None,
+    optimise: OptimiseName | None = None,
     min_images: int | None = None,
     on_inconclusive: OnInconclusiveName | None = None,
     seed: int = 0,
@@ -162,6 +177,15 @@ def compile(  # noqa: A001 - the command's name
             "1%" (of the model's top-1). INT8 targets are searched for it.
         max_p95_ms: Gate on the 95th percentile of host latency in milliseconds.
         max_size: Gate on the size of the artifact's files, such as "6MB".
+        min_npu_coverage: Gate of NPUs on the share of the operations that the NPU computes, such as "100%".
+        max_estimated_ms: Gate of NPUs on the time of one inference that the compiler estimates.
+        max_sram: Gate of NPUs on the SRAM that the compiler estimates, such as "2MB".
+        max_flash: Gate of NPUs on the flash that the compiler estimates.
+        system_config: For NPUs, the compiler's name for clock and memories; by default the compiler's own,
+            which describe no chip in particular.
+        memory_mode: For NPUs, the compiler's name for where weights and activations lie; likewise.
+        optimise: For NPUs, what to make small: the time, "Performance", which is the default, or the memory,
+            "Size".
         min_images: Evaluation images below which gates on accuracy are INCONCLUSIVE; by default 100.
         on_inconclusive: Which gates that cannot be judged fail the run: all ("fail"), those whose figure
             means nothing ("fail-if-doubtful", the default), or none ("warn").
@@ -221,6 +245,13 @@ def compile(  # noqa: A001 - the command's name
         max_drop=max_drop,
         max_p95_ms=max_p95_ms,
         max_size=max_size,
+        min_npu_coverage=min_npu_coverage,
+        max_estimated_ms=max_estimated_ms,
+        max_sram=max_sram,
+        max_flash=max_flash,
+        system_config=system_config,
+        memory_mode=memory_mode,
+        optimise=optimise,
         min_images=min_images,
         on_inconclusive=on_inconclusive,
         seed=seed,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from edgefx.errors import UnknownNameError, UsageError
+from edgefx.npus import Optimise
 from edgefx.vocabulary import Effort, IoDtype, ModelTask, OnInconclusive, QatMode, Resize
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ QatName: TypeAlias = QatMode | Literal["distill", "supervised"]
 TaskName: TypeAlias = (
     ModelTask | Literal["classification", "binary", "multilabel", "regression", "embedding", "features"]
 )
+OptimiseName: TypeAlias = Optimise | Literal["Performance", "Size"]
 OnInconclusiveName: TypeAlias = OnInconclusive | Literal["fail", "fail-if-doubtful", "warn"]
 E = TypeVar("E", bound=StrEnum)
 

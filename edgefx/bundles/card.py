@@ -35,7 +35,7 @@ def _head(manifest: Manifest) -> Iterator[str]:
     yield ""
     yield paragraph(
         f"{model.name}: an image classifier, compiled by edgefx {manifest.edgefx} on {manifest.created}."
-        " Every figure below was measured by that run."
+        " Every figure below was measured by that run, but for those that are called estimates."
     )
     yield ""
     yield item("model", f"SHA-256 {model.sha256}")

@@ -184,6 +184,7 @@ def _manifest(
                 accuracy=result.accuracy,
                 latency=result.latency,
                 verdict=result.verdict,
+                compilation=result.compilation,
             )
             for result in results
             if result.artifact is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgefx.compilation import Compilation
 from edgefx.results import Accuracy, Latency, Verdict
 from edgefx.types import ArtifactFile, TensorInfo
 from edgefx.vocabulary import Hardware
@@ -67,9 +68,11 @@ class BundledTarget:
         input: The image; quantized, real value = (stored - zero point) * scale, which is the pixel.
         output: The scores, stored in the same way.
         hardware: The class of CPU that it is laid out for; None where it fits any.
-        accuracy: As measured by the run; None where it was not.
+        accuracy: As measured by the run; None where it was not. With `compilation`, that of the artifact
+            which was compiled.
         latency: As measured on the machine in `Manifest.environment`; None where it was not.
         verdict: The worst of its gates; None without gates.
+        compilation: How a compiler made it, with its estimates; None for a runtime's own artifact.
     """
 
     target: str
@@ -80,6 +83,7 @@ class BundledTarget:
     accuracy: Accuracy | None
     latency: Latency | None
     verdict: Verdict | None
+    compilation: Compilation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,8 @@ convert
     it calibrates: the calibration images, the seed, the CPU's features (INT8 for ONNX also goes by a table of
     CPUs). The versions of the target's converters. A target that does not calibrate has none of these, so
     that another image or seed leaves it in the cache.
+compile
+    The integer artifact by content, the NPU and the options, the compiler's version.
 finish
     The artifact by content, and the metadata that are written into it, class names among them.
 sensitivity
@@ -57,9 +59,11 @@ from typing import TYPE_CHECKING
 from edgefx.cache.code import code
 from edgefx.cache.entry import Json, Key, canonical, key
 from edgefx.cache.tools import IMAGES, TENSORFLOW, cpu_features, machine, versions
+from edgefx.system.packages import distribution_of
 from edgefx.targets import TARGETS
 
 if TYPE_CHECKING:
+    from edgefx.npus import NpuOptions, NpuRow
     from edgefx.quantization import QatSettings, QuantScheme
     from edgefx.recipe.schema import ModelSection
     from edgefx.storage.hashes import FileHashes
@@ -214,7 +218,7 @@ def conversion(
         scheme = replace(scheme, seed=0)
     return _key(
         "convert",
-        target=row.name,
+        target=row.source,
         scheme=to_json(scheme),
         name=name,
         graph=graph_sha256,
@@ -229,6 +233,39 @@ def conversion(
             *(("edgefx.qat.transfer",) if training else ()),  # writes the trained weights into the graph
             "edgefx.system.blas",
         ),
+    )
+
+
+def compilation(
+    row: TargetRow,
+    npu: NpuRow,
+    source: Artifact,
+    options: NpuOptions,
+    *,
+    by_default: Sequence[str],
+    name: str,
+) -> Key:
+    """Key of an artifact that a compiler made of another one.
+
+    Args:
+        row: The target.
+        npu: What is compiled for.
+        source: The artifact that is compiled.
+        options: Of the compiler.
+        by_default: Which of them nobody chose.
+        name: The model's name: the file is called by it.
+    """
+    from edgefx.storage.serde import to_json
+
+    return _key(
+        "compile",
+        target=row.name,
+        artifact=_content(source),
+        options=to_json(options),
+        by_default=list(by_default),
+        name=name,
+        tools=(distribution_of(npu.package), *row.run_by),
+        code=_code(("compiled",), npu.module, f"{row.module}.runtime"),
     )
 
 
@@ -289,7 +326,7 @@ def training_effect(row: TargetRow, before: Artifact, after: Artifact, *, traini
     """Key of the comparison of a post-training and a trained artifact on the training's own images."""
     return _key(
         "training-effect",
-        target=row.name,
+        target=row.source,
         before=_content(before),
         after=_content(after),
         training=training.digest,
@@ -309,7 +346,7 @@ def sensitivity(row: TargetRow, artifact: Artifact, *, graph_sha256: str, images
     """Key of the layers ranked by what quantizing each alone does."""
     return _key(
         "sensitivity",
-        target=row.name,
+        target=row.source,
         artifact=_content(artifact),
         graph=graph_sha256,
         images=images,
@@ -334,7 +371,7 @@ def evaluation(
     """Key of an artifact's accuracy, on all images or on those at the places of a sample."""
     return _key(
         "evaluate",
-        target=row.name,
+        target=row.source,
         artifact=_content(artifact),
         images=images_sha256,
         skip_bad=skip_bad,

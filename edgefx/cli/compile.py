@@ -24,6 +24,7 @@ from edgefx.cli.options import (
     json_option,
     min_images_option,
     no_cache_option,
+    npu_options,
     on_inconclusive_option,
     report_option,
     resize_option,
@@ -48,6 +49,7 @@ Examples:
   edgefx compile model.keras --target tflite-int8 --calib photos/ --effort high --integer-only
   edgefx compile model.keras --target tflite-int8 --qat distill --train photos/ --eval test/
   edgefx compile model.keras --target 'openvino-*,onnx-int8' --calib photos/ --eval test/ -o build/
+  edgefx compile model.keras --target 'ethos-u55-*' --calib photos/ --eval test/ --max-sram 2MB
   edgefx compile b0 --weights imagenet --target tflite-float16 --no-benchmark
   edgefx compile model.keras --target 'tflite-*' --calib photos/ --device ssh://pi@raspberrypi.local
 """
@@ -151,6 +153,7 @@ Examples:
     "tflite-int8, and for tflite-int16x8 between its float ends.",
 )
 @hardware_option
+@npu_options
 @resize_option
 @skip_bad_option
 @threads_option
@@ -169,6 +172,20 @@ Examples:
     help="Gate: the highest 95th percentile of the latency on this machine, in milliseconds.",
 )
 @click.option("--max-size", metavar="6MB", help="Gate: the largest size of the artifact's files together.")
+@click.option(
+    "--min-npu-coverage",
+    metavar="100%",
+    help="Gate of NPUs: the smallest share of the operations that the NPU must compute.",
+)
+@click.option(
+    "--max-estimated-ms",
+    metavar="20",
+    help="Gate of NPUs: the longest inference that the compiler may estimate, in milliseconds.",
+)
+@click.option("--max-sram", metavar="2MB", help="Gate of NPUs: the most SRAM that the compiler may estimate.")
+@click.option(
+    "--max-flash", metavar="4MB", help="Gate of NPUs: the most flash that the compiler may estimate."
+)
 @min_images_option
 @on_inconclusive_option
 @seed_option

@@ -8,12 +8,12 @@ from click.shell_completion import CompletionItem
 
 def targets(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the last name of a comma list of targets."""
-    from edgefx.targets import TARGETS
+    from edgefx.targets import ALL
 
     before, comma, last = incomplete.rpartition(",")
     return [
         CompletionItem(f"{before}{comma}{name}", help=row.summary)
-        for name, row in TARGETS.items()
+        for name, row in ALL.items()
         if name.startswith(last)
     ]
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgefx.cli.context import App, pass_app
-from edgefx.cli.options import json_option
+from edgefx.cli.options import json_option, npu_options
+
+if TYPE_CHECKING:
+    from edgefx.api.values import OptimiseName
 
 
 @click.command(
@@ -36,18 +40,7 @@ Examples:
     metavar="DIR",
     help="The folder to write to.  [default: that of ARTIFACT]",
 )
-@click.option(
-    "--system-config",
-    metavar="NAME",
-    help="Clock and memories to assume, one of Vela's system configurations, such as Ethos_U55_Deep_Embedded."
-    "  [default: what Vela assumes for the NPU]",
-)
-@click.option(
-    "--memory-mode",
-    metavar="NAME",
-    help="Where weights and activations lie, one of Vela's memory modes, such as Sram_Only.  [default: what"
-    " Vela assumes for the NPU]",
-)
+@npu_options
 @json_option
 @pass_app
 def command(
@@ -58,6 +51,7 @@ def command(
     output: Path | None,
     system_config: str | None,
     memory_mode: str | None,
+    optimise: OptimiseName | None,
     as_json: bool,
 ) -> int:
     """Compile ARTIFACT, a .tflite file of the target tflite-int8, for Arm Ethos-U NPUs.
@@ -75,6 +69,7 @@ def command(
         output=output,
         system_config=system_config,
         memory_mode=memory_mode,
+        optimise=optimise,
         progress=app,
     )
     if as_json:

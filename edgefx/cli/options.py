@@ -11,6 +11,7 @@ import click
 
 from edgefx.cli import completion
 from edgefx.cli.context import App
+from edgefx.npus import Optimise
 from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Hardware, ModelTask, OnInconclusive, Resize
 
 
@@ -203,6 +204,28 @@ resume_option = click.option(
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Show the steps as a tree and which results are cached, then stop."
 )
+
+
+def npu_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: the options of compilers for NPUs."""
+    function = click.option(
+        "--optimise",
+        type=click.Choice([one.value for one in Optimise]),
+        help="For NPUs: what to make small, the time (Performance) or the memory (Size).  "
+        "[default: Performance]",
+    )(function)
+    function = click.option(
+        "--memory-mode",
+        metavar="NAME",
+        help="For NPUs: where weights and activations lie, one of Vela's memory modes, such as Sram_Only.  "
+        "[default: what Vela assumes for the NPU]",
+    )(function)
+    return click.option(
+        "--system-config",
+        metavar="NAME",
+        help="For NPUs: clock and memories to assume, one of Vela's system configurations, such as "
+        "Ethos_U55_Deep_Embedded.  [default: what Vela assumes for the NPU, which is no chip in particular]",
+    )(function)
 
 
 def device_options(function: Callable[..., Any]) -> Callable[..., Any]:

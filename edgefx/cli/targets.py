@@ -8,7 +8,7 @@ import click
 
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import json_option
-from edgefx.targets import TARGETS, TargetRow
+from edgefx.targets import ALL, TARGETS, TargetRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +44,14 @@ class PassListing:
 def command(app: App, passes: bool, as_json: bool) -> None:
     """List the targets that can be compiled for, and whether this machine has what they need.
 
-    A target is RUNTIME-PRECISION; `--target` of `edgefx compile` takes names, comma lists and globs such as
-    'openvino-*'.
+    A target is RUNTIME-PRECISION, or an NPU, for which the artifact of a runtime is compiled once more.
+    `--target` of `edgefx compile` takes names, comma lists and globs such as 'openvino-*' or 'ethos-u55-*';
+    the glob '*' means the targets of runtimes.
     """
     if passes:
         _show_passes(app, as_json=as_json)
         return
-    rows = [_listing(row) for row in TARGETS.values()]
+    rows = [_listing(row) for row in ALL.values()]
     if as_json:
         app.write_json(rows)
         return

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgefx.npus import NpuRow
-from edgefx.shipments import NpuEstimate
+from edgefx.compilation import LayerPlacement, NpuEstimate
+from edgefx.npus import NpuOptions, NpuRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """What a compiler says of what it made.
+
+    Attributes:
+        estimate: Of time and memory.
+        placements: Where each layer is computed.
+    """
+
+    estimate: NpuEstimate
+    placements: tuple[LayerPlacement, ...]
 
 
 class Compiler(Protocol):
@@ -19,26 +33,21 @@ class Compiler(Protocol):
             MissingDependencyError: It is not installed.
         """
 
-    def configure(
-        self, row: NpuRow, *, system_config: str | None, memory_mode: str | None
-    ) -> tuple[str, str]:
-        """Return the system configuration and the memory mode to compile for, by default those of the row.
+    def configure(self, row: NpuRow, options: NpuOptions) -> NpuOptions:
+        """Return the options with every default of the row written out.
 
         Raises:
-            UnknownNameError: There is none of that name for this NPU.
+            UnknownNameError: One of them has no such name for this NPU.
         """
 
-    def compile(
-        self, content: bytes, out: Path, row: NpuRow, *, system_config: str, memory_mode: str
-    ) -> NpuEstimate:
+    def compile(self, content: bytes, out: Path, row: NpuRow, options: NpuOptions) -> Compiled:
         """Compile an artifact.
 
         Args:
             content: The artifact's file, without edgefx's metadata.
             out: The file to write; it appears complete, or not at all.
             row: The NPU.
-            system_config: From `configure`.
-            memory_mode: From `configure`.
+            options: From `configure`.
 
         Raises:
             ConversionError: The compiler refused it.

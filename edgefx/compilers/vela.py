@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import csv
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,16 +15,22 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Final
 
+from edgefx.compilation import LayerPlacement, NpuEstimate, Processor
+from edgefx.compilers.protocol import Compiled
 from edgefx.errors import ConversionError, UnknownNameError
 from edgefx.harmless import line
-from edgefx.npus import NpuRow
-from edgefx.shipments import NpuEstimate
+from edgefx.npus import NpuOptions, NpuRow, Optimise
 from edgefx.storage.atomic import write_artifact
 from edgefx.system.packages import is_installed, missing
 
 _PACKAGE, _DISTRIBUTION = "ethosu", "ethos-u-vela"
 _CONFIG = "Arm/vela.ini"  # that Vela brings along
 _KIB = 1024
+# What Vela says of an operation that it leaves to the CPU: its output, then the rule that it breaks.
+_REFUSED = re.compile(
+    r"^Warning \(supported operators\) operator: \S+, ofm: '(?P<tensor>.*)'\nReason: (?P<reason>.+(?:\n.+)*)",
+    re.MULTILINE,
+)
 
 
 class Vela:
@@ -38,48 +45,52 @@ class Vela:
         except metadata.PackageNotFoundError:
             return _DISTRIBUTION
 
-    def configure(
-        self, row: NpuRow, *, system_config: str | None, memory_mode: str | None
-    ) -> tuple[str, str]:
-        """Return the system configuration and the memory mode to compile for; see `Compiler.configure`."""
+    def configure(self, row: NpuRow, options: NpuOptions) -> NpuOptions:
+        """Return the options with every default written out; see `Compiler.configure`."""
         systems, modes = _configurations()
         own = [name for name in systems if name.startswith(row.family)]
         for kind, name, known in (
-            ("system configuration", system_config, own),
-            ("memory mode", memory_mode, modes),
+            ("system configuration", options.system_config, own),
+            ("memory mode", options.memory_mode, modes),
         ):
             if name is not None and name not in known:
                 raise UnknownNameError(f"{kind} of {row.name}", name, known)
-        return system_config or row.system_config, memory_mode or row.memory_mode
+        defaults = NpuOptions(
+            system_config=row.system_config, memory_mode=row.memory_mode, optimise=Optimise.PERFORMANCE
+        )
+        return defaults.overridden_by(options)
 
-    def compile(
-        self, content: bytes, out: Path, row: NpuRow, *, system_config: str, memory_mode: str
-    ) -> NpuEstimate:
+    def compile(self, content: bytes, out: Path, row: NpuRow, options: NpuOptions) -> Compiled:
         """Compile a ``.tflite``; see `Compiler.compile`."""
+        said = options.said  # all of them: `configure` has written them out
         with tempfile.TemporaryDirectory(prefix="vela-") as name:
             folder = Path(name)
             (folder / "model.tflite").write_bytes(content)
             # Vela writes names of its input into its output: a fixed one makes the same bytes everywhere.
             command = [sys.executable, "-m", "ethosu.vela", "model.tflite", "--output-dir", "out"]
             command += ["--accelerator-config", row.name, "--config", _CONFIG]
-            command += ["--system-config", system_config, "--memory-mode", memory_mode]
+            command += ["--system-config", said["system_config"], "--memory-mode", said["memory_mode"]]
+            command += ["--optimise", said["optimise"], "--verbose-performance"]
             ran = subprocess.run(  # noqa: S603 - names of our tables, arguments as a list
                 command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
             )
-            made, summaries = (
-                folder / "out" / "model_vela.tflite",
-                [*(folder / "out").glob("*_summary_*.csv")],
-            )
+            made = folder / "out" / "model_vela.tflite"
+            summaries = [*(folder / "out").glob("*_summary_*.csv")]
             if ran.returncode or not made.is_file() or len(summaries) != 1:
-                said = [text for text in (ran.stderr + ran.stdout).splitlines() if text.strip()]
+                output = [text for text in (ran.stderr + ran.stdout).splitlines() if text.strip()]
                 raise ConversionError(
-                    f"Vela refused to compile for {row.name} with {system_config} and {memory_mode}:"
-                    f" {line(_reason(said))}",
+                    f"Vela refused to compile for {row.name} with {options.system_config} and"
+                    f" {options.memory_mode}: {line(_reason(output))}",
                     hint="choose others with --system-config and --memory-mode, or see Vela's documentation",
                 )
-            estimate = _estimate(summaries[0])
+            compiled = Compiled(
+                estimate=_estimate(summaries[0]),
+                placements=_placements(
+                    folder / "out" / "model_per-layer.csv", _refusals(ran.stdout + ran.stderr)
+                ),
+            )
             write_artifact(out, made.read_bytes())
-        return estimate
+        return compiled
 
 
 def _configurations() -> tuple[list[str], list[str]]:
@@ -118,6 +129,43 @@ def _estimate(summary: Path) -> NpuEstimate:
         dram_bytes=round(_KIB * of("dram_memory_used")),
         flash_bytes=round(_KIB * of("on_chip_flash_memory_used", "off_chip_flash_memory_used")),
     )
+
+
+def _refusals(said: str) -> dict[str, str]:
+    """Return why operations are left to the CPU, by the layer of their output."""
+    return {
+        _layer(line(match["tensor"])): line(" ".join(match["reason"].split()))
+        for match in _REFUSED.finditer(said)
+    }
+
+
+def _layer(tensor: str) -> str:
+    """Return the layer that a tensor belongs to: they are called ``<layer>/<operation>``."""
+    return tensor.partition(";")[0].partition("/")[0]
+
+
+def _placements(per_layer: Path, refusals: dict[str, str]) -> tuple[LayerPlacement, ...]:
+    """Read Vela's table of the operations that it makes of each layer, in the order of the network."""
+    found: dict[tuple[str, Processor], LayerPlacement] = {}
+    last = LayerPlacement(layer="", operations=(), processor=Processor.NPU)
+    with per_layer.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            operation, processor = line(row["Original Operator"]), Processor(row["Target"].strip())
+            layer = _layer(line(row["Name"].strip()))
+            if "/" not in row["Name"] and operation in last.operations:
+                layer = last.layer  # the network's output, which has a name of its own
+            before = found.get(
+                (layer, processor), LayerPlacement(layer=layer, operations=(), processor=processor)
+            )
+            is_left = processor is Processor.CPU
+            last = found[layer, processor] = LayerPlacement(
+                layer=layer,
+                operations=tuple(dict.fromkeys((*before.operations, operation))),
+                processor=processor,
+                cycles=before.cycles + (0 if is_left else round(float(row["Op Cycles"]))),
+                reason=refusals.get(layer, "") if is_left else "",
+            )
+    return tuple(found.values())
 
 
 COMPILER: Final = Vela()

@@ -25,6 +25,7 @@ _NOT_MEASURED = {
     Origin.ARTIFACT: "there is no artifact",
     Origin.ACCURACY: "accuracy was not measured: no evaluation images",
     Origin.LATENCY: "latency was not measured",
+    Origin.NPU: "it was not compiled for an NPU",
 }
 
 
@@ -216,6 +217,7 @@ def _why_absent(row: MetricRow, figures: Figures) -> str:
         Origin.ARTIFACT: figures.size_bytes,
         Origin.ACCURACY: figures.accuracy,
         Origin.LATENCY: figures.latency,
+        Origin.NPU: figures.compilation,
     }
     if there[Origin.ARTIFACT] is None:
         return _NOT_MEASURED[Origin.ARTIFACT]

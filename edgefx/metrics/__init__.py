@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgefx.metrics import tasks
+from edgefx.metrics import compiled, tasks
 from edgefx.metrics.row import (
     Figures,
     MetricRow,
@@ -358,5 +358,6 @@ METRICS: Final[dict[str, MetricRow]] = {
             digits=0,
             optional=True,
         ),
+        *compiled.ROWS,
     )
 }

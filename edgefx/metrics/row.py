@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from edgefx.compilation import Compilation
 from edgefx.measured import TaskFigures
 from edgefx.results import Accuracy, Latency, TargetResult
-from edgefx.vocabulary import ModelTask
+from edgefx.vocabulary import ModelTask, TargetKind
 
 
 class Unit(StrEnum):
@@ -34,6 +35,12 @@ class Origin(StrEnum):
     ARTIFACT = "artifact"
     ACCURACY = "accuracy"
     LATENCY = "latency"
+    NPU = "npu"
+
+    def is_known_of(self, kind: TargetKind) -> bool:
+        """Whether it can be done at all here with the artifacts of a kind of target."""
+        only = {Origin.LATENCY: TargetKind.RUNTIME, Origin.NPU: TargetKind.NPU}.get(self, kind)
+        return only is kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +52,7 @@ class Figures:
     int8_share: float | None = None
     accuracy: Accuracy | None = None
     latency: Latency | None = None
+    compilation: Compilation | None = None
 
     @classmethod
     def of(cls, result: TargetResult) -> Figures:
@@ -56,6 +64,7 @@ class Figures:
             int8_share=artifact.int8_macs_share if artifact else None,
             accuracy=result.accuracy,
             latency=result.latency,
+            compilation=result.compilation,
         )
 
 

@@ -2,9 +2,9 @@
 
 A candidate's files come and go in one order. Converted or recalled, it is a value that no file need belong
 to (`ArtifactBuilder.convert`). Where a step has to open the files, they lie in a staging folder of their own
-(`files`), made or fetched from the cache. Then they are given their metadata and published, which gives a
-candidate whose files are in the output folder (`publish`), or they are removed (`discard`), after which the
-candidate is of no use.
+(`files`), made or fetched from the cache. Where the target is an NPU, a compiler makes another file of them
+(`compile`). Then they are given their metadata and published, which gives a candidate whose files are in the
+output folder (`publish`), or they are removed (`discard`), after which the candidate is of no use.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from edgefx import runtimes
 from edgefx.cache import keys
 from edgefx.cache.entry import Json
 from edgefx.errors import ConversionError
-from edgefx.pipeline import finish
+from edgefx.pipeline import compiled, finish
 from edgefx.pipeline.evaluator import Evaluator
 from edgefx.pipeline.finish import Files
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.memo import Memo
 from edgefx.pipeline.output import OutputFolder
 from edgefx.pipeline.plan import PlannedTarget
-from edgefx.pipeline.records import ConversionRecord, FinishedFiles, Measured, Ranking
+from edgefx.pipeline.records import CompiledRecord, ConversionRecord, FinishedFiles, Measured, Ranking
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.pipeline.training import Training
 from edgefx.quantization import QuantScheme
@@ -58,6 +58,7 @@ class Candidate:
         stage: Its conversion.
         record: What that gave: its files as they were converted.
         trained: Whether its weights and ranges were trained.
+        compiled: What a compiler made of it, where the target is an NPU; that is what is published then.
         published: The folder that its files were published into, if they were.
         finished: Its published files, which have the metadata in them.
     """
@@ -66,13 +67,14 @@ class Candidate:
     stage: Stage[ConversionRecord, Files]
     record: ConversionRecord
     trained: bool = False
+    compiled: CompiledRecord | None = None
     published: Path | None = None
     finished: FinishedFiles | None = None
 
     @property
     def artifact(self) -> Artifact:
         """Its description; until it is published, paths are bare names, and files have no metadata."""
-        artifact = self.record.artifact
+        artifact = self._product
         if self.published is None:
             return artifact
         assert self.finished is not None
@@ -80,8 +82,12 @@ class Candidate:
 
     @property
     def content(self) -> tuple[str, ...]:
-        """SHA-256 of each file as converted: what the artifact answers depends on nothing else."""
-        return tuple(file.sha256 for file in self.record.artifact.files)
+        """SHA-256 of each file without metadata: what the artifact answers depends on nothing else."""
+        return tuple(file.sha256 for file in self._product.files)
+
+    @property
+    def _product(self) -> Artifact:
+        return self.compiled.artifact if self.compiled is not None else self.record.artifact
 
 
 class ArtifactBuilder:
@@ -155,8 +161,11 @@ class ArtifactBuilder:
         return self.convert(target, scheme, label=f"convert {row.name} to compare with")
 
     def files(self, candidate: Candidate) -> Files:
-        """Return a candidate's files, the main one first, made or fetched from the cache if need be."""
-        if candidate.published is not None:
+        """Return a candidate's files as converted, the main one first.
+
+        They are made or fetched from the cache if need be. Those that are published have metadata as well.
+        """
+        if candidate.published is not None and candidate.compiled is None:
             return tuple(file.path for file in candidate.artifact.files)
         return self._memo.open(candidate.stage)
 
@@ -165,21 +174,42 @@ class ArtifactBuilder:
 
         Where an earlier run has left the same files there, nothing is done.
         """
-        metadata = finish.metadata(candidate.target.name, candidate.record.artifact, self._inputs)
+        made = self._compilation(candidate) if candidate.compiled is not None else candidate.stage
+        metadata = finish.metadata(candidate.target.name, candidate.artifact, self._inputs)
         stage = finish.stage(
-            candidate.target.row, candidate.content, metadata, files=lambda: self.files(candidate)
+            candidate.target.row, candidate.content, metadata, files=lambda: self._memo.open(made)
         )
         known = self._memo.peek(stage)
         if known is None or not out.holds({file.path.name: file.sha256 for file in known.files}):
             out.publish(self._memo.open(stage))
             self._memo.close(stage)
-            self._memo.close(candidate.stage)
+            self._memo.close(made)
         return replace(
             candidate,
             # Files that were damaged in the cache have been made again.
             record=self._memo.get(candidate.stage),
             published=out.path,
             finished=self._memo.get(stage),
+        )
+
+    def compile(self, candidate: Candidate) -> Candidate:
+        """Compile a candidate for the NPU that it is for; one for a runtime is returned as it is.
+
+        Raises:
+            EdgefxError: The compiler refused it.
+        """
+        if not candidate.target.row.is_compiled:
+            return candidate
+        return replace(candidate, compiled=self._memo.get(self._compilation(candidate)))
+
+    def _compilation(self, candidate: Candidate) -> Stage[CompiledRecord, Files]:
+        name = self._inputs.source.record.spec.name
+        return compiled.stage(
+            candidate.target,
+            candidate.record.artifact,
+            name=name,
+            folder=lambda: self._memo.workspace.staging / f"{candidate.target.name}-compiled",
+            files=lambda: self.files(candidate),
         )
 
     def discard(self, candidate: Candidate) -> None:
@@ -342,7 +372,7 @@ class ArtifactBuilder:
             self._memo.progress.task(f"evaluate {label}", len(evaluator.places)) as task,
             runtimes.load(row).open_session(path, threads=self._threads, precision=row.precision) as session,
         ):
-            accuracy, scores = evaluator.judge(session, candidate.artifact.outputs[0], task)
+            accuracy, scores = evaluator.judge(session, candidate.record.artifact.outputs[0], task)
         spec, places = self._inputs.source.spec, evaluator.places
         images = accuracy.sampled_of or accuracy.images
         sure = confidences(scores, spec.output) if spec.task.classifies else ()

@@ -115,6 +115,12 @@ def run(
         UsageError: No target, no images, an artifact that does not fit the target, a model without layers.
         EdgefxError: Something that all targets share failed. A single target's failure is in the report.
     """
+    for row in settings.rows:
+        if row.is_compiled:
+            raise UsageError(
+                f"{row.name} cannot be run here, layer by layer or otherwise",
+                hint=f"debug what it is compiled of: --target {row.source}",
+            )
     plan = _planned(settings)
     for row in settings.rows:
         runtimes.load(row).check()

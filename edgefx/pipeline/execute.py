@@ -276,6 +276,7 @@ class Run:
             self._measured[target.name] = built.measured
 
     def _publish(self, candidate: Candidate) -> Candidate:
+        candidate = self._builder.compile(candidate)
         return self._builder.publish(candidate, self._out) if self._out is not None else candidate
 
     def _benchmark(self) -> None:
@@ -294,8 +295,12 @@ class Run:
 
     @property
     def _left(self) -> dict[str, Candidate]:
-        """The artifacts that nothing has failed of so far."""
-        return {name: built.candidate for name, built in self._built.items() if name not in self.failures}
+        """The artifacts that a runtime opens and that nothing has failed of so far."""
+        return {
+            name: built.candidate
+            for name, built in self._built.items()
+            if name not in self.failures and not built.candidate.target.row.is_compiled
+        }
 
     def _measure_on_devices(self) -> None:
         settings, progress = self._plan.recipe.benchmark, self._memo.progress
@@ -403,6 +408,7 @@ class Run:
             convert_s=built.convert_s if built else None,
             search=built.search if built else None,
             training=built.training if built else None,
+            compilation=built.candidate.compiled.compilation if built and built.candidate.compiled else None,
             hardware=target.hardware if built and target.row.follows_hardware else None,
             doubts=own,
             changes=self._changes(measured) if measured else None,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from edgefx import compilers, runtimes
 from edgefx.errors import EdgefxError, UsageError
+from edgefx.npus import NPU_DEFAULTS, NpuOptions
+from edgefx.pipeline.compiled import NPU_OP, compile_file, left_to_cpu
 from edgefx.pipeline.inspect import existing
 from edgefx.pipeline.output import OutputFolder, opened
 from edgefx.pipeline.search import failing_alone
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _SUFFIX = ".tflite"
-_NPU_OP = "CUSTOM:ethos-u"  # all that an NPU does in one piece
 
 
 def run(
@@ -37,8 +38,7 @@ def run(
     progress: Progress,
     *,
     out: Path | None = None,
-    system_config: str | None = None,
-    memory_mode: str | None = None,
+    options: NpuOptions = NPU_DEFAULTS,
 ) -> NpuReport:
     """Compile an artifact for each of some NPUs, and write ``NAME-NPU.tflite`` and ``NAME-npu.json``.
 
@@ -47,8 +47,7 @@ def run(
         rows: The NPUs.
         progress: Where long work is reported.
         out: The folder to write to; by default the artifact's.
-        system_config: Clock and memories that are assumed; by default those of each row.
-        memory_mode: Where weights and activations are assumed to lie, likewise.
+        options: What the compiler is told; by default as each row says.
 
     Returns:
         What was made; an NPU that failed is in it with the reason.
@@ -64,19 +63,21 @@ def run(
     if not isinstance(runtime, Compilable):
         raise UsageError(f"{artifact}: NPUs take a .tflite file", hint="compile for the target tflite-int8")
     version = {compilers.load(row).check() for row in rows}.pop()
-    configured = {
-        row.name: compilers.load(row).configure(row, system_config=system_config, memory_mode=memory_mode)
-        for row in rows
-    }
+    configured = {row.name: compilers.load(row).configure(row, options) for row in rows}
     _check_integer(artifact, runtime.describe(artifact))
     with opened(out if out is not None else artifact.parent) as folder:
         results = []
         for row in rows:
-            system, mode = configured[row.name]
-            result = NpuResult(target=row.name, system_config=system, memory_mode=mode)
+            wanted = configured[row.name]
+            result = NpuResult(
+                target=row.name,
+                system_config=wanted.system_config or "",
+                memory_mode=wanted.memory_mode or "",
+                optimise=wanted.optimise or "",
+            )
             failures: list[EdgefxError] = []
             with failing_alone(row.name, failures.append), progress.task(f"compile for {row.name}"):
-                result = _compiled(result, row, artifact, runtime, folder)
+                result = _compiled(result, row, wanted, artifact=artifact, runtime=runtime, folder=folder)
             for error in failures:
                 progress.warn(f"{row.name}: {error.message}")
                 failure = Failure(stage=StageKind.CONVERT, message=error.message, hint=error.hint)
@@ -98,7 +99,13 @@ def run(
 
 
 def _compiled(
-    wanted: NpuResult, row: NpuRow, artifact: Path, runtime: Compilable, folder: OutputFolder
+    result: NpuResult,
+    row: NpuRow,
+    options: NpuOptions,
+    *,
+    artifact: Path,
+    runtime: Compilable,
+    folder: OutputFolder,
 ) -> NpuResult:
     """Compile an artifact for one NPU and publish what comes of it.
 
@@ -106,20 +113,19 @@ def _compiled(
         EdgefxError: The compiler refused it, or the file cannot be written.
     """
     staged = folder.staging / f"{artifact.stem}-{row.name}{_SUFFIX}"
-    estimate = compilers.load(row).compile(
-        runtime.plain(artifact),
-        staged,
-        row,
-        system_config=wanted.system_config,
-        memory_mode=wanted.memory_mode,
-    )
+    _, compiled = compile_file(row, runtime, artifact, staged, options)
     metadata = runtime.read_metadata(artifact)
     if metadata is not None:
         runtime.embed(staged, replace(metadata, target=row.name))
     (path,) = folder.publish((staged,))
     made = replace(runtime.describe(path), target=row.name)
-    on_cpu = tuple(op for op in made.ops if op.op != _NPU_OP)
-    return replace(wanted, artifact=made, on_cpu=on_cpu, estimate=estimate)
+    return replace(
+        result,
+        artifact=made,
+        on_cpu=left_to_cpu(made),
+        estimate=compiled.estimate,
+        placements=compiled.placements,
+    )
 
 
 def _check_integer(artifact: Path, described: Artifact) -> None:
@@ -128,7 +134,7 @@ def _check_integer(artifact: Path, described: Artifact) -> None:
     Raises:
         UsageError: It computes in float, or is compiled for an NPU already.
     """
-    if any(op.op == _NPU_OP for op in described.ops):
+    if any(op.op == NPU_OP for op in described.ops):
         raise UsageError(
             f"{artifact} is compiled for an NPU already", hint="give the file that it was made from"
         )

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgefx import runtimes, targets
+from edgefx import compilers, runtimes, targets
 from edgefx.errors import Block, UsageError
 from edgefx.metrics import METRICS, Origin
 from edgefx.models.zoo import brings_images, recognized
+from edgefx.npus import NPU_DEFAULTS, NpuOptions
 from edgefx.recipe import rules
 from edgefx.recipe.options import BY_PATH, Wording
 from edgefx.recipe.rules import Request, TargetRequest
@@ -40,6 +41,7 @@ class PlannedTarget:
         min_images: Evaluation images below which limits on accuracy are not judged.
         on_inconclusive: Which limits that cannot be judged fail the run.
         hardware: The class of CPU that the artifact is laid out for.
+        npu: What the compiler for an NPU is told.
         eval_limit: Evaluation images above which its accuracy is measured on a sample of so many; None for
             no such limit.
     """
@@ -56,10 +58,11 @@ class PlannedTarget:
     on_inconclusive: OnInconclusive = OnInconclusive.FAIL_IF_DOUBTFUL
     hardware: Hardware = Hardware.OTHER
     eval_limit: int | None = None
+    npu: NpuOptions = NPU_DEFAULTS
 
     @property
     def name(self) -> str:
-        """`<runtime>-<precision>`."""
+        """`<runtime>-<precision>`, or an NPU."""
         return self.row.name
 
     @property
@@ -148,6 +151,11 @@ def plan(recipe: Recipe, *, wording: Wording = BY_PATH, allow_unsafe: bool = Fal
         )
     for target in planned:
         runtimes.load(target.row).check()
+        npu = compilers.npu_of(target.row)
+        if npu is not None:
+            compilers.load(npu).check()
+            compilers.load(npu).configure(npu, target.npu)
+    planned = tuple(map(_with_own_gates, planned))
     return _with_data(
         Plan(
             recipe=recipe,
@@ -158,6 +166,12 @@ def plan(recipe: Recipe, *, wording: Wording = BY_PATH, allow_unsafe: bool = Fal
             allow_unsafe=allow_unsafe,
         )
     )
+
+
+def _with_own_gates(target: PlannedTarget) -> PlannedTarget:
+    """Leave out limits on what is not known of a target's kind; `check` has seen to it that one has it."""
+    gates = (gate for gate in target.gates if METRICS[gate.metric].origin.is_known_of(target.row.kind))
+    return replace(target, gates=tuple(gates))
 
 
 def images_for(target: PlannedTarget, plan: Plan) -> int:
@@ -188,7 +202,7 @@ def resolve(recipe: Recipe) -> tuple[PlannedTarget, ...]:
 def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarget:
     """Put together what holds for one target: of what is said twice, the later counts."""
     quantize = recipe.quantize
-    result = PlannedTarget(row=row, io_dtype=recipe.io_dtype or row.io_dtypes[0])
+    result = PlannedTarget(row=row, io_dtype=recipe.io_dtype or row.io_dtypes[0], npu=recipe.npu.options)
     gates = recipe.gates
     if not isinstance(quantize, NoneSection):
         result = replace(
@@ -212,12 +226,15 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
             keep_float=result.keep_float if section.keep_float is None else section.keep_float,
             integer_only=result.integer_only if section.integer_only is None else section.integer_only,
             budget=section.budget if "budget" in section.model_fields_set else result.budget,
+            npu=result.npu.overridden_by(section.npu.options) if section.npu else result.npu,
         )
     # Nothing changes when an option is changed that a target does not have.
     if row.precision is not Precision.INT8:
         result = replace(result, effort=Effort.BALANCED, budget=None)
     if not row.needs_calibration:
         result = replace(result, ranges=Ranges.AUTO, keep_float=())
+    if row.is_compiled:  # what computes in float would be left to the CPU
+        result = replace(result, integer_only=True)
     if row.follows_hardware:
         result = replace(result, hardware=hardware)
     limits = gates.gates()
@@ -268,6 +285,7 @@ def _request(recipe: Recipe, planned: Sequence[PlannedTarget]) -> Request:
                 keeps_float=bool(target.keep_float),
                 integer_only=target.integer_only,
                 limits=target.limits,
+                npu_options=tuple(f"npu.{name}" for name in target.npu.said),
             )
             for target in planned
         ),

@@ -62,6 +62,7 @@ def lock_of(
                 size_bytes=result.artifact.size_bytes if result.artifact else None,
                 accuracy=result.accuracy,
                 latency=result.latency,
+                compilation=result.compilation,
             )
             for result in report
         ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgefx.compilation import Compilation
 from edgefx.results import Accuracy, Check, Latency, LayerSensitivity
 from edgefx.types import Artifact, ArtifactFile, LayerInfo, ModelSpec
 
@@ -99,6 +100,14 @@ class ConversionRecord:
 
     artifact: Artifact
     convert_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledRecord:
+    """What a compiler made of an artifact, its paths bare names of files, and how."""
+
+    artifact: Artifact
+    compilation: Compilation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,7 +129,7 @@ def steps(plan: Plan) -> tuple[PlanStep, ...]:
             (StageKind.EVALUATE, target.name, _evaluation(target, plan, len(plan.evaluation.items)))
             for target in plan.targets
         ]
-    if recipe.benchmark is not None:
+    if recipe.benchmark is not None and not all(row.is_compiled for row in plan.rows):
         threads = recipe.benchmark.threads
         what = f"{recipe.benchmark.rounds} rounds on {HOST}, "
         what += f"{threads} thread{'s' if threads > 1 else ''}" if threads else "all cores"
@@ -187,6 +187,8 @@ def _conversion(target: PlannedTarget, plan: Plan) -> str:
             parts.append("integer only between its ends" if target.has_float_ends else "integer only")
         if target.budget is not None:
             parts.append(f"searched for a drop of at most {target.budget}")
+    if row.is_compiled:
+        parts.append(f"compiled for {row.name}")
     return ", ".join(parts)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgefx.compilation import Compilation
 from edgefx.errors import UsageError
 from edgefx.harmless import line
 from edgefx.metrics import Figures
@@ -80,6 +81,8 @@ class LockedTarget:
         content: SHA-256 of each of these files before the artifact's metadata (class names, edgefx's version)
             were written into it: the same weights and operations have the same ones. None in the lock of an
             earlier version.
+        compilation: How a compiler made it of another artifact; None for a runtime's own, and in the lock of
+            an earlier version.
         size_bytes: Their size together; None when the target failed.
         accuracy: None when it was not measured.
         latency: None when it was not measured.
@@ -91,11 +94,17 @@ class LockedTarget:
     accuracy: Accuracy | None
     latency: Latency | None
     content: tuple[str, ...] = ()
+    compilation: Compilation | None = None
 
     @property
     def figures(self) -> Figures:
         """What was measured of the target."""
-        return Figures(size_bytes=self.size_bytes, accuracy=self.accuracy, latency=self.latency)
+        return Figures(
+            size_bytes=self.size_bytes,
+            accuracy=self.accuracy,
+            latency=self.latency,
+            compilation=self.compilation,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

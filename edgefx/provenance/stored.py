@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edgefx.compilation import Compilation, NpuEstimate
 from edgefx.errors import UsageError
 from edgefx.harmless import line
 from edgefx.measured import TaskFigures
@@ -21,7 +22,7 @@ VERSION = 1
 MOST_BYTES = 256 * 10**6
 _HINT = "give the output folder of a run or of a matrix, or the report.json or matrix.json in it"
 _PAIR = 2
-R = TypeVar("R", Accuracy, Latency, Doubt, TaskFigures)
+R = TypeVar("R", Accuracy, Latency, Doubt, TaskFigures, NpuEstimate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,11 +141,28 @@ def _targets(document: Mapping[str, Any], run: str) -> Iterator[StoredTarget]:
                 int8_share=_optional(artifact["int8_macs_share"]) if artifact else None,
                 accuracy=_record(Accuracy, target["accuracy"]) if target["accuracy"] else None,
                 latency=_record(Latency, target["latency"]) if target["latency"] else None,
+                compilation=_compilation(
+                    target.get("compilation")
+                ),  # reports of an earlier version have none
             ),
             gates=tuple(_gate(result["gate"]) for result in target["gates"]),
             doubts=(*shared, *(_record(Doubt, doubt) for doubt in target["doubts"])),
             failure=f"stage {failure['stage']}: {failure['message']}" if failure else "",
         )
+
+
+def _compilation(document: Mapping[str, Any] | None) -> Compilation | None:
+    """Read what metrics are made of; where each layer is computed is left out."""
+    if document is None:
+        return None
+    return Compilation(
+        compiler=str(document["compiler"]),
+        source=str(document["source"]),
+        source_sha256=str(document["source_sha256"]),
+        operations=int(_number(document["operations"])),
+        on_cpu=int(_number(document["on_cpu"])),
+        estimate=_record(NpuEstimate, document["estimate"]) if document["estimate"] else None,
+    )
 
 
 def _gate(document: Mapping[str, Any]) -> Gate:

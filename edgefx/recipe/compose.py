@@ -265,7 +265,7 @@ def only(tree: Map, patterns: tuple[str, ...], *, narrow: bool) -> Map | None:
     if narrow:
         if not present:
             return None
-        wanted = [Scalar(name, name, plain=True, span=span) for name in targets.TARGETS if name in present]
+        wanted = [Scalar(name, name, plain=True, span=span) for name in targets.ALL if name in present]
     return tree.with_entry("targets", Entry(span, Sequence((*wanted, *sections), span)))
 
 

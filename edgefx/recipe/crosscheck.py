@@ -5,17 +5,19 @@ Nothing heavy is imported.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from edgefx.models.zoo import brings_images
+from edgefx.npus import NpuOptions
 from edgefx.recipe import rules
 from edgefx.recipe.options import IN_FILE
 from edgefx.recipe.rules import Problem, Request, TargetRequest
 from edgefx.recipe.tree import Diagnostic, Entry, Map, Node, Scalar, Sequence, Span, at
-from edgefx.targets import TARGETS, TargetRow
+from edgefx.targets import ALL, TargetRow, matching
+
+_NPU = tuple(f"npu.{field.name}" for field in fields(NpuOptions))
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class CrossChecker:
             model=self._source if self._has_model else "",
             targets=tuple(
                 self._of_target(row)
-                for name, row in TARGETS.items()
+                for name, row in ALL.items()
                 if any(name in one.names for one in self._wanted)
             ),
             method=self._text("quantize.method") or "ptq",
@@ -85,14 +87,16 @@ class CrossChecker:
         integer_only, keeps = (
             self._entry(f"quantize.{key}", row.name) for key in ("integer_only", "keep_float")
         )
+        npu = ((key, self._entry(key, row.name)) for key in _NPU)
         limits = ((key, self._entry(key, row.name, null_counts=True)) for key in rules.LIMITED)
         return TargetRequest(
             row=row,
             io_dtype=text("io_dtype"),
             ranges=text("quantize.ranges") or "auto",
             keeps_float=keeps is not None and not _is_empty(keeps.value),
-            integer_only=integer_only is not None and _is_true(integer_only.value),
+            integer_only=row.is_compiled or (integer_only is not None and _is_true(integer_only.value)),
             limits=tuple(key for key, entry in limits if entry and not _is_null(entry.value)),
+            npu_options=tuple(key for key, entry in npu if entry and not _is_null(entry.value)),
         )
 
     def _entry(self, key: str, target: str, *, null_counts: bool = False) -> Entry | None:
@@ -157,8 +161,7 @@ def _wanted(targets: Node | None) -> Iterator[_Wanted]:
     for item in items:
         pattern = item.get("target") if isinstance(item, Map) else item
         if isinstance(pattern, Scalar):
-            parts = [part.strip().lower() for part in pattern.text.split(",")]
-            names = frozenset(name for part in parts for name in fnmatch.filter(TARGETS, part))
+            names = frozenset(name for part in pattern.text.split(",") for name in matching(part))
             yield _Wanted(names, pattern.span, item if isinstance(item, Map) else None)
 
 

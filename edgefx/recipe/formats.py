@@ -6,7 +6,6 @@ Each function returns the value, or raises what is wrong with it. Nothing heavy 
 from __future__ import annotations
 
 import difflib
-import fnmatch
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,14 +70,14 @@ def _weights(node: Scalar, _key: str) -> object:
 
 
 def _target(node: Scalar, _key: str) -> object:
-    from edgefx.targets import TARGETS
+    from edgefx.targets import ALL, matching
 
     for pattern in node.text.split(","):
-        if not fnmatch.filter(TARGETS, pattern.strip().lower()):
+        if not matching(pattern):
             name = pattern.strip()
             what = "no target matches" if set(name) & set("*?[") else "unknown target"
-            close = difflib.get_close_matches(name.lower(), TARGETS, n=2, cutoff=0.5)
-            known = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(TARGETS)}"
+            close = difflib.get_close_matches(name.lower(), ALL, n=2, cutoff=0.5)
+            known = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(ALL)}"
             raise EdgefxError(f"{what} {quoted(name)}", hint=known)
     return node.text
 

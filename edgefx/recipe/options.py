@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgefx.errors import EdgefxError, UnknownNameError, UsageError
-from edgefx.units import parse_drop, parse_ms, parse_size
+from edgefx.units import parse_drop, parse_ms, parse_share, parse_size
 
 _UNSAID = object()  # what an option gives that leaves its key alone
 _TOKEN = re.compile(r"\{(?P<path>[a-z0-9_.]+)(?:(?P<kind>[:=!])(?P<value>[^}]*))?\}")
@@ -95,11 +95,28 @@ FLAGS = (
     Flag(flag="--max-drop", option="max_drop", path="gates.max_drop", convert=_limit(parse_drop)),
     Flag(flag="--max-p95-ms", option="max_p95_ms", path="gates.max_p95_ms", convert=_limit(parse_ms)),
     Flag(flag="--max-size", option="max_size", path="gates.max_size", convert=_limit(parse_size)),
+    Flag(
+        flag="--min-npu-coverage",
+        option="min_npu_coverage",
+        path="gates.min_npu_coverage",
+        convert=_limit(parse_share),
+    ),
+    Flag(
+        flag="--max-estimated-ms",
+        option="max_estimated_ms",
+        path="gates.max_estimated_ms",
+        convert=_limit(parse_ms),
+    ),
+    Flag(flag="--max-sram", option="max_sram", path="gates.max_sram", convert=_limit(parse_size)),
+    Flag(flag="--max-flash", option="max_flash", path="gates.max_flash", convert=_limit(parse_size)),
     Flag(flag="--min-images", option="min_images", path="gates.min_images"),
     Flag(flag="--on-inconclusive", option="on_inconclusive", path="gates.on_inconclusive"),
     Flag(flag="--target", option="targets", path="targets"),
     Flag(flag="--io-dtype", option="io_dtype", path="io_dtype"),
     Flag(flag="--hardware", option="hardware", path="hardware"),
+    Flag(flag="--system-config", option="system_config", path="npu.system_config"),
+    Flag(flag="--memory-mode", option="memory_mode", path="npu.memory_mode"),
+    Flag(flag="--optimise", option="optimise", path="npu.optimise"),
     Flag(flag="--calib", option="calibration", path="calibration.images"),
     Flag(flag="--samples", option="samples", path="calibration.samples"),
     Flag(flag="--no-eval", option="evaluate", path="evaluate", convert=_unless_off),

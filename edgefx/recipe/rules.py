@@ -13,7 +13,7 @@ from typing import TypeVar
 from edgefx.metrics import METRICS, Origin
 from edgefx.models.zoo import FAMILIES, brings_images
 from edgefx.targets import TARGETS, TargetRow
-from edgefx.vocabulary import IoDtype, Precision, Ranges
+from edgefx.vocabulary import IoDtype, Precision, Ranges, TargetKind
 
 # Keys that limit a figure, and what must be done to know it.
 _LIMITED = {f"gates.{row.gate}": row.origin for row in METRICS.values() if row.gate}
@@ -35,6 +35,7 @@ class TargetRequest:
         keeps_float: Whether layers are named to be left in float.
         integer_only: Whether it must not compute in float.
         limits: Those keys of `LIMITED` that are set.
+        npu_options: Those keys of the section ``npu`` that are set.
     """
 
     row: TargetRow
@@ -43,6 +44,7 @@ class TargetRequest:
     keeps_float: bool = False
     integer_only: bool = False
     limits: tuple[str, ...] = ()
+    npu_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +207,9 @@ def _ends(request: Request) -> Iterator[Problem]:
                 message=f"{{io_dtype:{dtype}}} is not possible for {{target}}",
                 key="io_dtype",
                 target=target.row.name,
-                hint="integer input and output exist for the int8 targets; say it for these alone",
+                hint=f"choose {' or '.join(target.row.io_dtypes)}, or say it for other targets alone"
+                if len(target.row.io_dtypes) > 1
+                else "integer input and output exist for the int8 targets; say it for these alone",
             )
 
 
@@ -307,12 +311,38 @@ def _limits(request: Request) -> Iterator[Problem]:
                     " labels.csv",
                     at_key=True,
                 )
-            if LIMITED[key] is Origin.LATENCY and not request.benchmarks:
+            if (
+                LIMITED[key] is Origin.LATENCY
+                and not request.benchmarks
+                and target.row.kind is TargetKind.RUNTIME
+            ):
                 yield Problem(
                     message=f"{{{key}}} needs latency, which is not measured: {{benchmark!}}",
                     key=key,
                     target=target.row.name,
                     hint="take '{benchmark}' out to measure it",
+                    at_key=True,
+                )
+
+
+def _npus(request: Request) -> Iterator[Problem]:
+    """What is said of NPUs must concern a target, and what is measured on a CPU must too."""
+    for kind, instead in (
+        (TargetKind.NPU, "name one: {targets=ethos-u55-128}"),
+        (TargetKind.RUNTIME, "limit the compiler's estimate: {gates.max_estimated_ms=20}"),
+    ):
+        if any(target.row.kind is kind for target in request.targets):
+            continue
+        for target in request.targets:
+            said = [key for key in target.limits if not LIMITED[key].is_known_of(target.row.kind)]
+            is_npu = target.row.kind is TargetKind.NPU
+            what = "is an NPU, on which nothing is measured" if is_npu else "is no NPU"
+            for key in (*said, *(() if is_npu else target.npu_options)):
+                yield Problem(
+                    message=f"{{{key}}} says nothing of {{target}}, which {what}",
+                    key=key,
+                    target=target.row.name,
+                    hint=instead,
                     at_key=True,
                 )
 
@@ -340,5 +370,6 @@ RULES: tuple[Rule, ...] = (
     _trained_targets,
     _calibration,
     _limits,
+    _npus,
     _zoo,
 )

@@ -20,6 +20,7 @@ from pydantic import (
     PositiveInt,
 )
 
+from edgefx.npus import NpuOptions, Optimise
 from edgefx.recipe.limits import GatesSection
 from edgefx.recipe.values import (
     DeviceNames,
@@ -282,6 +283,32 @@ class BenchmarkSection(Section):
         return tuple(dict.fromkeys(name for name in self.devices if name != HOST))
 
 
+class NpuSection(Section):
+    """What a compiler for NPUs is told; the figures that it estimates hold for this."""
+
+    system_config: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None,
+        description="Clock and memories to assume, one of Vela's system configurations for the NPU, such as "
+        "Ethos_U55_Deep_Embedded; by default Vela's own, which describes no chip in particular.",
+    )
+    memory_mode: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None,
+        description="Where weights and activations lie, one of Vela's memory modes, such as Sram_Only; by "
+        "default Vela's own for the NPU.",
+    )
+    optimise: Optimise | None = Field(
+        default=None,
+        description="What to make small: the time (Performance, the default) or the memory (Size).",
+    )
+
+    @property
+    def options(self) -> NpuOptions:
+        """The same for a compiler."""
+        return NpuOptions(
+            system_config=self.system_config, memory_mode=self.memory_mode, optimise=self.optimise
+        )
+
+
 class TargetSection(Section):
     """One target or several, with the settings that are theirs alone."""
 
@@ -305,6 +332,9 @@ class TargetSection(Section):
     integer_only: bool | None = Field(
         default=None,
         description="Whether these targets may have float operations, instead of quantize.integer_only.",
+    )
+    npu: NpuSection | None = Field(
+        default=None, description="What the compiler of these targets is told instead of npu."
     )
     gates: GatesSection | None = Field(
         default=None, description="Limits of these targets that differ from gates; null takes a limit away."
@@ -368,6 +398,9 @@ class Recipe(Section):
         description="The class of CPU that onnx-int8, onnx-dynamic and openvino-int8 are made for: native "
         "(that of the machine that compiles), the name of another class, or the path of a profile (a .yaml "
         "file with architecture and features).",
+    )
+    npu: NpuSection = Field(
+        default_factory=NpuSection, description="What is assumed of NPUs that are compiled for."
     )
     calibration: CalibrationSection | None = Field(
         default=None, description="Images from which the INT8 ranges are calibrated; labels are not needed."

@@ -315,6 +315,8 @@ def notes(report: RunReport) -> Iterator[str]:
 
 def _precision_notes(result: TargetResult) -> Iterator[str]:
     """Say where the precision that ran is not the one asked for, and what the artifact says of itself."""
+    if result.compilation is not None:
+        return
     asked = _precision(result)
     ran = result.latency.precision_ran if result.latency else asked
     is_as_asked = ran == asked or ran in _RUNS_IN.get(asked, ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgefx.report import changed, findings
+from edgefx.report import changed, compilations, findings
 from edgefx.report.markdown_text import heading, item, paragraph, table, verdict
 from edgefx.report.terminal import device_table, result_tables, trial_rows
 from edgefx.report.text import answers, count
@@ -40,6 +40,7 @@ def dumps(report: RunReport) -> str:
         lines.append(item("trained", findings.training_line(report.training)))
     lines += [item(label, text) for label, text in findings.conversions(report)]
     lines += [item(label, text) for label, text in changed.lines(report)]
+    lines += [item(label, text) for label, text in compilations.lines(report)]
     lines += [item(label, text) for label, text in findings.from_cache(report)]
     lines += [item("note", text) for text in findings.notes(report)]
     lines += [item("note", text) for text in findings.rounding_notes(report)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from edgefx.report import compilations
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import interval, ms, percent, signed, size
 from edgefx.shipments import NpuReport, NpuResult
@@ -58,11 +59,13 @@ def _facts(report: NpuReport) -> list[tuple[str, str | Text]]:
         facts.append(("accuracy", f"{top1}: that of {report.measured_target}, which was compiled, on a CPU"))
     assumed: dict[str, list[str]] = {}
     for result in report.results:
-        assumed.setdefault(f"{result.system_config}, {result.memory_mode}", []).append(result.target)
+        what = f"{result.system_config}, {result.memory_mode}, optimised for {result.optimise}"
+        assumed.setdefault(what, []).append(result.target)
         if result.failure is not None:
             facts.append(("FAILED", f"{result.target}: {result.failure.message}"))
         elif result.on_cpu:
             left = ", ".join(f"{op.op} x {op.count}" for op in result.on_cpu)
             facts.append(("on the CPU", f"{result.target}: {left}"))
+            facts += [("on the CPU", text) for text in compilations.on_cpu(result.target, result.placements)]
     facts += [("assumed", f"{what}: {', '.join(names)}") for what, names in assumed.items()]
     return facts

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgefx.metrics import METRICS, Figures, MetricRow, Origin
-from edgefx.report import changed, findings
+from edgefx.report import changed, compilations, findings
 from edgefx.report.console import PlainConsole, shown
 from edgefx.report.text import answers, count, interval, metric, percent, seconds, signed, size
 from edgefx.results import DeviceResult, RunReport, SearchResult, TargetResult, Verdict
@@ -198,7 +198,7 @@ def columns(report: RunReport) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
 
     accuracy = metric_columns(Origin.ARTIFACT, Origin.ACCURACY)
     divergence = () if labelled else metric_columns(Origin.ACCURACY, unlabelled_only=True)
-    return used(*accuracy, *divergence), used(*metric_columns(Origin.LATENCY), *_EXECUTION)
+    return used(*accuracy, *divergence), used(*metric_columns(Origin.LATENCY, Origin.NPU), *_EXECUTION)
 
 
 def result_tables(report: RunReport) -> tuple[tuple[Column, ...], ...]:
@@ -309,6 +309,7 @@ def _facts(report: RunReport) -> list[tuple[str, Cell]]:
         rows.append(("trained", findings.training_line(report.training)))
     rows += findings.conversions(report)
     rows += changed.lines(report)
+    rows += compilations.lines(report)
     rows += findings.from_cache(report)
     rows += [("note", line) for line in findings.notes(report)]
     rows += [("note", line) for line in findings.rounding_notes(report)]

@@ -15,7 +15,7 @@ from edgefx.results import Environment
 from edgefx.system.host import available_bytes, environment
 from edgefx.system.packages import extras, is_installed, module_of, satisfies
 from edgefx.system.resources import folder
-from edgefx.targets import TARGETS
+from edgefx.targets import ALL
 from edgefx.views import Doctor, ExtraState, PackageState, TargetState
 
 _LOW_DISK_MB = 2_000  # a run of B0 keeps about 1 GB of intermediates
@@ -82,10 +82,14 @@ def examine(packages: tuple[PackageState, ...], *, deep: bool) -> Doctor:
 def _targets(packages: tuple[PackageState, ...]) -> tuple[TargetState, ...]:
     broken = {package.module for package in packages if package.problem}
     found = []
-    for row in TARGETS.values():
+    for row in ALL.values():
         missing = tuple(name for name in row.packages if module_of(name) in broken or not is_installed(name))
         runs = not broken.intersection(row.engine_packages) and all(map(is_installed, row.engine_packages))
-        found.append(TargetState(target=row.name, ready=not missing, missing=missing, runs=runs))
+        found.append(
+            TargetState(
+                target=row.name, ready=not missing, missing=missing, runs=runs and not row.is_compiled
+            )
+        )
     return tuple(found)
 
 

@@ -27,12 +27,20 @@ from pathlib import Path
 words = sys.argv[1:]
 options = dict(zip(words[1::2], words[2::2]))
 print(words, file=open(Path(__file__).with_name("called"), "a"))
+print("Warning (supported operators) operator: RESHAPE, ofm: 'head/Reshape;head/shape'")
+print("Reason: Unsupported stride: \x1b[31m5\\nStride>3 is not supported\\n")
 if options["--memory-mode"] == "Refused":
     print("a traceback\\nethosu.vela.errors.OptionError: 'Error: \\x1b[31mno such memory'", file=sys.stderr)
     sys.exit(1)
 out = Path(options["--output-dir"])
 out.mkdir()
 shutil.copy(words[0], out / "model_vela.tflite")
+(out / "model_per-layer.csv").write_text(
+    "Original Operator,NNG Operator,Target,Op Cycles,Name\\n"
+    "Conv2D,Conv2D,NPU,300,stem/BiasAdd;stem/Conv2D\\nSigmoid,LUT,NPU,20.5,stem/Sigmoid\\n"
+    "Reshape,Passthrough,CPU,0,head/Reshape;head/shape\\n"
+    "Softmax,Sub,NPU,4,scores/Softmax_softmax_2\\nSoftmax,Asr,NPU,6,probabilities\\n"
+)
 (out / "model_summary_x.csv").write_text(
     "core_clock,inference_time,sram_memory_used,dram_memory_used,on_chip_flash_memory_used,"
     "off_chip_flash_memory_used,cycles_total\\n500e6,0.0025,24.5,0,1,2,1250000\\n"
@@ -113,6 +121,14 @@ def test_an_artifact_for_each_npu_with_estimates(edgefx: Edgefx, artifact: Path,
         "flash_bytes": 3072,
     }
     assert found["accuracy"] is None
+    assert [
+        (one["layer"], one["operations"], one["processor"], one["cycles"], one["reason"])
+        for one in first["placements"]
+    ] == [
+        ("stem", ["Conv2D", "Sigmoid"], "NPU", 320, ""),
+        ("head", ["Reshape"], "CPU", 0, "Unsupported stride: \u241b[31m5 Stride>3 is not supported"),
+        ("scores", ["Softmax"], "NPU", 10, ""),
+    ], "the scores have a name of their own, and belong to the layer that makes them"
     made = artifact.with_name("b0-int8-ethos-u55-32.tflite")
     assert first["artifact"]["files"][0]["sha256"] == sha256(made.read_bytes()).hexdigest()
     stated = tflite_form.read(made)
@@ -143,6 +159,7 @@ def test_the_accuracy_is_that_of_what_was_compiled(edgefx: Edgefx, artifact: Pat
     )
     assert "nothing was run on one" in words
     assert "on the CPU ethos-u55-64: RESHAPE x 1" in words, "what the stand-in leaves"
+    assert "on the CPU ethos-u55-64: layer head (Reshape): Unsupported stride: \u241b[31m5 Stride>3" in words
     artifact.write_bytes(tflite())
     words = " ".join(edgefx("npu", str(artifact), "-t", "ethos-u55-64").out.split())
     assert "accuracy not known: no report beside b0-int8.tflite tells it" in words

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgefx import runtimes
-from edgefx.npus import NPUS
+from edgefx.npus import NPUS, NpuOptions
 from tests.e2e.conftest import Finished, edgefx
 
 pytest.importorskip("ethosu", reason="ethos-u-vela is not installed")
@@ -46,5 +46,5 @@ def test_every_row_has_configurations_that_vela_knows() -> None:
     from edgefx.compilers.vela import COMPILER
 
     for row in NPUS.values():
-        system, mode = COMPILER.configure(row, system_config=row.system_config, memory_mode=row.memory_mode)
-        assert (system, mode) == (row.system_config, row.memory_mode)
+        said = NpuOptions(system_config=row.system_config, memory_mode=row.memory_mode)
+        assert COMPILER.configure(row, said) == COMPILER.configure(row, NpuOptions())

@@ -14,11 +14,12 @@ from edgefx.recipe.load import check, parse
 from edgefx.recipe.options import AS_ARGUMENTS, AS_FLAGS, BY_PATH, IN_FILE
 from edgefx.recipe.rules import LIMITED, Problem, Request, TargetRequest, merged, problems
 from edgefx.recipe.tree import RecipeError
-from edgefx.targets import TARGETS
+from edgefx.targets import ALL
+from edgefx.vocabulary import TargetKind
 
 
 def target(name: str, **options: Any) -> TargetRequest:
-    return TargetRequest(row=TARGETS[name], **options)
+    return TargetRequest(row=ALL[name], **options)
 
 
 def request(*targets: TargetRequest, **options: Any) -> Request:
@@ -26,6 +27,7 @@ def request(*targets: TargetRequest, **options: Any) -> Request:
 
 
 INT8, DYNAMIC, INT16 = target("tflite-int8"), target("tflite-dynamic"), target("tflite-int16x8")
+OF_RUNTIMES = tuple(key for key, origin in LIMITED.items() if origin.is_known_of(TargetKind.RUNTIME))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,9 @@ INT8, DYNAMIC, INT16 = target("tflite-int8"), target("tflite-dynamic"), target("
         request(INT8, model="Digits"),  # names of the zoo are read in any case
         request(DYNAMIC, model="b0", method="none"),
         request(target("tflite-int8", ranges="percentile"), target("onnx-float32", ranges="percentile")),
-        request(target("tflite-int8", limits=tuple(LIMITED))),
+        request(target("tflite-int8", limits=OF_RUNTIMES)),
+        request(target("tflite-int8", limits=tuple(LIMITED)), target("ethos-u55-32", limits=tuple(LIMITED))),
+        request(target("ethos-u85-256", integer_only=True, npu_options=("npu.memory_mode",))),
         request(INT8, model="", samples=True),  # what depends on the model is not judged without one
     ],
 )
@@ -87,6 +91,22 @@ def test_what_goes_together(fine: Request) -> None:
         (request(INT8, model="b0"), "targets", "tflite-int8 needs calibration images"),
         (request(DYNAMIC, model="b0", samples=True), "calibration.samples", "says how many images"),
         (
+            request(target("ethos-u55-32", limits=("gates.max_p95_ms",))),
+            "gates.max_p95_ms",
+            "is an NPU, on which",
+        ),
+        (request(target("tflite-int8", limits=("gates.max_sram",))), "gates.max_sram", "which is no NPU"),
+        (
+            request(target("onnx-int8", npu_options=("npu.memory_mode",))),
+            "npu.memory_mode",
+            "says nothing of {target}, which is no NPU",
+        ),
+        (
+            request(target("ethos-u55-32", io_dtype="float32")),
+            "io_dtype",
+            "{io_dtype:float32} is not possible",
+        ),
+        (
             request(DYNAMIC, model="m.keras", for_zoo=("model.classes",)),
             "model.classes",
             "a file has its own",
@@ -100,7 +120,7 @@ def test_what_does_not(wrong: Request, key: str, said: str) -> None:
     assert problem.hint
 
 
-@pytest.mark.parametrize("key", LIMITED)
+@pytest.mark.parametrize("key", OF_RUNTIMES)
 def test_what_is_limited_must_be_measured(key: str) -> None:
     limited = target("tflite-float32", limits=(key,))
     wrong = [one.key for one in problems(request(limited, evaluates=False, benchmarks=False))]

@@ -1,0 +1,122 @@
+"""The step behind the conversion where a target is an NPU: the integer artifact goes through a compiler.
+
+Nothing can run what comes of it here. What is measured is measured of the integer artifact, which a target of
+a runtime shares where a run has both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefx import compilers, runtimes
+from edgefx.cache import keys
+from edgefx.compilation import Compilation
+from edgefx.pipeline.finish import Files
+from edgefx.pipeline.records import CompiledRecord
+from edgefx.pipeline.stages import Computed, KeptFiles, Stage
+from edgefx.runtimes.protocol import Compilable
+from edgefx.types import OpCount
+from edgefx.vocabulary import StageKind
+
+if TYPE_CHECKING:
+    from edgefx.compilers.protocol import Compiled
+    from edgefx.npus import NpuOptions, NpuRow
+    from edgefx.pipeline.plan import PlannedTarget
+    from edgefx.types import Artifact
+
+NPU_OP = "CUSTOM:ethos-u"  # all that an NPU does in one piece
+
+
+def compile_file(
+    npu: NpuRow, runtime: Compilable, source: Path, out: Path, options: NpuOptions
+) -> tuple[Artifact, Compiled]:
+    """Compile an integer artifact.
+
+    Args:
+        npu: What for.
+        runtime: The artifact's runtime.
+        source: The artifact.
+        out: The file to write; it has no metadata.
+        options: From `Compiler.configure`.
+
+    Raises:
+        EdgefxError: The compiler refused it, or the file cannot be written.
+    """
+    compiled = compilers.load(npu).compile(runtime.plain(source), out, npu, options)
+    return replace(runtime.describe(out), target=npu.name), compiled
+
+
+def left_to_cpu(compiled: Artifact) -> tuple[OpCount, ...]:
+    """Return the operations of a compiled artifact that the NPU does not compute."""
+    return tuple(op for op in compiled.ops if op.op != NPU_OP)
+
+
+def stage(
+    target: PlannedTarget,
+    source: Artifact,
+    *,
+    name: str,
+    folder: Callable[[], Path],
+    files: Callable[[], Files],
+) -> Stage[CompiledRecord, Files]:
+    """Return the stage that compiles the artifact of a target.
+
+    Args:
+        target: What it is for.
+        source: The integer artifact, its paths bare names.
+        name: The model's name.
+        folder: Returns where the compiled file is staged; it is made.
+        files: Returns the artifact's files.
+    """
+    npu = compilers.npu_of(target.row)
+    assert npu is not None
+    compiler, row = compilers.load(npu), target.row
+    options = compiler.configure(npu, target.npu)
+
+    def compute() -> Computed[CompiledRecord, Files]:
+        runtime = runtimes.load(row)
+        assert isinstance(runtime, Compilable)
+        place = folder()
+        place.mkdir(parents=True, exist_ok=True)
+        out = place / f"{name}-{row.name}{row.suffix}"
+        made, compiled = compile_file(npu, runtime, files()[0], out, options)
+        (file,) = made.files
+        record = CompiledRecord(
+            artifact=replace(
+                made,
+                files=(replace(file, path=Path(file.path.name)),),
+                int8_macs_share=source.int8_macs_share,  # the same arithmetic, on another processor
+            ),
+            compilation=Compilation(
+                compiler=compiler.check(),
+                source=row.source,
+                source_sha256=source.files[0].sha256,
+                operations=sum(op.count for op in source.ops),
+                on_cpu=sum(op.count for op in left_to_cpu(made)),
+                options=options.said,
+                by_default=target.npu.unsaid,
+                placements=compiled.placements,
+                estimate=compiled.estimate,
+            ),
+        )
+        return Computed(value=record, opened=(out,), files={out.name: out})
+
+    def restore(record: CompiledRecord, kept: KeptFiles) -> Files:
+        (file,) = record.artifact.files
+        kept.copy(folder(), {file.path.name: file.sha256})
+        return (folder() / file.path.name,)
+
+    return Stage(
+        kind=StageKind.CONVERT,
+        key=keys.compilation(row, npu, source, options, by_default=target.npu.unsaid, name=name),
+        result=CompiledRecord,
+        compute=compute,
+        restore=restore,
+        target=row.name,
+        what="compilation",
+        clock=row.name,
+        label=f"compile for {row.name}",
+    )

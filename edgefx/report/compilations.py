@@ -1,0 +1,54 @@
+"""What a report says of artifacts that a compiler made: whose estimates these are, and for what hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from edgefx.compilation import Compilation, LayerPlacement, Processor
+from edgefx.report.text import counted
+from edgefx.results import RunReport
+
+_SHOWN = 6  # layers on the CPU that are named; report.json has all
+
+
+def lines(report: RunReport) -> Iterator[tuple[str, str]]:
+    """Say what the figures of compiled targets are, the same of several targets once."""
+    compiled = [(result, result.compilation) for result in report if result.compilation is not None]
+    yield from _grouped("estimates", ((result.target, _estimates(made)) for result, made in compiled))
+    yield from _grouped(
+        "accuracy", ((result.target, _accuracy(made)) for result, made in compiled if result.accuracy)
+    )
+    for result, made in compiled:
+        yield from (("on the CPU", text) for text in on_cpu(result.target, made.placements))
+
+
+def on_cpu(target: str, placements: Sequence[LayerPlacement]) -> Iterator[str]:
+    """Name the layers that an NPU leaves to the CPU, and why it does."""
+    left = [one for one in placements if one.processor is Processor.CPU]
+    for one in left[:_SHOWN]:
+        reason = f": {one.reason}" if one.reason else ""
+        yield f"{target}: layer {one.layer} ({', '.join(one.operations)}){reason}"
+    if len(left) > _SHOWN:
+        yield f"{target}: {counted(len(left) - _SHOWN, 'more layer')}; report.json names them"
+
+
+def _estimates(made: Compilation) -> str:
+    options = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in made.options.items())
+    default = ""
+    unsaid = [name for name in made.by_default if name != "optimise"]
+    if unsaid:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unsaid)
+        default = f"; without {flags}, as the compiler has it, which describes no chip in particular"
+    return f"by {made.compiler}'s model of the NPU, nothing was run on one; {options}{default}"
+
+
+def _accuracy(made: Compilation) -> str:
+    return f"that of {made.source}, the artifact that was compiled, on this CPU"
+
+
+def _grouped(label: str, found: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield each text once, with the targets that it is said of."""
+    by_text: dict[str, list[str]] = {}
+    for target, text in found:
+        by_text.setdefault(text, []).append(target)
+    yield from ((label, f"{', '.join(targets)}: {text}") for text, targets in by_text.items())
