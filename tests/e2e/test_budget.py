@@ -18,38 +18,65 @@ from PIL import Image
 
 from edgefx.cli import run
 from edgefx.data import digits
+from tests.contract.models_zoo import one_block
 
 from .conftest import Finished
 
-IMAGES = 400
+MIXTURES = 1600
+IMAGES = 400  # of them
 
 
-@pytest.fixture(scope="module")
-def between(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Mixtures of two digits, labelled by the float model: it is always right, and INT8 errs now and then."""
+def between(folder: Path, model: str) -> Path:
+    """Save mixtures of two digits between the classes of a float model, labelled by it: INT8 errs on some."""
     from edgefx.models.load import load
 
-    folder = tmp_path_factory.mktemp("between")
     files = sorted(digits.evaluation_folder().rglob("*.png"))
     sources = np.stack([np.asarray(Image.open(file).convert("L"), np.float32) for file in files])
     generator = np.random.default_rng(0)
-    share = generator.uniform(0.35, 0.65, (IMAGES, 1, 1))
-    one, other = generator.integers(0, len(sources), (2, IMAGES))
-    mixed = (share * sources[one] + (1 - share) * sources[other]).astype(np.uint8)
-    large = []
-    for number, pixels in enumerate(mixed):
-        image = Image.fromarray(pixels)
-        image.save(folder / f"{number:03}.png")
-        large.append(np.asarray(image.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)))
-    labels = load("digits").predict(np.stack(large)).argmax(1)
+    share = generator.uniform(0.35, 0.65, (MIXTURES, 1, 1))
+    one, other = generator.integers(0, len(sources), (2, MIXTURES))
+    mixed = [
+        Image.fromarray(pixels.astype(np.uint8))
+        for pixels in share * sources[one] + (1 - share) * sources[other]
+    ]
+    large = [image.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR) for image in mixed]
+    scores = load(model).predict(np.stack([np.asarray(image) for image in large]))
+    second, best = np.sort(scores, axis=1)[:, -2:].T
+    folder.mkdir()
     with (folder / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("file", "label"), *((f"{n:03}.png", k) for n, k in enumerate(labels))])
+        rows = csv.writer(file)
+        rows.writerow(("file", "label"))
+        for number in np.argsort(best - second)[:IMAGES]:
+            mixed[number].save(folder / f"{number:04}.png")
+            rows.writerow((f"{number:04}.png", scores[number].argmax()))
     return folder
 
 
-def compiled(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> Finished:
+@pytest.fixture(scope="module")
+def block(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model of one block, whose candidates are converted in a second each, and images that are hard."""
+    import keras
+
+    made = one_block(keras, classes=10)
+    files = sorted(digits.calibration_folder().rglob("*.png"))
+    images = [Image.open(file).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR) for file in files]
+    pixels = np.stack([np.asarray(image, np.float32) for image in images])
+    head = made.layers[-1]
+    found = keras.Model(made.input, head.input).predict(pixels, verbose=0)
+    design = np.c_[found, np.ones(len(found))]
+    wanted = 10 * np.eye(10)[[int(file.parent.name) for file in files]]
+    fitted = np.linalg.lstsq(design, wanted, rcond=None)[0]
+    head.set_weights([fitted[:-1], fitted[-1]])
+    folder = tmp_path_factory.mktemp("block")
+    made.save(folder / "block.keras")
+    return folder / "block.keras", between(folder / "between", str(folder / "block.keras"))
+
+
+def compiled(capfd: pytest.CaptureFixture[str], given: tuple[Path, Path], *arguments: str | Path) -> Finished:
     capfd.readouterr()
-    code = run([str(argument) for argument in ("compile", "digits", "--no-benchmark", "--json", *arguments)])
+    model, images = given
+    flags = ("--calib", digits.calibration_folder(), "--eval", images, "--no-benchmark")
+    code = run([str(argument) for argument in ("compile", model, *flags, "--json", *arguments)])
     captured = capfd.readouterr()
     return Finished(code, captured.out, captured.err)
 
@@ -59,12 +86,12 @@ def drop_pp(trial: Any) -> float:
 
 
 def test_the_search_keeps_the_best_candidate(
-    capfd: pytest.CaptureFixture[str], between: Path, tmp_path: Path
+    capfd: pytest.CaptureFixture[str], block: tuple[Path, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     report = tmp_path / "reports" / "r.md"
-    flags = ("--effort", "fast", "--max-drop", "0.1%", "--eval", between, "-o", out, "--report", report)
-    done = compiled(capfd, "-t", "tflite-int8", *flags)
+    flags = ("--effort", "fast", "--max-drop", "0.1%", "-o", out, "--report", report)
+    done = compiled(capfd, block, "-t", "tflite-int8", *flags)
     (target,) = done.json["targets"]
     search = target["search"]
     trials, chosen = search["trials"], search["trials"][search["chosen"]]
@@ -84,11 +111,11 @@ def test_the_search_keeps_the_best_candidate(
     assert target["gates"][0]["gate"] == {"metric": "drop_percent", "limit": 0.1, "targets": ["*"]}
     assert target["verdict"] == ("INCONCLUSIVE" if chosen["meets"] else "FAIL")  # by its interval
     (file,) = target["artifact"]["files"]
-    content = (out / "digits-int8.tflite").read_bytes()
+    content = (out / "block-int8.tflite").read_bytes()
     assert hashlib.sha256(content).hexdigest() == file["sha256"]
     assert {path.name for path in out.iterdir()} == {
-        "digits-int8.tflite",
-        "digits-labels.txt",
+        "block-int8.tflite",
+        "block-labels.txt",
         "report.json",
         "edgefx.lock.json",
         "predictions.json",
@@ -102,11 +129,9 @@ def test_the_search_keeps_the_best_candidate(
 
 
 def test_integer_only_never_falls_back_to_float(
-    capfd: pytest.CaptureFixture[str], between: Path, tmp_path: Path
+    capfd: pytest.CaptureFixture[str], block: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    done = compiled(
-        capfd, "-t", "tflite-int8", "--integer-only", "--max-drop", "0pp", "--eval", between, "-o", tmp_path
-    )
+    done = compiled(capfd, block, "-t", "tflite-int8", "--integer-only", "--max-drop", "0pp", "-o", tmp_path)
     assert done.code == 1
     (target,) = done.json["targets"]
     assert target["artifact"]["compute_float"] == 0
@@ -117,21 +142,21 @@ def test_integer_only_never_falls_back_to_float(
 
 
 def test_float_ends_of_an_integer_artifact_are_named(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path
+    capfd: pytest.CaptureFixture[str], block: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    flags = ("-t", "tflite-int16x8,tflite-int8", "--integer-only", "--effort", "fast", "--no-eval")
-    done = compiled(capfd, *flags, "-o", tmp_path)
+    flags = ("-t", "tflite-int16x8,tflite-int8", "--integer-only", "--effort", "fast", "--eval-limit", "50")
+    done = compiled(capfd, block, *flags, "-o", tmp_path)
     assert done.code == 0
     warned = {target["target"]: target["warnings"] for target in done.json["targets"]}
     assert warned["tflite-int8"] == []
     assert [text.partition(":")[0] for text in warned["tflite-int16x8"]] == ["integer only between its ends"]
 
 
-def test_interrupted_search_keeps_the_best_so_far(between: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_interrupted_search_keeps_the_best_so_far(tmp_path: Path) -> None:
+    out, hard = tmp_path / "out", between(tmp_path / "between", "digits")
     command = [sys.executable, "-m", "edgefx", "compile", "digits", "-t", "tflite-int8", "--no-benchmark"]
     process = subprocess.Popen(
-        [*command, "--effort", "fast", "--max-drop", "0pp", "--eval", between, "-o", out],
+        [*command, "--effort", "fast", "--max-drop", "0pp", "--eval", hard, "-o", out],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
