@@ -1,17 +1,22 @@
-"""The real command line, run as users run it: one process per call."""
+"""The real command line: in a process of its own, or in this one, which has imported TensorFlow."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from edgefx.cli import run
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,31 @@ def edgefx(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Pa
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
+def in_process(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Finished:
+    """Run `edgefx` with `arguments` in this process, which imports TensorFlow once for all tests."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (env or {}).items():
+            patch.setenv(name, value)
+        if cwd is not None:
+            patch.chdir(cwd)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run([str(argument) for argument in arguments])
+    return Finished(code, out.getvalue(), err.getvalue())
+
+
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
-    """`digits` compiled for all twelve targets in one run."""
-    out = tmp_path_factory.mktemp("everything") / "out"
-    return edgefx("compile", "digits", "--target", "*", "--rounds", "20", "-o", out, "--json"), out
+    """`digits` compiled for all twelve targets in one run, once for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "everything"
+    folder.mkdir(exist_ok=True)
+    out, kept = folder / "out", folder / "finished.json"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+        if not kept.exists():
+            done = edgefx("compile", "digits", "--target", "*", "--rounds", "20", "-o", out, "--json")
+            kept.write_text(json.dumps(asdict(done)))
+    return Finished(**json.loads(kept.read_text())), out

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 import shutil
 import subprocess
@@ -16,10 +14,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 
-from edgefx.cli import run
 from edgefx.data import digits
 
-from .conftest import Finished
+from .conftest import Finished, in_process
 from .ssh_server import serving
 
 TARGETS = ("tflite-float32", "tflite-int8", "onnx-int8")
@@ -79,11 +76,7 @@ def again(work: Path, first: dict[str, Any], tmp_path: Path) -> Run:
 
 
 def _called(*arguments: str | Path) -> Finished:
-    """Run edgefx in this process, which imports TensorFlow once for all of these tests."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run([*map(str, arguments), "--json"])
-    return Finished(code, out.getvalue(), err.getvalue())
+    return in_process(*arguments, "--json")
 
 
 def computed(report: dict[str, Any]) -> set[tuple[str, str]]:
@@ -334,9 +327,19 @@ def test_reproduce_never_overwrites_the_run(work: Path, first: dict[str, Any]) -
 
 
 def test_kills_at_random_instants() -> None:
+    """The benchmark does it with all of `digits-demo`; here each run is little more than its imports."""
     from tests.benchmarks.kills import kill
 
-    outcome = kill("digits-demo", count=3, every=3, seed=1, settings=("--set", "quantize.effort=fast"))
+    little = (
+        "targets=[tflite-float32, tflite-int8]",
+        "quantize={effort: fast}",
+        "calibration.samples=20",
+        "evaluate.limit=50",
+        "gates={}",
+        "benchmark=null",
+    )
+    settings = tuple(part for one in little for part in ("--set", one))
+    outcome = kill("digits-demo", count=3, every=3, seed=1, settings=settings)
     assert (outcome.failed, outcome.wrong, outcome.damaged, outcome.left_over) == (0, 0, 0, 0)
     assert outcome.killed == 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .conftest import edgefx
+from .conftest import edgefx, in_process
 
 
 def test_debug_prints_one_json_document_and_writes_the_plot(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_debug_prints_one_json_document_and_writes_the_plot(tmp_path: Path) -> N
 def test_after_a_compilation_nothing_is_converted_again(tmp_path: Path) -> None:
     env = {"EDGEFX_CACHE_DIR": str(tmp_path / "cache"), "EDGEFX_CACHE_SIZE": "1GB"}
     targets = ("-t", "tflite-float32,tflite-int8", "--effort", "fast")
-    compiled = edgefx(
+    compiled = in_process(
         "compile", "digits", *targets, "--no-benchmark", "-o", tmp_path / "out", "--json", env=env
     )
     assert compiled.code == 0, compiled.stderr
@@ -45,7 +45,7 @@ def test_after_a_compilation_nothing_is_converted_again(tmp_path: Path) -> None:
     files = {one["target"]: one["content"][0] for one in lock["targets"]}
 
     def conversions(*options: str) -> list[str]:
-        done = edgefx("debug", "digits", *options, "--images", "5", "--json", env=env, cwd=tmp_path)
+        done = in_process("debug", "digits", *options, "--images", "5", "--json", env=env, cwd=tmp_path)
         assert done.code == 0, done.stderr
         examined = {one["target"]: one["artifact"]["files"][0]["sha256"] for one in done.json["targets"]}
         assert options[-1] != "fast" or examined == files

@@ -24,22 +24,11 @@ def test_an_extra_compiles_for_its_runtime(extra: str, tmp_path: Path) -> None:
     installs.add_checkout(tmp_path / "env")
     code = f"from importlib.util import find_spec; print([n for n in {_OTHERS[extra]!r} if find_spec(n)])"
     assert installs.run(python, "-c", code, cwd=tmp_path) == "[]\n"
-    options = ["--target", f"{extra}-int8", "--rounds", "5"]
+    options: list[str] = ["--target", f"{extra}-int8", "--rounds", "5"]
     if extra == "train":
-        train = digits.calibration_folder()
-        options = [
-            "--target",
-            "tflite-int8",
-            "--qat",
-            "distill",
-            "--train",
-            str(train),
-            "--epochs",
-            "1",
-            "--effort",
-            "fast",
-        ]
-        options += ["--no-benchmark"]
+        options = ["--target", "tflite-int8", "--qat", "distill", "--epochs", "1", "--no-benchmark"]
+        options += ["--train", str(digits.calibration_folder())]
+    options += ["--effort", "fast"]
     out = installs.run(
         python, "-m", "edgefx", "compile", "digits", *options, "-o", "out", "--json", cwd=tmp_path
     )

@@ -172,7 +172,7 @@ def test_imagenet_weights_without_internet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("targets", ["tflite-int8", "tflite-int8,onnx-int8"])
-def test_a_full_disk(tmp_path: Path, targets: str) -> None:
+def test_a_full_disk(call: Call, tmp_path: Path, targets: str) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -181,7 +181,9 @@ def test_a_full_disk(tmp_path: Path, targets: str) -> None:
     if mounted.returncode != 0:
         pytest.skip("needs the right to mount a small file system")
     try:
-        done = edgefx("compile", "digits", "-t", targets, "--no-benchmark", "-o", disk / "out")
+        done = call(
+            "compile", "digits", "-t", targets, "--effort", "fast", "--no-benchmark", "-o", disk / "out"
+        )
         assert done.code == 4
         assert "no space left" in done.stderr
         assert "onnx-int8" not in done.stderr, "nothing more is made on a full disk"
@@ -201,8 +203,9 @@ def test_a_full_disk(tmp_path: Path, targets: str) -> None:
 def test_interrupted(tmp_path: Path, sign: str, number: signal.Signals) -> None:
     """Ctrl-C or SIGTERM as soon as the file `sign` shows how far the run is."""
     out = tmp_path / "out"
+    flags = ("-t", "tflite-int8,onnx-int8", "--effort", "fast", "-o", out)
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgefx", "compile", "digits", "-t", "tflite-int8,onnx-int8", "-o", out],
+        [sys.executable, "-m", "edgefx", "compile", "digits", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgefx.data import digits
 
-from .conftest import edgefx
+from .conftest import in_process
 
 
 def test_one_training_serves_all_runtimes_and_is_not_repeated(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ output: {tmp_path / "out"}
         encoding="utf-8",
     )
     env = {"EDGEFX_CACHE_DIR": str(tmp_path / "cache"), "EDGEFX_CACHE_SIZE": "1GB"}
-    first = edgefx("run", recipe, "--json", env=env)
+    first = in_process("run", recipe, "--json", env=env)
     assert first.code == 0, first.stderr
     training = first.json["training"]
     assert training["images"] + training["validated"] == 100
@@ -46,13 +46,13 @@ output: {tmp_path / "out"}
         assert (effect is None) == (name == "tflite-int8" or not training["best"])
         if effect is not None:
             assert effect["images"] == training["validated"]
-    plain = edgefx(
+    plain = in_process(
         "compile", "digits", "-t", "tflite-int8", "--effort", "fast", "--no-benchmark", "--json", env=env
     )
     untrained = plain.json["targets"][0]["accuracy"]
     assert by_name["tflite-int8"]["accuracy"]["top1"] >= untrained["top1"]
 
-    again = edgefx("run", recipe, "--json", "--set", "gates.max_drop=2pp", env=env)
+    again = in_process("run", recipe, "--json", "--set", "gates.max_drop=2pp", env=env)
     assert again.code == 0, again.stderr
     assert again.json["training"] == training
     files = [[file["sha256"] for file in result["artifact"]["files"]] for result in again.json["targets"]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Finished, edgefx
+from .conftest import Finished, in_process
 
 # Whatever else this machine does: what is noisy would not be kept.
 ROUNDS = ("--set", "benchmark.rounds=20", "--set", "benchmark.max_noise=100")
@@ -18,7 +18,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
     """`digits-demo`, with fewer timed rounds and a report in Markdown."""
     out = tmp_path_factory.mktemp("demo") / "out"
     settings = (*ROUNDS, "--set", "report.formats=[markdown]")
-    return edgefx("run", "digits-demo", *settings, "-o", out, "--json", env=_cache(out)), out
+    return in_process("run", "digits-demo", *settings, "-o", out, "--json", env=_cache(out)), out
 
 
 def _cache(out: Path) -> dict[str, str]:
@@ -42,11 +42,11 @@ def test_then_a_dry_run_shows_all_of_it_as_cached(demo: tuple[Finished, Path], t
     run, out = demo
     assert run.code == 0
     settings = (*ROUNDS, "-o", tmp_path / "never", "--json")
-    (view,) = edgefx("run", "digits-demo", *settings, "--dry-run", env=_cache(out)).json
+    (view,) = in_process("run", "digits-demo", *settings, "--dry-run", env=_cache(out)).json
     states = {(step["stage"], step["target"]): step["cached"] for step in view["steps"]}
     never_kept = {stage for stage in states if stage[0] in ("gate", "report")}
     assert {stage: state for stage, state in states.items() if state is not True} == dict.fromkeys(never_kept)
-    (changed,) = edgefx(
+    (changed,) = in_process(
         "run", "digits-demo", *settings, "--dry-run", "--set", "quantize.effort=high", env=_cache(out)
     ).json
     assert {step["cached"] for step in changed["steps"] if step["stage"] == "convert"} == {False}
@@ -56,10 +56,10 @@ def test_then_a_dry_run_shows_all_of_it_as_cached(demo: tuple[Finished, Path], t
 def test_flags_and_the_recipe_that_they_dump_do_the_same(tmp_path: Path) -> None:
     flags = ("digits", "-t", "tflite-int8", "--effort", "fast", "--samples", "30", "--no-benchmark")
     recipe = tmp_path / "r.yaml"
-    assert edgefx("compile", *flags, "--dump-recipe", recipe).code == 0
+    assert in_process("compile", *flags, "--dump-recipe", recipe).code == 0
     results = [
-        edgefx("compile", *flags, "-o", tmp_path / "flags", "--json"),
-        edgefx("run", recipe, "-o", tmp_path / "recipe", "--json"),
+        in_process("compile", *flags, "-o", tmp_path / "flags", "--json"),
+        in_process("run", recipe, "-o", tmp_path / "recipe", "--json"),
     ]
     first, second = (run.json["targets"][0] for run in results)
     assert first["artifact"]["files"][0]["sha256"] == second["artifact"]["files"][0]["sha256"]
@@ -81,14 +81,14 @@ benchmark: null
 evaluate: {limit: 100}
 """
     )
-    run = edgefx("run", recipe, "-o", tmp_path / "out", "--json")
+    run = in_process("run", recipe, "-o", tmp_path / "out", "--json")
     assert run.code == 1, run.stderr
     targets = {one["target"]: one for one in run.json["targets"]}
     assert targets["tflite-int8"]["artifact"]["inputs"][0]["dtype"] == "int8"
     assert targets["onnx-int8"]["artifact"]["inputs"][0]["dtype"] == "float32"
     assert [one["verdict"] for one in targets.values()] == ["FAIL", None, None]
     assert all(one["accuracy"]["top1"] > 0.9 for one in targets.values())
-    default = edgefx(
+    default = in_process(
         "run", recipe, "-o", tmp_path / "other", "--json", "--set", "targets=[tflite-int8, onnx-int8]",
         "--set", "quantize.ranges=auto",
     )  # fmt: skip
@@ -114,7 +114,7 @@ matrix:
   evaluate.limit: [50]
 """
     )
-    run = edgefx("run", recipe, cwd=tmp_path)
+    run = in_process("run", recipe, cwd=tmp_path)
     report = json.loads((tmp_path / "out" / "matrix.json").read_text())
     names = [one["name"] for one in report["runs"]]
     assert names == ["32_50", "40_50"]
