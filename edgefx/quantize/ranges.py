@@ -10,10 +10,12 @@ size may matter most. The search is in `edgefx.quantize.histogram`.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,8 +85,26 @@ class _Extremes:
         return Range(self.low_sum / self.images, self.high_sum / self.images)
 
 
+class Glimpse(NamedTuple):
+    """What of one image's tensor counts.
+
+    Attributes:
+        low: Its smallest value.
+        high: Its largest value.
+        values: Some of its values, where a histogram is made.
+        weights: How much each of them counts; None where all count alike.
+    """
+
+    low: float
+    high: float
+    values: NDArray[np.float32] | None
+    weights: NDArray[np.float32] | None
+
+
 class RangeCollector:
     """Collects activation statistics image by image; memory does not grow with the number of images.
+
+    It is a `edgefx.quantize.questions.Question`.
 
     Args:
         consumers: The tensors to collect, each with what it feeds.
@@ -113,6 +133,11 @@ class RangeCollector:
         }
         self._updates = 0
 
+    @property
+    def names(self) -> Collection[str]:
+        """The tensors to collect."""
+        return self._consumers.keys()
+
     def update(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
         """Add the tensors of one image (any shapes); names that are not collected are an error.
 
@@ -120,21 +145,38 @@ class RangeCollector:
             ConversionError: A tensor holds NaN or infinity.
             KeyError: A tensor that was not announced to the constructor.
         """
-        for name, tensor in tensors.items():
+        self.add(self.keep(self._updates, tensors))
+
+    def told(self) -> Iterable[int]:
+        """Number the images; see `edgefx.quantize.questions.Question`, as for the following."""
+        return itertools.count(self._updates)
+
+    def keep(self, told: int, values: Mapping[str, NDArray[np.float32]]) -> Mapping[str, Glimpse]:
+        """Return what of the tensors of image number `told` counts; raises what `update` does."""
+        found = {}
+        for name, tensor in values.items():
             if name not in self._consumers:
                 raise KeyError(name)
             low, high = float(tensor.min()), float(tensor.max())
             if not (math.isfinite(low) and math.isfinite(high)):
                 raise ConversionError(
-                    f"tensor '{name}' is not finite for calibration image {self._updates + 1}",
+                    f"tensor '{name}' is not finite for calibration image {told + 1}",
                     hint="the float model itself overflows; check its weights and preprocessing",
                 )
+            values_seen, weights = None, None
+            if name in self._histograms:
+                values_seen, weights = _sample(tensor, self._weights.get(name), told)
+            found[name] = Glimpse(low, high, values_seen, weights)
+        return found
+
+    def add(self, kept: Mapping[str, Glimpse]) -> None:
+        """Add what was kept of the next image."""
+        for name, (low, high, values, weights) in kept.items():
             seen = _Extremes(low, high, low, high)
             if name in self._extremes:
                 seen = self._extremes[name].merged(seen)
             self._extremes[name] = seen
-            if name in self._histograms:
-                values, weights = _sample(tensor, self._weights.get(name), self._updates)
+            if values is not None:
                 self._histograms[name].add(values, seen.low, seen.high, weights)
         self._updates += 1
 
@@ -208,6 +250,12 @@ def _sample(
     stride = max(1, tensor.size // _SAMPLES_PER_UPDATE)
     while math.gcd(stride, tensor.size) != 1:  # one that divides the channels would see only some of them
         stride += 1
-    chosen = slice(turn % stride, None, stride)
-    spread = None if weights is None else np.broadcast_to(weights, tensor.shape).reshape(-1)[chosen]
-    return tensor.reshape(-1)[chosen], spread
+    first = turn % stride
+    values = tensor.reshape(-1)[first::stride].copy()
+    if weights is None:
+        return values, None
+    if weights.ndim > 1:
+        return values, np.broadcast_to(weights, tensor.shape).reshape(-1)[first::stride]
+    # Along the last axis, steps that have no divisor with it see all of it before anything comes again.
+    seen = (first + stride * np.arange(len(weights))) % len(weights)
+    return values, np.resize(weights[seen], values.shape)

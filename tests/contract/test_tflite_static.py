@@ -21,6 +21,7 @@ from edgefx.runtimes.tflite import (
     equalize,
     flatbuffer,
     rounding,
+    segments,
     simulate,
 )
 from edgefx.runtimes.tflite.runtime import RUNTIME
@@ -152,25 +153,32 @@ def test_rounding_lowers_the_error_of_what_convolutions_make(model: Any, tiny_ca
     ranges = ranges_of(model, tiny_calibration)
     nearest = flatbuffer.read(aeq.quantize(model, ranges, Precision.INT8))
     better = flatbuffer.read(flatbuffer.write(nearest))
-    rounding.optimize(model, better, tiny_calibration.pixels, seed=0, progress=RecordedProgress())
-    convolutions = {conv.weights: conv for conv in rounding._convolutions(model)}
-    generator = np.random.default_rng(1)
+    correlated, last = rounding.Correlated(model, seed=0), Kept(rounding.Correlated(model, seed=1))
+    for question, images in ((correlated, tiny_calibration.pixels), (last, tiny_calibration.pixels[-1:])):
+        with RecordedProgress().task("", len(images)) as task:
+            segments.ask(model, [question], images, task=task)
+    rounding.optimize(model, better, correlated, RecordedProgress())
     errors: dict[str, list[float]] = {"nearest": [], "better": []}
-    found = next(
-        iter(
-            rounding._activations(
-                model, [conv.source for conv in convolutions.values()], tiny_calibration.pixels[-1:]
-            )
-        )
-    )
-    for name, conv in convolutions.items():
-        x = rounding._vectors(found[conv.source], conv, generator)
+    for name, x in last.kept[0].items():
         exact = _weights(model, name)
         for label, integer in (("nearest", nearest), ("better", better)):
             errors[label].append(float(np.square(x @ (_weights(integer, name) - exact).T).sum()))
     ratios = np.array(errors["better"]) / np.array(errors["nearest"])
     assert np.median(ratios) < 0.9
     assert np.exp(np.mean(np.log(ratios))) < 0.9
+
+
+class Kept:
+    """Asks what another question asks, and shows what is kept."""
+
+    def __init__(self, question: rounding.Correlated) -> None:
+        self.kept: list[dict[str, NDArray[np.float32]]] = []
+        self.names, self.told, self.keep, self.add = (
+            question.names,
+            question.told,
+            question.keep,
+            self.kept.append,
+        )
 
 
 def _weights(model: Any, name: str) -> NDArray[np.float64]:
@@ -195,8 +203,8 @@ def test_vectors_are_what_a_convolution_multiplies() -> None:
     want = (
         tf.nn.conv2d(x[None], kernel.transpose(1, 2, 3, 0), strides=2, padding="SAME").numpy().reshape(-1, 5)
     )
-    conv = rounding._Convolution("x", "w", (3, 3), (2, 2), same=True)
-    got = rounding._vectors(x, conv, rng) @ kernel.reshape(5, -1).T
+    conv = rounding._Convolution("x", "w", (3, 3), (2, 2), same=True, positions=len(want))
+    got = rounding._vectors(x, conv, rng.permutation(len(want))) @ kernel.reshape(5, -1).T
     assert got.shape == want.shape
     np.testing.assert_allclose(np.sort(got, axis=0), np.sort(want, axis=0), rtol=1e-4, atol=1e-4)
 

@@ -1,15 +1,16 @@
-"""What the float ONNX model produces for the calibration images: one pass per question."""
+"""What the float ONNX model produces for the calibration images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from edgefx.protocols import Progress
+from edgefx.quantize import questions as asking
+from edgefx.quantize.questions import Question
 from edgefx.quantize.ranges import Consumer, Range, RangeCollector, RangeMethod
 from edgefx.runtimes.onnx.placement import Placement
 from edgefx.runtimes.onnx.session import open_session
-from edgefx.system.parallel import ordered
 from edgefx.types import ImageSet, Ranges
 
 if TYPE_CHECKING:
@@ -17,19 +18,22 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    Activations = dict[str, NDArray[np.float32]]
-
 _PIXELS = Range(0.0, 255.0)
 
 
-def activations(
-    model: onnx.ModelProto, names: Sequence[str], calibration: ImageSet, progress: Progress, *, label: str
-) -> Iterator[Activations]:
-    """Yield the named tensors of a float model, image by image.
+def ask(
+    model: onnx.ModelProto,
+    questions: Sequence[Question[Any, Any]],
+    calibration: ImageSet,
+    progress: Progress,
+    *,
+    label: str,
+) -> None:
+    """Answer questions to a float model in one pass; only what they need is computed.
 
     Args:
-        model: A float model; only what the tensors need is computed.
-        names: The tensors; the graph's input may be one of them.
+        model: A float model.
+        questions: The graph's input may be one of their tensors.
         calibration: Images of the model's size.
         progress: Told of each image under `label`.
         label: What the pass is for.
@@ -38,6 +42,7 @@ def activations(
     from onnx import ModelProto, helper
 
     image = model.graph.input[0].name
+    names = asking.names_of(questions)
     wanted = [name for name in names if name != image]
     probe = ModelProto()
     probe.CopyFrom(model)
@@ -45,15 +50,15 @@ def activations(
     probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted)
     session = open_session(probe.SerializeToString(), 1)
 
-    def run(pixels: NDArray[np.uint8]) -> Activations:
+    def run(pixels: NDArray[np.uint8], keep: Callable[[asking.Values], list[Any]]) -> list[Any]:
         feed = pixels[None].astype(np.float32)
         found = dict(zip(wanted, session.run(wanted, {image: feed}), strict=True))
-        return found | {image: feed} if image in names else found
+        return keep(found | {image: feed} if image in names else found)
 
     with progress.task(label, len(calibration)) as task:
-        for found in ordered(run, calibration.pixels):  # one image per core is faster than one on all
-            yield found
-            task.advance()
+        asking.ask(
+            questions, calibration.pixels, run, task=task
+        )  # one image per core: faster than one on all
 
 
 def ranges(
@@ -95,11 +100,7 @@ def ranges(
         )
         for product, method in methods.items()
     }
-    for found in activations(model, list(tensors), calibration, progress, label="calibrating onnx-int8"):
-        for product, collector in collectors.items():
-            collector.update(
-                {name: value for name, value in found.items() if (name in plan.products) is product}
-            )
+    ask(model, list(collectors.values()), calibration, progress, label="calibrating onnx-int8")
     chosen = {
         name: limits
         for product, collector in collectors.items()

@@ -12,12 +12,15 @@ B0 28.9 / 0.00019 -> 30.5 / 0.00015.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
+from edgefx.quantize.questions import Values
 from edgefx.quantize.ranges import Consumer
 from edgefx.runtimes.onnx.graph import OnnxGraph
 from edgefx.runtimes.onnx.writer import ChannelRanges
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from edgefx.runtimes.onnx.placement import Placement
 
 FloatArray = NDArray[np.float64]
+# Of a map: some of its values, and the least and the largest value of each channel.
+_Kept: TypeAlias = tuple[NDArray[np.float32], FloatArray, FloatArray]
 
 _POSITIONS = 32  # per image, of which the low ends are chosen; tuned: ablations onnx.channels.POSITIONS
 # A channel's high end lies between its own largest value and the tensor's, geometrically. Its own alone (1.0)
@@ -39,6 +44,7 @@ _OWN = 1 / 3  # tuned: ablations onnx.channels.OWN
 # tuned: ablations onnx.channels.LEAST
 _LEAST = 1e-3  # a channel without a positive value counts as this share of the largest
 _NOTHING = -20.0  # swish is 4e-8 there
+_ROWS = 16  # channels at a time, whose values the processor's cache holds: half of the time
 # One side errs: see `edgefx.quantize.ranges`. 4 was a little better than 16 here.
 _ONE_SIDED = 4.0  # tuned: ablations onnx.channels.ONE_SIDED
 
@@ -55,27 +61,54 @@ def ranges(
         seed: Of the positions that are looked at.
         progress: Told of each image.
     """
-    from edgefx.runtimes.onnx.calibrate import activations
+    from edgefx.runtimes.onnx import calibrate
 
-    names = _in_front_of_float(OnnxGraph(model), plan)
+    graph = OnnxGraph(model)
+    names = _in_front_of_float(graph, plan)
     if not names:
         return {}
-    samples: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-    lows: dict[str, FloatArray] = {}
-    highs: dict[str, FloatArray] = {}
-    generator = np.random.default_rng(seed)
-    for found in activations(model, names, calibration, progress, label="calibrating onnx-int8 channels"):
-        for name, value in found.items():
-            columns = value.reshape(value.shape[1], -1)
-            samples[name].append(columns[:, generator.permutation(columns.shape[1])[:_POSITIONS]])
-            low, high = columns.min(axis=1).astype(np.float64), columns.max(axis=1).astype(np.float64)
-            lows[name] = np.minimum(lows.get(name, low), low)
-            highs[name] = np.maximum(highs.get(name, high), high)
+    seen = _Channels(graph, names, seed=seed)
+    calibrate.ask(model, [seen], calibration, progress, label="calibrating onnx-int8 channels")
 
     def chosen(name: str) -> ChannelRanges:
-        return choose(np.concatenate(samples[name], axis=1), low=lows[name], high=highs[name])
+        samples = np.concatenate(seen.samples[name], axis=1)
+        return choose(samples, low=seen.lows[name], high=seen.highs[name])
 
     return dict(zip(names, ordered(chosen, names), strict=True))
+
+
+class _Channels:
+    """Some values of each channel of maps [1, C, H, W], and its extremes; see `questions.Question`."""
+
+    def __init__(self, graph: OnnxGraph, names: Sequence[str], *, seed: int) -> None:
+        shapes = graph.shapes()
+        self.samples: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+        self.lows: dict[str, FloatArray] = {}
+        self.highs: dict[str, FloatArray] = {}
+        self._sizes = [math.prod(shapes[name][2:]) for name in names]
+        self._generator = np.random.default_rng(seed)
+
+    @property
+    def names(self) -> Collection[str]:
+        return self.samples.keys()
+
+    def told(self) -> Iterator[list[NDArray[np.int64]]]:
+        while True:
+            yield [self._generator.permutation(size)[:_POSITIONS] for size in self._sizes]
+
+    def keep(self, told: list[NDArray[np.int64]], values: Values) -> list[_Kept]:
+        kept: list[_Kept] = []
+        for name, positions in zip(self.names, told, strict=True):
+            columns = values[name].reshape(values[name].shape[1], -1)
+            low, high = columns.min(axis=1), columns.max(axis=1)
+            kept.append((columns[:, positions], low.astype(np.float64), high.astype(np.float64)))
+        return kept
+
+    def add(self, kept: list[_Kept]) -> None:
+        for name, (sample, low, high) in zip(self.names, kept, strict=True):
+            self.samples[name].append(sample)
+            self.lows[name] = np.minimum(self.lows.get(name, low), low)
+            self.highs[name] = np.maximum(self.highs.get(name, high), high)
 
 
 def _in_front_of_float(graph: OnnxGraph, plan: Placement) -> list[str]:
@@ -104,6 +137,15 @@ def choose(samples: NDArray[np.float32], *, low: FloatArray, high: FloatArray) -
     largest = max(float(high.max()), 1e-6)
     ends = np.maximum(high, _LEAST * largest) ** _OWN * largest ** (1 - _OWN)
     floor = np.clip(low, _NOTHING, 0.0)
+    lows = [
+        _low_ends(samples[start : start + _ROWS], floor[start : start + _ROWS], ends[start : start + _ROWS])
+        for start in range(0, len(samples), _ROWS)
+    ]
+    return ChannelRanges(low=np.concatenate(lows), high=ends)
+
+
+def _low_ends(samples: NDArray[np.float32], floor: FloatArray, ends: FloatArray) -> FloatArray:
+    """Choose the low ends of some channels, of which `ends` are the high ones; none is below `floor`."""
     values = np.sort(np.clip(samples.astype(np.float64), floor[:, None], None), axis=1)
     sigmoid = 1 / (1 + np.exp(-values))
     swish, slope = values * sigmoid, sigmoid * (1 + values * (1 - sigmoid))
@@ -116,4 +158,4 @@ def choose(samples: NDArray[np.float32], *, low: FloatArray, high: FloatArray) -
     errors = _ONE_SIDED * clipped + slopes * ((ends[:, None] - values) / 255) ** 2 / 12
     errors[values > 0] = np.inf  # zero has to have a code
     best = np.take_along_axis(values, errors.argmin(axis=1)[:, None], axis=1)[:, 0]
-    return ChannelRanges(low=np.minimum(best, 0.0), high=ends)
+    return np.asarray(np.minimum(best, 0.0))

@@ -14,7 +14,8 @@ SQNR down to 19.5 dB, all other convolution inputs together to 30. Two reasons, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
-from edgefx.runtimes.onnx.gates import find
+from edgefx.quantize.questions import Values
+from edgefx.runtimes.onnx.gates import Gated, find
 from edgefx.runtimes.onnx.graph import OnnxGraph
 from edgefx.runtimes.onnx.writer import weight_parameters
+from edgefx.system.parallel import ordered
 from edgefx.types import ImageSet
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from edgefx.runtimes.onnx.placement import Placement
 
 FloatArray = NDArray[np.float32]
+Positions = NDArray[np.int64]
 
 # tuned: ablations onnx.equalize.POSITIONS
 _POSITIONS = 32  # per image, of which the error of a choice is measured
@@ -57,7 +61,7 @@ def equalize(
     Returns:
         The model, and by convolution the share of its output's energy that is error then.
     """
-    from edgefx.runtimes.onnx.calibrate import activations
+    from edgefx.runtimes.onnx import calibrate
 
     graph = OnnxGraph(model)
     gated = [
@@ -67,27 +71,19 @@ def equalize(
     ]
     if len(calibration) < 2 or not gated:
         return model, {}
-    samples: dict[str, list[_Sample]] = {entry.product: [] for entry in gated}
-    generator = np.random.default_rng(seed)
-    for found in activations(model, list(samples), calibration, progress, label="measuring onnx-int8 gates"):
-        for name, value in found.items():
-            columns = value.reshape(value.shape[1], -1)
-            chosen = generator.permutation(columns.shape[1])[:_POSITIONS]
-            samples[name].append(
-                _Sample(
-                    columns=columns[:, chosen],
-                    low=columns.min(axis=1, keepdims=True),
-                    high=columns.max(axis=1, keepdims=True),
-                )
-            )
+    sampled = _Sampled(OnnxGraph(model), [entry.product for entry in gated], seed=seed)
+    calibrate.ask(model, [sampled], calibration, progress, label="measuring onnx-int8 gates")
     factors, errors = {}, {}
+
+    def chosen(entry: Gated) -> tuple[FloatArray | None, float]:
+        weight = graph.constants[_named(graph, entry.convolution).input[1]][:, :, 0, 0]
+        return _choose(weight, sampled.found[entry.product])
+
     with progress.task("equalizing onnx-int8 gates", len(gated)) as task:
-        for entry in gated:
-            weight = graph.constants[_named(graph, entry.convolution).input[1]][:, :, 0, 0]
-            chosen_factors, error = _choose(weight, samples[entry.product])
+        for entry, (best, error) in zip(gated, ordered(chosen, gated), strict=True):
             errors[entry.convolution] = error
-            if chosen_factors is not None:
-                factors[entry.convolution] = chosen_factors
+            if best is not None:
+                factors[entry.convolution] = best
             task.advance()
     return apply_factors(model, factors), errors
 
@@ -136,6 +132,41 @@ class _Sample:
         return cls(
             *(np.concatenate([getattr(part, field.name) for part in parts], 1) for field in fields(cls))
         )
+
+
+class _Sampled:
+    """Positions of some maps [1, C, H, W], and their channels' extremes; see `questions.Question`."""
+
+    def __init__(self, graph: OnnxGraph, names: Sequence[str], *, seed: int) -> None:
+        shapes = graph.shapes()
+        self.found: dict[str, list[_Sample]] = {name: [] for name in names}
+        self._sizes = [math.prod(shapes[name][2:]) for name in names]
+        self._generator = np.random.default_rng(seed)
+
+    @property
+    def names(self) -> Collection[str]:
+        return self.found.keys()
+
+    def told(self) -> Iterator[list[Positions]]:
+        while True:
+            yield [self._generator.permutation(size)[:_POSITIONS] for size in self._sizes]
+
+    def keep(self, told: list[Positions], values: Values) -> list[_Sample]:
+        kept = []
+        for name, positions in zip(self.names, told, strict=True):
+            columns = values[name].reshape(values[name].shape[1], -1)
+            kept.append(
+                _Sample(
+                    columns=columns[:, positions],
+                    low=columns.min(axis=1, keepdims=True),
+                    high=columns.max(axis=1, keepdims=True),
+                )
+            )
+        return kept
+
+    def add(self, kept: list[_Sample]) -> None:
+        for name, sample in zip(self.names, kept, strict=True):
+            self.found[name].append(sample)
 
 
 def _choose(weight: FloatArray, samples: list[_Sample]) -> tuple[FloatArray | None, float]:

@@ -12,7 +12,8 @@ the quantized input by least squares first made the error on other images up to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
 from edgefx.quantize.gptq import FloatArray, rounded
+from edgefx.quantize.questions import Values
 from edgefx.runtimes.onnx import graph as onnx_graph
 from edgefx.runtimes.onnx.graph import OnnxGraph
 from edgefx.runtimes.onnx.writer import weight_parameters
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     import onnx
 
     from edgefx.runtimes.onnx.placement import Placement
+
+    Positions = NDArray[np.int64]
 
 _POSITIONS = 50  # per image; neighbours say much the same; tuned: ablations onnx.rounding.POSITIONS
 _TOGETHER = 10  # images between two matrix products: one for each image takes twice as long
@@ -49,6 +53,8 @@ def optimize(
         seed: Of the positions that are looked at.
         progress: Told of each image and each convolution.
     """
+    from edgefx.runtimes.onnx import calibrate
+
     graph = OnnxGraph(model)
     wanted = plan.convolutions | plan.stored
     nodes = [
@@ -56,7 +62,9 @@ def optimize(
         for node in graph.nodes
         if node.name in wanted and graph.constants[node.input[1]].ndim == 4  # others are just rounded
     ]
-    moments = _moments(model, nodes, calibration, seed=seed, progress=progress)
+    correlated = _Correlated(graph, nodes, seed=seed)
+    if nodes:
+        calibrate.ask(model, [correlated], calibration, progress, label="correlating onnx-int8")
     codes = {}
     with progress.task("rounding onnx-int8 weights", len(nodes)) as task:
         for node in nodes:
@@ -64,52 +72,60 @@ def optimize(
             flat = weight.reshape(len(weight), -1)
             _, steps = weight_parameters(flat, 0)
             codes[node.name] = rounded(
-                flat.astype(np.float64), steps.astype(np.float64), moments[node.name]
+                flat.astype(np.float64), steps.astype(np.float64), correlated.moments(node.name)
             ).reshape(weight.shape)
             task.advance()
     return codes
 
 
-def _moments(
-    model: onnx.ModelProto,
-    nodes: list[onnx.NodeProto],
-    calibration: ImageSet,
-    *,
-    seed: int,
-    progress: Progress,
-) -> Mapping[str, FloatArray]:
-    """Return the sum of x xT over columns x that each convolution multiplies its weights with."""
-    from edgefx.runtimes.onnx.calibrate import activations
+class _Correlated:
+    """The sum of x xT over columns x that convolutions multiply weights with; see `questions.Question`."""
 
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in nodes:
-        readers.setdefault(node.input[0], []).append(node)
-    waiting: dict[str, list[NDArray[np.float32]]] = {node.name: [] for node in nodes}
-    sums: dict[str, FloatArray] = {}
-    generator = np.random.default_rng(seed)
-    passed = activations(model, list(readers), calibration, progress, label="correlating onnx-int8")
-    for number, found in enumerate(passed, start=1):
-        for name, value in found.items():
-            for node in readers[name]:
-                waiting[node.name].append(columns(value, node, generator))
-        if number % _TOGETHER and number < len(calibration):
-            continue
-        for name, parts in waiting.items():
+    def __init__(self, graph: OnnxGraph, nodes: Iterable[onnx.NodeProto], *, seed: int) -> None:
+        shapes = graph.shapes()
+        readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in nodes:
+            readers.setdefault(node.input[0], []).append(node)
+        self.names = tuple(readers)
+        self._nodes = [node for reading in readers.values() for node in reading]
+        self._sizes = [math.prod(shapes[node.output[0]][2:]) for node in self._nodes]
+        self._generator = np.random.default_rng(seed)
+        self._waiting: list[list[NDArray[np.float32]]] = []
+        self._sums: dict[str, FloatArray] = {}
+
+    def told(self) -> Iterator[list[Positions]]:
+        while True:
+            yield [self._generator.permutation(size)[:_POSITIONS] for size in self._sizes]
+
+    def keep(self, told: list[Positions], values: Values) -> list[NDArray[np.float32]]:
+        return [
+            columns(values[node.input[0]], node, positions)
+            for node, positions in zip(self._nodes, told, strict=True)
+        ]
+
+    def add(self, kept: list[NDArray[np.float32]]) -> None:
+        self._waiting.append(kept)
+        if len(self._waiting) == _TOGETHER:
+            self._multiply()
+
+    def moments(self, name: str) -> FloatArray:
+        self._multiply()
+        return self._sums[name]
+
+    def _multiply(self) -> None:
+        for node, parts in zip(self._nodes, zip(*self._waiting, strict=True), strict=False):
             x = np.concatenate(parts, axis=1)
-            sums[name] = sums.get(name, 0) + (x @ x.T).astype(np.float64)
-            parts.clear()
-    return sums
+            self._sums[node.name] = self._sums.get(node.name, 0) + (x @ x.T).astype(np.float64)
+        self._waiting.clear()
 
 
-def columns(
-    value: NDArray[np.float32], node: onnx.NodeProto, generator: np.random.Generator
-) -> NDArray[np.float32]:
-    """Return some of the columns that a convolution multiplies its weights [out, K] with, [K, n].
+def columns(value: NDArray[np.float32], node: onnx.NodeProto, positions: Positions) -> NDArray[np.float32]:
+    """Return the columns that a convolution multiplies its weights [out, K] with at some positions, [K, n].
 
     Args:
         value: What it reads, [1, C, H, W].
         node: The convolution, ungrouped.
-        generator: Chooses the positions.
+        positions: In what it makes, row by row.
     """
     kernel = onnx_graph.integers(node, "kernel_shape", (1, 1))
     strides = onnx_graph.integers(node, "strides", (1, 1))
@@ -119,10 +135,9 @@ def columns(
     padded = np.pad(value[0], ((0, 0), (top, bottom), (left, right)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))
     windows = windows[:, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
-    height, width = windows.shape[1:3]
-    chosen = generator.permutation(height * width)[:_POSITIONS]
-    picked = windows[:, chosen // width, chosen % width]  # [C, n, kh, kw]
-    return np.ascontiguousarray(picked.transpose(0, 2, 3, 1)).reshape(-1, len(chosen))
+    width = windows.shape[2]
+    picked = windows[:, positions // width, positions % width]  # [C, n, kh, kw]
+    return np.ascontiguousarray(picked.transpose(0, 2, 3, 1)).reshape(-1, len(positions))
 
 
 def _pads(

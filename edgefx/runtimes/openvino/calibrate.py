@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from edgefx.errors import ConversionError
 from edgefx.protocols import Task
+from edgefx.quantize import questions as asking
+from edgefx.quantize.questions import Question
 from edgefx.quantize.ranges import Consumer, Range, RangeCollector, RangeMethod
 from edgefx.runtimes.openvino.core import core
 from edgefx.system.host import cores
@@ -136,8 +138,7 @@ def ranges(
     Raises:
         ConversionError: A value is not finite.
     """
-    probe = model.clone()
-    named = {operation.get_friendly_name(): operation for operation in probe.get_ordered_ops()}
+    named = {operation.get_friendly_name(): operation for operation in model.get_ordered_ops()}
     consumers, weights = {}, {}
     for site in sites:
         linear = named[site.source].get_type_name() == "Add"
@@ -147,10 +148,7 @@ def ranges(
             kernel = np.asarray(readers[0].input_value(1).get_node().data, np.float32)
             weights[site.source] = np.square(kernel).sum(axis=(0, 2, 3))[:, None, None]
     collector = RangeCollector(consumers, methods=(method,), weights=weights)
-    probe.add_outputs([named[source].output(0) for source in consumers])
-    for values in added_outputs(probe, images):
-        collector.update(dict(zip(consumers, values, strict=True)))
-        task.advance()
+    ask(model, [collector], images, task)
     return collector.ranges(method)
 
 
@@ -194,8 +192,37 @@ def positions(
     return {name: picked.transpose(0, 2, 1).astype(np.float32) for name, (picked,) in found.items()}
 
 
+def ask(model: Any, questions: Sequence[Question[Any, Any]], images: ImageSet, task: Task) -> None:
+    """Answer questions to a float model in one pass; tensors have the names of the operations behind them."""
+    names = asking.names_of(questions)
+    probe = model.clone()
+    named = {operation.get_friendly_name(): operation for operation in probe.get_ordered_ops()}
+    probe.add_outputs([named[name].output(0) for name in names])
+    run, streams = _runner(probe, images)
+
+    def infer(image: NDArray[np.uint8], keep: Callable[[asking.Values], list[Any]]) -> list[Any]:
+        return run(image, lambda values: keep(dict(zip(names, values, strict=True))))
+
+    asking.ask(questions, images.pixels, infer, task=task, workers=streams)
+
+
 def added_outputs(model: Any, images: ImageSet) -> Iterator[list[NDArray[np.float32]]]:
-    """Run a model in float32, one image per core at a time; yield each image's outputs but the first."""
+    """Run a model; yield each image's outputs but the first."""
+    run, streams = _runner(model, images)
+
+    def infer(image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        return run(image, lambda values: [value.copy() for value in values])
+
+    return ordered(infer, images.pixels, workers=streams)
+
+
+def _runner(
+    model: Any, images: ImageSet
+) -> tuple[Callable[[NDArray[np.uint8], Callable[[list[NDArray[np.float32]]], list[Any]]], list[Any]], int]:
+    """Return what runs a model in float32 on one image, and how many of them at a time.
+
+    It takes the image and what is made of views of all outputs but the first, and returns that.
+    """
     streams = min(cores(), len(images))
     config = {
         "INFERENCE_PRECISION_HINT": "f32",
@@ -207,15 +234,15 @@ def added_outputs(model: Any, images: ImageSet) -> Iterator[list[NDArray[np.floa
     for _ in range(streams):
         idle.put(compiled.create_infer_request())
 
-    def infer(image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def run(image: NDArray[np.uint8], made: Callable[[list[NDArray[np.float32]]], list[Any]]) -> list[Any]:
         request = idle.get()
         try:
             request.infer([image[None].astype(np.float32)])
-            return [request.get_output_tensor(k).data.copy() for k in range(1, len(model.outputs))]
+            return made([request.get_output_tensor(k).data for k in range(1, len(model.outputs))])
         finally:
             idle.put(request)
 
-    return ordered(infer, images.pixels, workers=streams)
+    return run, streams
 
 
 def _others(value: Any) -> Any:

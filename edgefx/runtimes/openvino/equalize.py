@@ -28,6 +28,7 @@ from edgefx.protocols import Task
 from edgefx.runtimes.openvino import artifact, calibrate
 from edgefx.runtimes.openvino import weights as openvino_weights
 from edgefx.runtimes.openvino.calibrate import FloatArray, Grid, Seen
+from edgefx.system.parallel import ordered
 from edgefx.types import ImageSet
 from edgefx.vocabulary import Hardware
 
@@ -102,10 +103,13 @@ def balance(
     samples = calibrate.positions(
         model, [gate.name for gate in gates], images, count=_POSITIONS, seed=seed, task=task
     )
-    best = {}
-    for gate in gates:
-        weights = openvino_weights.read(gate.reader)
-        best[gate.name] = _best(seen[gate.name], samples[gate.name], weights[:, :, 0, 0])
+    pointwise = [openvino_weights.read(gate.reader)[:, :, 0, 0] for gate in gates]
+
+    def chosen(place: int) -> _Choice:
+        name = gates[place].name
+        return _best(seen[name], samples[name], pointwise[place])
+
+    best = dict(zip([gate.name for gate in gates], ordered(chosen, range(len(gates))), strict=True))
     costly = _costliest(model, gates, {name: choice.lost for name, choice in best.items()}, hardware)
     for gate in gates:
         power = best[gate.name].power

@@ -5,20 +5,23 @@ See `edgefx.quantize.gptq`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.protocols import Task
-from edgefx.quantize.gptq import FloatArray, Moments
+from edgefx.quantize.gptq import FloatArray, MomentsByName
+from edgefx.quantize.questions import Values
 from edgefx.runtimes.openvino import calibrate
 from edgefx.types import ImageSet
 
+Positions = NDArray[np.int64]
+
 # tuned: ablations openvino.rounding.POSITIONS
 _POSITIONS = 64  # per image and convolution; neighbours say much the same
-_TOGETHER = 10  # images between two matrix products: one for each image takes twice as long
 
 
 def moments(
@@ -35,37 +38,47 @@ def moments(
         seed: Of the positions that are looked at.
         task: Counts the images.
     """
-    probe = model.clone()
-    named = {operation.get_friendly_name(): operation for operation in probe.get_ordered_ops()}
-    read = {operation.get_friendly_name(): _source(operation) for operation in operations}
-    sources = list(dict.fromkeys(read.values()))
-    probe.add_outputs([named[source].output(0) for source in sources])
-    generator = np.random.default_rng(seed)
-    waiting: dict[str, list[NDArray[np.float32]]] = {name: [] for name in read}
-    sums: dict[str, Moments] = {}
-    for number, values in enumerate(calibrate.added_outputs(probe, images), start=1):
-        found = {source: value[0] for source, value in zip(sources, values, strict=True)}
-        for operation in operations:
-            name = operation.get_friendly_name()
-            waiting[name].append(vectors(found[read[name]], operation, generator))
-        if number % _TOGETHER == 0 or number == len(images):
-            for name, parts in waiting.items():
-                together = np.concatenate(parts)
-                sums.setdefault(name, Moments(together.shape[1])).add(together)
-                parts.clear()
-        task.advance()
-    return {name: sums[name].central() for name in read}
+    correlated = _Correlated(operations, seed=seed)
+    if operations:
+        calibrate.ask(model, [correlated], images, task)
+    return {name: correlated.moments.central(name) for name in correlated.operations}
 
 
-def vectors(
-    value: NDArray[np.float32], operation: Any, generator: np.random.Generator
-) -> NDArray[np.float32]:
-    """Return some of the vectors that a convolution multiplies its weights [out, K] with, [n, K].
+class _Correlated:
+    """What convolutions multiply their weights with; see `questions.Question`."""
+
+    def __init__(self, operations: Sequence[Any], *, seed: int) -> None:
+        self.operations = {operation.get_friendly_name(): operation for operation in operations}
+        self.moments = MomentsByName()
+        self._read = {name: _source(operation) for name, operation in self.operations.items()}
+        self._sizes = [math.prod(operation.get_output_shape(0)[2:]) for operation in operations]
+        self._generator = np.random.default_rng(seed)
+
+    @property
+    def names(self) -> Collection[str]:
+        return dict.fromkeys(self._read.values())
+
+    def told(self) -> Iterator[list[Positions]]:
+        while True:
+            yield [np.sort(self._generator.permutation(size)[:_POSITIONS]) for size in self._sizes]
+
+    def keep(self, told: list[Positions], values: Values) -> dict[str, NDArray[np.float32]]:
+        return {
+            name: vectors(values[self._read[name]][0], operation, positions)
+            for (name, operation), positions in zip(self.operations.items(), told, strict=True)
+        }
+
+    def add(self, kept: dict[str, NDArray[np.float32]]) -> None:
+        self.moments.add(kept)
+
+
+def vectors(value: NDArray[np.float32], operation: Any, positions: Positions) -> NDArray[np.float32]:
+    """Return the vectors that a convolution multiplies its weights [out, K] with at some positions, [n, K].
 
     Args:
         value: What it reads, [C, H, W].
         operation: The convolution.
-        generator: Chooses the positions.
+        positions: In what it makes, row by row.
     """
     settings = operation.get_attributes()
     kernel = [int(size) for size in operation.input_value(1).get_shape()[2:]]
@@ -84,10 +97,9 @@ def vectors(
     padded = np.pad(value, ((0, 0), *pads))
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
     windows = windows[:, :: strides[0], :: strides[1]]
-    height, width = windows.shape[1:3]
-    chosen = np.sort(generator.permutation(height * width)[:_POSITIONS])
-    picked = windows[:, chosen // width, chosen % width]  # [C, n, kh, kw]
-    return np.ascontiguousarray(picked.transpose(1, 0, 2, 3)).reshape(len(chosen), -1)
+    width = windows.shape[2]
+    picked = windows[:, positions // width, positions % width]  # [C, n, kh, kw]
+    return np.ascontiguousarray(picked.transpose(1, 0, 2, 3)).reshape(len(positions), -1)
 
 
 def _source(operation: Any) -> str:

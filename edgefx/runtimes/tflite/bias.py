@@ -18,14 +18,17 @@ together they cost about two passes over the images instead of one pass per laye
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
+from edgefx.quantize.questions import Values
 from edgefx.runtimes.readback import as_stored
 from edgefx.runtimes.tflite import flatbuffer, segments
 
@@ -72,7 +75,7 @@ def correct(float_model: ModelT, model: ModelT, images: Pixels, progress: Progre
     """
     layers = _layers(model)
     sample = _sample(model, images)
-    wanted = _float_means(float_model, layers, sample)
+    wanted = _float_means(float_model, layers, sample, progress)
     image = int(model.subgraphs[0].inputs[0])
     stored = as_stored(sample, flatbuffer.dtype_name(model.subgraphs[0].tensors[image]))
     kept: dict[int, NDArray[Any]] = {image: stored}
@@ -120,14 +123,37 @@ def _sample(model: ModelT, images: Pixels) -> Pixels:
     return np.asarray(images[np.linspace(0, len(images) - 1, count).round().astype(int)])
 
 
-def _float_means(model: ModelT, layers: Sequence[_Layer], images: Pixels) -> dict[str, FloatArray]:
+def _float_means(
+    model: ModelT, layers: Sequence[_Layer], images: Pixels, progress: Progress
+) -> dict[str, FloatArray]:
     """Return each layer's channel means in the float graph, clipped to its grid: [images, channels]."""
-    names = {tensor.name.decode(): index for index, tensor in enumerate(model.subgraphs[0].tensors)}
-    means: dict[str, list[FloatArray]] = {layer.name: [] for layer in layers}
-    for found in segments.activations(model, [names[layer.name] for layer in layers], images):
-        for layer in layers:
-            means[layer.name].append(_channel_means(layer.clip(found[names[layer.name]])))
-    return {name: np.stack(values) for name, values in means.items()}
+    means = _Means({layer.name: layer for layer in layers})
+    with progress.task("measuring means", len(images)) as task:
+        segments.ask(model, [means], images, task=task)
+    return {name: np.stack(values) for name, values in means.found.items()}
+
+
+@dataclass(frozen=True)
+class _Means:
+    """The channel means of layers' outputs, clipped to their grids; see `questions.Question`."""
+
+    layers: Mapping[str, _Layer]
+    found: dict[str, list[FloatArray]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def names(self) -> Collection[str]:
+        return self.layers.keys()
+
+    def told(self) -> Iterable[None]:
+        return itertools.repeat(None)
+
+    def keep(self, told: None, values: Values) -> dict[str, FloatArray]:
+        del told
+        return {name: _channel_means(self.layers[name].clip(value)) for name, value in values.items()}
+
+    def add(self, kept: dict[str, FloatArray]) -> None:
+        for name, means in kept.items():
+            self.found[name].append(means)
 
 
 def _channel_means(values: NDArray[Any]) -> FloatArray:

@@ -8,14 +8,15 @@ operations on the pixels have exact ends because the pixels have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
+from edgefx.quantize.questions import Question
 from edgefx.quantize.ranges import Consumer, Range, RangeCollector, RangeMethod, after_swish
 from edgefx.runtimes.tflite import flatbuffer, segments
 from edgefx.types import ImageSet
@@ -91,6 +92,7 @@ def measure(
     progress: Progress,
     *,
     method: RangeMethod,
+    also: Sequence[Question[Any, Any]] = (),
 ) -> dict[str, Range]:
     """Return a range for each float activation of the graph, by tensor name.
 
@@ -99,6 +101,7 @@ def measure(
         calibration: Images of the graph's size.
         progress: Advanced once per image.
         method: How ranges are chosen.
+        also: What else to ask of the same graph.
     """
     activations = analyse(model)
     names = activations.names
@@ -108,9 +111,7 @@ def measure(
         weights={names[index]: weights for index, weights in weights_behind(model, activations).items()},
     )
     with progress.task("calibrating", total=len(calibration)) as task:
-        for found in segments.activations(model, list(activations.measured), calibration.pixels):
-            collector.update({names[index]: values for index, values in found.items()})
-            task.advance()
+        segments.ask(model, [collector, *also], calibration.pixels, task=task)
     ranges = collector.ranges(method)
     for before, behind in activations.swish.items():
         ranges[names[behind]] = after_swish(ranges[names[before]])

@@ -19,14 +19,16 @@ reach that the calibration images hardly excite.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
+from edgefx.quantize.questions import Values
 from edgefx.quantize.ranges import Range, after_swish
 from edgefx.runtimes.tflite import calibrate, flatbuffer, segments, simulate
 from edgefx.types import Spread
@@ -104,11 +106,16 @@ def equalize(
     """
     swishes = [swish for swish in find(model) if swish.before not in kept]
     chosen = _choose(model, swishes, ranges, images, progress)
-    reach = _extremes(model, [swish.before for swish in chosen], images)
+    names = {swish.before: model.subgraphs[0].tensors[swish.before].name.decode() for swish in chosen}
+    reach = _Extremes(tuple(names.values()))
+    if chosen:
+        with progress.task("measuring the reach of channels", len(images)) as task:
+            segments.ask(model, [reach], images, task=task)
     known: dict[str, Range] = {}
     for swish in chosen:
-        layer = model.subgraphs[0].tensors[swish.before].name.decode().split("/", 1)[0]
-        low, high = reach[swish.before]
+        name = names[swish.before]
+        layer = name.split("/", 1)[0]
+        low, high = reach.found[name]
         known.update(_rescale(model, swish, low, _expected(high, spreads.get(layer))))
     return known
 
@@ -225,18 +232,30 @@ def _choose(
 # ------------------------------------------------------------------------------------------------- scales
 
 
-def _extremes(model: ModelT, indices: Sequence[int], images: Pixels) -> dict[int, tuple[Channels, Channels]]:
-    """Return the smallest and the largest value per channel of the tensors, over all images."""
-    if not indices:
-        return {}
-    found: dict[int, tuple[Channels, Channels]] = {}
-    for values in segments.activations(model, indices, images):
-        for index, value in values.items():
-            low, high = value.min(axis=(0, 1, 2)), value.max(axis=(0, 1, 2))
-            if index in found:
-                low, high = np.minimum(low, found[index][0]), np.maximum(high, found[index][1])
-            found[index] = low.astype(np.float64), high.astype(np.float64)
-    return found
+@dataclass(frozen=True)
+class _Extremes:
+    """The smallest and the largest value per channel of some tensors; see `questions.Question`."""
+
+    names: tuple[str, ...]
+    found: dict[str, tuple[Channels, Channels]] = field(default_factory=dict)
+
+    def told(self) -> Iterable[None]:
+        return itertools.repeat(None)
+
+    def keep(self, told: None, values: Values) -> dict[str, tuple[Channels, Channels]]:
+        del told
+        return {
+            name: (
+                value.min(axis=(0, 1, 2)).astype(np.float64),
+                value.max(axis=(0, 1, 2)).astype(np.float64),
+            )
+            for name, value in values.items()
+        }
+
+    def add(self, kept: dict[str, tuple[Channels, Channels]]) -> None:
+        for name, (low, high) in kept.items():
+            lowest, highest = self.found.get(name, (low, high))
+            self.found[name] = np.minimum(low, lowest), np.maximum(high, highest)
 
 
 def _expected(high: Channels, spread: Spread | None) -> Channels:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ConversionError
 from edgefx.protocols import Progress
 from edgefx.quantization import QuantScheme
+from edgefx.quantize.questions import Question
 from edgefx.quantize.ranges import Range, RangeMethod
 from edgefx.runtimes.passes import conditions_of, selected
 from edgefx.runtimes.protocol import QatTemplate
@@ -28,6 +29,7 @@ from edgefx.runtimes.tflite import (
     placement,
     reconstruct,
     rounding,
+    segments,
 )
 from edgefx.types import Effort, FrozenGraph, ImageSet, Precision, Ranges
 
@@ -47,14 +49,15 @@ class _Quantization:
     kept: frozenset[int]  # output tensors of what stays in float
     ranges: dict[str, Range] = field(default_factory=dict)
     quantized: ModelT = field(init=False)
+    correlated: rounding.Correlated | None = None
 
-    def find_ranges(self) -> None:
+    def find_ranges(self, *also: Question[Any, Any]) -> None:
         method = RangeMethod.MIN_MAX
         if self.scheme.ranges is not Ranges.AUTO:
             method = RangeMethod(self.scheme.ranges)
         elif self.scheme.precision is Precision.INT8:
             method = RangeMethod.ACTIVATION_MSE
-        self.ranges = calibrate.measure(self.model, self.calibration, self.progress, method=method)
+        self.ranges = calibrate.measure(self.model, self.calibration, self.progress, method=method, also=also)
 
     def equalize(self) -> None:
         known = equalize.equalize(
@@ -66,7 +69,8 @@ class _Quantization:
             kept=self.kept,
         )
         if known:
-            self.find_ranges()
+            self.correlated = rounding.Correlated(self.model, seed=self.scheme.seed)
+            self.find_ranges(self.correlated)  # the graph is what will be rounded: one pass for both
             self.ranges |= known
 
     def quantize(self) -> None:
@@ -76,9 +80,11 @@ class _Quantization:
             self.quantized = flatbuffer.read(content)
 
     def round(self) -> None:
-        rounding.optimize(
-            self.model, self.quantized, self.calibration.pixels, seed=self.scheme.seed, progress=self.progress
-        )
+        if self.correlated is None:
+            self.correlated = rounding.Correlated(self.model, seed=self.scheme.seed)
+            with self.progress.task("correlating activations", len(self.calibration)) as task:
+                segments.ask(self.model, [self.correlated], self.calibration.pixels, task=task)
+        rounding.optimize(self.model, self.quantized, self.correlated, self.progress)
 
     def correct_biases(self) -> None:
         bias.correct(self.model, self.quantized, self.calibration.pixels, self.progress)

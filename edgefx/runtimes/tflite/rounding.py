@@ -5,7 +5,8 @@ See `edgefx.quantize.gptq`. The codes of the quantized file are replaced; its sc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
-from edgefx.quantize.gptq import Moments, rounded
-from edgefx.runtimes.tflite import flatbuffer, segments
+from edgefx.quantize.gptq import FloatArray, MomentsByName, rounded
+from edgefx.quantize.questions import Values
+from edgefx.runtimes.tflite import flatbuffer
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
 
-    from edgefx.types import Pixels
+    Positions = NDArray[np.int64]
 
 # tuned: ablations tflite.rounding.POSITIONS
 _POSITIONS = 64  # per image and convolution; neighbours say much the same
-_TOGETHER = 10  # images between two matrix products: one for each image takes twice as long
 
 
 @dataclass(frozen=True)
@@ -35,22 +36,21 @@ class _Convolution:
     kernel: tuple[int, int]
     strides: tuple[int, int]
     same: bool  # padding
+    positions: int  # that it is computed at
 
 
-def optimize(float_model: ModelT, model: ModelT, images: Pixels, *, seed: int, progress: Progress) -> None:
+def optimize(float_model: ModelT, model: ModelT, correlated: Correlated, progress: Progress) -> None:
     """Replace the INT8 weights of the dense convolutions and matrix products of `model`.
 
     Args:
         float_model: The graph that `model` was quantized from.
         model: The integer graph; changed in place.
-        images: Calibration images of the graph's size, uint8 [N, H, W, 3].
-        seed: Of the positions that are looked at.
-        progress: Advanced once per image and once per convolution.
+        correlated: What the convolutions of `float_model` read of the calibration images.
+        progress: Advanced once per convolution.
     """
     convolutions = _convolutions(float_model)
     values = {t.name.decode(): t for t in float_model.subgraphs[0].tensors}
     stored = {t.name.decode(): t for t in model.subgraphs[0].tensors}
-    moments = _moments(float_model, convolutions, images, seed=seed, progress=progress)
     with progress.task("rounding weights", len(convolutions)) as task:
         for convolution in convolutions:
             task.advance()
@@ -59,7 +59,7 @@ def optimize(float_model: ModelT, model: ModelT, images: Pixels, *, seed: int, p
             if target is None or exact is None or flatbuffer.dtype_name(target) != "int8":
                 continue  # kept in float
             steps = np.broadcast_to(np.asarray(target.quantization.scale, np.float64), len(exact))
-            codes = rounded(exact.reshape(len(exact), -1), steps, moments[convolution.weights].central())
+            codes = rounded(exact.reshape(len(exact), -1), steps, correlated.moments(convolution.weights))
             model.buffers[target.buffer].data = codes.reshape(-1).view(np.uint8)
 
 
@@ -72,7 +72,7 @@ def _convolutions(model: ModelT) -> list[_Convolution]:
         name = flatbuffer.op_name(model, op)
         if name not in ("CONV_2D", "FULLY_CONNECTED"):
             continue
-        source, weights = (graph.tensors[index] for index in op.inputs[:2])
+        source, weights, output = (graph.tensors[index] for index in (*op.inputs[:2], op.outputs[0]))
         if flatbuffer.constant(model, weights) is None or not _is_plain(op, name):
             continue
         shape, options = flatbuffer.shape_of(weights), op.builtinOptions
@@ -85,6 +85,7 @@ def _convolutions(model: ModelT) -> list[_Convolution]:
                 kernel=(shape[1], shape[2]) if name == "CONV_2D" else (1, 1),
                 strides=(options.strideH, options.strideW) if name == "CONV_2D" else (1, 1),
                 same=name == "CONV_2D" and options.padding == Padding.SAME,
+                positions=math.prod(flatbuffer.shape_of(output if name == "CONV_2D" else source)[1:-1]),
             )
         )
     return found
@@ -95,55 +96,64 @@ def _is_plain(op: OperatorT, name: str) -> bool:
     return name == "FULLY_CONNECTED" or (options.dilationHFactor, options.dilationWFactor) == (1, 1)
 
 
-def _moments(
-    model: ModelT, convolutions: Sequence[_Convolution], images: Pixels, *, seed: int, progress: Progress
-) -> dict[str, Moments]:
-    """Return the moments of what each convolution multiplies its weights with, by its weights' name."""
-    generator = np.random.default_rng(seed)
-    waiting: dict[str, list[NDArray[np.float32]]] = {conv.weights: [] for conv in convolutions}
-    sums: dict[str, Moments] = {}
-    sources = dict.fromkeys(conv.source for conv in convolutions)
-    with progress.task("correlating activations", len(images)) as task:
-        for number, found in enumerate(_activations(model, list(sources), images), start=1):
-            for conv in convolutions:
-                waiting[conv.weights].append(_vectors(found[conv.source], conv, generator))
-            if number % _TOGETHER == 0 or number == len(images):
-                for name, parts in waiting.items():
-                    together = np.concatenate(parts)
-                    sums.setdefault(name, Moments(together.shape[1])).add(together)
-                    parts.clear()
-            task.advance()
-    return sums
+class Correlated:
+    """The moments of what each dense convolution multiplies its weights with; see `questions.Question`.
 
+    Args:
+        model: The float graph.
+        seed: Of the positions that are looked at.
+    """
 
-def _activations(
-    model: ModelT, names: Sequence[str], images: Pixels
-) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Yield the named tensors of each image, [H, W, C] or [C]."""
-    graph = model.subgraphs[0]
-    indices = {tensor.name.decode(): index for index, tensor in enumerate(graph.tensors)}
-    made = [name for name in names if indices[name] not in graph.inputs]
-    for image, values in zip(
-        images, segments.activations(model, [indices[name] for name in made], images), strict=True
-    ):
-        found = {name: values[indices[name]][0] for name in made}
-        yield found | {name: image.astype(np.float32) for name in names if name not in found}
+    def __init__(self, model: ModelT, *, seed: int) -> None:
+        self._convolutions = _convolutions(model)
+        self._generator = np.random.default_rng(seed)
+        self._moments = MomentsByName()
+
+    @property
+    def names(self) -> Collection[str]:
+        """What the convolutions read."""
+        return dict.fromkeys(conv.source for conv in self._convolutions)
+
+    def told(self) -> Iterator[list[Positions]]:
+        """Draw the positions of each convolution."""
+        while True:
+            yield [self._generator.permutation(conv.positions)[:_POSITIONS] for conv in self._convolutions]
+
+    def keep(self, told: list[Positions], values: Values) -> dict[str, NDArray[np.float32]]:
+        """Return what each convolution reads at its positions."""
+        return {
+            conv.weights: _vectors(values[conv.source][0], conv, positions)
+            for conv, positions in zip(self._convolutions, told, strict=True)
+        }
+
+    def add(self, kept: dict[str, NDArray[np.float32]]) -> None:
+        """Add one image's."""
+        self._moments.add(kept)
+
+    def moments(self, weights: str) -> FloatArray:
+        """Return the covariance of what the convolution with these weights multiplies them with."""
+        return self._moments.central(weights)
 
 
 def _vectors(
-    value: NDArray[np.float32], convolution: _Convolution, generator: np.random.Generator
+    value: NDArray[np.float32], convolution: _Convolution, positions: Positions
 ) -> NDArray[np.float32]:
-    """Return some of the vectors that a convolution multiplies its weights with, [n, kh * kw * C]."""
+    """Return the vectors that a convolution multiplies its weights with at some positions, [n, kh * kw * C].
+
+    Args:
+        value: What it reads, [H, W, C] or [C].
+        convolution: Says what it makes of that.
+        positions: In what it makes, row by row.
+    """
     if value.ndim == 1:
-        return value[None]
+        return np.array(value[None], np.float32)
     (kh, kw), (sh, sw) = convolution.kernel, convolution.strides
     if convolution.same and (kh, kw) != (1, 1):
         value = np.pad(value, (_same(value.shape[0], kh, sh), _same(value.shape[1], kw, sw), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(value, (kh, kw), axis=(0, 1))[::sh, ::sw]
-    height, width = windows.shape[:2]
-    chosen = generator.permutation(height * width)[:_POSITIONS]
-    picked = windows[chosen // width, chosen % width]  # [n, C, kh, kw]
-    return np.ascontiguousarray(picked.transpose(0, 2, 3, 1)).reshape(len(chosen), -1)
+    width = windows.shape[1]
+    picked = windows[positions // width, positions % width]  # [n, C, kh, kw]
+    return np.ascontiguousarray(picked.transpose(0, 2, 3, 1), np.float32).reshape(len(positions), -1)
 
 
 def _same(size: int, reach: int, stride: int) -> tuple[int, int]:

@@ -8,69 +8,73 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefx.protocols import Task
+from edgefx.quantize import questions as asking
+from edgefx.quantize.questions import Question
 from edgefx.runtimes.tflite import flatbuffer
 from edgefx.system.host import cores
-from edgefx.system.parallel import ordered
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
 
 Values = Mapping[int, NDArray[Any]]  # of all images, [N, ...], by tensor index
 Reduce = Callable[[int, NDArray[Any]], NDArray[Any]]
+_Keep: TypeAlias = Callable[[asking.Values], list[Any]]
+_Infer: TypeAlias = Callable[[NDArray[Any], _Keep], list[Any]]
 
 _MEMORY_BYTES = 500_000_000  # for the values of the images that are being run; else fewer at a time
 
 
-def activations(
-    model: ModelT, wanted: Sequence[int], images: NDArray[Any]
-) -> Iterator[dict[int, NDArray[Any]]]:
-    """Run a graph, and yield the activations of one image after the other.
+def ask(model: ModelT, questions: Sequence[Question[Any, Any]], images: NDArray[Any], *, task: Task) -> None:
+    """Answer questions to a graph in one pass; they see each tensor with its leading 1, by its name.
 
     Args:
         model: The model; it is not changed.
-        wanted: Indices of the tensors to yield.
+        questions: What is asked.
         images: [N, H, W, 3], converted to the type of the graph's input.
-
-    Yields:
-        Each wanted tensor with its leading 1, by index.
+        task: Counts images.
     """
     graph = model.subgraphs[0]
-    content = _extracted(model, graph.operators, graph.inputs, wanted)
-    size = sum(4 * math.prod(flatbuffer.shape_of(graph.tensors[index])) for index in wanted)
-    # An image's values lie in its interpreter's memory, in a copy that waits, and in one that is worked on.
-    workers = max(1, min(cores(), len(images), _MEMORY_BYTES // max(3 * size, 1)))
-    idle: SimpleQueue[Callable[[NDArray[Any]], dict[int, NDArray[Any]]]] = SimpleQueue()
+    indices = {tensor.name.decode(): index for index, tensor in enumerate(graph.tensors)}
+    names = asking.names_of(questions)
+    wanted = {name: indices[name] for name in names if indices[name] not in graph.inputs}
+    content = _extracted(model, graph.operators, graph.inputs, list(wanted.values()))
+    size = sum(4 * math.prod(flatbuffer.shape_of(graph.tensors[index])) for index in wanted.values())
+    workers = max(1, min(cores(), len(images), _MEMORY_BYTES // max(size, 1)))
+    idle: SimpleQueue[_Infer] = SimpleQueue()
 
-    def opened() -> Callable[[NDArray[Any]], dict[int, NDArray[Any]]]:
+    def opened() -> _Infer:
         interpreter = _opened(content, threads=cores() // workers)
         (feed,) = _by_index(model, interpreter, interpreter.get_input_details(), graph.inputs).values()
-        views = _by_index(model, interpreter, interpreter.get_output_details(), wanted)
+        views = _by_index(model, interpreter, interpreter.get_output_details(), list(wanted.values()))
 
-        def infer(image: NDArray[Any]) -> dict[int, NDArray[Any]]:
+        def infer(image: NDArray[Any], keep: _Keep) -> list[Any]:
             feed()[0] = image
             interpreter.invoke()
-            return {index: view().copy() for index, view in views.items()}
+            values = {name: views[index]() for name, index in wanted.items()}
+            return keep(values | {name: image[None] for name in names if name not in wanted})
 
         return infer
 
-    def one(image: NDArray[Any]) -> dict[int, NDArray[Any]]:
+    def one(image: NDArray[Any], keep: _Keep) -> list[Any]:
         infer = idle.get()
         try:
-            return infer(image)
+            return infer(image, keep)
         finally:
             idle.put(infer)
 
     for _ in range(workers):
         idle.put(opened())
-    yield from ordered(one, images, workers=workers)
+    asking.ask(questions, images, one, task=task, workers=workers)
 
 
 def run(
@@ -99,23 +103,31 @@ def run(
     count = len(next(iter(given.values())))
     workers = min(cores(), count)
 
-    def part(first: int) -> list[dict[int, NDArray[Any]]]:
+    found: dict[int, NDArray[Any]] = {}
+    allocating = Lock()
+
+    def place(index: int, value: NDArray[Any]) -> NDArray[Any]:
+        with allocating:
+            if index not in found:
+                found[index] = np.empty((count, *value.shape), value.dtype)
+            return found[index]
+
+    def part(first: int) -> None:
         interpreter = _opened(content, threads=1)
         feeds = _by_index(model, interpreter, interpreter.get_input_details(), inputs)
         views = _by_index(model, interpreter, interpreter.get_output_details(), wanted)
-        found = []
         for image in range(first, count, workers):
             for index, feed in feeds.items():
                 feed()[0] = given[index][image]
             interpreter.invoke()
-            values = {index: view()[0] for index, view in views.items()}
-            found.append({i: np.array(reduce(i, value) if reduce else value) for i, value in values.items()})
-            del values  # views of the interpreter's memory must be gone before the next invoke
-        return found
+            for index, view in views.items():
+                value = reduce(index, view()[0]) if reduce else view()[0]
+                place(index, value)[image] = value
+                del value  # views of the interpreter's memory must be gone before the next invoke
 
     with ThreadPoolExecutor(workers) as pool:
-        parts = list(pool.map(part, range(workers)))
-    return {i: np.stack([parts[n % workers][n // workers][i] for n in range(count)]) for i in wanted}
+        list(pool.map(part, range(workers)))
+    return found
 
 
 def advance(model: ModelT, start: int, end: int, given: Values) -> dict[int, NDArray[Any]]:
