@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefx.system.graphs import running
 from edgefx.system.parallel import ordered
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def observe(graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) -> 
         graph: The canonical graph.
         pixels: Raw RGB, uint8 [N, H, W, 3].
         task: Counts images.
+
+    Raises:
+        ModelError: An operation fails on an image.
     """
     import tensorflow as tf
 
@@ -73,7 +77,8 @@ def observe(graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) -> 
     run = tf.function(taps, input_signature=[tf.TensorSpec((1, *pixels.shape[1:]), tf.float32)])
 
     def seen(image: NDArray[np.uint8]) -> tuple[Extremes, int]:
-        ends, answer = run(tf.constant(image[None].astype(np.float32)))
+        with running(graph.spec.source):
+            ends, answer = run(tf.constant(image[None].astype(np.float32)))
         return np.asarray(ends.numpy()), int(answer.numpy())
 
     rows, answers = [], []

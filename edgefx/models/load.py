@@ -25,6 +25,7 @@ from edgefx.models.safety.configs import judge_config
 from edgefx.models.safety.graphs import judge_saved_model
 from edgefx.models.safety.snapshot import Snapshot, snapshot
 from edgefx.scores import by_class
+from edgefx.system.graphs import running
 from edgefx.system.parallel import ordered
 from edgefx.types import ModelSpec
 
@@ -84,6 +85,9 @@ class LoadedModel:
 
         Returns:
             float32 [N, classes]: probabilities, logits or values (see ``spec.output``); a map in one row.
+
+        Raises:
+            ModelError: An operation fails on the images.
         """
         size = self.fixed_batch or max(1, min(_BATCH, _BATCH_PIXELS // (self.spec.height * self.spec.width)))
 
@@ -92,7 +96,8 @@ class LoadedModel:
             count = len(batch)
             if self.fixed_batch and count < size:
                 batch = np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), np.float32)])
-            found = np.asarray(self.function(batch), np.float32)[:count]
+            with running(self.spec.source):
+                found = np.asarray(self.function(batch), np.float32)[:count]
             return by_class(found.reshape(count, -1), self.spec.output)
 
         parts = [np.empty((0, self.spec.classes), np.float32)]

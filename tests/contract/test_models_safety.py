@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 
 from edgefx.errors import ModelError
@@ -210,6 +211,24 @@ def test_models_without_weights_or_without_pixels(tmp_path: Path) -> None:
         tf.saved_model.save(made, str(tmp_path / str(size)), signatures=made.call)
     assert load(str(tmp_path / "32")).spec.parameters == 0
     assert "holds no image" in refused(tmp_path / "0")
+
+
+def test_an_operation_that_fails_on_an_image_is_named(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    made = tf.Module()
+
+    def scores(image: Any) -> dict[str, Any]:
+        dark = tf.cast(tf.reduce_max(image), tf.int32)  # 0 of a black image
+        return {"scores": tf.nn.softmax(tf.reduce_sum(image, [1, 2]) * tf.cast(255 // dark, tf.float32))}
+
+    signature = [tf.TensorSpec([None, 8, 8, 3], tf.float32)]
+    made.call = tf.function(scores, input_signature=signature)
+    tf.saved_model.save(made, str(tmp_path / "divides"), signatures=made.call)
+    loaded = load(str(tmp_path / "divides"))
+    assert loaded.predict(np.full((1, 8, 8, 3), 255, np.uint8)).shape == (1, 3)
+    with pytest.raises(ModelError, match="divides: it fails on the images: Integer division by zero"):
+        loaded.predict(np.zeros((1, 8, 8, 3), np.uint8))
 
 
 def test_what_is_loaded_has_the_hash_that_is_expected(tf_keras: Any, tmp_path: Path) -> None:

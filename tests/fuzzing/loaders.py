@@ -119,10 +119,15 @@ def _keras_models(*names: str) -> Callable[[Path], list[Files]]:
 
 
 def _load_model(name: str) -> Callable[[Path], object]:
+    """Load a model, and run it once where it takes a small image."""
+
     def load(folder: Path) -> object:
         from edgefx.models.load import load
 
-        return load(str(folder / name))
+        loaded = load(str(folder / name))
+        if max(loaded.spec.height, loaded.spec.width) > 512:
+            return loaded
+        return loaded.predict(np.zeros((1, loaded.spec.height, loaded.spec.width, 3), np.uint8))
 
     return load
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgefx.errors import ModelError
 from edgefx.models.graph.ir import IMAGE
+from edgefx.system.graphs import running
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -195,10 +196,15 @@ class GraphRunner:
         self._run = _function(read(path), f"{output}:0")
 
     def infer(self, pixels: Pixels, *, task: Task | None = None) -> Scores:
-        """The output, float32 [N, values], of raw RGB uint8 [N, H, W, 3]; a map in one row."""
+        """The output, float32 [N, values], of raw RGB uint8 [N, H, W, 3]; a map in one row.
+
+        Raises:
+            ModelError: An operation fails on an image.
+        """
         rows = []
         for image in pixels:
-            rows.append(self._run(self._tf.constant(image[None].astype(np.float32))).numpy().reshape(-1))
+            with running("the model's graph"):
+                rows.append(self._run(self._tf.constant(image[None].astype(np.float32))).numpy().reshape(-1))
             if task is not None:
                 task.advance()
         return np.asarray(rows, np.float32)
