@@ -2,12 +2,14 @@
 
     python -m tests.benchmarks emulated --root arm64/ --prepare MIRROR
     python -m tests.benchmarks emulated --root arm64/ --images test/ build/*-int8.*
+    python -m tests.benchmarks emulated --root arm64/ --commands demo-out/
 
 The first line, needed once, makes a folder with an aarch64 Python, the runtimes and an emulator: on a Debian
 or a descendant of it, from a mirror of Debian and the package index (`emulated_root`). The second runs each
 artifact on the same pixels here and on each emulated CPU. An emulator answers as the CPU would, as far as
 instructions go, and takes ten to fifty times as long: what it takes says nothing, and a sample of images
-(``--limit``) says much.
+(``--limit``) says much. The third runs the commands that need no TensorFlow, and exits with 1 where one fails
+(`emulated_commands`).
 
 Printed for each artifact and CPU: the class that edgefx takes the CPU for, the precision the runtime chose,
 top-1 where the images have labels, the share of images with the same class as the float artifact of the same
@@ -36,6 +38,7 @@ from edgefx.data import digits, folders
 from edgefx.data.pixels import fit, to_rgb
 from edgefx.types import Resize
 
+from .emulated_commands import run as run_commands
 from .emulated_root import interpreter, prepare
 
 if TYPE_CHECKING:
@@ -70,6 +73,9 @@ def main(options: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="emulated", description=__doc__)
     parser.add_argument("--root", type=Path, help="folder with an aarch64 Python and an emulator")
     parser.add_argument("--prepare", metavar="MIRROR", help="make that folder, from this mirror of Debian")
+    parser.add_argument(
+        "--commands", type=Path, metavar="RUN", help="run commands, on the output of digits-demo"
+    )
     parser.add_argument("--images", type=Path, default=digits.evaluation_folder())
     parser.add_argument("--limit", type=int, default=0, help="a sample of so many images; 0: all")
     parser.add_argument("--cpu", action="append", help=f"of the emulator's; default: {', '.join(CPUS)}")
@@ -80,6 +86,8 @@ def main(options: list[str]) -> None:
         return
     if args.prepare:
         prepare(args.root, args.prepare)
+    if args.commands and (failed := run_commands(args.root, args.commands)):
+        sys.exit(f"{failed} commands failed")
     for artifact in (path for path in args.artifacts if path.suffix != ".bin"):  # belongs to an .xml
         compare(args.root, artifact, args.images, cpus=args.cpu or CPUS, limit=args.limit)
 
