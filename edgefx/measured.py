@@ -13,7 +13,7 @@ class TaskFigures:
     Attributes:
         auc: Binary: area under the ROC curve.
         auc_drop_pp: 100 * (the float model's - `auc`).
-        f1: Binary, multilabel: harmonic mean of precision and recall at the threshold of 0.5.
+        f1: Binary, multilabel: harmonic mean of precision and recall at the threshold.
         balanced_accuracy: Binary: mean of the shares right of either class.
         mean_average_precision: Multilabel: mean of the labels' average precisions.
         map_drop_pp: 100 * (the float model's - `mean_average_precision`).

@@ -6,11 +6,15 @@ score follows from it, so that nothing behind this module needs to know.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from edgefx.types import OutputKind
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgefx.types import Scores
 
 
@@ -33,19 +37,38 @@ def by_class(scores: Scores, output: OutputKind) -> Scores:
     return np.concatenate([first, scores], axis=1, dtype=np.float32)
 
 
-def confidences(scores: Scores, output: OutputKind) -> tuple[float, ...]:
-    """Return the probability of each image's best class, to four digits.
+def chosen(scores: Scores, output: OutputKind, threshold: float = 0.5) -> NDArray[np.int64]:
+    """Return the class that each row of scores stands for; where scores tie, the lower one.
+
+    Args:
+        scores: From `by_class`, float32 [N, classes].
+        output: What they are.
+        threshold: Of two classes, the probability of the second above which it is chosen.
+    """
+    import numpy as np
+
+    if threshold == 0.5 or scores.shape[1] != 2:
+        best: NDArray[np.int64] = scores.argmax(1)
+        return best
+    is_logit = output is OutputKind.LOGITS
+    least = math.log(threshold / (1 - threshold)) if is_logit else 2 * threshold - 1
+    return np.asarray(scores[:, 1] - scores[:, 0] > least, np.int64)
+
+
+def confidences(scores: Scores, output: OutputKind, classes: NDArray[np.int64]) -> tuple[float, ...]:
+    """Return the probability of each image's class, to four digits.
 
     Args:
         scores: float32 [N, classes].
         output: Whether the scores are probabilities or logits.
+        classes: The class of each image, from `chosen`.
     """
     import numpy as np
 
-    best = scores.max(1)
+    of_class = scores[np.arange(len(scores)), classes]
     if output is not OutputKind.PROBABILITIES:
-        best = 1 / np.exp(scores - best[:, None]).sum(1)
-    return tuple(best.astype(np.float64).clip(0, 1).round(4).tolist())
+        of_class = 1 / np.exp(scores - of_class[:, None]).sum(1)
+    return tuple(of_class.astype(np.float64).clip(0, 1).round(4).tolist())
 
 
 def kind_of(name: str) -> OutputKind:

@@ -66,6 +66,7 @@ class ModelSpec:
         sha256: Hash of the model's content (file bytes, or architecture and weights for a zoo model).
         class_names: Names by index, of the model or of the labelled images; empty where unknown.
         task: What the model answers.
+        threshold: Of tasks whose scores stand alone: the probability above which one counts as a yes.
     """
 
     name: str
@@ -80,6 +81,7 @@ class ModelSpec:
     pixel_range: tuple[float, float] = (0.0, 255.0)
     class_names: tuple[str, ...] = ()
     task: ModelTask = ModelTask.CLASSIFICATION
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ def evaluate(
     head: str | None = None,
     pixels: str | None = None,
     custom_objects: StrPath | None = None,
+    threshold: float | None = None,
     background: bool | None = None,
     resize: ResizeName = "stretch",
     limit: int | None = None,
@@ -55,6 +56,7 @@ def evaluate(
         head: Of the baseline, as for `compile`.
         pixels: Of the baseline, as for `compile`, and of an artifact that edgefx did not make.
         custom_objects: Of the baseline, as for `compile`.
+        threshold: As for `compile`.
         background: Whether class 0 of an artifact that edgefx did not make is one that no image has; by
             default an error where it seems so.
         resize: How an image of any shape becomes the input.
@@ -97,7 +99,7 @@ def evaluate(
             allow_unsafe=allow_unsafe,
             cache=None if cache else OFF,
             device=DeviceChoice(device=device, python=device_python, folder=device_dir),
-            hints=values.hints(task, head, pixels, custom_objects),
+            hints=values.hints(task, head, pixels, custom_objects, threshold),
             background=background,
         )
 
@@ -172,6 +174,7 @@ def inspect(
     head: str | None = None,
     pixels: str | None = None,
     custom_objects: StrPath | None = None,
+    threshold: float | None = None,
     allow_unsafe: bool = False,
     progress: Progress = SILENT,
 ) -> ModelInspection | ArtifactInspection:
@@ -186,6 +189,7 @@ def inspect(
         head: As for `compile`.
         pixels: As for `compile`.
         custom_objects: As for `compile`.
+        threshold: As for `compile`.
         allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
         progress: Where long work is reported.
 
@@ -208,7 +212,7 @@ def inspect(
             weights=values.text(weights),
             classes=classes,
             input_size=input_size,
-            hints=values.hints(task, head, pixels, custom_objects),
+            hints=values.hints(task, head, pixels, custom_objects, threshold),
             allow_unsafe=allow_unsafe,
         )
 
@@ -230,6 +234,7 @@ def debug(
     head: str | None = None,
     pixels: str | None = None,
     custom_objects: StrPath | None = None,
+    threshold: float | None = None,
     resize: ResizeName = "stretch",
     skip_bad_images: bool = False,
     threads: int | None = None,
@@ -261,6 +266,7 @@ def debug(
         head: As for `compile`.
         pixels: As for `compile`.
         custom_objects: As for `compile`.
+        threshold: As for `compile`.
         resize: As for `compile`.
         skip_bad_images: As for `compile`.
         threads: Runtime threads; by default all cores.
@@ -304,7 +310,7 @@ def debug(
         weights=values.text(weights),
         classes=classes,
         input_size=input_size,
-        hints=values.hints(task, head, pixels, custom_objects),
+        hints=values.hints(task, head, pixels, custom_objects, threshold),
         allow_unsafe=allow_unsafe,
     )
     with quiet():

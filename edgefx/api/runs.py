@@ -50,6 +50,7 @@ class CompileOptions(TypedDict, total=False):
     head: str | None
     pixels: str | None
     custom_objects: StrPath | None
+    threshold: float | None
     io_dtype: IoDtypeName | None
     effort: EffortName
     hardware: str
@@ -98,6 +99,7 @@ def compile(  # noqa: A001 - the command's name
     head: str | None = None,
     pixels: str | None = None,
     custom_objects: StrPath | None = None,
+    threshold: float | None = None,
     io_dtype: IoDtypeName | None = None,
     effort: EffortName = "balanced",
     hardware: str = "native",
@@ -156,6 +158,8 @@ def compile(  # noqa: A001 - the command's name
         pixels: What black and white were in training, such as "0..1" or "-1..1", or "imagenet", where the
             model does not scale pixels itself. The artifact takes raw pixels all the same.
         custom_objects: A Python file that defines the model's custom layers and functions. It is run.
+        threshold: The probability above which a score of its own counts as a yes, of binary and multilabel
+            models; by default 0.5.
         io_dtype: Input and output type of INT8 artifacts; by default uint8 for TFLite, else float32.
         effort: The time that INT8 accuracy is worth: at most 1, 3 or 15 times the runtime's own converter.
         hardware: The class of CPU that onnx-int8, onnx-dynamic and openvino-int8 are laid out for: "native"
@@ -228,6 +232,7 @@ def compile(  # noqa: A001 - the command's name
         head=head,
         pixels=pixels,
         custom_objects=custom_objects,
+        threshold=threshold,
         io_dtype=io_dtype,
         effort=effort,
         hardware=hardware,

@@ -31,16 +31,27 @@ E = TypeVar("E", bound=StrEnum)
 
 
 def hints(
-    task: TaskName | None, head: str | None, pixels: str | None, custom_objects: StrPath | None
+    task: TaskName | None,
+    head: str | None,
+    pixels: str | None,
+    custom_objects: StrPath | None,
+    threshold: float | None,
 ) -> Hints:
-    """Return what was said of a model."""
+    """Return what was said of a model.
+
+    Raises:
+        UsageError: The task is none, or the threshold no probability between 0 and 1.
+    """
     from edgefx.models.hints import Hints
 
+    if threshold is not None and not 0 < threshold < 1:
+        raise UsageError(f"threshold={threshold!r} is no probability", hint="give one between 0 and 1")
     return Hints(
         task=None if task is None else choice(ModelTask, task, "task"),
         head=head,
         pixels=pixels,
         custom_objects=path(custom_objects),
+        threshold=threshold,
     )
 
 

@@ -102,6 +102,7 @@ def model(section: ModelSection, *, seed: int, hashes: FileHashes) -> dict[str, 
         "task": section.task,
         "head": section.head,
         "pixels": section.pixels,
+        "threshold": section.threshold,
     }
     if section.custom_objects is not None:
         options["custom_objects"] = hashes.sha256(section.custom_objects)

@@ -68,6 +68,13 @@ _HINT_OPTIONS = (
         metavar="FILE.py",
         help="Python file that defines the model's custom layers and functions. It is run.",
     ),
+    click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="P",
+        help="Probability above which a score of its own counts as a yes: of binary and multilabel models.  "
+        "[default: 0.5]",
+    ),
 )
 
 

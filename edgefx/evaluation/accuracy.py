@@ -15,7 +15,7 @@ from edgefx.evaluation.confidence import Confidence
 from edgefx.evaluation.statistics import mcnemar_p_value, paired_drop_ci, wilson_ci
 from edgefx.protocols import Session, Task
 from edgefx.results import Accuracy
-from edgefx.scores import by_class
+from edgefx.scores import by_class, chosen
 from edgefx.types import OutputKind, TensorInfo
 from edgefx.views import ClassComparison
 
@@ -65,6 +65,7 @@ def compare(
     output: OutputKind,
     images_per_s: float,
     stored: TensorInfo | None = None,
+    threshold: float = 0.5,
 ) -> Accuracy:
     """Compare an artifact's scores with the baseline's on the same images.
 
@@ -86,6 +87,7 @@ def compare(
         output: Whether both hold probabilities or logits.
         images_per_s: From `run`.
         stored: From `stored_as`: the integers that the artifact's scores are; None where they are float.
+        threshold: See `scores.chosen`.
 
     Raises:
         ArtifactError: The artifact's scores have another shape than the baseline's, or are not finite.
@@ -103,7 +105,8 @@ def compare(
     for rows in _blocks(images):
         reference = _probabilities(baseline[rows], output)
         observed = _probabilities(scores[rows], output)
-        agree += int((baseline[rows].argmax(1) == scores[rows].argmax(1)).sum())
+        before, after = (chosen(one[rows], output, threshold) for one in (baseline, scores))
+        agree += int((before == after).sum())
         if grid is None:
             kl += float(_kl(reference, observed).sum())
         else:
@@ -125,7 +128,12 @@ def compare(
         score_step=None if grid is None else _step(grid),
         agreement_ci95=wilson_ci(agree, images),
     )
-    return measured if labels is None else _with_labels(measured, baseline, scores, labels, output=output)
+    if labels is None:
+        return measured
+    found = _with_labels(measured, baseline, scores, labels, output=output)
+    if threshold == 0.5:
+        return found
+    return with_top1(found, Paired(*(chosen(one, output, threshold) == labels for one in (baseline, scores))))
 
 
 def check(baseline: Scores, scores: Scores) -> None:

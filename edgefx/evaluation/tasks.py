@@ -16,7 +16,7 @@ from edgefx.evaluation import accuracy
 from edgefx.evaluation.statistics import wilson_ci
 from edgefx.measured import TaskFigures
 from edgefx.results import Accuracy
-from edgefx.scores import by_class
+from edgefx.scores import by_class, chosen
 from edgefx.types import ModelTask, OutputKind, TensorInfo
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def compare(
     targets: Values | None,
     images_per_s: float,
     stored: TensorInfo | None = None,
+    threshold: float = 0.5,
 ) -> Accuracy:
     """Compare an artifact's answers with the baseline's on the same images.
 
@@ -51,6 +52,7 @@ def compare(
         targets: float32 [N, values], what is right in a regression, or 0 and 1 for each label.
         images_per_s: From `accuracy.run`.
         stored: See `accuracy.compare`.
+        threshold: The probability above which a label, or the second of two classes, is what a score says.
 
     Raises:
         ArtifactError: The artifact's answers have another shape than the baseline's, or are not finite.
@@ -64,12 +66,34 @@ def compare(
         found = _with(found, cosine=float(_cosines(baseline, scores).mean()))
         return _neighbours(found, baseline, scores, labels) if task is ModelTask.EMBEDDING else found
     if task is ModelTask.MULTILABEL:
-        return _multilabel(baseline, scores, targets, output=output, images_per_s=images_per_s, stored=stored)
+        meant, said = (by_class(one.reshape(-1, 1), output) for one in (baseline, scores))
+        each = accuracy.compare(
+            meant,
+            said,
+            None,
+            output=output,
+            images_per_s=images_per_s,
+            stored=stored,
+            threshold=threshold,
+        )
+        # The labels of an image depend on each other, so that there is no interval.
+        found = replace(each, images=len(baseline), agreement_ci95=None, task=TaskFigures())
+        if targets is None:
+            return found
+        return replace(
+            found, task=_multilabel(baseline, scores, targets, chosen(said, output, threshold) == 1)
+        )
     found = accuracy.compare(
-        baseline, scores, labels, output=output, images_per_s=images_per_s, stored=stored
+        baseline,
+        scores,
+        labels,
+        output=output,
+        images_per_s=images_per_s,
+        stored=stored,
+        threshold=threshold,
     )
     if task is ModelTask.BINARY and labels is not None:
-        return replace(found, task=_binary(baseline, scores, labels))
+        return replace(found, task=_binary(baseline, scores, labels, chosen(scores, output, threshold) == 1))
     return found
 
 
@@ -98,40 +122,28 @@ def difference(earlier: Scores, later: Scores, output: OutputKind, *, floor: flo
 # ---------------------------------------------------------------------------------- yes or no, and labels
 
 
-def _binary(baseline: Scores, scores: Scores, labels: NDArray[np.int64]) -> TaskFigures:
+def _binary(
+    baseline: Scores, scores: Scores, labels: NDArray[np.int64], said: NDArray[np.bool_]
+) -> TaskFigures:
     truth = labels == 1
     before, after = (roc_auc(truth, one[:, 1] - one[:, 0]) for one in (baseline, scores))
     return TaskFigures(
         auc=after,
         auc_drop_pp=None if before is None or after is None else 100 * (before - after),
-        f1=f1(truth, scores.argmax(1) == 1),
-        balanced_accuracy=_balanced(truth, scores.argmax(1) == 1),
+        f1=f1(truth, said),
+        balanced_accuracy=_balanced(truth, said),
     )
 
 
-def _multilabel(
-    baseline: Scores,
-    scores: Scores,
-    targets: Values | None,
-    *,
-    output: OutputKind,
-    images_per_s: float,
-    stored: TensorInfo | None,
-) -> Accuracy:
+def _multilabel(baseline: Scores, scores: Scores, targets: Values, said: NDArray[np.bool_]) -> TaskFigures:
     """Compare label by label: each of them is right or not by a score of its own."""
-    meant, said = (by_class(one.reshape(-1, 1), output) for one in (baseline, scores))
-    each = accuracy.compare(meant, said, None, output=output, images_per_s=images_per_s, stored=stored)
-    figures = TaskFigures()
-    if targets is not None:
-        truth = targets > _THRESHOLD
-        before, after = mean_average_precision(truth, baseline), mean_average_precision(truth, scores)
-        figures = TaskFigures(
-            mean_average_precision=after,
-            map_drop_pp=None if before is None or after is None else 100 * (before - after),
-            f1=f1(truth.reshape(-1), said.argmax(1) == 1),
-        )
-    # The labels of an image depend on each other, so that there is no interval.
-    return replace(each, images=len(baseline), agreement_ci95=None, task=figures)
+    truth = targets > _THRESHOLD
+    before, after = mean_average_precision(truth, baseline), mean_average_precision(truth, scores)
+    return TaskFigures(
+        mean_average_precision=after,
+        map_drop_pp=None if before is None or after is None else 100 * (before - after),
+        f1=f1(truth.reshape(-1), said),
+    )
 
 
 def roc_auc(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> float | None:

@@ -91,7 +91,7 @@ ROWS: Final = (
     MetricRow(
         id="f1",
         name="F1",
-        meaning="The harmonic mean of precision and recall at the threshold of 0.5.",
+        meaning="The harmonic mean of precision and recall at the threshold (0.5, or --threshold).",
         unit=Unit.SHARE,
         better="more",
         origin=Origin.ACCURACY,

@@ -94,6 +94,20 @@ def _misfit(task: ModelTask | None, source: str, why: str, instead: tuple[str, .
     return UsageError(f"--task {task}: the model {source} cannot be that: {why}", hint=f"try {choices}")
 
 
+def threshold_of(task: ModelTask, threshold: float | None) -> float:
+    """Return the probability above which a score counts as a yes: as the user says, or 0.5.
+
+    Raises:
+        UsageError: The task has none.
+    """
+    if threshold is not None and task not in (ModelTask.BINARY, ModelTask.MULTILABEL):
+        raise UsageError(
+            f"--threshold {threshold:g}: is for scores that stand alone, and the task is {task}",
+            hint="leave it out, or say --task binary or --task multilabel",
+        )
+    return 0.5 if threshold is None else threshold
+
+
 def last_operation(graph_def: Any, output: str) -> str:
     """Return the type of the operation that a graph's output comes from, past those that change nothing.
 

@@ -17,12 +17,14 @@ class Hints:
         head: Which of several outputs is meant.
         pixels: What its pixels were in training; see `edgefx.models.front.front`.
         custom_objects: A Python file that defines its custom classes and functions.
+        threshold: The probability above which a score that stands alone counts as a yes.
     """
 
     task: ModelTask | None = None
     head: str | None = None
     pixels: str | None = None
     custom_objects: Path | None = None
+    threshold: float | None = None
 
 
 NO_HINTS = Hints()

@@ -18,7 +18,7 @@ from edgefx.models.customs import custom_objects
 from edgefx.models.formats import SUFFIXES, Container, ModelFile, name_of, sniff
 from edgefx.models.front import Front, front
 from edgefx.models.graph.flatten import is_layered
-from edgefx.models.heads import Head, find
+from edgefx.models.heads import Head, find, threshold_of
 from edgefx.models.hints import NO_HINTS, Hints
 from edgefx.models.inspection import check_classes, keras_interface, signature_interface
 from edgefx.models.safety.configs import judge_config
@@ -313,6 +313,7 @@ def _from_keras(
         sha256=sha256,
         class_names=class_names,
         task=head.task,
+        threshold=threshold_of(head.task, hints.threshold),
     )
     return LoadedModel(
         spec=spec,
@@ -379,6 +380,7 @@ def _from_saved_model(
         macs=0,
         sha256=copy.sha256,
         task=head.task,
+        threshold=threshold_of(head.task, hints.threshold),
     )
     return LoadedModel(
         spec=spec,

@@ -31,12 +31,14 @@ class Answers:
         best: Image, relative to the folder of images -> index of the model's best class.
         hashes: Image -> SHA-256 of its file; empty where the run has no lock file.
         resize: How the run made an image the input; "" where the run has no lock file.
+        threshold: The probability above which its model's score counted as a yes.
     """
 
     folder: Path
     best: Mapping[str, int]
     hashes: Mapping[str, str]
     resize: str
+    threshold: float = 0.5
 
 
 def is_run(baseline: str) -> bool:
@@ -67,18 +69,22 @@ def of_run(baseline: str) -> Answers:
         raise DataError(
             f"{folder / predictions.NAME}: {len(kept.baseline)} answers for {len(kept.images)} images"
         )
-    hashes, resize = {}, ""
+    hashes, resize, threshold = {}, "", 0.5
     if (folder / locks.NAME).is_file():
         lock = locks.read(folder)
         locked = lock.images("evaluation")
         hashes = {file.path: file.sha256 for file in locked.files} if locked else {}
         section = lock.recipe.get("data")
         resize = str(section.get("resize", "")) if isinstance(section, Mapping) else ""
+        model = lock.recipe.get("model")
+        said = model.get("threshold") if isinstance(model, Mapping) else None
+        threshold = float(said) if isinstance(said, (int, float)) else 0.5
     return Answers(
         folder=folder,
         best=dict(zip(kept.images, kept.baseline, strict=True)),
         hashes=hashes,
         resize=resize,
+        threshold=threshold,
     )
 
 

@@ -34,7 +34,7 @@ from edgefx.quantization import QuantScheme
 from edgefx.quantize.selection import select
 from edgefx.results import LayerSensitivity
 from edgefx.runtimes.protocol import ConversionRequest
-from edgefx.scores import confidences
+from edgefx.scores import chosen, confidences
 from edgefx.system.blas import one_thread
 from edgefx.targets import TargetRow
 from edgefx.training import TrainingEffect
@@ -375,10 +375,11 @@ class ArtifactBuilder:
             accuracy, scores = evaluator.judge(session, candidate.record.artifact.outputs[0], task)
         spec, places = self._inputs.source.spec, evaluator.places
         images = accuracy.sampled_of or accuracy.images
-        sure = confidences(scores, spec.output) if spec.task.classifies else ()
+        best = chosen(scores, spec.output, spec.threshold)
+        sure = confidences(scores, spec.output, best) if spec.task.classifies else ()
         found = Measured(
             accuracy=accuracy,
-            top1=_spread(scores.argmax(1).tolist(), places, images),
+            top1=_spread(best.tolist(), places, images),
             confidence=_spread(sure, places, images) if sure else (),
         )
         return Computed(value=found, opened=None)

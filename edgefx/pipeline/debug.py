@@ -41,6 +41,7 @@ from edgefx.pipeline.search import failing_alone
 from edgefx.protocols import Progress
 from edgefx.recipe.schema import DataSection, ModelSection, PtqSection, Recipe, TargetSection
 from edgefx.results import Failure, LayerSensitivity
+from edgefx.scores import chosen
 from edgefx.targets import TARGETS, TargetRow
 from edgefx.types import Artifact, Effort, ImageSet, ModelSpec, Precision, Resize
 from edgefx.vocabulary import StageKind
@@ -331,8 +332,10 @@ class _Run:
         labels = self.measured.labels
         if self.inputs.evaluation is None or labels is None:
             return ()
+        spec = self.inputs.source.spec
         before, after = (
-            float((scores[step].argmax(1) == labels).mean()) for step in (Step.LOADED, Step.ARTIFACT)
+            float((chosen(scores[step], spec.output, spec.threshold) == labels).mean())
+            for step in (Step.LOADED, Step.ARTIFACT)
         )
         return (f"top-1 on these {len(labels)} images: {before:.2%} -> {after:.2%}",)
 

@@ -20,6 +20,7 @@ from edgefx.benchmarking.devices.local import HOST
 from edgefx.benchmarking.devices.remote import Remote
 from edgefx.data import calibration, labels
 from edgefx.errors import UsageError
+from edgefx.models.heads import threshold_of
 from edgefx.models.hints import NO_HINTS, Hints
 from edgefx.pipeline import answers, foreign
 from edgefx.pipeline.execute import computing
@@ -31,7 +32,7 @@ from edgefx.pipeline.plan import Plan
 from edgefx.protocols import Progress
 from edgefx.recipe.schema import DataSection, ModelSection, Recipe, TargetSection
 from edgefx.runtimes import hardware
-from edgefx.scores import kind_of
+from edgefx.scores import chosen, kind_of
 from edgefx.system import cpu, host
 from edgefx.targets import row_for_artifact
 from edgefx.types import DataInfo, ModelTask, OutputKind, Resize
@@ -103,7 +104,7 @@ def run(
         raise UsageError("--weights belongs to --baseline", hint="give --baseline MODEL")
     kept = answers.of_run(baseline) if baseline is not None and answers.is_run(baseline) else None
     if kept is not None:
-        _check_prepared_alike(kept, weights=weights, resize=resize)
+        _check_prepared_alike(kept, weights=weights, resize=resize, threshold=hints.threshold or 0.5)
     target = runtimes.for_artifact(artifact)
     described, metadata = target.describe(artifact), target.read_metadata(artifact)
     if metadata is not None and metadata.resize not in ("", resize):
@@ -114,6 +115,7 @@ def run(
     reading = foreign.read(artifact, described, target, metadata, hints=hints, background=background)
     height, width, classes = reading.height, reading.width, reading.classes
     task = _task(artifact, described.outputs[0], metadata, hints)
+    threshold = threshold_of(task, hints.threshold)
     dataset, note = _listed(data, kept, task, reading, limit=limit, seed=seed)
     if not dataset.known and baseline is None:
         raise UsageError(
@@ -137,6 +139,7 @@ def run(
                 memo,
                 output=described.outputs[0],
                 task=task,
+                threshold=threshold,
                 height=height,
                 width=width,
                 resize=resize,
@@ -237,6 +240,7 @@ def _alone(
     *,
     output: TensorInfo,
     task: ModelTask,
+    threshold: float,
     height: int,
     width: int,
     resize: Resize,
@@ -282,8 +286,9 @@ def _alone(
         labels=decoded.labels,
         targets=decoded.values,
         images_per_s=images_per_s,
+        threshold=threshold,
     )
-    best = scores.argmax(1)
+    best = chosen(scores, kind_of(output.name), threshold)
     return _Found(
         images=decoded,
         accuracy=judged,
@@ -321,13 +326,14 @@ def _against(
         targets=decoded.values,
         images_per_s=images_per_s,
         stored=accuracy.stored_as(output, scores),
+        threshold=spec.threshold,
     )
     return _Found(
         images=decoded,
         accuracy=judged,
         top1=inputs.baseline_top1,
         precision_ran=precision_ran,
-        best=scores.argmax(1),
+        best=chosen(scores, spec.output, spec.threshold),
         few=scores[few(len(scores))],
         baseline=spec.source,
     )
@@ -343,7 +349,7 @@ def _against_answers(kept: Answers, found: _Found, root: Path) -> ClassCompariso
     return accuracy.compare_classes(expected, found.best, found.images.labels)
 
 
-def _check_prepared_alike(kept: Answers, *, weights: str | None, resize: Resize) -> None:
+def _check_prepared_alike(kept: Answers, *, weights: str | None, resize: Resize, threshold: float) -> None:
     """Check that options do not contradict the run whose answers are the baseline.
 
     Raises:
@@ -355,6 +361,11 @@ def _check_prepared_alike(kept: Answers, *, weights: str | None, resize: Resize)
         raise UsageError(
             f"{kept.folder} was measured on images made to fit with --resize {kept.resize}",
             hint=f"evaluate with --resize {kept.resize}, too",
+        )
+    if kept.threshold != threshold:
+        raise UsageError(
+            f"{kept.folder} was measured with a threshold of {kept.threshold:g}",
+            hint=f"evaluate with --threshold {kept.threshold:g}, too",
         )
 
 

@@ -88,5 +88,6 @@ class Evaluator:
             targets=self.values,
             images_per_s=likeness.throughput(session, len(scores), len(scores) / images_per_s),
             stored=accuracy.stored_as(output, scores),
+            threshold=self.spec.threshold,
         )
         return replace(compared, sampled_of=self.sampled_of), scores

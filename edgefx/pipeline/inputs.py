@@ -22,7 +22,7 @@ from edgefx.pipeline.records import BaselineRecord, CalibrationChecks, Copies, E
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.recipe.schema import QatSection
 from edgefx.results import Check, Doubt
-from edgefx.scores import confidences
+from edgefx.scores import chosen, confidences
 from edgefx.types import DataInfo, Dataset, ModelSpec
 from edgefx.vocabulary import ModelTask, StageKind
 
@@ -290,10 +290,11 @@ class Inputs:
                 scores = np.concatenate(
                     [loaded.predict(chunk, task=task) for _, chunk in loader.chunks(_CHUNK)]
                 )
+        best = chosen(scores, spec.output, spec.threshold)
         return Computed(
             value=BaselineRecord(
-                top1=tuple(scores.argmax(1).tolist()),
-                confidence=confidences(scores, spec.output) if spec.task.classifies else (),
+                top1=tuple(best.tolist()),
+                confidence=confidences(scores, spec.output, best) if spec.task.classifies else (),
             ),
             opened=scores,
             files={_SCORES: scores.astype("<f4").tobytes()},

@@ -202,5 +202,9 @@ class Source:
 def hints_of(section: ModelSection) -> Hints:
     """Return what a recipe says of a model that its file does not tell."""
     return Hints(
-        task=section.task, head=section.head, pixels=section.pixels, custom_objects=section.custom_objects
+        task=section.task,
+        head=section.head,
+        pixels=section.pixels,
+        custom_objects=section.custom_objects,
+        threshold=section.threshold,
     )

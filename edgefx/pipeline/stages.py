@@ -217,6 +217,7 @@ def _model(plan: Plan) -> str:
             ("output", model.head),
             ("pixels", model.pixels),
             ("custom objects", model.custom_objects),
+            ("threshold", model.threshold),
         )
         if value is not None
     ]

@@ -81,12 +81,17 @@ class ModelSection(Section):
     pixels: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
         default=None,
         description="The pixels that the model was trained on, where it does not scale them itself: what "
-        "black and white were, such as 0..1 or -1..1, or imagenet for ImageNet's mean and deviation. The "
-        "artifact takes raw pixels all the same.",
+        "black and white were, such as 0..1 or -1..1, imagenet for ImageNet's mean and deviation, or "
+        "mean=127.5/std=127.5 for others, of raw pixels. The artifact takes raw pixels all the same.",
     )
     custom_objects: InputPath | None = Field(
         default=None,
         description="A Python file that defines the model's custom layers and functions. It is run.",
+    )
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="The probability above which a score of its own counts as a yes, of the tasks binary and "
+        "multilabel; 0.5 unless given. Of logits it is taken as a probability, too: 0.5 is the sign.",
     )
 
 

@@ -100,10 +100,11 @@ def answers(model: ModelSpec) -> str:
     """Say what a model answers: "5 classes"."""
     number = model.classes
     plural = "" if number == 1 else "s"
+    above = f", a yes above {model.threshold:g}" if model.threshold != 0.5 else ""
     return {
         ModelTask.CLASSIFICATION: f"{number} classes",
-        ModelTask.BINARY: "binary: one score for 2 classes",
-        ModelTask.MULTILABEL: f"multilabel: {number} labels",
+        ModelTask.BINARY: f"binary: one score for 2 classes{above}",
+        ModelTask.MULTILABEL: f"multilabel: {number} labels{above}",
         ModelTask.REGRESSION: f"regression: {number} value{plural}",
         ModelTask.EMBEDDING: f"embedding: a vector of {number}",
         ModelTask.FEATURES: f"features: a map of {number} values",

@@ -99,6 +99,8 @@ _MISTAKES = [  # head, what is said, message, hint
     (dense(3, "softmax"), Hints(pixels="-1..x"), "neither a range nor", "-1..1"),
     (dense(3, "softmax"), Hints(pixels="1..0"), "must be less", "0..1"),
     (dense(3, "softmax"), Hints(pixels="0..1e9"), "neither a range", "0..1"),
+    (dense(3, "softmax"), Hints(pixels="mean=1,2/std=1"), "one number or 3", "mean=127.5"),
+    (dense(3, "softmax"), Hints(threshold=0.3), "for scores that stand alone", "--task binary"),
     (dense(3, "softmax"), Hints(custom_objects=Path("none.py")), "no such file", "Python file"),
 ]
 
@@ -120,6 +122,7 @@ def test_what_must_be_said_or_cannot_be(
         ("-1..1", 3, lambda x: x / 127.5 - 1),
         ("-1..1", 1, lambda x: (x @ [0.299, 0.587, 0.114])[..., None] / 127.5 - 1),
         (None, 1, lambda x: (x @ [0.299, 0.587, 0.114])[..., None]),
+        ("mean=127.5/std=64,32,16", 3, lambda x: (x - 127.5) / [64, 32, 16]),
         ("imagenet", 3, lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
     ],
 )

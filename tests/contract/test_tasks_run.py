@@ -108,14 +108,24 @@ def test_a_quantity(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> No
 def test_one_score(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
     light = photos[1].mean((1, 2, 3))
     labels = ["yes" if one > np.median(light) else "no" for one in light]
-    found, _ = run(model, photos, tmp_path, labels, head="bright", max_drop="10pp", min_images=10)
+    options = {"head": "bright", "max_drop": "10pp", "min_images": 10, "threshold": 0.8}
+    found, test = run(model, photos, tmp_path, labels, **options)
     assert found.model.task is ModelTask.BINARY
+    assert found.model.threshold == 0.8
     assert found.model.class_names == ("no", "yes")
     for result in found:
-        assert result.accuracy.baseline_top1 > 0.9
+        assert 0.6 < result.accuracy.baseline_top1 < 0.95
         assert abs(result.accuracy.drop_pp) <= 5
         assert result.accuracy.task.auc > 0.95
-    assert (tmp_path / "out/predictions.json").exists()
+        # The scores are as they were; what is made of them is not.
+        path = result.artifact.path
+        alone = edgefx.evaluate(path, test, threshold=0.8, baseline=tmp_path / "out")
+        usual = edgefx.evaluate(path, test)
+        assert alone.comparison is not None
+        assert (alone.top1, alone.comparison.drop_pp) == (result.accuracy.top1, result.accuracy.drop_pp)
+        assert (usual.top1 or 0) > (alone.top1 or 0)
+        with pytest.raises(UsageError, match=r"measured with a threshold of 0\.8"):
+            edgefx.evaluate(path, test, baseline=tmp_path / "out")
 
 
 def test_several_labels(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:

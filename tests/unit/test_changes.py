@@ -86,10 +86,10 @@ def test_a_class_changes_beyond_chance_as_seldom_as_stated() -> None:
     assert wrong / trials <= 0.05 + 3 * (0.05 * 0.95 / trials) ** 0.5
 
 
-def test_confidence_is_that_of_the_best_class() -> None:
+def test_confidence_is_that_of_the_chosen_class() -> None:
     scores = np.array([[0.25, 0.75], [0.9, 0.1]], np.float32)
-    assert confidences(scores, OutputKind.PROBABILITIES) == (0.75, 0.9)
-    assert confidences(np.log(scores), OutputKind.LOGITS) == (0.75, 0.9)
+    assert confidences(scores, OutputKind.PROBABILITIES, scores.argmax(1)) == (0.75, 0.9)
+    assert confidences(np.log(scores), OutputKind.LOGITS, scores.argmax(1)) == (0.75, 0.9)
 
 
 def test_reports_name_what_changed() -> None:

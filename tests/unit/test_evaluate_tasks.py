@@ -57,6 +57,40 @@ def test_one_score_is_compared_as_two_classes() -> None:
     assert found.task.balanced_accuracy == pytest.approx(right)
 
 
+@pytest.mark.parametrize("output", [OutputKind.PROBABILITIES, OutputKind.LOGITS])
+def test_a_threshold_decides_what_one_score_says(output: OutputKind) -> None:
+    generator = np.random.default_rng(4)
+    labels = (generator.uniform(size=80) < 0.3).astype(np.int64)
+    before, after = (rounded(generator, 80, 1) * 0.98 + 0.01 for _ in range(2))
+    said, meant = after[:, 0] > 0.7, before[:, 0] > 0.7
+    if output is OutputKind.LOGITS:
+        before, after = (np.log(one / (1 - one)) for one in (before, after))
+    two = [by_class(one.astype(np.float32), output) for one in (before, after)]
+    found = compared(ModelTask.BINARY, output, *two, labels=labels, threshold=0.7)
+    usual = compared(ModelTask.BINARY, output, *two, labels=labels)
+    assert (found.top1, found.baseline_top1) == ((said == labels).mean(), (meant == labels).mean())
+    assert found.lost == ((meant == labels) & (said != labels)).sum()
+    assert found.agreement == (said == meant).mean()
+    assert found.top1 != usual.top1
+    assert found.task is not None
+    assert usual.task is not None
+    assert found.task.f1 == pytest.approx(metrics.f1_score(labels, said))
+    assert found.task.balanced_accuracy == pytest.approx(metrics.balanced_accuracy_score(labels, said))
+    assert (found.task.auc, found.mean_kl) == (usual.task.auc, usual.mean_kl)  # which need none
+
+
+def test_a_threshold_decides_about_each_label() -> None:
+    generator = np.random.default_rng(5)
+    truth = (generator.uniform(size=(50, 3)) < 0.4).astype(np.float32)
+    before, after = rounded(generator, 50, 3), rounded(generator, 50, 3)
+    found = compared(
+        ModelTask.MULTILABEL, OutputKind.PROBABILITIES, before, after, targets=truth, threshold=0.3
+    )
+    assert found.task is not None
+    assert found.task.f1 == pytest.approx(metrics.f1_score(truth, after > 0.3, average="micro"))
+    assert found.agreement == pytest.approx(((before > 0.3) == (after > 0.3)).mean())
+
+
 def test_logits_of_one_score_are_a_sigmoid() -> None:
     logits = np.array([[-3.0], [0.5], [2.0]], np.float32)
     two = by_class(logits, OutputKind.LOGITS)
