@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _DROP_UNITS = ("pp", "%")  # the values of `results.DropUnit`, which the check of a recipe need not import
 _QUANTITY = re.compile(r"\s*(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[A-Za-z%]*)\s*", re.ASCII)
+_SIDES = re.compile(r"(?P<height>\d{1,9})(?:x(?P<width>\d{1,9}))?", re.ASCII)
+SMALLEST_SIDE, LARGEST_SIDE = 8, 4096  # pixels of an input image
 _MOST_BYTES = 2**63 - 1  # what a file system can count
 _SHOWN_SIGNS = 40
 _MOST_MS = 1e9  # eleven days
@@ -26,6 +28,31 @@ _BYTES = {
     "mib": 2**20,
     "gib": 2**30,
 }
+
+
+def parse_size_of_input(text: str | int, *, option: str = "--input-size") -> tuple[int, int]:
+    """Parse the size of an input image in pixels: 224 of a square one, "224x320" of others.
+
+    Returns:
+        Height and width.
+
+    Raises:
+        UsageError: Something else, or a side that no image has.
+    """
+    match = _SIDES.fullmatch(str(text))
+    if match is None:
+        raise UsageError(
+            f"{option} {str(text)[:_SHOWN_SIGNS]}: neither a number of pixels nor height x width",
+            hint=f"write {option} 224, or {option} 224x320 for 224 pixels high and 320 wide",
+        )
+    height = int(match["height"])
+    width = int(match["width"] or height)
+    if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in (height, width)):
+        raise UsageError(
+            f"{option} {str(text)[:_SHOWN_SIGNS]}: sides are from {SMALLEST_SIDE} to {LARGEST_SIDE} pixels",
+            hint=f"write {option} 224, or {option} 224x320",
+        )
+    return height, width
 
 
 def parse_drop(text: str, *, option: str = "--max-drop") -> MaxDrop:

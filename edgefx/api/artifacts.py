@@ -169,7 +169,7 @@ def inspect(
     *,
     weights: StrPath | None = None,
     classes: int | None = None,
-    input_size: int | None = None,
+    input_size: int | str | None = None,
     task: TaskName | None = None,
     head: str | None = None,
     pixels: str | None = None,
@@ -184,7 +184,7 @@ def inspect(
         subject: A .tflite, .onnx or OpenVINO .xml file; everything else is a model, as for `compile`.
         weights: The weights of a zoo model; by default random ones, as the structure is the same.
         classes: The number of classes of a zoo model.
-        input_size: Input height and width in pixels.
+        input_size: Input height and width in pixels: 224, or "224x320".
         task: As for `compile`.
         head: As for `compile`.
         pixels: As for `compile`.
@@ -204,7 +204,7 @@ def inspect(
     from edgefx.system.quiet import quiet
 
     values.check(2, classes=classes)
-    values.check(8, input_size=input_size)
+    values.input_size(input_size)
     with quiet():
         return use_case.run(
             os.fspath(subject),
@@ -229,7 +229,7 @@ def debug(
     effort: EffortName = "balanced",
     weights: StrPath | None = None,
     classes: int | None = None,
-    input_size: int | None = None,
+    input_size: int | str | None = None,
     task: TaskName | None = None,
     head: str | None = None,
     pixels: str | None = None,
@@ -293,7 +293,7 @@ def debug(
 
     values.check(1, samples=samples, images=images)
     values.check(2, classes=classes)
-    values.check(8, input_size=input_size)
+    values.input_size(input_size)
     settings = use_case.Settings(
         model=os.fspath(model),
         rows=table.select(values.patterns(targets)),

@@ -45,7 +45,7 @@ class CompileOptions(TypedDict, total=False):
     output: StrPath
     weights: StrPath | None
     classes: int | None
-    input_size: int | None
+    input_size: int | str | None
     task: TaskName | None
     head: str | None
     pixels: str | None
@@ -94,7 +94,7 @@ def compile(  # noqa: A001 - the command's name
     output: StrPath = "edgefx-out",
     weights: StrPath | None = None,
     classes: int | None = None,
-    input_size: int | None = None,
+    input_size: int | str | None = None,
     task: TaskName | None = None,
     head: str | None = None,
     pixels: str | None = None,
@@ -151,7 +151,7 @@ def compile(  # noqa: A001 - the command's name
         output: The folder for artifacts, report.json and edgefx.lock.json.
         weights: The weights of a zoo model: "imagenet" (the default), "random" or a path.
         classes: The number of classes of a zoo model.
-        input_size: Input height and width in pixels.
+        input_size: Input height and width in pixels: 224, or "224x320".
         task: What the model answers: "classification", "binary", "multilabel", "regression", "embedding" or
             "features"; by default told from its last layer.
         head: The name of the output that is meant, of a model with several.

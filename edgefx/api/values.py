@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from edgefx.errors import UnknownNameError, UsageError
 from edgefx.npus import Optimise
+from edgefx.units import parse_size_of_input
 from edgefx.vocabulary import Effort, IoDtype, ModelTask, OnInconclusive, QatMode, Resize
 
 if TYPE_CHECKING:
@@ -53,6 +54,16 @@ def hints(
         custom_objects=path(custom_objects),
         threshold=threshold,
     )
+
+
+def input_size(value: int | str | None) -> None:
+    """Check the size of an input image.
+
+    Raises:
+        UsageError: It is neither pixels nor "HxW".
+    """
+    if value is not None:
+        parse_size_of_input(value, option="input_size")
 
 
 def patterns(targets: Targets) -> tuple[str, ...]:

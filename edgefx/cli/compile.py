@@ -20,7 +20,7 @@ from edgefx.cli.options import (
     effort_option,
     hardware_option,
     hint_options,
-    input_size_range,
+    input_size_option,
     json_option,
     min_images_option,
     no_cache_option,
@@ -104,9 +104,7 @@ Examples:
 @click.option(
     "--classes", type=classes_range, metavar="N", help="Number of classes of a model that is given by name."
 )
-@click.option(
-    "--input-size", type=input_size_range, metavar="PX", help="Height and width of the input in pixels."
-)
+@input_size_option
 @hint_options
 @click.option(
     "--io-dtype",

@@ -15,7 +15,7 @@ from edgefx.cli.options import (
     classes_range,
     effort_option,
     hint_options,
-    input_size_range,
+    input_size_option,
     json_option,
     resize_option,
     samples_option,
@@ -92,9 +92,7 @@ Examples:
 @click.option(
     "--classes", type=classes_range, metavar="N", help="Number of classes of a model that is given by name."
 )
-@click.option(
-    "--input-size", type=input_size_range, metavar="PX", help="Height and width of the input in pixels."
-)
+@input_size_option
 @hint_options
 @click.option(
     "--sort",
@@ -139,7 +137,7 @@ def command(
     effort: str,
     weights: str | None,
     classes: int | None,
-    input_size: int | None,
+    input_size: int | str | None,
     order: str,
     limit: int,
     plot: Path | None,

@@ -12,7 +12,7 @@ from edgefx.cli.options import (
     allow_unsafe_option,
     classes_range,
     hint_options,
-    input_size_range,
+    input_size_option,
     json_option,
 )
 
@@ -37,9 +37,7 @@ Examples:
 @click.option(
     "--classes", type=classes_range, metavar="N", help="Number of classes of a model that is given by name."
 )
-@click.option(
-    "--input-size", type=input_size_range, metavar="PX", help="Height and width of the input in pixels."
-)
+@input_size_option
 @hint_options
 @allow_unsafe_option
 @json_option
@@ -51,7 +49,7 @@ def command(
     every_layer: bool,
     weights: str | None,
     classes: int | None,
-    input_size: int | None,
+    input_size: int | str | None,
     as_json: bool,
     **hints: Any,
 ) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
+from edgefx import units
 from edgefx.cli import completion
 from edgefx.cli.context import App
+from edgefx.errors import UsageError
 from edgefx.npus import Optimise
 from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Hardware, ModelTask, OnInconclusive, Resize
 
@@ -46,7 +48,29 @@ class ImageCount(click.IntRange):
 
 # As the recipe's schema has it: more is no classifier, but fills the memory.
 classes_range = click.IntRange(min=2, max=100_000)
-input_size_range = click.IntRange(min=8, max=4096)
+
+
+class _InputSize(click.ParamType[int | str]):
+    """Pixels of an input image: a side of a square one, or HxW."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Check the text; a side of its own becomes a number."""
+        try:
+            units.parse_size_of_input(str(value))
+        except UsageError as error:
+            self.fail(f"{error.message.partition(': ')[2]}; {error.hint}", param, ctx)
+        text = str(value)
+        return int(text) if text.isdigit() else text
+
+
+input_size_option = click.option(
+    "--input-size",
+    type=_InputSize(),
+    metavar="PX|HxW",
+    help="Height and width of the input in pixels: one number, or two, such as 224x320.",
+)
 _HINT_OPTIONS = (
     click.option(
         "--task",

@@ -40,11 +40,11 @@ _B0 = (
 )
 
 
-def build_digits(*, classes: int = 10, input_size: int = 32) -> Any:
-    """Return the untrained Keras model: [N, size, size, 3] in [0, 255] to [N, classes], softmax."""
+def build_digits(*, classes: int = 10, height: int = 32, width: int = 32) -> Any:
+    """Return the untrained Keras model: [N, height, width, 3] in [0, 255] to [N, classes], softmax."""
     keras = import_keras()
     layers = keras.layers
-    image = keras.Input((input_size, input_size, 3), name="input_layer")
+    image = keras.Input((height, width, 3), name="input_layer")
     x = layers.Rescaling(1.0 / 255.0, name="rescaling")(image)
     x = _conv(layers, x, _round_filters(32), 3, stride=2, name="stem")
     blocks = [

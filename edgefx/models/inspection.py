@@ -7,6 +7,7 @@ from typing import Any
 
 from edgefx.errors import ModelError, UnknownNameError, UsageError
 from edgefx.models import zoo
+from edgefx.units import parse_size_of_input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,9 @@ class Interface:
     output_index: int = 0
 
 
-def keras_interface(model: Any, *, source: str, input_size: int | None, head: str | None = None) -> Interface:
+def keras_interface(
+    model: Any, *, source: str, input_size: int | str | None, head: str | None = None
+) -> Interface:
     """Read the interface of a Keras model; builds a Sequential model that has no input shape yet.
 
     Args:
@@ -50,7 +53,7 @@ def keras_interface(model: Any, *, source: str, input_size: int | None, head: st
     if not getattr(model, "inputs", None) and not getattr(model, "built", False):
         if input_size is None:
             raise _size_needed(source)
-        model.build((None, input_size, input_size, 3))
+        model.build((None, *parse_size_of_input(input_size), 3))
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not inputs or not outputs:
         raise ModelError(
@@ -73,7 +76,7 @@ def keras_interface(model: Any, *, source: str, input_size: int | None, head: st
 
 
 def signature_interface(
-    loaded: Any, *, source: str, input_size: int | None, head: str | None = None
+    loaded: Any, *, source: str, input_size: int | str | None, head: str | None = None
 ) -> tuple[Any, Interface]:
     """Pick the inference signature of a SavedModel and read its interface; arguments as for Keras models.
 
@@ -149,7 +152,7 @@ def _interface(
     dtype: str,
     *,
     source: str,
-    input_size: int | None,
+    input_size: int | str | None,
     default_size: int | None,
     names: tuple[str, str] = ("", ""),
     output_index: int = 0,
@@ -171,10 +174,11 @@ def _interface(
         size = input_size or default_size
         if size is None:
             raise _size_needed(source)
-        height, width = height or size, width or size
+        sides = parse_size_of_input(size)
+        height, width = height or sides[0], width or sides[1]
     if min(height, width, 1 if batch is None else batch) < 1:
         raise ModelError(f"{source}: its input has shape {_shape(given)}, which holds no image")
-    if input_size is not None and (height, width) != (input_size, input_size):
+    if input_size is not None and (height, width) != parse_size_of_input(input_size):
         raise UsageError(
             f"--input-size {input_size}: the model {source} takes {height} x {width} px and no other size",
             hint="leave --input-size out",
@@ -206,7 +210,7 @@ def _check_output(result: tuple[int | None, ...], source: str) -> None:
 def _size_needed(source: str) -> UsageError:
     return UsageError(
         f"{source}: the model takes images of any size, so the size to compile for must be given",
-        hint="add for example --input-size 224",
+        hint="add for example --input-size 224, or --input-size 224x320 for 224 pixels high and 320 wide",
     )
 
 

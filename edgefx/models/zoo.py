@@ -15,6 +15,7 @@ from typing import Any
 from edgefx.errors import ModelError, UnknownNameError, UsageError
 from edgefx.models.backend import first_line, import_keras
 from edgefx.models.formats import Container, container, opened_weights
+from edgefx.units import parse_size_of_input
 
 _V1 = "keras.applications.efficientnet"
 _V2 = "keras.applications.efficientnet_v2"
@@ -149,7 +150,7 @@ def build(
     *,
     weights: str | None = None,
     classes: int | None = None,
-    input_size: int | None = None,
+    input_size: int | str | None = None,
     seed: int = 0,
     sha256: str | None = None,
     bounded: bool = True,
@@ -161,13 +162,13 @@ def build(
         weights: ``imagenet`` (Keras' own download and cache), ``packaged`` (digits), ``random``, or the path
             of a weights file (``.weights.h5``, ``.h5``) or whole model (``.keras``). None: the default.
         classes: Length of the output; None means the family's default.
-        input_size: Height and width in pixels; None means the family's default.
+        input_size: Height and width in pixels, 224 or "224x320"; None means the family's default.
         seed: Seed of random weights.
         sha256: The hash that a weights file must have; None takes any.
         bounded: Refuse a weights file that inflates to far more than its size.
 
     Returns:
-        A ``keras.Model`` with input [N, size, size, 3] in [0, 255] and output [N, classes], softmax.
+        A ``keras.Model`` with input [N, height, width, 3] in [0, 255] and output [N, classes], softmax.
 
     Raises:
         UnknownNameError: No such family, or no weights of that name.
@@ -177,18 +178,18 @@ def build(
     family = find(name)
     weights = family.weights[0] if weights is None else weights
     classes = family.classes if classes is None else classes
-    size = family.input_size if input_size is None else input_size
-    _check(family, weights, classes, size)
+    height, width = parse_size_of_input(family.input_size if input_size is None else input_size)
+    _check(family, weights, classes, min(height, width))
     keras = import_keras()
     keras.utils.clear_session()  # names such as "rescaling" must not depend on what was built before
     keras.utils.set_random_seed(seed)
     constructor = _constructor(family)
     if weights == IMAGENET:
-        return _imagenet(family, constructor, keras.Input((size, size, 3)))
+        return _imagenet(family, constructor, keras.Input((height, width, 3)))
     if family.module == _OURS:
-        model = constructor(classes=classes, input_size=size)
+        model = constructor(classes=classes, height=height, width=width)
     else:
-        model = constructor(weights=None, classes=classes, input_shape=(size, size, 3))
+        model = constructor(weights=None, classes=classes, input_shape=(height, width, 3))
     if weights == PACKAGED:
         _load_weights(model, DIGITS_WEIGHTS, family)
     elif weights != RANDOM:

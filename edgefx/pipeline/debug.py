@@ -96,7 +96,7 @@ class Settings:
     seed: int = 0
     weights: str | None = None
     classes: int | None = None
-    input_size: int | None = None
+    input_size: int | str | None = None
     hints: Hints = NO_HINTS
     allow_unsafe: bool = False
 

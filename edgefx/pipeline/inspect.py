@@ -38,7 +38,7 @@ def run(
     *,
     weights: str | None = None,
     classes: int | None = None,
-    input_size: int | None = None,
+    input_size: int | str | None = None,
     hints: Hints = NO_HINTS,
     allow_unsafe: bool = False,
 ) -> ModelInspection | ArtifactInspection:
@@ -92,7 +92,7 @@ def _model(
     *,
     weights: str | None,
     classes: int | None,
-    input_size: int | None,
+    input_size: int | str | None,
     hints: Hints,
     allow_unsafe: bool,
 ) -> ModelInspection:

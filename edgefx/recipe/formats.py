@@ -103,6 +103,13 @@ def _size(node: Scalar, key: str) -> object:
     return node.text
 
 
+def _input_size(node: Scalar, key: str) -> object:
+    from edgefx.units import parse_size_of_input
+
+    parse_size_of_input(node.text, option=f"{key}:")
+    return int(node.text) if node.text.isdigit() else node.text
+
+
 def _share(node: Scalar, key: str) -> object:
     from edgefx.units import parse_share
 
@@ -163,6 +170,7 @@ FORMATS: dict[str, Callable[[Scalar, str], object]] = {
     "drop": _drop,
     "milliseconds": _milliseconds,
     "size": _size,
+    "input-size": _input_size,
     "share": _share,
     "points": _points,
     "output-path": _output_path,

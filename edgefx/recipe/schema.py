@@ -28,6 +28,7 @@ from edgefx.recipe.values import (
     Fraction,
     HardwareName,
     InputPath,
+    InputSize,
     ModelSource,
     OutputPath,
     Patterns,
@@ -67,8 +68,10 @@ class ModelSection(Section):
     classes: Annotated[int, Field(ge=2, le=100_000)] | None = Field(
         default=None, description="Number of classes of a model that is given by name."
     )
-    input_size: Annotated[int, Field(ge=8, le=4096)] | None = Field(
-        default=None, description="Input height and width in pixels."
+    input_size: InputSize | None = Field(
+        default=None,
+        description="Input height and width in pixels, of a model that takes any size: 224, or 224x320 for "
+        "224 pixels high and 320 wide.",
     )
     task: ModelTask | None = Field(
         default=None,

@@ -20,7 +20,14 @@ from pydantic import (
 )
 
 from edgefx.results import MaxDrop
-from edgefx.units import parse_drop, parse_ms, parse_points, parse_share, parse_size
+from edgefx.units import (
+    parse_drop,
+    parse_ms,
+    parse_points,
+    parse_share,
+    parse_size,
+    parse_size_of_input,
+)
 from edgefx.vocabulary import NATIVE, Hardware
 
 
@@ -45,6 +52,12 @@ def _unless_parsed(value: object) -> object:
 
 def _megabytes(value: object) -> float:
     return value if isinstance(value, float) else parse_size(str(value)) / 1e6
+
+
+def _input_size(value: object) -> int | str:
+    text = str(value)
+    parse_size_of_input(text)
+    return int(text) if text.isdigit() else text
 
 
 def size_text(size: int) -> str:
@@ -88,6 +101,11 @@ Share = Annotated[
     float,
     BeforeValidator(_as_text(parse_share)),
     WithJsonSchema({"type": ["number", "string"], "format": "share", "examples": ["98%", 0.98]}),
+]
+InputSize = Annotated[
+    int | str,
+    BeforeValidator(_input_size),
+    WithJsonSchema({"type": ["integer", "string"], "format": "input-size", "examples": [224, "224x320"]}),
 ]
 ModelSource = Annotated[str, WithJsonSchema({"type": "string", "format": "model", "minLength": 1})]
 Weights = Annotated[str, WithJsonSchema({"type": "string", "format": "weights", "minLength": 1})]
