@@ -10,6 +10,7 @@ Works on batch-1 graphs of fixed shape whose constants are initializers.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -203,6 +204,30 @@ def swish_of(node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]]) 
         return None
     mul = readers[node.output[0]][0]
     return mul if mul.op_type == "Mul" and is_swish(node, mul) else None
+
+
+def clamp_of(
+    node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]], graph: OnnxGraph
+) -> tuple[onnx.NodeProto, float, float] | None:
+    """Return the ReLU or ReLU6 that alone reads what `node` makes, and its limits.
+
+    An unsigned grid whose ends are these limits (or within them) clips as the function does.
+    """
+    if len(readers[node.output[0]]) != 1 or node.output[0] in graph.output_names:
+        return None
+    clamp = readers[node.output[0]][0]
+    if clamp.op_type == "Relu":
+        return clamp, 0.0, math.inf
+    if clamp.op_type != "Clip" or clamp.input[0] != node.output[0]:
+        return None
+    limits = []
+    for index, missing in ((1, -math.inf), (2, math.inf)):
+        name = clamp.input[index] if index < len(clamp.input) else ""
+        if name and name not in graph.constants:
+            return None
+        limits.append(float(graph.constants[name].reshape(-1)[0]) if name else missing)
+    low, high = limits
+    return (clamp, low, high) if low == 0.0 < high else None
 
 
 SMALL = 1024  # weights with fewer values are not worth compressing

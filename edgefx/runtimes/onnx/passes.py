@@ -44,12 +44,18 @@ GPTQ: Final = Pass(
     "Rounds the weights of each layer so that their errors cancel (GPTQ).",
     without=frozenset({Condition.TRAINED}),
 )
+BIAS: Final = Pass(
+    "bias",
+    "In networks of ReLUs, moves biases by what rounding shifts the mean of each channel.",
+    without=frozenset({Condition.TRAINED}),
+)
 QUANTIZE: Final = Pass("quantize", "Writes quantize and dequantize operations around what was chosen.")
 
+_FOUND: Final = (GATES, RANGES, CHANNELS)
 PASSES: Final[Mapping[Precision, Mapping[Effort, tuple[Pass, ...]]]] = {
     Precision.INT8: {
-        Effort.FAST: (PLACE, GATES, RANGES, CHANNELS, QUANTIZE),
-        Effort.BALANCED: (PLACE, EQUALIZE, SPARE[Effort.BALANCED], GATES, RANGES, CHANNELS, GPTQ, QUANTIZE),
-        Effort.HIGH: (PLACE, EQUALIZE, SPARE[Effort.HIGH], GATES, RANGES, CHANNELS, GPTQ, QUANTIZE),
+        Effort.FAST: (PLACE, *_FOUND, BIAS, QUANTIZE),
+        Effort.BALANCED: (PLACE, EQUALIZE, SPARE[Effort.BALANCED], *_FOUND, GPTQ, BIAS, QUANTIZE),
+        Effort.HIGH: (PLACE, EQUALIZE, SPARE[Effort.HIGH], *_FOUND, GPTQ, BIAS, QUANTIZE),
     }
 }

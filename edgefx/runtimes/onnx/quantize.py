@@ -14,6 +14,11 @@ than the ranges do. Measured on an x86-64 CPU with VNNI, one thread, against the
   of swish with a range per channel (`channels`), and the convolutions that err most in float: 0.82 x /
   0.67 x, for a tenth of the error. This is written.
 
+Networks of ReLUs (MobileNets) have no float function to convert for: the grid behind a convolution cuts off
+what the ReLU would, so that the codes go on into a depthwise convolution in INT8 and out of it (`placement`).
+A fine-tuned MobileNetV2, dB at the logits and time against float: 21.8 and 0.77 x with ReLUs in float between
+Q/DQ pairs, 29.3 and 0.70 x in this form; every convolution in INT8 would take 0.59 x, at 23.7 dB.
+
 Activations are uint8 and weights int8. x86-64 CPUs without VNNI multiply these with 16-bit saturation; for
 them weights are uint8 around 128, which ONNX Runtime multiplies without (`Hardware.saturates_pairs`).
 """
@@ -27,7 +32,7 @@ from typing import TYPE_CHECKING
 from edgefx.protocols import Progress
 from edgefx.quantization import ActivationRanges, QuantScheme
 from edgefx.quantize.ranges import Range
-from edgefx.runtimes.onnx import calibrate, channels, equalize, gates, passes, placement, rounding
+from edgefx.runtimes.onnx import bias, calibrate, channels, equalize, gates, passes, placement, rounding
 from edgefx.runtimes.onnx import graph as onnx_graph
 from edgefx.runtimes.onnx.artifact import KEPT_FLOAT
 from edgefx.runtimes.onnx.graph import OnnxGraph, swish_of, weights
@@ -123,6 +128,9 @@ def static(
             continue
         if node.name in plan.convolutions:
             source = node.input[0]
+            if clamp := onnx_graph.clamp_of(node, readers, graph):
+                result = _absorb(node, clamp[0])
+                fused.add(result)
             scale = writer.activation(source, ranges[source])
             writer.store_convolution(node, scale, codes.get(node.name), output=channels.get(result))
             node.input[0] = f"{source}/dequantized"
@@ -140,6 +148,8 @@ def static(
             fused.add(mul.output[0])
             continue
         _store(writer, node, codes.get(node.name), kept=node.name in plan.kept)
+        if _is_between(node, readers, graph, plan):
+            writer.keep_float(node)
     if plan.kept:
         writer.note(KEPT_FLOAT, ",".join(sorted({onnx_graph.layer_of(name) for name in plan.kept})))
     if io_dtype is not IoDtype.FLOAT32:
@@ -156,6 +166,29 @@ def _store(writer: Writer, node: onnx.NodeProto, codes: NDArray[np.int8] | None,
         else:
             writer.store_int8(node, index, codes)
     writer.nodes.append(node)
+
+
+def _is_between(
+    node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]], graph: OnnxGraph, plan: Placement
+) -> bool:
+    """Whether a convolution that computes in float reads a DequantizeLinear, and a QuantizeLinear reads it.
+
+    ONNX Runtime looks through a ReLU, and quantizes the weights of such a one with one scale for all.
+    """
+    if node.op_type != "Conv" or not node.input[0].endswith("/dequantized"):
+        return False
+    clamp = onnx_graph.clamp_of(node, readers, graph)
+    return (clamp[0] if clamp else node).output[0] in plan.tensors
+
+
+def _absorb(node: onnx.NodeProto, clamp: onnx.NodeProto) -> str:
+    """Let a convolution make what the ReLU or ReLU6 behind it makes; returns the tensor's name.
+
+    The grid that follows ends where the function cuts off, so that rounding to it does the same.
+    """
+    result: str = clamp.output[0]
+    node.output[0] = result
+    return result
 
 
 def _plain_gemm(node: onnx.NodeProto) -> bool:
@@ -229,6 +262,16 @@ class _Quantization:
             self.model, self.plan, self.calibration, seed=self.scheme.seed, progress=self.progress
         )
 
+    def correct(self) -> None:
+        self.model = bias.correct(
+            self.model,
+            self.plan,
+            self.ranges,
+            self.codes or {},
+            calibration=self.calibration,
+            progress=self.progress,
+        )
+
     def quantize(self) -> None:
         with self.progress.task("quantizing to int8"):
             self.model = static(
@@ -251,6 +294,7 @@ CARRIED_OUT: Mapping[str, Callable[[_Quantization], None]] = {
     passes.RANGES.name: _Quantization.find_ranges,
     passes.CHANNELS.name: _Quantization.find_channels,
     passes.GPTQ.name: _Quantization.round,
+    passes.BIAS.name: _Quantization.correct,
     passes.QUANTIZE.name: _Quantization.quantize,
 }
 

@@ -60,7 +60,9 @@ def optimize(
     nodes = [
         node
         for node in graph.nodes
-        if node.name in wanted and graph.constants[node.input[1]].ndim == 4  # others are just rounded
+        if node.name in wanted
+        and graph.constants[node.input[1]].ndim == 4  # others are just rounded
+        and onnx_graph.attribute(node, "group", 1) == 1
     ]
     correlated = _Correlated(graph, nodes, seed=seed)
     if nodes:
@@ -127,17 +129,27 @@ def columns(value: NDArray[np.float32], node: onnx.NodeProto, positions: Positio
         node: The convolution, ungrouped.
         positions: In what it makes, row by row.
     """
+    seen = windows(value, node)
+    width = seen.shape[2]
+    picked = seen[:, positions // width, positions % width]  # [C, n, kh, kw]
+    return np.ascontiguousarray(picked.transpose(0, 2, 3, 1)).reshape(-1, len(positions))
+
+
+def windows(value: NDArray[np.float32], node: onnx.NodeProto) -> NDArray[np.float32]:
+    """Return what a convolution's kernel sees at each position, a view: [C, height, width, kh, kw].
+
+    Args:
+        value: What it reads, [1, C, H, W].
+        node: The convolution.
+    """
     kernel = onnx_graph.integers(node, "kernel_shape", (1, 1))
     strides = onnx_graph.integers(node, "strides", (1, 1))
     dilations = onnx_graph.integers(node, "dilations", (1, 1))
     reach = tuple((size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True))
     top, left, bottom, right = _pads(node, value.shape[2:], reach, strides)
     padded = np.pad(value[0], ((0, 0), (top, bottom), (left, right)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))
-    windows = windows[:, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
-    width = windows.shape[2]
-    picked = windows[:, positions // width, positions % width]  # [C, n, kh, kw]
-    return np.ascontiguousarray(picked.transpose(0, 2, 3, 1)).reshape(-1, len(positions))
+    seen = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))
+    return seen[:, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
 
 
 def _pads(
