@@ -16,9 +16,10 @@ demo: $(STAMP)
 	$(BIN)/edgefx run digits-demo --output demo-out
 
 # Two files at a time: a file's tests share models, and each process needs gigabytes for TensorFlow.
+# In the order of tests/conftest.py; pytest-xdist would begin with the files that have most tests.
 # A process that crashes ends the run: pytest-xdist would wait forever for tests of the one that replaces it.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # What to run before each commit, in less than a minute: everything that needs no conversion.
 check: lint

@@ -23,6 +23,8 @@ from edgefx.types import FrozenGraph, ImageSet
 
 from .conftest import NATIVE, RecordedProgress
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 VICTIM = "block3a_project_conv"
 
 

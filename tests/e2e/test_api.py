@@ -20,6 +20,8 @@ from edgefx.system import resources
 from edgefx.types import StageKind
 from edgefx.views import ArtifactInspection, MatrixReport, ModelInspection
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TARGETS = ["tflite-float32", "tflite-int8"]
 
 
@@ -49,14 +51,6 @@ class _Listener:
 @pytest.fixture(scope="module")
 def images() -> Path:
     return resources.folder("calibration") / "digits" / "val"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGEFX_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("EDGEFX_CACHE_SIZE", "1GB")
-        yield
 
 
 @pytest.fixture(autouse=True)

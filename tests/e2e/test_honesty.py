@@ -15,6 +15,8 @@ import edgefx
 from edgefx.cli import run
 from edgefx.data import digits
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 FLAGS = ("compile", "digits", "--max-drop", "1pp", "--no-benchmark", "-q")
 Call = Callable[..., int]
 
@@ -30,9 +32,7 @@ def images(root: Path, *, every: int = 3, label: Callable[[int], int] = lambda d
 
 
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    monkeypatch.setenv("EDGEFX_CACHE_DIR", str(tmp_path / "cache"))
-
+def call(tmp_path: Path) -> Call:
     def call(*argv: str | Path) -> int:
         return run([*FLAGS, *map(str, argv), "-o", str(tmp_path / "out")])
 
@@ -135,14 +135,9 @@ def test_what_calibration_left_may_be_training_images(call: Call, tmp_path: Path
     assert "--eval photos/test" in warning
 
 
-@pytest.mark.usefixtures("call")
-def test_class_names_of_the_folders_reach_report_answers_and_artifacts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_class_names_of_the_folders_reach_report_answers_and_artifacts(tmp_path: Path) -> None:
     """For a model of one's own, which has none."""
     import keras
-
-    monkeypatch.setenv("EDGEFX_CACHE_SIZE", "1GB")
 
     inputs = keras.Input((32, 32, 3))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
