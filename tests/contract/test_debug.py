@@ -22,6 +22,7 @@ from edgefx.targets import TARGETS, TargetRow
 from edgefx.types import FrozenGraph, ImageSet
 
 from .conftest import NATIVE, RecordedProgress
+from .models_zoo import save_case
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -202,23 +203,10 @@ def test_weights_alone_are_simulated_where_activations_are_rounded_at_run_time()
     assert any("while the artifact runs" in note for note in found.notes)
 
 
-def test_a_model_without_layers_is_an_error(tiny_graph: FrozenGraph, tmp_path: Path) -> None:
-    import tensorflow as tf
-
-    from edgefx.models.load import load
-
-    del tiny_graph
-    folder = tmp_path / "exported"
-    loaded = load("digits")
-    module = tf.Module()
-    module.model = loaded.model
-    call = tf.function(
-        lambda image: loaded.model(image, training=False),
-        input_signature=[tf.TensorSpec([1, 32, 32, 3], tf.float32, name="image")],
-    )
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": call})
+def test_a_model_without_layers_is_an_error(tmp_path: Path) -> None:
+    exported = save_case("exported SavedModel", tmp_path)
     settings = debug.Settings(
-        model=str(folder), rows=(TARGETS["tflite-int8"],), calib=calibration_folder(), threads=2, images=4
+        model=str(exported), rows=(TARGETS["tflite-int8"],), calib=calibration_folder(), threads=2, images=4
     )
     with pytest.raises(UsageError, match="no layers") as caught:
         debug.run(settings, RecordedProgress(), command="edgefx debug")

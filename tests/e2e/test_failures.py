@@ -19,6 +19,8 @@ from edgefx.data import digits
 
 from .conftest import Finished, edgefx
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 Call = Callable[..., Finished]
 FAST = ("--target", "tflite-float32", "--no-benchmark")
 
@@ -181,9 +183,8 @@ def test_a_full_disk(call: Call, tmp_path: Path, targets: str) -> None:
     if mounted.returncode != 0:
         pytest.skip("needs the right to mount a small file system")
     try:
-        done = call(
-            "compile", "digits", "-t", targets, "--effort", "fast", "--no-benchmark", "-o", disk / "out"
-        )
+        flags = ("--effort", "fast", "--no-benchmark", "--no-cache", "-o", disk / "out")
+        done = call("compile", "digits", "-t", targets, *flags)
         assert done.code == 4
         assert "no space left" in done.stderr
         assert "onnx-int8" not in done.stderr, "nothing more is made on a full disk"
@@ -203,7 +204,7 @@ def test_a_full_disk(call: Call, tmp_path: Path, targets: str) -> None:
 def test_interrupted(tmp_path: Path, sign: str, number: signal.Signals) -> None:
     """Ctrl-C or SIGTERM as soon as the file `sign` shows how far the run is."""
     out = tmp_path / "out"
-    flags = ("-t", "tflite-int8,onnx-int8", "--effort", "fast", "-o", out)
+    flags = ("-t", "tflite-int8,onnx-int8", "--effort", "fast", "--no-cache", "-o", out)
     process = subprocess.Popen(
         [sys.executable, "-m", "edgefx", "compile", "digits", *flags],
         stdout=subprocess.PIPE,
