@@ -63,30 +63,29 @@ def observe(graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) -> 
     graph_def = tf.compat.v1.GraphDef()
     graph_def.ParseFromString(graph.path.read_bytes())
     names = [f"{name}:0" for name in _tapped(graph_def, {layer.name for layer in graph.layers})]
-
-    def taps(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        scores, *tensors = tf.graph_util.import_graph_def(
-            graph_def,
-            input_map={f"{graph.input_name}:0": image},
-            return_elements=[f"{graph.output_name}:0", *names],
+    with tf.Graph().as_default() as tapped:
+        image, scores, *tensors = tf.graph_util.import_graph_def(
+            graph_def, name="", return_elements=[f"{graph.input_name}:0", f"{graph.output_name}:0", *names]
         )
         floats = [tf.cast(value, tf.float32) for value in tensors if value.dtype.is_floating]
         ends = [tf.stack([tf.reduce_min(value), tf.reduce_max(value)]) for value in floats]
-        return tf.stack(ends) if ends else tf.zeros((0, 2)), tf.argmax(tf.reshape(scores, [-1]))
-
-    run = tf.function(taps, input_signature=[tf.TensorSpec((1, *pixels.shape[1:]), tf.float32)])
-
-    def seen(image: NDArray[np.uint8]) -> tuple[Extremes, int]:
-        with running(graph.spec.source):
-            ends, answer = run(tf.constant(image[None].astype(np.float32)))
-        return np.asarray(ends.numpy()), int(answer.numpy())
-
+        fetched = tf.stack(ends) if ends else tf.zeros((0, 2)), tf.argmax(tf.reshape(scores, [-1]))
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True  # takes longer than it saves here
     rows, answers = [], []
-    for row, answer in ordered(seen, pixels):
-        rows.append(row)
-        answers.append(answer)
-        if task is not None:
-            task.advance()
+    with tf.compat.v1.Session(graph=tapped, config=config) as session:
+        run = session.make_callable(fetched, feed_list=[image])
+
+        def seen(one: NDArray[np.uint8]) -> tuple[Extremes, np.int64]:
+            with running(graph.spec.source):
+                ends, answer = run(one[None].astype(np.float32))
+            return ends, answer
+
+        for row, answer in ordered(seen, pixels):
+            rows.append(row)
+            answers.append(answer)
+            if task is not None:
+                task.advance()
     return Observed(extremes=np.stack(rows), answers=np.array(answers, np.int64))
 
 

@@ -311,13 +311,14 @@ class Inputs:
         from edgefx.models.graph.equality import ALLOWED
 
         images = self.evaluation or self.calibration
-        loaded, graph = self.source.loaded, self.source.graph
+        graph = self.source.graph
         pixels = (
             images.get().pixels[:_CHECK_IMAGES]
             if images
             else _noise(self.source.spec, self._plan.recipe.seed)
         )
-        found = compare(loaded, graph, pixels)
+        want = self.baseline[:_CHECK_IMAGES] if self.evaluation else self.source.loaded.predict(pixels)
+        found = compare(want, graph, pixels)
         if not found.is_allowed:
             raise ModelError(
                 f"the deployable graph of {self.source.spec.source} differs from the model as loaded:"

@@ -52,7 +52,7 @@ def both(layers: Any, x: Any) -> list[Any]:
 
 
 def parity(loaded: LoadedModel, folder: Path) -> float:
-    return compare(loaded, canonicalize(loaded, folder), images()).max_abs_dp
+    return compare(loaded.predict(images()), canonicalize(loaded, folder), images()).max_abs_dp
 
 
 _TASKS = [  # head, what is said, task, output, classes

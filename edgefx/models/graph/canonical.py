@@ -23,7 +23,7 @@ from edgefx.types import FrozenGraph, LayerInfo, Spread
 if TYPE_CHECKING:
     from edgefx.models.load import LoadedModel
     from edgefx.protocols import Task
-    from edgefx.types import Pixels
+    from edgefx.types import Pixels, Scores
 
 
 def canonicalize(loaded: LoadedModel, workdir: Path) -> FrozenGraph:
@@ -68,17 +68,14 @@ def _graph_def(loaded: LoadedModel) -> tuple[Any, tuple[LayerInfo, ...], dict[st
     return graph_def, tuple(layer for layer in emitted.layers if layer.name in used), spreads
 
 
-def compare(
-    loaded: LoadedModel, graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None
-) -> Discrepancy:
+def compare(want: Scores, graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) -> Discrepancy:
     """Hold the canonical graph against the model as loaded.
 
     Args:
-        loaded: The model, which runs in batches as for the baseline.
+        want: What the model answers, which runs in batches as for the baseline.
         graph: Its canonical graph, which runs image by image.
         pixels: Real images, uint8 [N, H, W, 3].
         task: Counts images.
     """
-    want = loaded.predict(pixels)
     got = GraphRunner(graph.path, output=graph.output_name).infer(pixels, task=task)
     return difference(want, got, graph.spec.output)
