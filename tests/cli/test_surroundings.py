@@ -65,6 +65,25 @@ def test_an_interruption_while_modules_are_imported(name: str, code: int, word: 
     assert (ended.returncode, ended.stderr) == (code, f"{word}\n")
 
 
+_LAST = """
+import atexit, gc, sys
+
+heap = [[] for _ in range(100_000)]  # as much as libraries leave
+atexit.register(lambda: print("searched", len(gc.get_objects()), file=sys.stderr))
+sys.argv = ["edgefx", "--version"]
+from edgefx.__main__ import main
+main()
+"""
+
+
+def test_what_is_left_at_the_end_is_not_searched_for_garbage() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _LAST], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0
+    assert int(ended.stderr.removeprefix("searched ")) < 10_000
+
+
 # ------------------------------------------------------------------------------------------- other machines
 
 COMMANDS = (
