@@ -367,6 +367,13 @@ class MatrixReport(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WrittenReports:
+    """The files that `edgefx report` wrote."""
+
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PackageState:
     """One package that edgefx uses.
 

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reproduce": ("edgefx.cli.reproduce:command", "Run a lock file again and compare, byte by byte."),
     "diff": ("edgefx.cli.diff:command", "Compare two runs: inputs, size, accuracy by image, latency."),
     "gate": ("edgefx.cli.gate:command", "Judge the reports of finished runs by limits, without running."),
+    "report": ("edgefx.cli.report:command", "Write the report of a finished run again: a page, or others."),
     "evaluate": ("edgefx.cli.evaluate:command", "Measure an artifact's accuracy on a folder of images."),
     "benchmark": ("edgefx.cli.benchmark:command", "Measure the latency of artifacts, here or on a device."),
     "device": ("edgefx.cli.device:command", "List, check and set up devices that run artifacts."),

@@ -157,10 +157,10 @@ def command(
     The exit code is 0 whatever is found, and 4 when a target cannot be examined.
     """
     from edgefx import api
-    from edgefx.report import debug_plot
+    from edgefx.report.page import debug as debug_page
 
     if plot is not None:
-        debug_plot.check(plot)
+        debug_page.check(plot)
     with app.native_log():
         report = api.debug(
             model,
@@ -186,7 +186,7 @@ def command(
         if report.failures:
             app.keep_log = True
     if plot is not None:
-        debug_plot.write(report, plot)
+        debug_page.write(report, plot)
     if as_json:
         app.write_json(report)
     else:

@@ -62,7 +62,7 @@ def _classes(model: ModelSpec, changes: Changes) -> str:
         head = f"{changes.significant} of {changes.classes} changed beyond chance (Holm, 5 %)"
     else:
         head = f"none of {changes.classes} changed beyond chance (Holm, 5 %)"
-        chosen = [one for one in changes.by_class if one.lost or one.gained]
+        chosen = [one for one in changes.by_class if one.drop_pp > 0]
     worst = ", ".join(_class(model, one) for one in chosen[:_SHOWN])
     return f"{head}; {'' if changes.significant else 'largest '}drops in pp: {worst}" if worst else head
 

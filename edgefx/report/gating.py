@@ -27,7 +27,7 @@ def lines(report: GateReport) -> Iterator[tuple[Verdict | None, str]]:
     """Yield each line with the verdict that it begins with, which is the first word of it."""
     for name, verdict, reason in _rows(report):
         yield verdict, f"{verdict:<{_WIDTH}}  {name}: {reason}"
-    for line in _notes(report):
+    for line in notes(report):
         yield None, line
 
 
@@ -57,7 +57,7 @@ def markdown(report: GateReport) -> str:
         "",
         *markdown_text.table(("target", "verdict", "reason"), (True, True, True), rows),
         "",
-        *(markdown_text.item("note", line) for line in _notes(report)),
+        *(markdown_text.item("note", line) for line in notes(report)),
     ]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -90,7 +90,8 @@ def _percent(share: float) -> str:
     return "below 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
 
 
-def _notes(report: GateReport) -> Iterator[str]:
+def notes(report: GateReport) -> Iterator[str]:
+    """Yield what else is to be known."""
     yield from report.notes
     yield from findings.inconclusive(gate for target in report for gate in target.gates)
     if any(one is not None for target in report for one in target.expectations):

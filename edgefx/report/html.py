@@ -1,4 +1,4 @@
-"""A result as HTML, for notebooks: what the terminal shows, in colours that a page has.
+"""A result as HTML: for notebooks what the terminal shows, in colours that a page has, and as a page.
 
 Everything that comes from files (paths, names of classes and layers, messages) is text: Rich escapes it for
 HTML, and markup in it is not interpreted.
@@ -35,13 +35,6 @@ from edgefx.views import ArtifactInspection, Benchmark, Evaluation, MatrixReport
 _COLUMNS = 160
 _LAYERS = 20  # of each target in the report of `debug`; the object has all
 _PAGE = '<pre style="font-family: monospace; line-height: normal; overflow-x: auto">{code}</pre>'
-_DOCUMENT = """\
-<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>edgefx</title></head><body>
-{body}
-</body></html>
-"""
-
 # How each result is printed. `Any`: a mapping cannot say that the function takes what its key names.
 _PRINTED: Mapping[type, Callable[[Any, Console], None]] = {
     RunReport: terminal.render,
@@ -62,13 +55,14 @@ _PRINTED: Mapping[type, Callable[[Any, Console], None]] = {
 }
 
 
-def dumps(result: object) -> str:
-    """Write a result as an HTML page.
+def dumps(result: RunReport | MatrixReport | GateReport) -> str:
+    """Write a result as a page: one file that needs no other."""
+    from edgefx.report.page import gates, run
+    from edgefx.report.page import matrix as runs
 
-    Raises:
-        KeyError: No command prints such a result.
-    """
-    return _DOCUMENT.format(body=render(result))
+    if isinstance(result, RunReport):
+        return run.dumps(result)
+    return gates.dumps(result) if isinstance(result, GateReport) else runs.dumps(result)
 
 
 def render(result: object) -> str:

@@ -25,8 +25,8 @@ from edgefx.analysis.diagnosis import (
     judge,
 )
 from edgefx.errors import ExitCode, OutputError, UsageError
-from edgefx.report import debug_plot
 from edgefx.report.debug import Order, ordered, render
+from edgefx.report.page import debug as debug_page
 from edgefx.results import Failure, LayerSensitivity
 from edgefx.storage.serde import dumps
 from edgefx.types import Effort, Precision, StageKind
@@ -252,9 +252,9 @@ def test_json_has_null_where_a_ratio_is_infinite() -> None:
 def test_the_plot_has_a_bar_for_each_figure_and_loads_nothing(tmp_path: Path) -> None:
     path = tmp_path / "new" / "layers.html"
     found = replace(debug_report(), targets=(replace(diagnosis(), verdict="worse than <before> & after"),))
-    debug_plot.write(found, path)
+    debug_page.write(found, path)
     page = path.read_text()
-    assert "http" not in page
+    assert "://" not in page
     assert "&lt;before&gt; &amp; after" in page
     svg = ET.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])  # noqa: S314 - our own
     bars = svg.findall("rect")
@@ -268,31 +268,31 @@ def test_the_plot_has_a_bar_for_each_figure_and_loads_nothing(tmp_path: Path) ->
 def test_the_page_has_the_tables_and_what_to_try() -> None:
     report = debug_report()
     (diagnosis,) = report.targets
-    page = debug_plot.dumps(replace(report, targets=(replace(diagnosis, advice=("leave <it> in float",)),)))
+    page = debug_page.dumps(replace(report, targets=(replace(diagnosis, advice=("leave <it> in float",)),)))
     for name in (
         *(step.step.value for step in diagnosis.steps[:-1]),
         *(row.layer for row in diagnosis.layers),
     ):
-        assert f'<td class="left">{name}</td>' in page
+        assert f'<th scope="row" class="left">{name}</th>' in page
     for title in ("KL alone", "levels used", "max |dp|"):
         assert f">{title}</th>" in page
     assert "<li>leave &lt;it&gt; in float</li>" in page
-    assert "<li>" not in debug_plot.dumps(report)
+    assert "<li>" not in debug_page.dumps(report)
     assert f"{report.images} calibration images" in page
 
 
 def test_a_plot_without_quantized_layers_is_no_error() -> None:
     bare = replace(diagnosis(), layers=LAYERS[2:], graph=("rescaling",))
-    assert debug_plot.dumps(replace(debug_report(), targets=(bare,))).count("<rect") == 1
+    assert debug_page.dumps(replace(debug_report(), targets=(bare,))).count("<rect") == 1
 
 
 def test_other_kinds_of_plot_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="HTML") as caught:
-        debug_plot.check(tmp_path / "layers.png")
+        debug_page.check(tmp_path / "layers.png")
     assert "layers.html" in caught.value.hint
 
 
 def test_a_plot_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OutputError, match="--plot"):
-        debug_plot.write(debug_report(), tmp_path / "file" / "layers.html")
+        debug_page.write(debug_report(), tmp_path / "file" / "layers.html")

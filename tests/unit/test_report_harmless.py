@@ -21,8 +21,9 @@ from edgefx import harmless, views
 from edgefx.cli.console import make_console
 from edgefx.cli.progress import ConsoleProgress
 from edgefx.provenance.comparison import Change, Flip, Flips, RunDiff, TargetDiff
-from edgefx.report import comparison, debug, debug_plot, evaluation, inspection, markdown, matrix, terminal
+from edgefx.report import comparison, debug, evaluation, inspection, markdown, matrix, terminal
 from edgefx.report.console import PlainConsole
+from edgefx.report.page import debug as debug_page
 from edgefx.results import DropUnit, MaxDrop
 from edgefx.storage import serde as report_json
 from edgefx.types import ArtifactMetadata, LayerInfo
@@ -57,6 +58,9 @@ bounded = settings(max_examples=25, deadline=None, suppress_health_check=list(He
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+IDS = ("role", "metric")  # which a program looks up
+
+
 def poisoned(value: Any, name: str) -> Any:
     """Append a name to every text and path of a result."""
     if isinstance(value, str) and not isinstance(value, Enum):
@@ -64,7 +68,7 @@ def poisoned(value: Any, name: str) -> Any:
     if isinstance(value, Path):
         return Path(str(value) + name.replace("\0", ""))
     if is_dataclass(value) and not isinstance(value, type):
-        chosen = [field.name for field in fields(value) if field.init and field.name != "role"]
+        chosen = [field.name for field in fields(value) if field.init and field.name not in IDS]
         return replace(value, **{one: poisoned(getattr(value, one), name) for one in chosen})
     if isinstance(value, Mapping):
         return {poisoned(key, name): poisoned(item, name) for key, item in value.items()}
@@ -208,9 +212,9 @@ def _tags(page: str) -> list[tuple[str, tuple[str, ...]]]:
 def test_html_has_the_same_tags_whatever_the_names(name: str) -> None:
     found = test_diagnosis.debug_report()
     poison = poisoned(found, name)
-    page = debug_plot.dumps(poison)
+    page = debug_page.dumps(poison)
     assert CONTROLS.search(page) is None
-    assert _tags(page) == _tags(debug_plot.dumps(found))
+    assert _tags(page) == _tags(debug_page.dumps(found))
 
 
 @given(name=names)

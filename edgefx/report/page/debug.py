@@ -1,4 +1,4 @@
-"""The page of `edgefx debug`: verdict, stages, plot and table of the layers; it loads nothing from elsewhere.
+"""The page of `edgefx debug`: verdict, stages, plot and table of the layers.
 
 In the plot layers run from left to right as they are computed. Above, what quantizing each alone does (mean
 KL, on a log scale); below, the SQNR of its output in the artifact.
@@ -10,10 +10,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from edgefx.analysis.diagnosis import DebugReport, Diagnosis, LayerFigures
+from markupsafe import Markup
+
+from edgefx.analysis.diagnosis import Broken, DebugReport, Diagnosis, LayerFigures
 from edgefx.errors import OutputError, UsageError
 from edgefx.harmless import html_text as escape
+from edgefx.report import page
 from edgefx.report.debug import COLUMNS, STEP_TITLES, Order, ordered, step_rows
+from edgefx.report.page.tables import PageCell, PageHead, PageTable, name
 from edgefx.report.text import counted, percent
 from edgefx.storage.atomic import write_text
 
@@ -23,27 +27,6 @@ _DECADES = 6  # of KL below the worst layer
 _NAMED = 5  # worst layers with their name in the plot
 _MOST_DB = 60.0
 _LETTER = 6.2  # width of a letter in the plot, pixels
-_STYLE = """
-:root { color-scheme: light dark; --ink: #222; --page: #fff; --line: #ddd; --soft: #555 }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #ddd; --page: #181818; --line: #444; --soft: #aaa }
-}
-body { font: 14px/1.45 system-ui, sans-serif; margin: 2em auto; padding: 0 1em; max-width: 1500px;
-  color: var(--ink); background: var(--page) }
-.verdict { font-size: 16px; border-left: 4px solid; padding-left: .6em }
-.bad { border-color: #d0473d } .good { border-color: #2e9e5b }
-.scroll { overflow-x: auto }
-svg { display: block; margin: .5em 0 }
-text { font: 11px system-ui, sans-serif; fill: var(--soft) }
-text.name { fill: var(--ink); stroke: var(--page); stroke-width: 3px; paint-order: stroke }
-line { stroke: var(--line) } .kl { fill: #d0473d } .db { fill: #4a7fc1 }
-rect:hover { opacity: .6 }
-figcaption, .facts { color: var(--soft) }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .15em .7em; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
-th { position: sticky; top: 0; background: var(--page) } .left { text-align: left }
-@media print { .scroll { overflow: visible } body { max-width: none } }
-"""
 _CAPTION = (
     "Layers from left to right in the order in which they are computed; the names below are those of their"
     " blocks. Red: mean KL from the float scores with the layer alone quantized, higher is worse. Blue:"
@@ -89,61 +72,51 @@ def write(report: DebugReport, path: Path) -> None:
 
 def dumps(report: DebugReport) -> str:
     """Return the page."""
-    title = f"edgefx debug: {escape(report.model.name)}"
-    body = "".join(_target(diagnosis) for diagnosis in report.targets)
     facts = (
         f"{counted(report.images, f'{report.measured_on} image')}; {report.created}; edgefx"
         f" {report.environment.edgefx}; {report.environment.cpu}"
     )
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n"
-        f'<p class="facts">{escape(facts)}</p>\n{body}</body></html>\n'
+    return page.write(
+        "debug.html",
+        title=f"edgefx debug: {report.model.name}",
+        subtitle=facts,
+        targets=[_target(diagnosis) for diagnosis in report.targets],
+        caption=_CAPTION,
+        columns_say=_COLUMNS_SAY,
     )
 
 
-def _target(diagnosis: Diagnosis) -> str:
+def _target(diagnosis: Diagnosis) -> dict[str, object]:
     place = {name: number for number, name in enumerate(diagnosis.graph)}
-    tone = "good" if diagnosis.broken == "nothing" else "bad"
-    advice = "".join(f"<li>{escape(one)}</li>" for one in diagnosis.advice)
-    notes = "".join(f'<p class="facts">{escape(note)}</p>\n' for note in diagnosis.notes)
-    rows = sorted(diagnosis.layers, key=lambda row: place[row.layer])
-    layers = ordered(diagnosis.layers, Order.EFFECT)
-    return "\n".join(
-        (
-            f"<h2>{escape(diagnosis.target)}</h2>",
-            f'<p class="verdict {tone}">{escape(diagnosis.verdict)}</p>',
-            f"<p>To try:</p><ul>{advice}</ul>" if advice else "",
-            notes,
-            "<h3>Stages, each compared with the one before</h3>",
-            _table(STEP_TITLES, step_rows(diagnosis), left=1),
-            "<h3>Layers</h3>",
-            f'<figure class="scroll">{_svg(rows)}<figcaption>{_CAPTION}</figcaption></figure>',
-            f'<p class="facts">{_COLUMNS_SAY}</p>',
-            _table(
-                [column.title for column in COLUMNS],
-                [tuple(column.cell(row) for column in COLUMNS) for row in layers],
-                left=sum(column.left for column in COLUMNS),
-            ),
-            "",
-        )
-    )
+    drawn = sorted(diagnosis.layers, key=lambda row: place[row.layer])
+    is_well = diagnosis.broken is Broken.NOTHING
+    return {
+        "name": diagnosis.target,
+        "tone": "good" if is_well else "bad",
+        "verdict": diagnosis.verdict,
+        "advice": diagnosis.advice,
+        "notes": diagnosis.notes,
+        "stages": PageTable(
+            says="Stages, each compared with the one before",
+            heads=[
+                PageHead(text=title, style="" if number else "left")
+                for number, title in enumerate(STEP_TITLES)
+            ],
+            rows=[[name(row[0]), *(PageCell(text=cell) for cell in row[1:])] for row in step_rows(diagnosis)],
+            style="",
+        ),
+        "drawing": Markup(_svg(drawn)),  # noqa: S704 - names in it are escaped
+        "layers": PageTable(
+            says=f"Layers of {diagnosis.target}, the worst first",
+            heads=[PageHead(text=one.title, style="left" if one.left else "") for one in COLUMNS],
+            rows=[_layer(row) for row in ordered(diagnosis.layers, Order.EFFECT)],
+        ),
+    }
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Return a table whose first `left` columns hold words."""
-    sides = {True: "left", False: "right"}
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "".join(
-            f'<{tag} class="{sides[number < left]}">{escape(cell)}</{tag}>'
-            for number, cell in enumerate(cells)
-        )
-
-    body = "\n".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
-    head = f"<thead><tr>{line(titles, 'th')}</tr></thead>"
-    return f'<div class="scroll"><table>{head}\n<tbody>{body}</tbody></table></div>'
+def _layer(row: LayerFigures) -> list[PageCell]:
+    cells = (PageCell(text=column.cell(row), style="left" if column.left else "") for column in COLUMNS[1:])
+    return [name(row.layer), *cells]
 
 
 def _svg(rows: Sequence[LayerFigures]) -> str:
@@ -164,9 +137,10 @@ def _svg(rows: Sequence[LayerFigures]) -> str:
     second = _TOP + _HEIGHT + _GAP
     decades = [(k / _DECADES, f"1e{top - _DECADES + k}") for k in range(0, _DECADES + 1, 2)]
     decibels = [(db / _MOST_DB, f"{db:.0f}") for db in (0.0, 20.0, 40.0, 60.0)]
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     return "\n".join(
         (
-            f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">',
+            f'<svg {size} role="img" aria-label="{escape(_says(rows))}">',
             f'<text x="0" y="{_TOP - 8}">mean KL with the layer alone quantized (nats)</text>',
             *_axis(decades, width, _TOP),
             *_bars(rows, effect, "kl", step, _TOP),
@@ -177,6 +151,15 @@ def _svg(rows: Sequence[LayerFigures]) -> str:
             *_blocks(rows, step, second + _HEIGHT + 8),
             "</svg>",
         )
+    )
+
+
+def _says(rows: Sequence[LayerFigures]) -> str:
+    worst = max(rows, key=lambda row: row.alone_mean_kl or 0.0, default=None)
+    return (
+        f"{len(rows)} layers"
+        + (f", the worst {worst.layer}" if worst else "")
+        + "; the table has all figures"
     )
 
 
@@ -198,11 +181,11 @@ def _blocks(rows: Sequence[LayerFigures], step: int, top: int) -> Iterator[str]:
     """Name the blocks below the bars, upright, each where its first layer is."""
     free = 0.0
     for number, row in enumerate(rows):
-        name = row.layer.partition("_")[0]
+        block = row.layer.partition("_")[0]
         x = _LEFT + step * number + step / 2 + 4
-        if (number == 0 or rows[number - 1].layer.partition("_")[0] != name) and x >= free:
+        if (number == 0 or rows[number - 1].layer.partition("_")[0] != block) and x >= free:
             turned = f"translate({x:.1f} {top}) rotate(-90)"
-            yield f'<text transform="{turned}" text-anchor="end">{escape(name)}</text>'
+            yield f'<text transform="{turned}" text-anchor="end">{escape(block)}</text>'
             free = x + 12
 
 
@@ -210,7 +193,7 @@ def _axis(ticks: Sequence[tuple[float, str]], width: int, top: int) -> list[str]
     lines = []
     for share, label in ticks:
         y = top + _HEIGHT * (1 - share)
-        lines.append(f'<line x1="{_LEFT}" x2="{width}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        lines.append(f'<line class="grid" x1="{_LEFT}" x2="{width}" y1="{y:.1f}" y2="{y:.1f}"/>')
         lines.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     return lines
 
@@ -218,7 +201,7 @@ def _axis(ticks: Sequence[tuple[float, str]], width: int, top: int) -> list[str]
 def _bars(
     rows: Sequence[LayerFigures],
     value: Callable[[LayerFigures], float | None],
-    name: str,
+    kind: str,
     step: int,
     top: int,
 ) -> list[str]:
@@ -229,7 +212,7 @@ def _bars(
             continue
         tall = _HEIGHT * min(1.0, max(0.005, share))
         bars.append(
-            f'<rect class="{name}" x="{_LEFT + step * number}" y="{top + _HEIGHT - tall:.1f}"'
+            f'<rect class="{kind}" x="{_LEFT + step * number}" y="{top + _HEIGHT - tall:.1f}"'
             f' width="{step - 1}" height="{tall:.1f}"><title>{escape(_tip(row))}</title></rect>'
         )
     return bars
