@@ -93,11 +93,13 @@ class Gate:
         metric: Which one, by its id in `edgefx.metrics`.
         limit: In the metric's unit; an upper limit where less is better, else a lower one. It is inclusive.
         targets: Names and globs.
+        devices: The devices that it is for; none where it is for what this machine measures.
     """
 
     metric: str
     limit: float
     targets: tuple[str, ...] = ("*",)
+    devices: tuple[str, ...] = ()
 
 
 class DropUnit(StrEnum):

@@ -29,7 +29,8 @@ def gate(
     Args:
         reports: Output folders of runs or of matrices, or the report.json or matrix.json in them.
         gates: Conditions, such as "tflite-*: drop_pp <= 0.5" or "size_bytes <= 6MB"; every metric can be
-            limited. By default those that the reports hold.
+            limited, and on a device those that are measured there: "pi5: p95_ms <= 20". By default those that
+            the reports hold.
         on_inconclusive: As for `compile`.
         min_images: As for `compile`.
         against: Another run: drop_pp and agreement are then those between the artifacts of both runs, on the
@@ -48,8 +49,8 @@ def gate(
         >>> edgefx.gate("build/", gates=["*-int8: drop_pp <= 1", "size_bytes <= 6MB"]).exit_code
         <ExitCode.OK: 0>
     """
-    from edgefx.evaluation.conditions import parse
     from edgefx.provenance import gating
+    from edgefx.recipe.conditions import parse
 
     values.check(1, min_images=min_images)
     given = (reports,) if isinstance(reports, str) or not isinstance(reports, Sequence) else tuple(reports)

@@ -68,6 +68,7 @@ class CompileOptions(TypedDict, total=False):
     max_drop: str | None
     max_p95_ms: float | str | None
     max_size: str | None
+    gates: str | Sequence[str]
     min_npu_coverage: str | float | None
     max_estimated_ms: float | str | None
     max_sram: str | None
@@ -117,6 +118,7 @@ def compile(  # noqa: A001 - the command's name
     max_drop: str | None = None,
     max_p95_ms: float | str | None = None,
     max_size: str | None = None,
+    gates: str | Sequence[str] = (),
     min_npu_coverage: str | float | None = None,
     max_estimated_ms: float | str | None = None,
     max_sram: str | None = None,
@@ -181,6 +183,7 @@ def compile(  # noqa: A001 - the command's name
             "1%" (of the model's top-1). INT8 targets are searched for it.
         max_p95_ms: Gate on the 95th percentile of host latency in milliseconds.
         max_size: Gate on the size of the artifact's files, such as "6MB".
+        gates: Limits on what devices measure: "pi5: p95_ms <= 20", "tflite-*@pi5: drop_pp <= 1".
         min_npu_coverage: Gate of NPUs on the share of the operations that the NPU computes, such as "100%".
         max_estimated_ms: Gate of NPUs on the time of one inference that the compiler estimates.
         max_sram: Gate of NPUs on the SRAM that the compiler estimates, such as "2MB".
@@ -250,6 +253,7 @@ def compile(  # noqa: A001 - the command's name
         max_drop=max_drop,
         max_p95_ms=max_p95_ms,
         max_size=max_size,
+        gates=gates,
         min_npu_coverage=min_npu_coverage,
         max_estimated_ms=max_estimated_ms,
         max_sram=max_sram,

@@ -184,6 +184,14 @@ Examples:
 @click.option(
     "--max-flash", metavar="4MB", help="Gate of NPUs: the most flash that the compiler may estimate."
 )
+@click.option(
+    "--gate",
+    "gates",
+    multiple=True,
+    metavar="[TARGETS@]DEVICE: METRIC<=LIMIT",
+    help="A limit on what a device of --device measures, as in edgefx gate: 'pi5: p95_ms <= 20'. May be "
+    "repeated.",
+)
 @min_images_option
 @on_inconclusive_option
 @seed_option

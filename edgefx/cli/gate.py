@@ -37,9 +37,10 @@ Examples:
     "--gate",
     "conditions",
     multiple=True,
-    metavar="[TARGETS:] METRIC<=LIMIT",
+    metavar="[TARGETS[@DEVICE]:] METRIC<=LIMIT",
     help="A limit on a metric of report.json, <= or >=, with or without its unit, for targets by name or "
-    "glob; may be repeated.  [default: the gates that the reports hold]",
+    "glob, or for what a device measured ('pi5: p95_ms <= 20'); may be repeated.  [default: the gates that "
+    "the reports hold]",
 )
 @click.option(
     "--against",

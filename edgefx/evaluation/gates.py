@@ -29,7 +29,9 @@ _NOT_MEASURED = {
 }
 
 
-def judge(gates: Iterable[Gate], figures: Figures, *, target: str) -> tuple[GateResult, ...]:
+def judge(
+    gates: Iterable[Gate], figures: Figures, *, target: str, device: str = ""
+) -> tuple[GateResult, ...]:
     """Judge the gates that apply to `target`, in the order given.
 
     A limit is inclusive. A metric that was not measured makes its gate INCONCLUSIVE, which does not pass; so
@@ -39,11 +41,13 @@ def judge(gates: Iterable[Gate], figures: Figures, *, target: str) -> tuple[Gate
         gates: All gates of the run; those whose globs do not match `target` give no result.
         figures: What was measured of the target.
         target: The target's name.
+        device: Where the figures were measured; "" is this machine.
     """
     return tuple(
         _judge_one(gate, figures)
         for gate in gates
         if any(fnmatch.fnmatchcase(target, pattern) for pattern in gate.targets)
+        and (device in gate.devices if gate.devices else not device)
     )
 
 

@@ -37,7 +37,17 @@ from edgefx.pipeline.stages import foreseen, steps
 from edgefx.pipeline.training import training_of
 from edgefx.protocols import Progress
 from edgefx.provenance import lock
-from edgefx.results import Accuracy, Changes, DeviceResult, Doubt, Failure, Latency, RunReport, TargetResult
+from edgefx.results import (
+    Accuracy,
+    Changes,
+    DeviceResult,
+    Doubt,
+    Failure,
+    Latency,
+    RunReport,
+    TargetResult,
+    on_device,
+)
 from edgefx.storage import temporary
 from edgefx.storage.disk import disk_errors
 from edgefx.types import ModelSpec
@@ -84,7 +94,7 @@ def run(
         out = stack.enter_context(opened(plan.recipe.output))
         memo, hashes = stack.enter_context(computing(cache, progress, staging=out.staging))
         one = Run(plan, memo, hashes, out=out, threads=threads, resume=resume)
-        on_devices.check(one.devices, plan.rows, progress)
+        on_devices.check(one.devices, [row for row in plan.rows if not row.is_compiled], progress)
         for line in dict.fromkeys(foreseen(plan)):
             progress.note(line)
         for kind, of_kind in groupby(steps(plan), key=attrgetter("stage")):
@@ -238,9 +248,14 @@ class Run:
             training=self._training.result if self._training else None,
             cached=tuple(self._memo.cached),
             doubts=doubts,
-            devices=self._on_devices,
         )
-        joined = joint.judge([(result.target, result.gates) for result in report])
+        report = replace(report, devices=on_devices.judged(self._on_devices, report, self._plan))
+        there = [
+            (on_device(one.target, device.device), one.gates)
+            for device in report.devices
+            for one in device.targets
+        ]
+        joined = joint.judge([*((result.target, result.gates) for result in report), *there])
         report = findings.complete(replace(report, joint=joined))
         if self.inputs.evaluation is not None and spec.task.classifies:
             record.write_predictions(

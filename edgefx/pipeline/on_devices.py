@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from edgefx import runtimes
 from edgefx.benchmarking.devices.connect import DeviceChoice, connected
 from edgefx.errors import DeviceDependencyError, DeviceError, DiskFullError, EdgefxError
+from edgefx.metrics import METRICS, Figures
 from edgefx.pipeline import likeness
 from edgefx.pipeline.latency import Subjects, measured_latencies
 from edgefx.results import DeviceResult, DeviceTarget, Failure
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from edgefx.benchmarking.devices.remote import Remote
     from edgefx.pipeline.artifacts import ArtifactBuilder
     from edgefx.pipeline.evaluator import Evaluator
+    from edgefx.pipeline.plan import Plan
     from edgefx.protocols import Progress, Task
     from edgefx.recipe.schema import BenchmarkSection
+    from edgefx.results import Doubt, RunReport, TargetResult
     from edgefx.targets import TargetRow
     from edgefx.types import Scores
 
@@ -156,6 +159,44 @@ def measure(names: Sequence[str], todo: Work, progress: Progress) -> tuple[Devic
     for one in results.values():
         one.tell(progress)
     return tuple(one.result() for one in results.values())
+
+
+def judged(results: Sequence[DeviceResult], report: RunReport, plan: Plan) -> tuple[DeviceResult, ...]:
+    """Judge the gates on what devices have measured.
+
+    Args:
+        results: From `measure`.
+        report: What was measured here, and why that may prove little.
+        plan: Has the gates.
+    """
+    here = {result.target: result for result in report}
+    return tuple(
+        replace(
+            device,
+            targets=tuple(_judged(one, device, here[one.target], report, plan) for one in device.targets),
+        )
+        for device in results
+    )
+
+
+def _judged(
+    one: DeviceTarget, device: DeviceResult, here: TargetResult, report: RunReport, plan: Plan
+) -> DeviceTarget:
+    from edgefx.evaluation import gates, trust
+
+    limits, conditions = plan.recipe.gates, plan.device_gates
+    doubts: tuple[Doubt, ...] = ()
+    if one.accuracy is not None and report.model.task.classifies:
+        doubts = trust.of_artifact(one.accuracy)
+        if any(METRICS[gate.metric].needs_labels and device.device in gate.devices for gate in conditions):
+            doubts += trust.of_images(one.accuracy.images, fewest=limits.min_images)
+    figures = replace(Figures.of(here), accuracy=one.accuracy, latency=one.latency)
+    results = gates.judge(conditions, figures, target=one.target, device=device.device)
+    return replace(
+        one,
+        doubts=doubts,
+        gates=trust.judged(results, (*report.doubts, *doubts), one.accuracy, policy=limits.on_inconclusive),
+    )
 
 
 @dataclass(eq=False)

@@ -118,6 +118,11 @@ class Plan:
     allow_unsafe: bool = False
 
     @property
+    def device_gates(self) -> tuple[Gate, ...]:
+        """The limits on what devices measure."""
+        return tuple(gate for gates in self.recipe.gates.device_gates().values() for gate in gates)
+
+    @property
     def rows(self) -> tuple[TargetRow, ...]:
         """The targets' rows."""
         return tuple(target.row for target in self.targets)
@@ -299,6 +304,8 @@ def _request(recipe: Recipe, planned: Sequence[PlannedTarget]) -> Request:
         evaluation=recipe.evaluate is not None and recipe.evaluate.images is not None,
         benchmarks=recipe.benchmark is not None,
         for_zoo=tuple(key for key, value in for_zoo.items() if value is not None),
+        devices=recipe.benchmark.others if recipe.benchmark else (),
+        device_gates=recipe.gates.device_gates(),
     )
 
 
@@ -385,6 +392,8 @@ def _with_evaluation(plan: Plan) -> Plan:
         if plan.training is not None:
             calibration.require_disjoint(plan.training, evaluation, purpose="training")
     limits = dict.fromkeys(key for target in plan.targets for key in target.needs_labels)
+    if any(METRICS[gate.metric].needs_labels for gate in plan.device_gates):
+        limits["gates.devices"] = None
     if limits and evaluation is not None and not evaluation.known:
         names = dict.fromkeys(plan.wording.name(key) for key in limits)
         images = plan.wording.example("evaluate.images", "photos/test")

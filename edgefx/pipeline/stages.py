@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgefx.cache.entry import Entry, Key
     from edgefx.cache.store import Store
     from edgefx.pipeline.plan import Plan, PlannedTarget
+    from edgefx.results import Gate
 
 T = TypeVar("T")
 L = TypeVar("L")
@@ -142,6 +143,7 @@ def steps(plan: Plan) -> tuple[PlanStep, ...]:
         for target in plan.targets
         if target.gates
     ]
+    kinds += [(StageKind.GATE, "", _device_gate(gate)) for gate in plan.device_gates]
     files = ["report.json", *(name for name in recipe.report.formats if name != "json")]
     kinds.append((StageKind.REPORT, "", ", ".join([*files, *map(str, recipe.report.files)])))
     return tuple(PlanStep(stage=kind, target=target, what=what) for kind, target, what in kinds)
@@ -196,6 +198,11 @@ def _evaluation(target: PlannedTarget, plan: Plan, images: int) -> str:
     limit = target.eval_limit
     sample = f"{limit} of " if limit is not None and limit < images else ""
     return f"on {sample}{plan.evaluation_note}"
+
+
+def _device_gate(gate: Gate) -> str:
+    targets = "" if gate.targets == ("*",) else f"{', '.join(gate.targets)} "
+    return f"{targets}on {', '.join(gate.devices)}: {gates.limit_text(gate)}"
 
 
 def _gates(target: PlannedTarget, images: int) -> str:

@@ -21,8 +21,9 @@ from edgefx.metrics import METRICS, Figures
 from edgefx.notebook import Shown
 from edgefx.provenance import stored
 from edgefx.provenance.stored import StoredReport, StoredTarget
-from edgefx.results import Accuracy, Gate, GateResult, JointVerdict, Verdict
-from edgefx.vocabulary import MIN_IMAGES, OnInconclusive
+from edgefx.recipe.conditions import on_devices
+from edgefx.results import Accuracy, Gate, GateResult, JointVerdict, Verdict, on_device
+from edgefx.vocabulary import HOST, MIN_IMAGES, OnInconclusive
 
 if TYPE_CHECKING:
     from edgefx.provenance.comparison import Flips, Regression, RunDiff
@@ -119,6 +120,10 @@ def judge(
         DataError: Predictions that are damaged.
     """
     reports = [stored.read(path) for path in paths]
+    known = [target for report in reports for target in report.targets]
+    names = {target.target for target in known}
+    devices = {*(target.device for target in known if target.device), HOST} - names
+    conditions = [on_devices(gate, devices) for gate in conditions]
     _check(conditions, reports, against)
     from_runs = {report.path: _diff(against, report.path) for report in reports} if against else {}
     targets = tuple(
@@ -160,11 +165,17 @@ def _check(conditions: Sequence[Gate], reports: Sequence[StoredReport], against:
     Raises:
         UsageError: A glob that matches no target, or a metric that predictions do not tell.
     """
-    names = list(dict.fromkeys(target.target for report in reports for target in report.targets))
+    known = [target for report in reports for target in report.targets]
+    names = list(dict.fromkeys(target.target for target in known))
+    devices = list(dict.fromkeys(target.device for target in known if target.device))
     for gate in conditions:
         for pattern in gate.targets:
             if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-                raise UnknownNameError("target", pattern, names, hint="(in these reports)")
+                kind = "target or device" if devices else "target"
+                raise UnknownNameError(kind, pattern, [*names, *devices], hint="(in these reports)")
+        for device in gate.devices:
+            if device not in devices:
+                raise UnknownNameError("device", device, devices or [HOST], hint="(in these reports)")
         row = METRICS[gate.metric]
         compares = gate.metric.startswith("drop") or row.on_scores
         if against is not None and compares and gate.metric not in _PAIRED:
@@ -192,7 +203,7 @@ def _judged(
     for gate in conditions:
         is_paired = against is not None and gate.metric in _PAIRED
         figures = compared if is_paired else target.figures
-        judged = gates.judge((gate,), figures, target=target.target)
+        judged = gates.judge((gate,), figures, target=target.target, device=target.device)
         if is_paired:
             judged = tuple(_worded(result, against, known=paired is not None) for result in judged)
         doubts = [doubt for doubt in target.doubts if doubt.name != _FEW]
@@ -202,7 +213,7 @@ def _judged(
         expectations += [expected.of(gate, figures, unchanged=is_paired) for _ in judged]
     return JudgedTarget(
         report=report.path,
-        target=f"{target.run}/{target.target}" if target.run else target.target,
+        target=target.name,
         gates=tuple(results),
         expectations=tuple(expectations) if calibrate else (),
         failure=target.failure,
@@ -273,8 +284,7 @@ def _diff(against: Path, path: Path) -> RunDiff:
 
 
 def _flips(diff: RunDiff, target: StoredTarget) -> Flips | None:
-    name = f"{target.run}/{target.target}" if target.run else target.target
-    return next((one.flips for one in diff.targets if one.target == name), None)
+    return next((one.flips for one in diff.targets if one.target == target.name), None)
 
 
 def _regressions(
@@ -299,4 +309,4 @@ def _notes(reports: Sequence[StoredReport]) -> Iterator[str]:
         yield from (f"{report.path}: {name} failed: {why}" for name, why in report.failed_runs.items())
         for target in report.targets:
             if target.failure:
-                yield f"{report.path}: {target.target} failed in {target.failure}"
+                yield f"{report.path}: {on_device(target.target, target.device)} failed in {target.failure}"

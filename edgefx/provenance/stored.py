@@ -13,7 +13,7 @@ from edgefx.errors import UsageError
 from edgefx.harmless import line
 from edgefx.measured import TaskFigures
 from edgefx.metrics import METRICS, Figures
-from edgefx.results import Accuracy, Doubt, Gate, Latency
+from edgefx.results import Accuracy, Doubt, Gate, Latency, on_device
 from edgefx.storage.regular import read_bytes
 from edgefx.storage.serde import loads
 
@@ -35,7 +35,8 @@ class StoredTarget:
         figures: What was measured.
         gates: The limits that the run judged.
         doubts: Why its accuracy proves little: the run's own doubts, and the target's.
-        failure: Why there is no artifact; "" where there is one.
+        failure: Why there is no artifact, or it was not measured; "" where it was.
+        device: Where its figures were measured; "" is the machine of the run.
     """
 
     target: str
@@ -44,6 +45,12 @@ class StoredTarget:
     gates: tuple[Gate, ...]
     doubts: tuple[Doubt, ...]
     failure: str
+    device: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called: with its run, and with its device."""
+        return "/".join(filter(None, (self.run, on_device(self.target, self.device))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +156,24 @@ def _targets(document: Mapping[str, Any], run: str) -> Iterator[StoredTarget]:
             doubts=(*shared, *(_record(Doubt, doubt) for doubt in target["doubts"])),
             failure=f"stage {failure['stage']}: {failure['message']}" if failure else "",
         )
+    sizes = {str(target["target"]): target["artifact"] for target in document["targets"]}
+    for device in document.get("devices", ()):  # an earlier version knew of none
+        for target in device["targets"]:
+            failure = target["failure"] or device["failure"]
+            artifact = sizes[str(target["target"])]
+            yield StoredTarget(
+                target=str(target["target"]),
+                run=run,
+                figures=Figures(
+                    size_bytes=sum(int(_number(file["size_bytes"])) for file in artifact["files"]),
+                    accuracy=_record(Accuracy, target["accuracy"]) if target["accuracy"] else None,
+                    latency=_record(Latency, target["latency"]) if target["latency"] else None,
+                ),
+                gates=tuple(_gate(result["gate"]) for result in target["gates"]),
+                doubts=(*shared, *(_record(Doubt, doubt) for doubt in target["doubts"])),
+                failure=f"stage {failure['stage']}: {failure['message']}" if failure else "",
+                device=str(device["device"]),
+            )
 
 
 def _compilation(document: Mapping[str, Any] | None) -> Compilation | None:
@@ -169,7 +194,12 @@ def _gate(document: Mapping[str, Any]) -> Gate:
     metric = document["metric"]
     if metric not in METRICS:
         raise ValueError(f"a gate on '{metric}', which this edgefx does not know")
-    return Gate(metric=metric, limit=_number(document["limit"]), targets=tuple(map(str, document["targets"])))
+    return Gate(
+        metric=metric,
+        limit=_number(document["limit"]),
+        targets=tuple(map(str, document["targets"])),
+        devices=tuple(map(str, document.get("devices", ()))),
+    )
 
 
 def _record(kind: type[R], document: Mapping[str, Any]) -> R:

@@ -116,12 +116,13 @@ class Checker:
 
     def _object(self, node: Map, schema: Schema, key: str) -> dict[str, object]:
         properties: Schema = schema.get("properties", {})
+        others = schema.get("additionalProperties") or None  # of what keys the user names
         result: dict[str, object] = {}
         for name, entry in node.entries.items():
-            if name not in properties:
+            if name not in properties and others is None:
                 self._unknown_key(name, entry.key, properties, key)
                 continue
-            value = self._value(entry.value, properties[name], name)
+            value = self._value(entry.value, properties.get(name, others), name)
             if value is not _MISSING:
                 result[name] = value
         for name in schema.get("required", ()):

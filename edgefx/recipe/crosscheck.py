@@ -5,19 +5,26 @@ Nothing heavy is imported.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edgefx.errors import UsageError
 from edgefx.models.zoo import brings_images
 from edgefx.npus import NpuOptions
 from edgefx.recipe import rules
+from edgefx.recipe.conditions import of_device
 from edgefx.recipe.options import IN_FILE
 from edgefx.recipe.rules import Problem, Request, TargetRequest
 from edgefx.recipe.tree import Diagnostic, Entry, Map, Node, Scalar, Sequence, Span, at
 from edgefx.targets import ALL, TargetRow, matching
 
 _NPU = tuple(f"npu.{field.name}" for field in fields(NpuOptions))
+
+if TYPE_CHECKING:
+    from edgefx.results import Gate
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,18 @@ class CrossChecker:
             evaluation=given("evaluate", "images"),
             benchmarks="benchmark" not in self._tree.entries or given("benchmark"),
             for_zoo=tuple(key for key in ("model.weights", "model.classes") if given(*key.split("."))),
+            devices=tuple(one.text for one in _scalars(at(self._tree, "benchmark", "devices"))),
+            device_gates=self._device_gates(),
         )
+
+    def _device_gates(self) -> dict[str, list[Gate]]:
+        node = at(self._tree, "gates", "devices")
+        found: dict[str, list[Gate]] = {}
+        for scope, entry in node.entries.items() if isinstance(node, Map) else ():
+            for condition in _scalars(entry.value):
+                with contextlib.suppress(UsageError):  # which is said where it stands
+                    found.setdefault(scope, []).append(of_device(scope, condition.text))
+        return found
 
     def _of_target(self, row: TargetRow) -> TargetRequest:
         def text(key: str) -> str | None:
@@ -127,6 +145,8 @@ class CrossChecker:
 
     def _span(self, problem: Problem) -> Span:
         entry = self._entry(problem.key, problem.target) if problem.key != "targets" else None
+        if entry is not None and problem.item and isinstance(entry.value, Map):
+            return entry.value.entries[problem.item].key
         if entry is not None:
             return entry.key if problem.at_key else entry.value.span
         spans = (one.span for one in self._wanted if problem.target in one.names)
@@ -170,6 +190,12 @@ def _entry_at(section: Map | None, key: str) -> Entry | None:
     *above, last = key.split(".")
     node = at(section, *above)
     return node.entries.get(last) if isinstance(node, Map) else None
+
+
+def _scalars(node: Node | None) -> Iterator[Scalar]:
+    """Yield a value, or those of a list."""
+    items = node.items if isinstance(node, Sequence) else (node,)
+    return (item for item in items if isinstance(item, Scalar) and not item.broken)
 
 
 def _is_null(node: Node | None) -> bool:

@@ -161,6 +161,13 @@ def _hardware(node: Scalar, _key: str) -> object:
     return str(path)
 
 
+def _condition(node: Scalar, key: str) -> object:
+    from edgefx.recipe.conditions import of_device
+
+    of_device(key, node.text, option=key)
+    return node.text
+
+
 FORMATS: dict[str, Callable[[Scalar, str], object]] = {
     "path": _input_path,
     "model": _model,
@@ -173,6 +180,7 @@ FORMATS: dict[str, Callable[[Scalar, str], object]] = {
     "input-size": _input_size,
     "share": _share,
     "points": _points,
+    "condition": _condition,
     "output-path": _output_path,
     "report-path": _report_path,
 }

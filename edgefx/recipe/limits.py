@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, create_model
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, create_model
 
 from edgefx.metrics import METRICS, MetricRow, Unit
-from edgefx.recipe.values import Drop, Megabytes, Milliseconds, Points, Section, Share, Size
+from edgefx.recipe.conditions import of_device
+from edgefx.recipe.values import Conditions, Drop, Megabytes, Milliseconds, Points, Section, Share, Size
 from edgefx.results import Gate
 from edgefx.vocabulary import MIN_IMAGES, OnInconclusive
 
@@ -79,6 +80,16 @@ def gates_section() -> type[_Gates]:
     )
 
 
+def _readable(devices: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    for scope, conditions in devices.items():
+        for condition in conditions:
+            of_device(scope, condition)
+    return devices
+
+
+DeviceGates = Annotated[dict[str, Conditions], AfterValidator(_readable)]
+
+
 if TYPE_CHECKING:
 
     class GatesSection(_Gates):
@@ -88,3 +99,20 @@ if TYPE_CHECKING:
 
 else:
     GatesSection = gates_section()
+
+
+class RunGatesSection(GatesSection):
+    """Limits that make the run fail with exit code 1; units are required where they change the meaning."""
+
+    devices: DeviceGates = Field(
+        default_factory=dict,
+        description="Limits on what devices measure: by device, as 'pi5: p95_ms <= 20', or by targets on it, "
+        "as 'tflite-*@pi5: [p95_ms <= 20, drop_pp <= 1]'. Metrics are called as in report.json.",
+    )
+
+    def device_gates(self) -> dict[str, tuple[Gate, ...]]:
+        """Return the limits on what devices measure, by the device or ``TARGETS@DEVICE``."""
+        return {
+            scope: tuple(of_device(scope, condition) for condition in conditions)
+            for scope, conditions in self.devices.items()
+        }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgefx.errors import EdgefxError, UnknownNameError, UsageError
+from edgefx.recipe.conditions import of_device
 from edgefx.units import parse_drop, parse_ms, parse_share, parse_size
 
 _UNSAID = object()  # what an option gives that leaves its key alone
@@ -38,6 +39,18 @@ def _limit(parse: Callable[..., object]) -> Callable[[Any, str], Any]:
 def _unless_none(value: Any, _name: str) -> Any:
     names = [value] if isinstance(value, str) else list(value)
     return names or _UNSAID
+
+
+def _by_device(value: Any, name: str) -> Any:
+    """Return conditions by what stands before their colons."""
+    found: dict[str, list[str]] = {}
+    for text in [value] if isinstance(value, str) else list(value):
+        scope, _, condition = (part.strip() for part in text.rpartition(":"))
+        if not scope:
+            raise UsageError(f"{name} '{text}' names no device", hint=f"for example {name} 'pi5: {text}'")
+        of_device(scope, condition, option=name)
+        found.setdefault(scope, []).append(condition)
+    return found or _UNSAID
 
 
 def _unless_off(value: bool, _name: str) -> Any:
@@ -110,6 +123,7 @@ FLAGS = (
     ),
     Flag(flag="--max-sram", option="max_sram", path="gates.max_sram", convert=_limit(parse_size)),
     Flag(flag="--max-flash", option="max_flash", path="gates.max_flash", convert=_limit(parse_size)),
+    Flag(flag="--gate", option="gates", path="gates.devices", convert=_by_device),
     Flag(flag="--min-images", option="min_images", path="gates.min_images"),
     Flag(flag="--on-inconclusive", option="on_inconclusive", path="gates.on_inconclusive"),
     Flag(flag="--target", option="targets", path="targets"),
@@ -134,6 +148,7 @@ FLAGS = (
     Flag(flag="--output", option="output", path="output"),
 )
 _PATHS = {row.flag: row.path for row in FLAGS}
+_AMBIGUOUS = ("images", "devices")  # keys of several sections
 
 
 # --------------------------------------------------------------------------------- what things are called
@@ -221,12 +236,12 @@ class _InFile(Wording):
     def name(self, path: str) -> str:
         """Return what a key is called."""
         last = path.rpartition(".")[2]
-        return path if last == "images" else last
+        return path if last in _AMBIGUOUS else last
 
     def example(self, path: str, value: str) -> str:
         """Write a key with a value, to be copied; inside its section where the section is clear."""
         section, _, last = path.rpartition(".")
-        return f"{section}: {{{last}: {value}}}" if last == "images" else f"{last}: {value}"
+        return f"{section}: {{{last}: {value}}}" if last in _AMBIGUOUS else f"{last}: {value}"
 
 
 AS_FLAGS = _AsFlags(names={row.path: row.flag for row in FLAGS}, assigned="{name} {value}", off="{name}")

@@ -6,12 +6,14 @@ holds for each target, whoever made the recipe. Messages name keys in braces: se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, replace
+import fnmatch
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from edgefx.metrics import METRICS, Origin
 from edgefx.models.zoo import FAMILIES, brings_images
+from edgefx.results import Gate
 from edgefx.targets import TARGETS, TargetRow
 from edgefx.vocabulary import IoDtype, Precision, Ranges, TargetKind
 
@@ -64,6 +66,8 @@ class Request:
         evaluation: Whether there are images to measure it on.
         benchmarks: Whether latency is to be measured.
         for_zoo: Which keys are given that only a model of the zoo has.
+        devices: The devices that artifacts are run on.
+        device_gates: Limits on what is measured there, by the device or ``TARGETS@DEVICE``.
     """
 
     model: str
@@ -78,6 +82,8 @@ class Request:
     evaluation: bool = False
     benchmarks: bool = True
     for_zoo: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    device_gates: Mapping[str, Sequence[Gate]] = field(default_factory=dict)
 
     @property
     def is_trained(self) -> bool:
@@ -100,6 +106,7 @@ class Problem:
         hint: What to do; keys in braces.
         target: For which target, where it is not the same for all.
         at_key: Whether the key should not be there, whatever its value.
+        item: The key inside it that is meant, where its value is a mapping.
     """
 
     message: str
@@ -107,6 +114,7 @@ class Problem:
     hint: str
     target: str = ""
     at_key: bool = False
+    item: str = ""
 
 
 Rule = Callable[[Request], Iterable[Problem]]
@@ -347,6 +355,38 @@ def _npus(request: Request) -> Iterator[Problem]:
                 )
 
 
+def _devices(request: Request) -> Iterator[Problem]:
+    """What is limited on a device must be measured there."""
+    made = [target.row.name for target in request.targets if not target.row.is_compiled]
+    for scope, gates in request.device_gates.items():
+        for gate in gates:
+            for name in gate.devices:
+                if name not in request.devices:
+                    yield Problem(
+                        message=f"{{gates.devices}} limits what '{name}' measures, no device of this run",
+                        key="gates.devices",
+                        item=scope,
+                        hint=f"{{benchmark.devices={name}}}",
+                    )
+            for pattern in gate.targets:
+                if made and not fnmatch.filter(made, pattern):
+                    yield Problem(
+                        message=f"{{gates.devices}} limits '{pattern}', which is no target of this run",
+                        key="gates.devices",
+                        item=scope,
+                        hint=f"targets: {', '.join(made)}",
+                    )
+            origin = METRICS[gate.metric].origin
+            if origin is Origin.ARTIFACT or (origin is Origin.ACCURACY and not request.evaluates):
+                why = "it is the same on all devices" if origin is Origin.ARTIFACT else "{evaluate!}"
+                yield Problem(
+                    message=f"{{gates.devices}} limits {gate.metric}, which is not measured there: {why}",
+                    key="gates.devices",
+                    item=scope,
+                    hint="limit what is measured on devices: accuracy and latency",
+                )
+
+
 def _zoo(request: Request) -> Iterator[Problem]:
     if not request.model or request.model.lower() in FAMILIES:
         return
@@ -371,5 +411,6 @@ RULES: tuple[Rule, ...] = (
     _calibration,
     _limits,
     _npus,
+    _devices,
     _zoo,
 )

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from edgefx.npus import NpuOptions, Optimise
-from edgefx.recipe.limits import GatesSection
+from edgefx.recipe.limits import GatesSection, RunGatesSection
 from edgefx.recipe.values import (
     DeviceNames,
     Drop,
@@ -423,8 +423,8 @@ class Recipe(Section):
         default_factory=BenchmarkSection,
         description="How latency is measured; null to skip it.",
     )
-    gates: GatesSection = Field(
-        default_factory=GatesSection,
+    gates: RunGatesSection = Field(
+        default_factory=RunGatesSection,
         description="Limits; the run ends with exit code 1 when one is exceeded.",
     )
     report: ReportSection = Field(

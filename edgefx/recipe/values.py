@@ -128,6 +128,13 @@ HardwareName = Annotated[
         }
     ),
 ]
+Condition = Annotated[
+    str, WithJsonSchema({"type": "string", "format": "condition", "examples": ["p95_ms <= 20"]})
+]
+Conditions = Annotated[
+    tuple[Condition, ...],
+    BeforeValidator(_as_tuple, json_schema_input_type=Condition | tuple[Condition, ...]),
+]
 DeviceName = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 DeviceNames = Annotated[
     tuple[DeviceName, ...],

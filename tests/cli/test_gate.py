@@ -22,7 +22,7 @@ from edgefx.results import RunReport
 from edgefx.storage.serde import dumps
 from edgefx.views import MatrixReport, MatrixRun, RunError
 from tests.cli.conftest import Edgefx
-from tests.unit.report_samples import report, with_failure
+from tests.unit.report_samples import report, with_devices, with_failure
 from tests.unit.test_comparison import a_lock
 
 IMAGES = 400
@@ -294,3 +294,32 @@ def test_reports_are_written_and_github_is_told(
     refused = edgefx("gate", run, "--report", "x.pdf")
     assert refused.code == 2
     assert "the suffix must name a format" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("pi5: p50_ms <= 40", {"tflite-int8@pi5": ["PASS"], "onnx-int8@pi5": ["INCONCLUSIVE"]}),
+        ("tflite-*@pi5: ratio_to_float <= 1", {"tflite-int8@pi5": ["FAIL"]}),
+        (
+            "*@host: p50_ms <= 3",
+            {"tflite-int8": ["PASS"], "onnx-int8": ["FAIL"], "openvino-float32": ["FAIL"]},
+        ),
+    ],
+)
+def test_what_a_device_measured_has_limits_of_its_own(
+    edgefx: Edgefx, tmp_path: Path, condition: str, expected: dict[str, list[str]]
+) -> None:
+    run = a_run(tmp_path / "run", made=with_devices(report()))
+    done = edgefx("gate", str(run), "--gate", condition, "--json")
+    found = verdicts(json.loads(done.out))
+    assert {name: gates for name, gates in found.items() if gates} == expected
+
+
+def test_a_device_that_a_report_does_not_have(edgefx: Edgefx, tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", made=with_devices(report()))
+    for condition in ("pi4: p50_ms <= 40", "*@pi4: p50_ms <= 40"):
+        done = edgefx("gate", str(run), "--gate", condition)
+        assert done.code == 2
+        assert "'pi4'" in done.err
+        assert "did you mean pi5?" in done.err

@@ -359,7 +359,8 @@ def test_devices_are_measured_anew_and_fail_alone(
         )
         monkeypatch.setenv("EDGEFX_DEVICES", str(tmp_path / "devices.yaml"))
         monkeypatch.setenv("PATH", server.path())
-        done = again("benchmark.devices=[host, board, cramped]")
+        limits = "{board: p50_ms <= 1000, 'tflite-*@board': [drop_pp <= 90, p99_ms <= 0]}"
+        done = again("benchmark.devices=[host, board, cramped]", f"gates.devices={limits}")
         server.wait_until_idle()
     assert done.code == 4, done.stderr
     assert computed(done.json) == {("device", "")}
@@ -370,6 +371,8 @@ def test_devices_are_measured_anew_and_fail_alone(
         assert one["accuracy"]["drop_pp"] == here["accuracy"]["drop_pp"]
         assert (one["latency"]["device"], one["latency"]["rounds"]) == ("board", 5)
         assert one["failure"] is None
+    verdicts = [[gate["verdict"] for gate in one["gates"]] for one in board["targets"]]
+    assert verdicts == [["PASS", "PASS", "FAIL"], ["PASS", "PASS", "FAIL"], ["PASS"]]
     assert [one["latency"]["ratio_to_float"] is not None for one in board["targets"]] == [True, True, True]
     assert failed["failure"]["stage"] == "device"
     assert "cramped: no room" in failed["failure"]["message"]

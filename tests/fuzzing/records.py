@@ -232,8 +232,8 @@ def conditions(_folder: Path) -> list[Files]:
 def load_conditions(folder: Path) -> object:
     """Read each line as a gate and as a tolerance; nothing but finite limits comes of it."""
     from edgefx.errors import EdgefxError
-    from edgefx.evaluation.conditions import parse
     from edgefx.provenance import regressions
+    from edgefx.recipe.conditions import parse
 
     for text in (folder / "gates.txt").read_bytes().decode(errors="surrogateescape").splitlines():
         with suppress(EdgefxError):

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from edgefx.compilation import Compilation, LayerPlacement, NpuEstimate, Processor
 from edgefx.errors import EdgefxError
-from edgefx.evaluation.conditions import parse as condition
 from edgefx.metrics import METRICS, Figures, Origin
 from edgefx.pipeline.plan import plan, resolve
 from edgefx.provenance import gating, lock
+from edgefx.recipe.conditions import parse as condition
 from edgefx.recipe.load import parse
 from edgefx.report import markdown, terminal, write_report
 from edgefx.results import RunReport, Verdict

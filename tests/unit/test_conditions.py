@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgefx.errors import UsageError
-from edgefx.evaluation.conditions import EXAMPLE, parse
 from edgefx.metrics import METRICS
+from edgefx.recipe.conditions import EXAMPLE, of_device, on_devices, parse
 from edgefx.results import Gate
 
 
@@ -28,6 +28,20 @@ from edgefx.results import Gate
         ("ratio_to_float <= 1x", Gate(metric="ratio_to_float", limit=1.0)),
         ("mean_kl <= 0.01", Gate(metric="mean_kl", limit=0.01)),
         ("images >= 500", Gate(metric="images", limit=500.0)),
+        (
+            "tflite-*@pi5: p95_ms <= 20",
+            Gate(metric="p95_ms", limit=20, targets=("tflite-*",), devices=("pi5",)),
+        ),
+        ("@pi5 , @pi4: p95_ms<=20", Gate(metric="p95_ms", limit=20, devices=("pi5", "pi4"))),
+        ("*@host: p95_ms <= 20", Gate(metric="p95_ms", limit=20)),
+        (
+            "ssh://pi@board:22: p95_ms <= 20",
+            Gate(metric="p95_ms", limit=20, devices=("ssh://pi@board:22",)),
+        ),
+        (
+            "a@ssh://pi@board: p95_ms <= 20",
+            Gate(metric="p95_ms", limit=20, targets=("a",), devices=("ssh://pi@board",)),
+        ),
     ],
 )
 def test_a_condition(text: str, gate: Gate) -> None:
@@ -48,6 +62,7 @@ def test_every_metric_can_be_limited(name: str) -> None:
         ("zzz <= 1", "unknown metric 'zzz'", "zzz", "known: size_bytes"),
         ("<= 1", "no metric", "<", EXAMPLE),
         ("", "no metric", "", EXAMPLE),
+        ("a@x, b@y: drop_pp <= 1", "not the same targets", "a@x, b@y", "a gate for each device"),
         (" , : drop_pp <= 1", "no target before the colon", " , ", EXAMPLE),
         ("drop_pp < 1", "'<' instead of <=", "<", "less of drop_pp is better"),
         ("top1 <= 1", "'<=' instead of >=", "<=", "more of top1 is better"),
@@ -87,3 +102,20 @@ def test_what_hides_in_a_condition_is_shown_in_its_place() -> None:
 def test_a_long_text_is_refused_at_once() -> None:
     with pytest.raises(UsageError):
         parse(" " * 100_000 + "x" + " " * 100_000)
+
+
+def test_a_name_alone_is_a_device_where_no_target_is_called_so() -> None:
+    gate = parse("pi5, pi4: p95_ms <= 20")
+    assert gate.targets == ("pi5", "pi4")
+    assert on_devices(gate, ("pi5", "pi4")) == Gate(metric="p95_ms", limit=20, devices=("pi5", "pi4"))
+    assert on_devices(gate, ()) is gate
+    with pytest.raises(UsageError, match="pi5 is a device, the others are targets") as caught:
+        on_devices(gate, ("pi5",))
+    assert "tflite-*@pi5" in caught.value.hint
+
+
+def test_a_limit_for_a_device_must_name_one() -> None:
+    assert of_device("pi5", "p95_ms <= 20").devices == ("pi5",)
+    assert of_device("tflite-*@pi5", "top1 >= 90%").targets == ("tflite-*",)
+    with pytest.raises(UsageError, match="'host' is no device"):
+        of_device("host", "p95_ms <= 20")

@@ -1,14 +1,21 @@
-"""Read a gate that is written as a condition: ``tflite-*: drop_pp <= 0.5``. Standard library only."""
+"""Read a gate that is written as a condition: ``tflite-*: drop_pp <= 0.5``. Standard library only.
+
+What is before the colon are targets, by name or glob. ``tflite-*@pi5`` are those on a device, ``@pi5`` and,
+where no target is called so, ``pi5`` are all targets on it.
+"""
 
 from __future__ import annotations
 
 import difflib
 import math
 import re
+from collections.abc import Collection
+from dataclasses import replace
 
 from edgefx.errors import Block, UsageError
 from edgefx.metrics import METRICS, MetricRow, Unit
 from edgefx.results import Gate
+from edgefx.vocabulary import HOST
 
 EXAMPLE = "tflite-*: drop_pp <= 0.5"
 _FORM = re.compile(r"\s*(?P<metric>[A-Za-z0-9_]*)\s*(?P<sign>[<>=!~]*)\s*(?P<limit>.*)", re.ASCII | re.DOTALL)
@@ -32,32 +39,92 @@ _UNITS: dict[Unit, dict[str, float]] = {
 
 
 def parse(text: str, *, option: str = "--gate") -> Gate:
-    """Read ``[TARGETS:] METRIC <= LIMIT``, or ``>=`` for a metric of which more is better.
+    """Read ``[TARGETS[@DEVICE]:] METRIC <= LIMIT``, or ``>=`` for a metric of which more is better.
 
     Args:
         text: The condition; TARGETS are names or globs, separated by commas, LIMIT is a number with or
-            without its unit.
+            without its unit. A name alone is taken for a target; see `on_devices`.
         option: What a message calls it.
 
     Raises:
         UsageError: It is of another form; the message points at the place.
     """
     where = _Where(text, option)
-    head, colon, _ = text.partition(":")
+    head, colon, _ = text.rpartition(":")
     if not colon or set("<>=") & set(head):
         head, colon = "*", ""
     match = _FORM.fullmatch(text, len(head) + 1 if colon else 0)
     assert match is not None, "every part may be empty"
-    targets = tuple(filter(None, (one.strip() for one in head.split(","))))
-    if not targets:
+    pairs = dict.fromkeys(_scope(one) for one in filter(None, (one.strip() for one in head.split(","))))
+    if not pairs:
         raise where.error("no target before the colon", (0, len(head)), f"for example '{EXAMPLE}'")
+    targets, devices = (tuple(dict.fromkeys(part)) for part in zip(*pairs, strict=True))
+    if len(pairs) < len(targets) * len(devices):
+        raise where.error(
+            "not the same targets on all of these devices", (0, len(head)), "write a gate for each device"
+        )
     row = _metric(match, where)
     sign = "<=" if row.better == "less" else ">="
     if match["sign"] != sign:
         better = "less" if row.better == "less" else "more"
         what = f"'{match['sign']}' instead of {sign}" if match["sign"] else f"no {sign} after the metric"
         raise where.error(what, match.span("sign"), f"{better} of {row.id} is better, so a limit is {sign}")
-    return Gate(metric=row.id, limit=_limit(row, match, where), targets=targets)
+    return Gate(
+        metric=row.id,
+        limit=_limit(row, match, where),
+        targets=targets,
+        devices=tuple(name for name in devices if name != HOST),
+    )
+
+
+def on_devices(gate: Gate, devices: Collection[str]) -> Gate:
+    """Take those names for devices that were given where a target could stand: ``pi5: p95_ms <= 20``.
+
+    Args:
+        gate: From `parse`.
+        devices: Names that are devices, and no targets.
+
+    Raises:
+        UsageError: Only some of the names are devices.
+    """
+    names = tuple(name for name in gate.targets if name in devices)
+    if gate.devices or not names:
+        return gate
+    if len(names) < len(gate.targets):
+        raise UsageError(
+            f"{', '.join(gate.targets)}: {', '.join(names)} is a device, the others are targets",
+            hint=f"write tflite-*@{names[0]} for targets on a device",
+        )
+    return replace(gate, targets=("*",), devices=tuple(name for name in names if name != HOST))
+
+
+def of_device(scope: str, condition: str, *, option: str = "gates.devices") -> Gate:
+    """Read a limit on a figure of a device.
+
+    Args:
+        scope: The device, or ``TARGETS@DEVICE``.
+        condition: ``METRIC <= LIMIT``.
+        option: What a message calls it.
+
+    Raises:
+        UsageError: It cannot be read, or is none for a device.
+    """
+    gate = parse(f"{scope}: {condition}", option=option)
+    gate = gate if gate.devices else on_devices(gate, gate.targets)
+    if not gate.devices:
+        raise UsageError(
+            f"{option}: '{scope}' is no device",
+            hint="what this machine measures is limited by the other keys",
+        )
+    return gate
+
+
+def _scope(text: str) -> tuple[str, str]:
+    """Return the target's name or glob, and the device."""
+    target, at, device = text.partition("@")
+    if "://" in target:  # ssh://user@host
+        return "*", text
+    return (target.strip() or "*", device.strip() or HOST) if at else (text, HOST)
 
 
 def _metric(match: re.Match[str], where: _Where) -> MetricRow:
