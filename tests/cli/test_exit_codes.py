@@ -129,6 +129,7 @@ def test_commands_are_named_as_in_the_table() -> None:
         "reproduce",
         "diff",
         "gate",
+        "report",
         "evaluate",
         "benchmark",
         "device",

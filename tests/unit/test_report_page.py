@@ -34,7 +34,15 @@ from edgefx.results import DropUnit, MaxDrop, RunReport, Verdict
 from edgefx.types import Resize
 from edgefx.views import MatrixReport
 from tests.unit import test_report_matrix
-from tests.unit.report_samples import accuracy, gate, latency, report, with_failure, with_search
+from tests.unit.report_samples import (
+    accuracy,
+    gate,
+    latency,
+    report,
+    with_devices,
+    with_failure,
+    with_search,
+)
 from tests.unit.test_changes import some
 from tests.unit.test_report_harmless import CONTROLS, HOSTILE, bounded, names, poisoned
 
@@ -79,7 +87,9 @@ class Page(HTMLParser):
 
 def everything() -> RunReport:
     """A run in which all parts of the page have something to show."""
-    made = with_search(with_failure(report()), limit=MaxDrop(value=1.0, unit=DropUnit.PP), gap=0.1)
+    made = with_search(
+        with_failure(with_devices(report())), limit=MaxDrop(value=1.0, unit=DropUnit.PP), gap=0.1
+    )
     first, second, *rest = made.targets
     return replace(
         made,
@@ -94,6 +104,15 @@ def pages(tmp_path: Path) -> Iterator[str]:
     yield formats.dumps(test_report_matrix.run(), "html")
     write_report(report(), tmp_path)
     yield formats.dumps(gating.judge([tmp_path]), "html")
+
+
+def test_devices_have_a_section_and_what_failed_there_is_a_finding() -> None:
+    text = run_page.dumps(everything())
+    section = text[text.index('id="devices"') : text.index('id="classes"')]
+    assert "on pi5: " in section
+    assert "31.4" in section
+    verdict = text[text.index('id="verdict"') : text.index('id="targets"')]
+    assert "ssh://pi@board" in verdict
 
 
 def test_pages_are_well_formed_and_load_nothing(tmp_path: Path) -> None:

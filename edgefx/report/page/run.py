@@ -8,20 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgefx.measured import FlippedImage
-from edgefx.report import findings, page
+from edgefx.report import compilations, findings, page
 from edgefx.report.changed import class_name
 from edgefx.report.page import plots, tables
 from edgefx.report.page.pareto import pareto
 from edgefx.report.page.tables import PageTable
 from edgefx.report.page.thumbnails import Thumbnails, folder_of
 from edgefx.report.remedies import remedies
-from edgefx.report.terminal import trial_rows
+from edgefx.report.terminal import device_table, trial_rows
 from edgefx.report.text import answers, count, counted, percent, seconds
-from edgefx.results import RunReport, TargetResult, Verdict
+from edgefx.results import DeviceResult, RunReport, TargetResult, Verdict
 from edgefx.types import Resize, StageKind
 
 MOST_CARDS = 48  # images that are shown
 _MOST_LAYERS = 40
+_TONES = {"FAILED": "bad", Verdict.FAIL.value: "bad"}  # of findings; all others are to be looked at
 _PIXELATED = 64  # pixels: smaller images are shown with sharp pixels
 
 
@@ -130,6 +131,9 @@ def _findings(report: RunReport) -> Iterator[Finding]:
         yield Finding(word="gates", tone="warn", text=text)
     for text in findings.warnings(report):
         yield Finding(word="warning", tone="warn", text=text)
+    for word, text in findings.of_devices(report):
+        if word != "note":
+            yield Finding(word=word, tone=_TONES.get(word, "warn"), text=text)
 
 
 def _of_gates(report: RunReport, result: TargetResult) -> Iterator[Finding]:
@@ -149,6 +153,7 @@ def _details(report: RunReport, pictures: Thumbnails) -> dict[str, object]:
         "pareto": pareto(report),
         "drops": plots.drops(report),
         "latencies": plots.latencies(report),
+        "devices": [_device(report, device) for device in report.devices],
         "measured": [*findings.measured_on(report)],
         "changed": [
             {
@@ -173,7 +178,11 @@ def _details(report: RunReport, pictures: Thumbnails) -> dict[str, object]:
         ],
         "searches": [_trials(result) for result in report if result.search and len(result.search.trials) > 1],
         "facts": _facts(report),
-        "notes": [*findings.notes(report), *findings.rounding_notes(report)],
+        "notes": [
+            *findings.notes(report),
+            *findings.rounding_notes(report),
+            *(text for word, text in findings.of_devices(report) if word == "note"),
+        ],
         "environment": _environment(report),
         "command": report.command,
         "reproduce": _reproduce(report),
@@ -245,6 +254,22 @@ def _arithmetic(report: RunReport) -> PageTable:
     )
 
 
+def _device(report: RunReport, device: DeviceResult) -> PageTable:
+    """Show what was measured on a device; without rows where nothing was."""
+    columns, results = device_table(report, device)
+    return PageTable(
+        says=findings.device_line(device),
+        heads=[tables.PageHead(text=one.title, style="left" if one.left else "") for one in columns],
+        rows=[
+            [
+                tables.PageCell(text=str(one.cell(result)) or "\u2013", style="left" if one.left else "")
+                for one in columns
+            ]
+            for result in results
+        ],
+    )
+
+
 def _trials(result: TargetResult) -> PageTable:
     assert result.search is not None
     titles, rows = trial_rows(result.search)
@@ -256,7 +281,7 @@ def _trials(result: TargetResult) -> PageTable:
 
 
 def _facts(report: RunReport) -> list[tuple[str, str]]:
-    facts = [*findings.conversions(report), *findings.from_cache(report)]
+    facts = [*findings.conversions(report), *compilations.lines(report), *findings.from_cache(report)]
     if report.checks:
         facts.append(("checks", findings.checks_line(report)))
     if report.training:

@@ -118,7 +118,7 @@ def _figures(place: int, result: TargetResult, shown: Sequence[MetricRow]) -> li
 
 def _columns(report: RunReport) -> Iterator[MetricRow]:
     is_labelled = any(result.accuracy and result.accuracy.top1 is not None for result in report)
-    origins = (Origin.ARTIFACT, Origin.ACCURACY, Origin.LATENCY)
+    origins = list(Origin)
     for row in sorted(METRICS.values(), key=lambda row: origins.index(row.origin)):
         if not (row.heading and row.in_reports) or (row.unlabelled_only and is_labelled):
             continue
