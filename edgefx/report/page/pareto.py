@@ -67,7 +67,7 @@ def pareto(report: RunReport) -> Pareto | None:
         return None
     by_size = " The larger a mark, the larger the artifact." if across.id != "size_bytes" else ""
     return Pareto(
-        drawing=_drawing(points, across),
+        drawing=_drawing(points, across, report.baseline_top1 if up.id == "top1" else None),
         says=(
             f"Up is better ({up.name}), left is better ({across.name}, on a logarithmic scale).{by_size}"
             " Hollow marks are beaten: another target is at least as good in all of this and better in"
@@ -108,10 +108,21 @@ def _beats(one: tuple[float, float, float], other: tuple[float, float, float]) -
     return at_least and one != other
 
 
-def _drawing(points: Sequence[Point], across: MetricRow) -> Markup:
+def _drawing(points: Sequence[Point], across: MetricRow, baseline: float | None) -> Markup:
     x_axis = Axis.around([point.x for point in points], log=True, margin=0.12)
-    y_axis = Axis.around([100 * point.y for point in points], margin=0.15)
+    heights = [100 * point.y for point in points] + ([] if baseline is None else [100 * baseline])
+    y_axis = Axis.around(heights, margin=0.15)
     parts = [*_grid(x_axis, y_axis, across)]
+    if baseline is not None:
+        y = _HEIGHT * (1 - y_axis.place(100 * baseline) / 100)
+        parts.append(
+            fill(
+                '<line class="float" x1="0" x2="100%" y1="{0:.1f}" y2="{0:.1f}"/>'
+                '<text x="4" y="{1:.1f}">float model</text>',
+                y,
+                y - 5,
+            )
+        )
     largest = max(point.size_bytes for point in points) or 1.0
     names = []
     placed: list[tuple[float, float, float]] = []
@@ -139,7 +150,7 @@ def _name(
     words = f"{point.number} {point.target}"
     wide = _LETTER * len(words)
     left = _WIDTH * x / 100 + radius + wide > _WIDTH
-    start = _WIDTH * x / 100 - (radius + 5 + wide if left else -radius - 5)
+    start = _WIDTH * x / 100 - (_gap(radius) + wide if left else -_gap(radius))
 
     def free(at: float) -> bool:
         return all(
@@ -149,7 +160,7 @@ def _name(
     steps = [sign * _LINE * number for number in range(12) for sign in (1, -1)]
     at = next((y + step for step in steps if 8 <= y + step <= _HEIGHT and free(y + step)), y)
     placed.append((start, start + wide, at))
-    shift = -radius - 5 if left else radius + 5
+    shift = -_gap(radius) if left else _gap(radius)
     lead = Markup()
     if abs(at - y) > 1:
         lead = fill('<line class="lead" x1="0" y1="0" x2="{:.1f}" y2="{:.1f}"/>', shift, at - y)
@@ -165,6 +176,10 @@ def _name(
         point.number,
         point.target,
     )
+
+
+def _gap(radius: float) -> float:
+    return 1.35 * radius + 4  # the widest mark is a square on its point
 
 
 def _grid(x_axis: Axis, y_axis: Axis, across: MetricRow) -> list[Markup]:

@@ -86,9 +86,15 @@ def fill(template: str, *args: object, **named: object) -> Markup:
 
 def scale(axis: Axis, unit: str) -> Markup:
     """Return the ticks' labels, for the heading of a column of tracks."""
+    ticks = axis.ticks()
     labels = Markup().join(
-        fill('<text x="{:.2f}%" y="12" text-anchor="middle">{}</text>', axis.place(value), label(value))
-        for value in axis.ticks()
+        fill(
+            '<text x="{:.2f}%" y="12" text-anchor="middle"{}>{}</text>',
+            axis.place(value),
+            Markup(' class="only-wide"') if number % 2 and len(ticks) > 3 else "",
+            label(value),
+        )
+        for number, value in enumerate(ticks)
     )
     return fill(
         '<svg width="100%" height="16" role="img" aria-label="{}">{}</svg>',
