@@ -1,6 +1,6 @@
 """Train the embedded `digits` model and write its weights into the package.
 
-A small EfficientNet (`edgefx.models.digits`) on the training part of scikit-learn's handwritten digits
+A small EfficientNet (`edgefx.models.efficientnet`) on the training part of scikit-learn's handwritten digits
 (`make_digits.split`); the held-out part only measures. The pixels go through edgefx's own decoder and resize,
 as they do at inference: 8 x 8 grey, stretched to 32 x 32 RGB.
 

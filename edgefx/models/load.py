@@ -44,6 +44,7 @@ _UNSCALED = (
     "no Rescaling or Normalization layer in the model: it is fed raw pixels in [0, 255]; where it was trained"
     " on others, say so: --pixels 0..1 or --pixels -1..1"
 )
+_UNTRAINED = "untrained: the weights are random, so its answers mean nothing; speed and size do"
 _UNSAFE = "loaded with --allow-unsafe: its file was not judged, and may run code or use files of this machine"
 
 _UNKNOWN_CLASS = (
@@ -168,7 +169,7 @@ def load(
             bounded=not allow_unsafe,
         )
         chosen = weights or family.weights[0]
-        return _from_keras(
+        loaded = _from_keras(
             built,
             name=family.name,
             source=f"{family.name} ({chosen})",
@@ -178,6 +179,7 @@ def load(
             class_names=family.class_names if chosen == zoo.PACKAGED else (),
             hints=hints,
         )
+        return loaded if chosen != zoo.RANDOM else replace(loaded, notes=(*loaded.notes, _UNTRAINED))
     path = Path(model)
     if weights is not None:
         raise UsageError(

@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from edgefx.units import parse_size_of_input
 
 _V1 = "keras.applications.efficientnet"
 _V2 = "keras.applications.efficientnet_v2"
-_OURS = "edgefx.models.digits"
+_OURS = "edgefx.models.efficientnet"
 
 PACKAGED = "packaged"  # weights that ship with edgefx
 IMAGENET = "imagenet"
@@ -34,7 +35,7 @@ class Family:
     Attributes:
         name: What the user types.
         module: Module of the function that builds it.
-        function: That function.
+        function: That function; of our own module, the row of its table.
         input_size: Default height and width in pixels.
         classes: Default number of classes.
         parameters_m: Parameters in millions at the default number of classes.
@@ -78,13 +79,35 @@ def _v2(suffix: str, input_size: int, parameters_m: float) -> Family:
     )
 
 
+def _ours(name: str, input_size: int, parameters_m: float, summary: str) -> Family:
+    return Family(
+        name=name,
+        module=_OURS,
+        function=name,
+        input_size=input_size,
+        parameters_m=parameters_m,
+        weights=(RANDOM,),
+        summary=summary,
+    )
+
+
+def _lite(digit: int, input_size: int, parameters_m: float) -> Family:
+    summary = f"EfficientNet-Lite{digit}: ReLU6, no gates"
+    return _ours(f"lite{digit}", input_size, parameters_m, summary)
+
+
+def _edgetpu(size: str, input_size: int, parameters_m: float) -> Family:
+    summary = f"EfficientNet EdgeTPU-{size.upper()}: ReLU, fused blocks, no gates"
+    return _ours(f"edgetpu-{size}", input_size, parameters_m, summary)
+
+
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family(
             name="digits",
             module=_OURS,
-            function="build_digits",
+            function="digits",
             input_size=32,
             classes=10,
             parameters_m=0.13,
@@ -108,6 +131,14 @@ FAMILIES: dict[str, Family] = {
         _v2("S", 384, 21.61),
         _v2("M", 480, 54.43),
         _v2("L", 480, 119.03),
+        _lite(0, 224, 4.69),
+        _lite(1, 240, 5.47),
+        _lite(2, 260, 6.15),
+        _lite(3, 280, 8.27),
+        _lite(4, 300, 13.12),
+        _edgetpu("s", 224, 5.49),
+        _edgetpu("m", 240, 6.97),
+        _edgetpu("l", 300, 10.68),
     )
 }
 
@@ -225,9 +256,10 @@ def _check(family: Family, weights: str, classes: int, size: int) -> None:
 
 def _constructor(family: Family) -> Any:
     if family.module == _OURS:
-        from edgefx.models.digits import build_digits
+        from edgefx.models.efficientnet import ARCHITECTURES
+        from edgefx.models.efficientnet import build as build_ours
 
-        return build_digits
+        return partial(build_ours, ARCHITECTURES[family.function])
     keras = import_keras()
     return getattr(getattr(keras.applications, family.module.rsplit(".", 1)[1]), family.function)
 

@@ -10,13 +10,15 @@ import pytest
 
 from edgefx.errors import ModelError, UnknownNameError, UsageError
 from edgefx.models import zoo
+from edgefx.models.efficientnet import ARCHITECTURES
 from edgefx.models.load import load
 
 
 def test_the_table_holds_every_family() -> None:
     v1 = [f"b{n}" for n in range(8)]
     v2 = ["v2-b0", "v2-b1", "v2-b2", "v2-b3", "v2-s", "v2-m", "v2-l"]
-    assert list(zoo.FAMILIES) == ["digits", *v1, *v2]
+    edge = [*(f"lite{n}" for n in range(5)), "edgetpu-s", "edgetpu-m", "edgetpu-l"]
+    assert list(zoo.FAMILIES) == ["digits", *v1, *v2, *edge]
     for family in zoo.FAMILIES.values():
         assert family.summary
         assert family.parameters_m > 0
@@ -24,6 +26,17 @@ def test_the_table_holds_every_family() -> None:
     assert zoo.FAMILIES["b4"].input_size == 380
     assert zoo.FAMILIES["v2-l"].function == "EfficientNetV2L"
     assert zoo.FAMILIES["digits"].class_names == tuple("0123456789")
+
+
+def test_families_of_our_own_are_tables_that_follow_the_published_ones() -> None:
+    assert {f.function for f in zoo.FAMILIES.values() if f.module == zoo._OURS} == set(ARCHITECTURES)
+    lite4 = ARCHITECTURES["lite4"]
+    assert (lite4.filters(32, end=True), lite4.filters(1280, end=True)) == (32, 1280)  # not scaled
+    assert [lite4.filters(stage.filters) for stage in lite4.stages] == [24, 32, 56, 112, 160, 272, 448]
+    assert [lite4.repeats(number) for number in range(7)] == [1, 4, 4, 6, 6, 8, 1]
+    large = ARCHITECTURES["edgetpu-l"]
+    assert [large.filters(stage.filters) for stage in large.stages] == [32, 40, 56, 112, 176, 232]
+    assert [large.repeats(number) for number in range(6)] == [2, 3, 6, 7, 6, 3]
 
 
 def test_the_packaged_weights_are_there_and_small() -> None:
