@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import venv
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import pytest
 from PIL import Image
 
 import edgefx
+from edgefx.benchmarking.devices.connect import DeviceChoice, connected
 from edgefx.cli import run
 from edgefx.errors import (
     BenchmarkError,
@@ -31,12 +34,14 @@ from edgefx.errors import (
     UsageError,
 )
 from edgefx.measured import Match
-from edgefx.protocols import Progress, Task
+from edgefx.pipeline import devices
+from edgefx.protocols import SILENT, Progress, Task
+from edgefx.report.console import PlainConsole
+from edgefx.report.device import render_check
 from edgefx.results import Latency
 from edgefx.views import Benchmark
 from tests import tiny_onnx
 
-from .conftest import Finished
 from .ssh_server import SshServer, serving, write_known_host
 
 DEVICE = "ssh://Device"
@@ -296,15 +301,12 @@ def test_one_that_cannot_be_measured_does_not_take_the_others_down(artifact: Pat
         _benchmark(path)
 
 
-def test_two_at_once(artifact: Path, images: Path) -> None:
-    command = [sys.executable, "-m", "edgefx", *_cli("evaluate", artifact, images), "--json"]
-    started = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    finished = [Finished(one.wait(), *one.communicate()) for one in started]
-    for one in finished:
-        assert one.code == 0, one.stderr
-        assert one.json["device"]["match"] == "identical"
+def test_two_at_once(tmp_path: Path) -> None:
+    """Two connections, whose agents are given the same file at the same time."""
+    path = tiny_onnx.write(tmp_path / "both.onnx", seed=7, hidden=4000)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for found in pool.map(_benchmark, [path, path]):
+            assert list(found.latencies) == [str(path)]
 
 
 @pytest.fixture
@@ -337,15 +339,18 @@ def test_a_device_by_its_name(artifact: Path, capfd: pytest.CaptureFixture[str])
 def test_check_says_what_a_device_is_and_one_that_is_gone_fails_alone(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(["device", "check", "board"]) == 0
-    shown = capfd.readouterr().out
-    assert f"numpy {np.__version__}" in shown
-    assert "artifacts can be run" in shown
-    assert run(["device", "check", "--json"]) == ExitCode.STAGE_FAILED
-    board, gone = json.loads(capfd.readouterr().out)["devices"]
-    assert board["lacking"] == {"tflite": "", "onnx": "", "openvino": ""}
-    assert board["disk_free_mb"] > 0
-    assert "cannot be reached" in gone["error"]
+    found, code = devices.check([DeviceChoice(device="board"), DeviceChoice(device="gone")], SILENT)
+    assert code is ExitCode.STAGE_FAILED
+    board, gone = found.devices
+    assert board.lacking == {"tflite": "", "onnx": "", "openvino": ""}
+    assert board.disk_free_mb > 0
+    assert "cannot be reached" in gone.error
+    stream = io.StringIO()
+    render_check(found, PlainConsole(file=stream, width=120, color_system=None))
+    assert f"numpy {np.__version__}" in stream.getvalue()
+    assert "artifacts can be run" in stream.getvalue()
+    assert run(["device", "check", "gone", "--json"]) == ExitCode.STAGE_FAILED
+    assert json.loads(capfd.readouterr().out)["devices"][0]["device"] == "gone"
 
 
 def test_setup_without_internet_installs_wheels_that_this_machine_has_downloaded(
@@ -369,8 +374,10 @@ def test_setup_without_internet_installs_wheels_that_this_machine_has_downloaded
     assert (packages / "ai_edge_litert").is_dir()
     assert "ai-edge-litert 9.9" in shown
     assert f"--device-python '{python}'" in said
-    assert run([*command, "--runtime", "onnx"]) == ExitCode.STAGE_FAILED
-    assert "no wheels of numpy, onnxruntime for Python 3" in capfd.readouterr().err
+    with connected(DeviceChoice(device=DEVICE, python=sys.executable), SILENT) as device:
+        assert device is not None
+        with pytest.raises(DeviceError, match="no wheels of onnxruntime for Python 3"):
+            devices._download(device, ["onnxruntime"], tmp_path / "none")
 
 
 def _wheel(folder: Path, name: str, module: str) -> None:
