@@ -19,7 +19,7 @@ _LIMIT = 0.9  # rounding may take a tenth of the channels away, not more
 
 
 @dataclass(frozen=True)
-class Stage:
+class BlockStage:
     """Blocks of one kind in a row; the first has the stride.
 
     Attributes:
@@ -63,7 +63,7 @@ class Architecture:
     """
 
     name: str
-    stages: tuple[Stage, ...]
+    stages: tuple[BlockStage, ...]
     width: float = 1.0
     depth: float = 1.0
     divisor: int = 8
@@ -92,21 +92,21 @@ class Architecture:
 
 
 B0_STAGES = (
-    Stage(3, 1, 16, 1, 1),
-    Stage(3, 2, 24, 6, 2),
-    Stage(5, 2, 40, 6, 2),
-    Stage(3, 3, 80, 6, 2),
-    Stage(5, 3, 112, 6, 1),
-    Stage(5, 4, 192, 6, 2),
-    Stage(3, 1, 320, 6, 1),
+    BlockStage(3, 1, 16, 1, 1),
+    BlockStage(3, 2, 24, 6, 2),
+    BlockStage(5, 2, 40, 6, 2),
+    BlockStage(3, 3, 80, 6, 2),
+    BlockStage(5, 3, 112, 6, 1),
+    BlockStage(5, 4, 192, 6, 2),
+    BlockStage(3, 1, 320, 6, 1),
 )
 _EDGETPU_STAGES = (
-    Stage(3, 1, 24, 4, 1, fused=True, skip=False, counted_from=24),
-    Stage(3, 2, 32, 8, 2, fused=True),
-    Stage(3, 4, 48, 8, 2, fused=True),
-    Stage(5, 5, 96, 8, 2),
-    Stage(5, 4, 144, 8, 1),
-    Stage(5, 2, 192, 8, 2),
+    BlockStage(3, 1, 24, 4, 1, fused=True, skip=False, counted_from=24),
+    BlockStage(3, 2, 32, 8, 2, fused=True),
+    BlockStage(3, 4, 48, 8, 2, fused=True),
+    BlockStage(5, 5, 96, 8, 2),
+    BlockStage(5, 4, 144, 8, 1),
+    BlockStage(5, 2, 192, 8, 2),
 )
 _MEAN, _DEVIATION = 127, 128  # of pixels, in the reference code
 
@@ -207,7 +207,7 @@ class _Builder:
         x = self.layers.BatchNormalization(name=f"{name}_bn")(x)
         return self.layers.Activation(self.form.activation, name=f"{name}_activation")(x)
 
-    def block(self, inputs: Any, stage: Stage, *, first: bool, drop: float, name: str) -> Any:
+    def block(self, inputs: Any, stage: BlockStage, *, first: bool, drop: float, name: str) -> Any:
         """Inverted residual block."""
         layers, stride = self.layers, stage.stride if first else 1
         channels, filters = inputs.shape[-1], self.form.filters(stage.filters)
@@ -227,7 +227,7 @@ class _Builder:
             x = layers.Add(name=f"{name}add")([x, inputs])
         return x
 
-    def separable(self, inputs: Any, stage: Stage, *, stride: int, name: str) -> Any:
+    def separable(self, inputs: Any, stage: BlockStage, *, stride: int, name: str) -> Any:
         layers, channels, x = self.layers, inputs.shape[-1], inputs
         if stage.expand != 1:
             x = self.convolution(x, channels * stage.expand, 1, name=f"{name}expand")
@@ -243,7 +243,7 @@ class _Builder:
         x = layers.Activation(self.form.activation, name=f"{name}activation")(x)
         return self.excited(x, max(1, channels // 4), name=f"{name}se_") if self.form.excite else x
 
-    def fused(self, inputs: Any, stage: Stage, *, stride: int, name: str) -> Any:
+    def fused(self, inputs: Any, stage: BlockStage, *, stride: int, name: str) -> Any:
         """Expand by one convolution.
 
         The reference code strides in the projection behind it. As that looks at every other position, so does
