@@ -342,6 +342,14 @@ def test_large_maps_stay_in_float_where_the_cpu_is_faster_so(
     assert placement.large(model) == frozenset(), "an INT8 artifact computes in INT8"
 
 
+def seen_of(model: Any, sources: list[str], images: ImageSet, task: RecordedTask) -> dict[str, Any]:
+    from edgefx.runtimes.openvino import calibrate
+
+    observing = calibrate.Observing(sources)
+    calibrate.ask(model, [observing], images, task)
+    return observing.seen()
+
+
 def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibration: ImageSet) -> None:
 
     from edgefx.runtimes.openvino import calibrate, equalize
@@ -352,10 +360,13 @@ def test_balanced_gates_compute_the_same(tiny_graph: FrozenGraph, tiny_calibrati
     image = tiny_calibration.pixels[:1].astype(np.float32)
     before = core().compile_model(model, "CPU", exact)([image])[0].copy()
     products = [f"block{block}_se_excite/Mul" for block in ("1a", "2a", "3a", "4a")]
-    seen = calibrate.observe(model, products, tiny_calibration, task)
+    seen = seen_of(model, products, tiny_calibration, task)
     original = dict(seen)
     readers = {f"block{block}_project_conv/Conv2D" for block in ("2a", "3a", "4a")}
-    towards, costly = equalize.balance(model, seen, tiny_calibration, readers=readers, seed=0, task=task)
+    gates = equalize.gates(model, seen, readers=readers, images=len(tiny_calibration))
+    sampling = equalize.sampling(gates, seed=0)
+    calibrate.ask(model, [sampling], tiny_calibration, task)
+    towards, costly = equalize.balance(model, gates, seen, sampling.samples(), task=task)
     assert set(towards) | costly == set(products[1:])
     assert not set(towards) & costly
     changed = [name for name in products if seen[name] is not original[name]]
@@ -377,7 +388,7 @@ def test_the_methods_of_choosing_ranges_are_those_of_all_runtimes(
     task = RecordedTask({}, "")
     model = convert.float_model(tiny_graph, RecordedProgress())
     sites = placement.find(model)
-    seen = calibrate.observe(model, [site.source for site in sites], tiny_calibration, task)
+    seen = seen_of(model, [site.source for site in sites], tiny_calibration, task)
     found = {
         method: calibrate.ranges(model, sites, tiny_calibration, method, task)
         for method in (RangeMethod.MIN_MAX, RangeMethod.PERCENTILE, RangeMethod.ACTIVATION_MSE)

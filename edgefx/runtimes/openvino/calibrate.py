@@ -1,15 +1,16 @@
 """What the calibration images produce inside an OpenVINO model, channel by channel.
 
-The reductions are part of the model that runs, so that only a few numbers per channel leave it.
+Most reductions are part of the model that runs, so that only a few numbers per channel leave it.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,10 @@ from numpy.typing import NDArray
 from edgefx.errors import ConversionError
 from edgefx.protocols import Task
 from edgefx.quantize import questions as asking
-from edgefx.quantize.questions import Question
+from edgefx.quantize.questions import Question, Values
 from edgefx.quantize.ranges import Consumer, Range, RangeCollector, RangeMethod
 from edgefx.runtimes.openvino.core import core
 from edgefx.system.host import cores
-from edgefx.system.parallel import ordered
 from edgefx.types import ImageSet
 
 if TYPE_CHECKING:
@@ -103,30 +103,6 @@ class Seen:
     mean: FloatArray
 
 
-def observe(model: Any, sources: Sequence[str], images: ImageSet, task: Task) -> dict[str, Seen]:
-    """Run the float model over the images; returns what the operations named in `sources` computed.
-
-    Raises:
-        ConversionError: A value is not finite.
-    """
-    from openvino import opset13 as ops
-
-    def outputs(value: Any) -> list[Any]:
-        kinds = (ops.reduce_min, ops.reduce_max, ops.reduce_mean)
-        return [reduce(value, _others(value), False) for reduce in kinds]
-
-    found = _run(model, {name: (name, outputs) for name in sources}, images, task)
-    seen = {}
-    for name, (low, high, mean) in found.items():
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            raise ConversionError(
-                f"the values of '{name}' are not finite for a calibration image",
-                hint="the float model itself overflows; check its weights and preprocessing",
-            )
-        seen[name] = Seen(low=low, high=high, mean=mean.mean(axis=0))
-    return seen
-
-
 def ranges(
     model: Any, sites: Sequence[Site], images: ImageSet, method: RangeMethod, task: Task
 ) -> dict[str, Range]:
@@ -152,97 +128,174 @@ def ranges(
     return collector.ranges(method)
 
 
-def quantized_means(
-    model: Any, grids: Mapping[Site, Grid], images: ImageSet, task: Task
-) -> dict[Site, FloatArray]:
-    """Return the mean of each channel [channels] after quantization, in the float model."""
-    from openvino import opset13 as ops
-
-    def outputs(grid: Grid) -> Callable[[Any], list[Any]]:
-        return lambda value: [ops.reduce_mean(grid.quantize(value), _others(value), False)]
-
-    wanted = {site: (site.source, outputs(grid)) for site, grid in grids.items()}
-    return {site: mean.mean(axis=0) for site, (mean,) in _run(model, wanted, images, task).items()}
-
-
-def positions(
-    model: Any, sources: Sequence[str], images: ImageSet, *, count: int, seed: int, task: Task
-) -> dict[str, NDArray[np.float32]]:
-    """Return values at some positions of maps [1, C, H, W], by name; [images, positions, C] each.
+def ask(model: Any, questions: Sequence[Question[Any, Any]], images: ImageSet, task: Task) -> None:
+    """Answer questions to a float model in one pass; tensors have the names of the operations behind them.
 
     Args:
-        model: Float.
-        sources: Names of operations.
+        model: Float; it is not changed.
+        questions: What is asked; `InGraph` of what the graph itself is to make of its tensors.
         images: Of the model's size.
-        count: Positions of each map; all of a smaller one. They are the same for all images.
-        seed: Chooses them.
         task: Counts the images.
     """
-    from openvino import opset13 as ops
-
-    generator = np.random.default_rng(seed)
-
-    def outputs(value: Any) -> list[Any]:
-        channels, height, width = list(value.get_shape())[1:]
-        chosen = np.sort(generator.permutation(height * width)[:count])
-        flat = ops.reshape(value, ops.constant(np.array([channels, height * width], np.int64)), False)
-        return [ops.gather(flat, ops.constant(chosen), ops.constant(1))]
-
-    found = _run(model, {name: (name, outputs) for name in sources}, images, task)
-    return {name: picked.transpose(0, 2, 1).astype(np.float32) for name, (picked,) in found.items()}
-
-
-def ask(model: Any, questions: Sequence[Question[Any, Any]], images: ImageSet, task: Task) -> None:
-    """Answer questions to a float model in one pass; tensors have the names of the operations behind them."""
-    names = asking.names_of(questions)
     probe = model.clone()
     named = {operation.get_friendly_name(): operation for operation in probe.get_ordered_ops()}
-    probe.add_outputs([named[name].output(0) for name in names])
-    run, streams = _runner(probe, images)
-
-    def infer(image: NDArray[np.uint8], keep: Callable[[asking.Values], list[Any]]) -> list[Any]:
-        return run(image, lambda values: keep(dict(zip(names, values, strict=True))))
-
-    asking.ask(questions, images.pixels, infer, task=task, workers=streams)
-
-
-def added_outputs(model: Any, images: ImageSet) -> Iterator[list[NDArray[np.float32]]]:
-    """Run a model; yield each image's outputs but the first."""
-    run, streams = _runner(model, images)
-
-    def infer(image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        return run(image, lambda values: [value.copy() for value in values])
-
-    return ordered(infer, images.pixels, workers=streams)
-
-
-def _runner(
-    model: Any, images: ImageSet
-) -> tuple[Callable[[NDArray[np.uint8], Callable[[list[NDArray[np.float32]]], list[Any]]], list[Any]], int]:
-    """Return what runs a model in float32 on one image, and how many of them at a time.
-
-    It takes the image and what is made of views of all outputs but the first, and returns that.
-    """
+    outputs: dict[str, Any] = {}
+    for question in questions:
+        if isinstance(question, InGraph):
+            outputs |= question.outputs(named)
+        else:
+            outputs |= {name: named[name].output(0) for name in question.names}
+    if not outputs:
+        return
+    probe.add_outputs(list(outputs.values()))
     streams = min(cores(), len(images))
     config = {
         "INFERENCE_PRECISION_HINT": "f32",
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": cores(),
     }
-    compiled = core().compile_model(model, "CPU", config)
+    compiled = core().compile_model(probe, "CPU", config)
     idle: SimpleQueue[Any] = SimpleQueue()
     for _ in range(streams):
         idle.put(compiled.create_infer_request())
 
-    def run(image: NDArray[np.uint8], made: Callable[[list[NDArray[np.float32]]], list[Any]]) -> list[Any]:
+    def run(image: NDArray[np.uint8], keep: Callable[[Values], list[Any]]) -> list[Any]:
         request = idle.get()
         try:
             request.infer([image[None].astype(np.float32)])
-            return made([request.get_output_tensor(k).data for k in range(1, len(model.outputs))])
+            found = [request.get_output_tensor(1 + place).data for place in range(len(outputs))]
+            return keep(dict(zip(outputs, found, strict=True)))
         finally:
             idle.put(request)
 
-    return run, streams
+    asking.ask(questions, images.pixels, run, task=task, workers=streams)
+
+
+class InGraph(Generic[_Key]):
+    """What operations make of tensors in the graph that is run; see `questions.Question`.
+
+    Args:
+        label: Unlike those of the other questions of the pass.
+        wanted: By key, the operation whose output is looked at, and what adds the operations.
+
+    Attributes:
+        rows: Of each image, what was made.
+    """
+
+    def __init__(self, label: str, wanted: Mapping[_Key, tuple[str, Callable[[Any], list[Any]]]]) -> None:
+        self.rows: dict[_Key, list[list[FloatArray]]] = {key: [] for key in wanted}
+        self._label = label
+        self._wanted = wanted
+        self._made: dict[_Key, list[str]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The outputs that `outputs` has added."""
+        return [name for names in self._made.values() for name in names]
+
+    def outputs(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the operations to a graph, given its own by name; return what they put out."""
+        outputs: dict[str, Any] = {}
+        for number, (key, (name, make)) in enumerate(self._wanted.items()):
+            made = {
+                f"{self._label}:{number}:{place}": operation.output(0)
+                for place, operation in enumerate(make(named[name].output(0)))
+            }
+            self._made[key] = list(made)
+            outputs |= made
+        return outputs
+
+    def told(self) -> Iterator[None]:
+        """Tell nothing."""
+        return itertools.repeat(None)
+
+    def keep(self, told: None, values: Values) -> dict[_Key, list[FloatArray]]:
+        """Copy what was made."""
+        del told
+        return {key: [values[name].astype(np.float64) for name in names] for key, names in self._made.items()}
+
+    def add(self, kept: dict[_Key, list[FloatArray]]) -> None:
+        """Add one image's."""
+        for key, made in kept.items():
+            self.rows[key].append(made)
+
+    def stacked(self) -> dict[_Key, list[FloatArray]]:
+        """Return what was made of all images, [images, ...] each."""
+        return {key: [np.stack(part) for part in zip(*row, strict=True)] for key, row in self.rows.items()}
+
+
+class Observing(InGraph[str]):
+    """What the operations named in `sources` compute."""
+
+    def __init__(self, sources: Sequence[str]) -> None:
+        from openvino import opset13 as ops
+
+        def outputs(value: Any) -> list[Any]:
+            kinds = (ops.reduce_min, ops.reduce_max, ops.reduce_mean)
+            return [reduce(value, _others(value), False) for reduce in kinds]
+
+        super().__init__("seen", {name: (name, outputs) for name in sources})
+
+    def seen(self) -> dict[str, Seen]:
+        """Return it.
+
+        Raises:
+            ConversionError: A value is not finite.
+        """
+        seen = {}
+        for name, (low, high, mean) in self.stacked().items():
+            if not (np.isfinite(low).all() and np.isfinite(high).all()):
+                raise ConversionError(
+                    f"the values of '{name}' are not finite for a calibration image",
+                    hint="the float model itself overflows; check its weights and preprocessing",
+                )
+            seen[name] = Seen(low=low, high=high, mean=mean.mean(axis=0))
+        return seen
+
+
+class Sampling(InGraph[str]):
+    """Values at some positions of maps [1, C, H, W].
+
+    Args:
+        sources: Names of the operations that make the maps.
+        count: Positions of each map; all of a smaller one. They are the same for all images.
+        seed: Chooses them.
+    """
+
+    def __init__(self, sources: Sequence[str], *, count: int, seed: int) -> None:
+        from openvino import opset13 as ops
+
+        generator = np.random.default_rng(seed)
+
+        def outputs(value: Any) -> list[Any]:
+            channels, height, width = list(value.get_shape())[1:]
+            chosen = np.sort(generator.permutation(height * width)[:count])
+            flat = ops.reshape(value, ops.constant(np.array([channels, height * width], np.int64)), False)
+            return [ops.gather(flat, ops.constant(chosen), ops.constant(1))]
+
+        super().__init__("sampled", {name: (name, outputs) for name in sources})
+
+    def samples(self) -> dict[str, NDArray[np.float32]]:
+        """Return them by name, [images, positions, C] each."""
+        return {
+            name: picked.transpose(0, 2, 1).astype(np.float32) for name, (picked,) in self.stacked().items()
+        }
+
+
+class QuantizedMeans(InGraph["Site"]):
+    """The mean of each channel after quantization, in the float model."""
+
+    def __init__(self, grids: Mapping[Site, Grid]) -> None:
+        from openvino import opset13 as ops
+
+        def outputs(grid: Grid) -> Callable[[Any], list[Any]]:
+            return lambda value: [ops.reduce_mean(grid.quantize(value), _others(value), False)]
+
+        super().__init__("shifted", {site: (site.source, outputs(grid)) for site, grid in grids.items()})
+
+    def means(self) -> dict[Site, FloatArray]:
+        """Return them, [channels] each."""
+        return {site: mean.mean(axis=0) for site, (mean,) in self.stacked().items()}
 
 
 def _others(value: Any) -> Any:
@@ -250,26 +303,3 @@ def _others(value: Any) -> Any:
     from openvino import opset13 as ops
 
     return ops.constant(np.array([k for k in range(len(value.get_shape())) if k != 1], np.int64))
-
-
-def _run(
-    model: Any, wanted: Mapping[_Key, tuple[str, Callable[[Any], list[Any]]]], images: ImageSet, task: Task
-) -> dict[_Key, list[FloatArray]]:
-    """Run `model` with further outputs: what to make of named operations; [images, ...] each."""
-    probe = model.clone()
-    named = {operation.get_friendly_name(): operation for operation in probe.get_ordered_ops()}
-    slots: dict[_Key, range] = {}
-    extra: list[Any] = []
-    for key, (name, make) in wanted.items():
-        made = make(named[name].output(0))
-        slots[key] = range(len(extra), len(extra) + len(made))
-        extra += [operation.output(0) for operation in made]
-    if not extra:
-        return {}
-    probe.add_outputs(extra)
-    rows: dict[_Key, list[list[FloatArray]]] = {key: [] for key in wanted}
-    for values in added_outputs(probe, images):
-        for key, places in slots.items():
-            rows[key].append([values[k].astype(np.float64) for k in places])
-        task.advance()
-    return {key: [np.stack(part) for part in zip(*row, strict=True)] for key, row in rows.items()}

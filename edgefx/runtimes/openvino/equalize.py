@@ -17,7 +17,7 @@ Where even the best choice loses much, the product is left in float: see `_LOUD`
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,6 @@ from edgefx.runtimes.openvino import artifact, calibrate
 from edgefx.runtimes.openvino import weights as openvino_weights
 from edgefx.runtimes.openvino.calibrate import FloatArray, Grid, Seen
 from edgefx.system.parallel import ordered
-from edgefx.types import ImageSet
 from edgefx.vocabulary import Hardware
 
 # tuned: ablations openvino.equalize.POWERS
@@ -51,13 +50,22 @@ _LOUD_WORK_ELSEWHERE = 0.035  # two blocks of V2-B0; tuned: ablations openvino.e
 
 
 @dataclass(frozen=True)
-class _Gate:
+class Gate:
+    """A product of a map and a gate.
+
+    Attributes:
+        product: The operation.
+        vector: Which input of the product is the gate.
+        reader: The convolution behind.
+    """
+
     product: Any
-    vector: int  # which input of the product is the gate
-    reader: Any  # the convolution behind
+    vector: int
+    reader: Any
 
     @property
     def name(self) -> str:
+        """The product's."""
         return str(self.product.get_friendly_name())
 
 
@@ -70,13 +78,33 @@ class _Choice:
     lost: float
 
 
+def gates(model: Any, names: Collection[str], *, readers: Collection[str], images: int) -> tuple[Gate, ...]:
+    """Return the products that can be balanced.
+
+    Args:
+        model: Float.
+        names: Operations that are looked at; others are no candidates.
+        readers: Operations whose inputs are quantized; others need no balance.
+        images: How many there are to calibrate with.
+    """
+    if images < _FEWEST:
+        return ()
+    return tuple(
+        gate for gate in _gates(model) if gate.name in names and gate.reader.get_friendly_name() in readers
+    )
+
+
+def sampling(gates: Sequence[Gate], *, seed: int) -> calibrate.Sampling:
+    """Return what must be asked of the model to `balance` these."""
+    return calibrate.Sampling([gate.name for gate in gates], count=_POSITIONS, seed=seed)
+
+
 def balance(
     model: Any,
+    gates: Sequence[Gate],
     seen: dict[str, Seen],
-    images: ImageSet,
+    samples: Mapping[str, NDArray[np.float32]],
     *,
-    readers: Collection[str],
-    seed: int,
     task: Task,
     hardware: Hardware = Hardware.OTHER,
 ) -> tuple[dict[str, float], frozenset[str]]:
@@ -84,32 +112,26 @@ def balance(
 
     Args:
         model: Float; changed in place, what it computes is not.
+        gates: Of the model.
         seen: By name of operation; products are replaced.
-        images: The calibration images.
-        readers: Operations whose inputs are quantized; others need no balance.
-        seed: Of the positions that are looked at.
-        task: Counts the images.
+        samples: Values of the products, by name: what `sampling` found.
+        task: Counts the gates.
         hardware: The class of CPU that the artifact is for.
 
     Returns:
         How far towards the extremes the range of each product should reach, by its name; and the names of the
         products that should stay in float.
     """
-    gates = [
-        gate for gate in _gates(model) if gate.name in seen and gate.reader.get_friendly_name() in readers
-    ]
-    if len(images) < _FEWEST:
-        gates = []
-    samples = calibrate.positions(
-        model, [gate.name for gate in gates], images, count=_POSITIONS, seed=seed, task=task
-    )
     pointwise = [openvino_weights.read(gate.reader)[:, :, 0, 0] for gate in gates]
 
     def chosen(place: int) -> _Choice:
         name = gates[place].name
         return _best(seen[name], samples[name], pointwise[place])
 
-    best = dict(zip([gate.name for gate in gates], ordered(chosen, range(len(gates))), strict=True))
+    best = {}
+    for gate, choice in zip(gates, ordered(chosen, range(len(gates))), strict=True):
+        best[gate.name] = choice
+        task.advance()
     costly = _costliest(model, gates, {name: choice.lost for name, choice in best.items()}, hardware)
     for gate in gates:
         power = best[gate.name].power
@@ -122,7 +144,7 @@ def balance(
 
 
 def _costliest(
-    model: Any, gates: Iterable[_Gate], lost: Mapping[str, float], hardware: Hardware
+    model: Any, gates: Iterable[Gate], lost: Mapping[str, float], hardware: Hardware
 ) -> frozenset[str]:
     """Choose the products to leave in float: the costliest first, as long as they are few."""
     work = artifact.macs_by_name(model)
@@ -184,7 +206,7 @@ def _divided(seen: Seen, factors: FloatArray) -> Seen:
     return Seen(low=seen.low / factors, high=seen.high / factors, mean=seen.mean / factors)
 
 
-def _rescale(gate: _Gate, weights: FloatArray, factors: FloatArray) -> None:
+def _rescale(gate: Gate, weights: FloatArray, factors: FloatArray) -> None:
     from openvino import opset13 as ops
 
     shape = (1, -1, 1, 1)
@@ -196,7 +218,7 @@ def _rescale(gate: _Gate, weights: FloatArray, factors: FloatArray) -> None:
     gate.reader.input(1).replace_source_output(scaled.output(0))
 
 
-def _gates(model: Any) -> Iterator[_Gate]:
+def _gates(model: Any) -> Iterator[Gate]:
     """Find the products of a map and a vector that one pointwise convolution reads."""
     for operation in model.get_ordered_ops():
         if operation.get_type_name() != "Multiply":
@@ -211,4 +233,4 @@ def _gates(model: Any) -> Iterator[_Gate]:
             and readers[0].input_value(1).get_node().get_type_name() == "Constant"
             and tuple(readers[0].input_value(1).get_shape()[2:]) == (1, 1)
         ):
-            yield _Gate(product=operation, vector=vectors[0], reader=readers[0])
+            yield Gate(product=operation, vector=vectors[0], reader=readers[0])

@@ -18,6 +18,7 @@ import openvino as ov
 from edgefx.protocols import Progress, Task
 from edgefx.quantization import ActivationRanges, QuantScheme
 from edgefx.quantize import gptq
+from edgefx.quantize.questions import Question
 from edgefx.quantize.ranges import RangeMethod
 from edgefx.runtimes.openvino import artifact, calibrate, equalize, passes, placement
 from edgefx.runtimes.openvino import rounding as openvino_rounding
@@ -53,8 +54,10 @@ class _Quantization:
     seen: dict[str, Seen] = field(default_factory=dict)
     towards: Mapping[str, float] = field(default_factory=dict)
     grids: dict[Site, Grid] = field(default_factory=dict)
-    means: Mapping[Site, NDArray[np.float64]] = field(default_factory=dict)
-    moments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    asked: list[Question[Any, Any]] = field(default_factory=list)  # that wait until an answer is needed
+    observing: calibrate.Observing = field(init=False)
+    shifted: calibrate.QuantizedMeans = field(init=False)
+    correlating: openvino_rounding.Correlating | None = None
 
     def place(self) -> None:
         kept, hardware = self.scheme.keep_float, self.scheme.hardware
@@ -76,23 +79,24 @@ class _Quantization:
 
     def collect_statistics(self) -> None:
         sources = list(dict.fromkeys([*(site.source for site in self.sites), *self.read.values()]))
-        with self._images("collecting activations") as task:
-            self.seen = calibrate.observe(self.model, sources, self.calibration, task)
+        self.observing = calibrate.Observing(sources)
+        self.asked.append(self.observing)
 
     def equalize(self) -> None:
-        with self._images("balancing channels") as task:
+        gates = equalize.gates(
+            self.model, self.observing.rows, readers=self.readers, images=len(self.calibration)
+        )
+        sampling = equalize.sampling(gates, seed=self.scheme.seed)
+        self.asked.append(sampling)
+        self._ask()
+        with self.progress.task("balancing channels for OpenVINO", len(gates)) as task:
             self.towards, costly = equalize.balance(
-                self.model,
-                self.seen,
-                self.calibration,
-                readers=self.readers,
-                seed=self.scheme.seed,
-                hardware=self.scheme.hardware,
-                task=task,
+                self.model, gates, self.seen, sampling.samples(), hardware=self.scheme.hardware, task=task
             )
         self.sites = tuple(site for site in self.sites if site.source not in costly)
 
     def find_ranges(self) -> None:
+        self._ask()
         named = _by_name(self.model)
         if self.scheme.ranges is Ranges.AUTO:
             self.grids = {
@@ -114,8 +118,8 @@ class _Quantization:
                 self.grids[site] = Grid.spanning(*span)
 
     def measure_means(self) -> None:
-        with self._images("measuring shifts") as task:
-            self.means = calibrate.quantized_means(self.model, self.grids, self.calibration, task)
+        self.shifted = calibrate.QuantizedMeans(self.grids)
+        self.asked.append(self.shifted)
 
     def collect_moments(self) -> None:
         rounded = [
@@ -125,13 +129,22 @@ class _Quantization:
             and operation.get_friendly_name() in self.readers
             and not any(step != 1 for step in operation.get_attributes()["dilations"])
         ]
-        with self._images("correlating activations") as task:
-            self.moments = openvino_rounding.moments(
-                self.model, rounded, self.calibration, seed=self.scheme.seed, task=task
-            )
+        self.correlating = openvino_rounding.Correlating(rounded, seed=self.scheme.seed)
+        self.asked.append(self.correlating)
+
+    def _ask(self) -> None:
+        """Ask in one pass what waits for an answer."""
+        if self.asked:
+            with self._images("looking at activations") as task:
+                calibrate.ask(self.model, self.asked, self.calibration, task)
+            self.asked.clear()
+        if not self.seen:
+            self.seen = self.observing.seen()
 
     def quantize(self) -> None:
-        after = {consumer: mean for site, mean in self.means.items() for consumer, _ in site.consumers}
+        self._ask()
+        means = self.shifted.means()
+        after = {consumer: mean for site, mean in means.items() for consumer, _ in site.consumers}
         _quantize_activations(self.model, self.grids)  # first: a new bias stands before what is quantized
         narrow = self.scheme.hardware.saturates_pairs
         with self.progress.task("rounding weights for OpenVINO", len(self.weighted)) as task:
@@ -144,9 +157,8 @@ class _Quantization:
                     # of the file.
                     openvino_weights.store_as_half(operation)
                 else:
-                    _quantize_weights(
-                        operation, before, after.get(name, before), self.moments.get(name), narrow=narrow
-                    )
+                    moments = self.correlating.moments(name) if self.correlating else None
+                    _quantize_weights(operation, before, after.get(name, before), moments, narrow=narrow)
                 task.advance()
         self.model.validate_nodes_and_infer_types()
 

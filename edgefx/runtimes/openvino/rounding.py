@@ -12,11 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefx.protocols import Task
 from edgefx.quantize.gptq import FloatArray, MomentsByName
 from edgefx.quantize.questions import Values
-from edgefx.runtimes.openvino import calibrate
-from edgefx.types import ImageSet
 
 Positions = NDArray[np.int64]
 
@@ -24,52 +21,48 @@ Positions = NDArray[np.int64]
 _POSITIONS = 64  # per image and convolution; neighbours say much the same
 
 
-def moments(
-    model: Any, operations: Sequence[Any], images: ImageSet, *, seed: int, task: Task
-) -> dict[str, FloatArray]:
-    """Return the covariance [K, K] of the vectors that each convolution multiplies its weights with.
+class Correlating:
+    """The vectors that convolutions multiply their weights with; see `questions.Question`.
 
-    K is its input channels times its kernel's area. Memory does not grow with the images.
+    K, the length of a vector, is their input channels times their kernel's area. Memory does not grow with
+    the images.
 
     Args:
-        model: Float.
-        operations: Convolutions of it, without groups and dilation.
-        images: Of the model's size.
+        operations: Convolutions of the float model, without groups and dilation.
         seed: Of the positions that are looked at.
-        task: Counts the images.
     """
-    correlated = _Correlated(operations, seed=seed)
-    if operations:
-        calibrate.ask(model, [correlated], images, task)
-    return {name: correlated.moments.central(name) for name in correlated.operations}
-
-
-class _Correlated:
-    """What convolutions multiply their weights with; see `questions.Question`."""
 
     def __init__(self, operations: Sequence[Any], *, seed: int) -> None:
-        self.operations = {operation.get_friendly_name(): operation for operation in operations}
-        self.moments = MomentsByName()
-        self._read = {name: _source(operation) for name, operation in self.operations.items()}
+        self._operations = {operation.get_friendly_name(): operation for operation in operations}
+        self._moments = MomentsByName()
+        self._read = {name: _source(operation) for name, operation in self._operations.items()}
         self._sizes = [math.prod(operation.get_output_shape(0)[2:]) for operation in operations]
         self._generator = np.random.default_rng(seed)
 
     @property
     def names(self) -> Collection[str]:
+        """What they read."""
         return dict.fromkeys(self._read.values())
 
     def told(self) -> Iterator[list[Positions]]:
+        """Draw the positions of each convolution."""
         while True:
             yield [np.sort(self._generator.permutation(size)[:_POSITIONS]) for size in self._sizes]
 
     def keep(self, told: list[Positions], values: Values) -> dict[str, NDArray[np.float32]]:
+        """Return what each convolution reads at its positions."""
         return {
             name: vectors(values[self._read[name]][0], operation, positions)
-            for (name, operation), positions in zip(self.operations.items(), told, strict=True)
+            for (name, operation), positions in zip(self._operations.items(), told, strict=True)
         }
 
     def add(self, kept: dict[str, NDArray[np.float32]]) -> None:
-        self.moments.add(kept)
+        """Add one image's."""
+        self._moments.add(kept)
+
+    def moments(self, name: str) -> FloatArray | None:
+        """Return the covariance [K, K] of a convolution's vectors; None of one that was not asked for."""
+        return self._moments.central(name) if name in self._operations else None
 
 
 def vectors(value: NDArray[np.float32], operation: Any, positions: Positions) -> NDArray[np.float32]:
