@@ -130,6 +130,7 @@ TARGETS: dict[str, TargetRow] = {
         _row(Runtime.TFLITE, Precision.FLOAT32, "LiteRT, float32"),
         _row(Runtime.TFLITE, Precision.FLOAT16, "LiteRT, float16 weights, computes in float32"),
         _row(Runtime.TFLITE, Precision.DYNAMIC, "LiteRT, INT8 weights, activations quantized at run time"),
+        _row(Runtime.TFLITE, Precision.WEIGHT_INT8, "LiteRT, INT8 weights, computes in float32"),
         _row(Runtime.TFLITE, Precision.INT8, "LiteRT, fully integer, for CPUs, NPUs and MCUs", _INTEGER_IO),
         _row(Runtime.TFLITE, Precision.INT16X8, "LiteRT, INT8 weights, INT16 activations"),
         _row(Runtime.ONNX, Precision.FLOAT32, "ONNX Runtime, float32"),

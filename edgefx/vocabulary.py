@@ -30,6 +30,7 @@ class Precision(StrEnum):
     FLOAT32 = "float32"
     FLOAT16 = "float16"  # weights stored as float16
     DYNAMIC = "dynamic"  # INT8 weights, activations quantized per inference
+    WEIGHT_INT8 = "weight-int8"  # INT8 weights, restored to float32 when the file is loaded
     INT8 = "int8"  # INT8 weights and activations, ranges from calibration
     INT16X8 = "int16x8"  # INT8 weights, INT16 activations
 

@@ -140,5 +140,5 @@ def subjects_of(artifacts: Sequence[Path]) -> list[Subject]:
 
 def _precision(path: Path) -> Precision | None:
     """Return the precision that `compile` put into the file's name, if it did."""
-    name = path.stem.rpartition("-")[2]
-    return Precision(name) if name in set(Precision) else None
+    found = [one for one in Precision if path.stem.endswith(f"-{one}")]
+    return max(found, key=len, default=None)  # "weight-int8" ends in "int8"

@@ -29,9 +29,10 @@ _KEY_SHOWN = 12  # of a cache entry's key; report.json has all of it
 # What some precisions are called where it is told what they run in.
 _RUNS_IN: dict[str, tuple[str, ...]] = {
     Precision.DYNAMIC: ("int8 weights, dynamic activations", "int8+float32"),
+    Precision.WEIGHT_INT8: ("float32, int8 weights",),
     Precision.INT16X8: ("int8 weights, int16 activations",),
 }
-_QUANTIZED = (Precision.DYNAMIC, Precision.INT8, Precision.INT16X8)
+_QUANTIZED = (Precision.DYNAMIC, Precision.WEIGHT_INT8, Precision.INT8, Precision.INT16X8)
 
 _USED = {"calibration": "calibrated on", "training": "trained on", "evaluation": "evaluated on"}
 

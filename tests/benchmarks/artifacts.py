@@ -3,7 +3,7 @@
     python -m tests.benchmarks artifacts --keep before.json
     python -m tests.benchmarks artifacts --against before.json
 
-makes all twelve targets of `digits`, its INT8 targets with effort high and with training, and, where a folder
+makes all targets of `digits`, its INT8 targets with effort high and with training, and, where a folder
 with real models is given, all targets of those. A change of structure leaves every byte as it was; on another
 CPU or with other versions of the runtimes bytes may differ without any change. `--hardware CLASS` lays the
 artifacts out for another class of CPU than this machine's, whose bytes can then be compared, too.

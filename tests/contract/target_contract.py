@@ -58,6 +58,7 @@ class TargetContract:
         Precision.FLOAT16: 1.0,
         Precision.INT16X8: 0.98,
         Precision.DYNAMIC: 0.95,
+        Precision.WEIGHT_INT8: 0.98,
         Precision.INT8: 0.95,
     }
     # Whether --io-dtype also sets the output's type.
@@ -120,6 +121,9 @@ class TargetContract:
             assert found.compute_int8 == 0
             assert not found.int8_macs_share
             assert found.size_bytes > tiny_graph.spec.parameters * 2
+        elif row.precision is Precision.WEIGHT_INT8:
+            assert (found.compute_int8, found.int8_macs_share) == (0, 0)
+            assert found.size_bytes < tiny_graph.spec.parameters * 4
         else:
             assert found.compute_int8 > 0
             assert found.size_bytes < tiny_graph.spec.parameters * 4

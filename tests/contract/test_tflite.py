@@ -35,6 +35,36 @@ def int8(
     )[0]
 
 
+def test_weights_alone_are_integers_and_restored_once(tiny_graph: FrozenGraph, tmp_path: Path) -> None:
+    scheme = QuantScheme(precision=Precision.WEIGHT_INT8, io_dtype=IoDtype.FLOAT32)
+    request = ConversionRequest(graph=tiny_graph, scheme=scheme)
+    (path,) = RUNTIME.convert(request, tmp_path / "tiny.tflite", RecordedProgress())
+    model = flatbuffer.read(path)
+    graph = model.subgraphs[0]
+    restored = {
+        int(op.outputs[0]): op for op in graph.operators if flatbuffer.op_name(model, op) == "DEQUANTIZE"
+    }
+    for op in graph.operators:
+        name = flatbuffer.op_name(model, op)
+        assert name != "QUANTIZE"
+        assert flatbuffer.dtype_name(graph.tensors[op.outputs[0]]) == "float32"
+        if name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            stored = graph.tensors[restored[int(op.inputs[1])].inputs[0]]
+            assert flatbuffer.dtype_name(stored) == "int8"
+            assert flatbuffer.is_constant(model, stored)
+            assert len(stored.quantization.scale) == flatbuffer.shape_of(graph.tensors[op.outputs[0]])[-1]
+            assert not np.any(stored.quantization.zeroPoint)
+    assert artifact.describe(model).precision == "float32, int8 weights"
+    # Read back in terms of layers: the weights of every layer, and no activation.
+    found = RUNTIME.read_quantization(path, tiny_graph)
+    assert not found.grids
+    assert not found.unmatched
+    weighted = {
+        info.name for info in tiny_graph.layers if info.kind in ("Conv2D", "DepthwiseConv2D", "Dense")
+    }
+    assert {one.layer for one in found.weights} == weighted
+
+
 def test_int8_is_fully_integer(int8: Path) -> None:
     model = flatbuffer.read(int8)
     graph = model.subgraphs[0]

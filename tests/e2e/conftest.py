@@ -64,7 +64,7 @@ def in_process(
 
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
-    """`digits` compiled for all twelve targets in one run, once for all processes of pytest-xdist."""
+    """`digits` compiled for all targets in one run, once for all processes of pytest-xdist."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "everything"
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The main job end to end: the embedded model, all twelve targets, real runtimes, real images."""
+"""The main job end to end: the embedded model, all targets, real runtimes, real images."""
 
 from __future__ import annotations
 

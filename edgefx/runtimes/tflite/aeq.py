@@ -46,17 +46,36 @@ def quantize(
     Raises:
         ConversionError: ai-edge-quantizer refused the graph.
     """
+    statistics = {**_activation_statistics(model, ranges), **_weight_statistics(model, ranges, precision)}
+    return _quantized(model, _recipe(model, precision, keep_float), statistics)
+
+
+def quantize_weights(model: ModelT) -> bytes:
+    """Quantize the weights of a float graph to INT8 per channel, symmetrically, and restore them in it.
+
+    Convolutions and matrix products read them behind a DEQUANTIZE, which the runtime computes once.
+
+    Raises:
+        ConversionError: ai-edge-quantizer refused the graph.
+    """
+    from ai_edge_quantizer import qtyping, recipe_manager
+
+    manager = recipe_manager.RecipeManager()
+    manager.add_weight_only_config(".*", qtyping.TFLOperationName.ALL_SUPPORTED, num_bits=8)
+    return _quantized(model, manager.get_quantization_recipe(), None)
+
+
+def _quantized(model: ModelT, recipe: Any, statistics: dict[str, dict[str, Any]] | None) -> bytes:
     from ai_edge_quantizer import quantizer
 
-    statistics = {**_activation_statistics(model, ranges), **_weight_statistics(model, ranges, precision)}
     try:
         # Its progress bars go to stderr whatever one asks for, and it warns of a debugging mode of its own.
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", RuntimeWarning)  # an overflowing cast would be a wrong weight
-            result = quantizer.Quantizer(
-                flatbuffer.write(model), _recipe(model, precision, keep_float)
-            ).quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
+            result = quantizer.Quantizer(flatbuffer.write(model), recipe).quantize(
+                statistics, enable_progress_bar=False, enable_progress_report=False
+            )
     except Exception as error:
         raise ConversionError(
             f"ai-edge-quantizer refused the graph: {error}",

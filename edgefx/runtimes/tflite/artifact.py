@@ -96,9 +96,7 @@ def describe(model: ModelT) -> Contents:
         work = _macs(name, [graph.tensors[i] for i in op.inputs if i >= 0], graph.tensors[op.outputs[0]])
         macs += work
         int8_macs += work if kind in ("int8", "hybrid") else 0
-    has_float16 = any(
-        dtype_name(tensor) == "float16" and is_constant(model, tensor) for tensor in graph.tensors
-    )
+    stored = {dtype_name(tensor) for tensor in graph.tensors if is_constant(model, tensor)}
     return Contents(
         inputs=tuple(_tensor_info(graph.tensors[index]) for index in graph.inputs),
         outputs=tuple(_tensor_info(graph.tensors[index]) for index in graph.outputs),
@@ -111,7 +109,7 @@ def describe(model: ModelT) -> Contents:
         compute_float=computing["float"],
         float_ops=tuple(float_ops),
         int8_macs_share=int8_macs / macs if macs else None,
-        precision=_precision(computing, has_float16=has_float16),
+        precision=_precision(computing, stored),
     )
 
 
@@ -136,10 +134,12 @@ def _macs(name: str, inputs: list[TensorT], output: TensorT) -> int:
     return results * weights[-1] if name == "FULLY_CONNECTED" and weights else 0
 
 
-def _precision(computing: Counter[str], *, has_float16: bool) -> str:
+def _precision(computing: Counter[str], stored: set[str]) -> str:
+    """Say what a file computes in, by its operations and by the types of its constants."""
     quantized = {kind: computing[kind] for kind in ("int8", "int16", "hybrid") if computing[kind]}
     if not quantized:
-        return "float32, float16 weights" if has_float16 else "float32"
+        weights = next((dtype for dtype in ("float16", "int8") if dtype in stored), None)
+        return f"float32, {weights} weights" if weights else "float32"
     if "hybrid" in quantized:
         return "int8 weights, dynamic activations"
     name = "int8 weights, int16 activations" if "int16" in quantized else "int8"

@@ -104,6 +104,12 @@ class Reader:
         self.operators = model.subgraphs[0].operators
         self.unmatched: list[str] = []
         self._names = {id(op): flatbuffer.op_name(model, op) for op in self.operators}
+        # What constants are restored from, by the tensor that is read: files that quantize weights only.
+        self._restored = {
+            int(op.outputs[0]): int(op.inputs[0])
+            for op in self.operators
+            if self._name(op) == "DEQUANTIZE" and flatbuffer.is_constant(model, self.tensors[op.inputs[0]])
+        }
         self._ends = self._find_ends()
         # The operation of the canonical graph behind each activation, by tensor index.
         self.counterparts: dict[int, str | None] = {int(model.subgraphs[0].inputs[0]): canonical.image}
@@ -226,14 +232,18 @@ class Reader:
                     return None
                 layers |= behind
                 continue
-            names = _names(self.tensors[op.inputs[1]]) if self._name(op) in _WEIGHTED else []
+            names = _names(self._weights(op)) if self._name(op) in _WEIGHTED else []
             layer = self.canonical.weighted(names) or self.canonical.layer_of(self.counterparts[result] or "")
             if layer is not None:
                 layers.add(layer)
         return frozenset(layers)
 
+    def _weights(self, op: OperatorT) -> TensorT:
+        index = int(op.inputs[1])
+        return self.tensors[self._restored.get(index, index)]
+
     def _stored(self, op: OperatorT) -> QuantizedWeights | None:
-        tensor = self.tensors[op.inputs[1]]
+        tensor = self._weights(op)
         if flatbuffer.dtype_name(tensor) != "int8" or not flatbuffer.is_constant(self.model, tensor):
             return None
         biased = len(op.inputs) > 2 and op.inputs[2] >= 0

@@ -57,6 +57,8 @@ class TfliteRuntime:
         elif scheme.precision in (Precision.FLOAT16, Precision.DYNAMIC):
             with progress.task(f"converting to TFLite {scheme.precision}"):
                 content = convert.from_tensorflow(graph, scheme.precision)
+        elif scheme.precision is Precision.WEIGHT_INT8:
+            content = _weights_quantized(graph, progress)
         else:
             content = _quantized(request, progress)
         artifact.verify(content, graph, scheme)
@@ -185,6 +187,16 @@ class TfliteRuntime:
 
 
 RUNTIME: Final = TfliteRuntime()
+
+
+def _weights_quantized(graph: FrozenGraph, progress: Progress) -> bytes:
+    from edgefx.runtimes.tflite import aeq, convert, flatbuffer
+
+    model = flatbuffer.read(convert.float_content(graph, progress))
+    with progress.task("quantizing weights"):
+        quantized = flatbuffer.read(aeq.quantize_weights(model))
+    flatbuffer.rename_io(quantized, input_name=graph.input_name, output_name=graph.output_name)
+    return flatbuffer.write(quantized)
 
 
 def _quantized(request: ConversionRequest, progress: Progress) -> bytes:
