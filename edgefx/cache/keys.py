@@ -95,6 +95,7 @@ def model(section: ModelSection, *, seed: int, hashes: FileHashes) -> dict[str, 
         OSError: Its file cannot be read; loading it says why.
     """
     from edgefx.models import zoo
+    from edgefx.models.formats import PYTORCH
 
     options: dict[str, Json] = {
         "classes": section.classes,
@@ -118,8 +119,15 @@ def model(section: ModelSection, *, seed: int, hashes: FileHashes) -> dict[str, 
     elif weights == zoo.IMAGENET:
         content = "as published: Keras checks the hash of what it downloads"
     else:
-        weights, content = "file", hashes.content(Path(weights))
+        path = Path(weights)
+        weights, content = "file", hashes.content(path)
+        if path.suffix.lower() in PYTORCH:  # which say by their name what they were trained with
+            options["variant"] = [path.name, _content_of(path.with_name("config.json"), hashes)]
     return {**options, "family": family.name, "weights": weights, "content": content}
+
+
+def _content_of(path: Path, hashes: FileHashes) -> str | None:
+    return hashes.content(path) if path.is_file() else None
 
 
 def graph(identity: Json) -> Key:

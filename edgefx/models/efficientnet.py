@@ -60,6 +60,8 @@ class Architecture:
         offset: Added behind it.
         dropout: In front of the classifier.
         drop_connect: Of the last block; it grows from block to block.
+        pads: Whether zeros in front of a stride are a layer of their own, as in Keras' B0. Weights that were
+            trained with others go in then (`edgefx.models.pytorch`).
     """
 
     name: str
@@ -74,6 +76,7 @@ class Architecture:
     offset: float = 0.0
     dropout: float = 0.2
     drop_connect: float = 0.2
+    pads: bool = True
 
     def filters(self, count: int, *, end: bool = False) -> int:
         """Scale channels and round them to a multiple of the divisor, at most 10 % below."""
@@ -142,7 +145,7 @@ def _edgetpu(size: str, width: float, depth: float, dropout: float) -> Architect
 
 ARCHITECTURES = {
     "digits": Architecture(
-        name="digits", stages=B0_STAGES, width=0.25, depth=0.25, dropout=0.2, drop_connect=0.1
+        name="digits", stages=B0_STAGES, width=0.25, depth=0.25, drop_connect=0.1, pads=False
     ),
     "lite0": _lite(0, 1.0, 1.0, 0.2),
     "lite1": _lite(1, 1.0, 1.1, 0.2),
@@ -192,9 +195,18 @@ class _Builder:
         scores = layers.Dense(classes, activation="softmax", name="predictions")(x)
         return self.keras.Model(image, scores, name=form.name)
 
+    def padded(self, x: Any, kernel: int, stride: int, *, name: str) -> tuple[Any, str]:
+        """Put the zeros of "same" padding in front of a stride; returns them and the padding left to do."""
+        if stride == 1 or not self.form.pads:
+            return x, "same"
+        sides = [(kernel // 2 - 1 + size % 2, kernel // 2) for size in x.shape[1:3]]
+        return self.layers.ZeroPadding2D(sides, name=name)(x), "valid"
+
     def convolution(
         self, x: Any, filters: int, kernel: int, *, stride: int = 1, name: str, padding: str = "same"
     ) -> Any:
+        if padding == "same":
+            x, padding = self.padded(x, kernel, stride, name=f"{name}_conv_pad")
         x = self.layers.Conv2D(
             filters,
             kernel,
@@ -231,10 +243,11 @@ class _Builder:
         layers, channels, x = self.layers, inputs.shape[-1], inputs
         if stage.expand != 1:
             x = self.convolution(x, channels * stage.expand, 1, name=f"{name}expand")
+        x, padding = self.padded(x, stage.kernel, stride, name=f"{name}dwconv_pad")
         x = layers.DepthwiseConv2D(
             stage.kernel,
             strides=stride,
-            padding="same",
+            padding=padding,
             use_bias=False,
             depthwise_initializer="he_normal",
             name=f"{name}dwconv",

@@ -22,7 +22,7 @@ _ZIP = b"PK\x03\x04"
 _VERSION = re.compile(r"\d{1,4}(\.\w{1,20}){0,5}")
 _SAVE_AGAIN = "copy or download it again, or save it again with Keras"
 _COMPILED = (".tflite", ".onnx", ".xml")
-_PYTORCH = (".pt", ".pth", ".safetensors")
+PYTORCH = (".pt", ".pth", ".safetensors")  # weights that --weights takes, not models
 _EXPECTED = "expected a Keras model: .keras, .h5 or a SavedModel folder"
 
 
@@ -108,7 +108,7 @@ def sniff(path: Path, *, copy: Path | None = None, bounded: bool = True) -> Mode
 
 
 def _absent_hint(path: Path) -> str:
-    if path.suffix in (*_COMPILED, *_PYTORCH):
+    if path.suffix in (*_COMPILED, *PYTORCH):
         return _format_hint(path, b"")
     return "give a path, or a name listed by: edgefx models"
 
@@ -116,8 +116,8 @@ def _absent_hint(path: Path) -> str:
 def _format_hint(path: Path, magic: bytes) -> str:
     if path.suffix in _COMPILED or magic[4:8] == b"TFL3":
         return "this is a compiled artifact; edgefx compiles the Keras model it came from"
-    if path.suffix in _PYTORCH:
-        return f"this looks like a PyTorch file; {_EXPECTED}"
+    if path.suffix in PYTORCH:
+        return f"weights of PyTorch go with an architecture: edgefx compile b0 --weights {path}"
     if path.suffix == ".bin":
         return "an OpenVINO artifact is named by its .xml file; edgefx compiles the Keras model it came from"
     if path.name == "saved_model.pb":

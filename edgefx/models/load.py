@@ -40,6 +40,8 @@ _BATCH = 32  # at most
 # Operations of Keras 3 by which models scale pixels without a layer, as `preprocess_input` does.
 _ARITHMETIC = frozenset({"Divide", "Multiply", "Subtract", "TrueDivide"})
 
+_KERAS_EPSILON = 1e-3  # of its EfficientNets' normalizations
+
 _UNSCALED = (
     "no Rescaling or Normalization layer in the model: it is fed raw pixels in [0, 255]; where it was trained"
     " on others, say so: --pixels 0..1 or --pixels -1..1"
@@ -449,4 +451,11 @@ def _hash_weights(model: Any) -> str:
         value = np.ascontiguousarray(variable.numpy())
         digest.update(f"{variable.path}{value.shape}{value.dtype}".encode())
         digest.update(value.tobytes())
+    for layer in model.layers:  # what weights of PyTorch were trained with otherwise, see `pytorch.transfer`
+        if getattr(layer, "epsilon", _KERAS_EPSILON) != _KERAS_EPSILON:
+            digest.update(f"{layer.name}{layer.epsilon}".encode())
+        if type(layer).__name__ == "ZeroPadding2D" and all(
+            before == after for before, after in layer.padding
+        ):
+            digest.update(f"{layer.name}{layer.padding}".encode())
     return digest.hexdigest()

@@ -15,7 +15,7 @@ from typing import Any
 
 from edgefx.errors import ModelError, UnknownNameError, UsageError
 from edgefx.models.backend import first_line, import_keras
-from edgefx.models.formats import Container, container, opened_weights
+from edgefx.models.formats import PYTORCH, Container, container, opened_weights
 from edgefx.units import parse_size_of_input
 
 _V1 = "keras.applications.efficientnet"
@@ -191,7 +191,8 @@ def build(
     Args:
         name: A family of `FAMILIES`.
         weights: ``imagenet`` (Keras' own download and cache), ``packaged`` (digits), ``random``, or the path
-            of a weights file (``.weights.h5``, ``.h5``) or whole model (``.keras``). None: the default.
+            of a weights file (``.weights.h5``, ``.h5``; timm's or torchvision's ``.safetensors`` or ``.pth``)
+            or whole model (``.keras``). None: the default.
         classes: Length of the output; None means the family's default.
         input_size: Height and width in pixels, 224 or "224x320"; None means the family's default.
         seed: Seed of random weights.
@@ -291,7 +292,11 @@ def _imagenet_file(family: Family) -> str:
 def _load_weights(
     model: Any, path: Path, family: Family, *, sha256: str | None = None, bounded: bool = True
 ) -> None:
+    if path.suffix.lower() in PYTORCH:
+        from edgefx.models.pytorch import transfer
 
+        transfer.load(model, path, family=family.name, sha256=sha256)
+        return
     try:
         with opened_weights(path, sha256=sha256, bounded=bounded) as file:
             model.load_weights(str(file))
