@@ -55,6 +55,55 @@ class LayerPlacement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Arena:
+    """The memory that an interpreter for microcontrollers works in: activations and its own tables.
+
+    Attributes:
+        needed_bytes: The least with which the interpreter has run the artifact here, found by trying. Its
+            tables hold pointers of 8 bytes here; a 32-bit chip needs less.
+        bytes: What to reserve: that and a margin, for kernels of a chip that need more than those run here.
+    """
+
+    needed_bytes: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """A kind of operation that an artifact needs a kernel for.
+
+    Attributes:
+        name: TFLite's name of it.
+        version: The version of its kernel.
+        count: How many there are.
+    """
+
+    name: str
+    version: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """Whether an interpreter for microcontrollers answers as LiteRT does, bit by bit.
+
+    Attributes:
+        images: How many were compared.
+        identical: Those with the same bits in every score as from LiteRT's fast kernels on this CPU.
+        identical_to_reference: The same with LiteRT's reference kernels.
+        largest_step: The largest difference of a stored score from that of LiteRT's fast kernels.
+        parts_at: The first operation whose result differs between LiteRT's two sets of kernels, on the first
+            image with another answer; "" where all are the same.
+    """
+
+    images: int
+    identical: int
+    identical_to_reference: int
+    largest_step: int
+    parts_at: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compilation:
     """How an artifact came about that a compiler made of another one.
 
@@ -67,7 +116,9 @@ class Compilation:
         options: What was assumed and asked for, by the names of the command line.
         by_default: Those of the options that nobody chose.
         placements: Where each layer is computed.
-        estimate: Of time and memory.
+        estimate: Of time and memory; None without an NPU.
+        arena: The interpreter's memory; None without an interpreter.
+        operators: What the interpreter must know, likewise.
     """
 
     compiler: str
@@ -79,6 +130,8 @@ class Compilation:
     by_default: tuple[str, ...] = ()
     placements: tuple[LayerPlacement, ...] = ()
     estimate: NpuEstimate | None = None
+    arena: Arena | None = None
+    operators: tuple[Operator, ...] = ()
 
     @property
     def npu_coverage(self) -> float | None:

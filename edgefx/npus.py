@@ -64,7 +64,7 @@ class NpuRow:
 
     Attributes:
         name: As users and the compiler write it.
-        module: Where its compiler is.
+        compiler: The module of its compiler.
         package: What the compiler imports.
         family: What names of its system configurations begin with.
         macs_per_cycle: 8-bit multiply-accumulates that it can do in a cycle.
@@ -73,7 +73,7 @@ class NpuRow:
     """
 
     name: str
-    module: str
+    compiler: str
     package: str
     family: str
     macs_per_cycle: int
@@ -85,7 +85,7 @@ def _ethos(family: str, macs: tuple[int, ...], system_config: str, memory_mode: 
     return tuple(
         NpuRow(
             name=f"ethos-{family.lower()}-{count}",
-            module="edgefx.compilers.vela",
+            compiler="edgefx.compilers.vela",
             package="ethosu",
             family=f"Ethos_{family}",
             macs_per_cycle=count,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from edgefx.compilation import Compilation
+from edgefx.compilation import Compilation, Parity
 from edgefx.errors import ExitCode
 from edgefx.measured import Accuracy, Changes, ComparedAnswers
 from edgefx.notebook import Shown
@@ -317,6 +317,7 @@ class TargetResult:
             measured, or the model chooses no class.
         compilation: How a compiler made it of another artifact, whose accuracy is shown then, with its
             estimates; None for a runtime's own artifact.
+        parity: Whether an interpreter for microcontrollers answers as the runtime does; None without one.
     """
 
     target: str
@@ -336,6 +337,7 @@ class TargetResult:
     doubts: tuple[Doubt, ...] = ()
     changes: Changes | None = None
     compilation: Compilation | None = None
+    parity: Parity | None = None
 
     @property
     def verdict(self) -> Verdict | None:

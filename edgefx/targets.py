@@ -37,6 +37,8 @@ class TargetRow:
     slow_kernels: bool = False  # whether the runtime computes it on reference kernels, some 30 times slower
     kind: TargetKind = TargetKind.RUNTIME
     chip: str = ""  # what a compiler makes it for; its own name, then
+    compiler: str = ""  # the module of that compiler
+    compiled_by: str = ""  # the package that it imports
 
     @property
     def name(self) -> str:
@@ -47,6 +49,11 @@ class TargetRow:
     def source(self) -> str:
         """The target that a compiler starts from; for others, the target itself."""
         return f"{self.runtime}-{self.precision}"
+
+    @property
+    def measured_as(self) -> str:
+        """The target whose answers are measured: for an NPU, which nothing here runs, what is compiled."""
+        return self.source if self.kind is TargetKind.NPU else self.name
 
     @property
     def is_compiled(self) -> bool:
@@ -152,6 +159,8 @@ def _compiled(npu: NpuRow) -> TargetRow:
         source,
         kind=TargetKind.NPU,
         chip=npu.name,
+        compiler=npu.compiler,
+        compiled_by=npu.package,
         packages=(*source.packages, npu.package),
         # What leaves no conversion to the CPU.
         io_dtypes=(IoDtype.INT8, IoDtype.UINT8),
@@ -159,7 +168,22 @@ def _compiled(npu: NpuRow) -> TargetRow:
     )
 
 
-COMPILED: dict[str, TargetRow] = {name: _compiled(npu) for name, npu in NPUS.items()}
+_TFLM = replace(
+    TARGETS["tflite-int8"],
+    kind=TargetKind.MCU,
+    chip="tflm-int8",
+    compiler="edgefx.compilers.tflm",
+    compiled_by="tflite_micro",
+    packages=(*TARGETS["tflite-int8"].packages, "tflite_micro"),
+    io_dtypes=(IoDtype.INT8, IoDtype.UINT8),
+    slow_kernels=True,
+    summary="TFLM, for MCUs, with the sources to build it in",
+)
+
+COMPILED: dict[str, TargetRow] = {
+    _TFLM.name: _TFLM,
+    **{name: _compiled(npu) for name, npu in NPUS.items()},
+}
 ALL: dict[str, TargetRow] = {**TARGETS, **COMPILED}
 
 
@@ -170,6 +194,13 @@ def matching(pattern: str) -> list[str]:
     """
     pattern = pattern.strip().lower()
     return fnmatch.filter(TARGETS, pattern) or fnmatch.filter(COMPILED, pattern)
+
+
+def why_unknown(pattern: str) -> str:
+    """Return what to know of a name that is none: precisions that a runtime has and another one does not."""
+    if pattern.lower().startswith("tflm-"):
+        return "(microcontrollers compute on integers: of float, float16 and dynamic there are no kernels)"
+    return "(list them with: edgefx targets)"
 
 
 def select(patterns: Iterable[str]) -> tuple[TargetRow, ...]:
@@ -184,7 +215,7 @@ def select(patterns: Iterable[str]) -> tuple[TargetRow, ...]:
             continue
         matches = matching(pattern)
         if not matches:
-            raise UnknownNameError("target", pattern, ALL, hint="(list them with: edgefx targets)")
+            raise UnknownNameError("target", pattern, ALL, hint=why_unknown(pattern))
         wanted.update(matches)
     return tuple(row for name, row in ALL.items() if name in wanted)
 

@@ -71,11 +71,13 @@ class CompileOptions(TypedDict, total=False):
     gates: str | Sequence[str]
     min_npu_coverage: str | float | None
     max_estimated_ms: float | str | None
+    max_arena: str | None
     max_sram: str | None
     max_flash: str | None
     system_config: str | None
     memory_mode: str | None
     optimise: OptimiseName | None
+    bundle: bool
     min_images: int | None
     on_inconclusive: OnInconclusiveName | None
     seed: int
@@ -121,11 +123,13 @@ def compile(  # noqa: A001 - the command's name
     gates: str | Sequence[str] = (),
     min_npu_coverage: str | float | None = None,
     max_estimated_ms: float | str | None = None,
+    max_arena: str | None = None,
     max_sram: str | None = None,
     max_flash: str | None = None,
     system_config: str | None = None,
     memory_mode: str | None = None,
     optimise: OptimiseName | None = None,
+    bundle: bool = False,
     min_images: int | None = None,
     on_inconclusive: OnInconclusiveName | None = None,
     seed: int = 0,
@@ -186,6 +190,7 @@ def compile(  # noqa: A001 - the command's name
         gates: Limits on what devices measure: "pi5: p95_ms <= 20", "tflite-*@pi5: drop_pp <= 1".
         min_npu_coverage: Gate of NPUs on the share of the operations that the NPU computes, such as "100%".
         max_estimated_ms: Gate of NPUs on the time of one inference that the compiler estimates.
+        max_arena: Gate of tflm-int8 on the tensor arena to reserve, such as "100kB".
         max_sram: Gate of NPUs on the SRAM that the compiler estimates, such as "2MB".
         max_flash: Gate of NPUs on the flash that the compiler estimates.
         system_config: For NPUs, the compiler's name for clock and memories; by default the compiler's own,
@@ -193,6 +198,7 @@ def compile(  # noqa: A001 - the command's name
         memory_mode: For NPUs, the compiler's name for where weights and activations lie; likewise.
         optimise: For NPUs, what to make small: the time, "Performance", which is the default, or the memory,
             "Size".
+        bundle: Put what was made into MODEL.edgefx.zip in the output folder, as `bundle` does.
         min_images: Evaluation images below which gates on accuracy are INCONCLUSIVE; by default 100.
         on_inconclusive: Which gates that cannot be judged fail the run: all ("fail"), those whose figure
             means nothing ("fail-if-doubtful", the default), or none ("warn").
@@ -256,11 +262,13 @@ def compile(  # noqa: A001 - the command's name
         gates=gates,
         min_npu_coverage=min_npu_coverage,
         max_estimated_ms=max_estimated_ms,
+        max_arena=max_arena,
         max_sram=max_sram,
         max_flash=max_flash,
         system_config=system_config,
         memory_mode=memory_mode,
         optimise=optimise,
+        bundle=bundle,
         min_images=min_images,
         on_inconclusive=on_inconclusive,
         seed=seed,

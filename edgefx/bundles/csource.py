@@ -1,22 +1,52 @@
 """An int8 ``.tflite`` as C: the file as an array, its quantization and its class names as headers.
 
-For firmware, where there are no files. The array is aligned as TensorFlow Lite for Microcontrollers wants it.
+For firmware, where there are no files. The array is aligned as TensorFlow Lite for Microcontrollers (TFLM)
+wants it. Where TFLM has run the file, the operations and the arena that it needs are known as well, and a
+program that runs the model is added.
 """
 
 from __future__ import annotations
 
 import re
 
+from edgefx.compilation import Arena, Compilation, Operator
+from edgefx.results import TargetResult
 from edgefx.types import TensorInfo
 
-FOLDER = "c"
 _PER_LINE = 20
 _TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "float32": "float"}
+# Words that TFLM's methods do not write as their first letter and the rest in small ones.
+_WORDS = {"LSTM": "LSTM", "CUMSUM": "CumSum", "MATMUL": "MatMul", "PADV2": "PadV2"}
 _NOTE = "/* Made by edgefx; SHA-256 of the model file: %s */\n"
 
 
+def of(result: TargetResult, content: bytes, class_names: tuple[str, ...]) -> dict[str, bytes]:
+    """Return the sources of a run's result by name.
+
+    Args:
+        result: Of ``tflite-int8`` or ``tflm-int8``, with an artifact.
+        content: The artifact's file.
+        class_names: By index; none where unknown.
+    """
+    assert result.artifact is not None
+    return files(
+        content,
+        sha256=result.artifact.files[0].sha256,
+        image=result.artifact.inputs[0],
+        scores=result.artifact.outputs[0],
+        class_names=class_names,
+        compilation=result.compilation,
+    )
+
+
 def files(
-    content: bytes, *, sha256: str, image: TensorInfo, scores: TensorInfo, class_names: tuple[str, ...]
+    content: bytes,
+    *,
+    sha256: str,
+    image: TensorInfo,
+    scores: TensorInfo,
+    class_names: tuple[str, ...],
+    compilation: Compilation | None = None,
 ) -> dict[str, bytes]:
     """Return the sources by name.
 
@@ -26,6 +56,7 @@ def files(
         image: Its input, [1, height, width, 3].
         scores: Its output, [1, classes].
         class_names: By index; without them there is no ``labels.h``.
+        compilation: What TFLM's interpreter needs to run it; without it there is no program.
     """
     note = _NOTE % sha256
     made = {
@@ -35,7 +66,10 @@ def files(
     }
     if class_names:
         made["labels.h"] = note + _labels(class_names)
-    return {f"{FOLDER}/{name}": text.encode("ascii") for name, text in made.items()}
+    if compilation is not None and compilation.arena is not None:
+        made["model_resolver.h"] = note + _resolver(compilation.operators, compilation.arena)
+        made["main.cc"] = _main(named=bool(class_names))
+    return {name: text.encode("ascii") for name, text in made.items()}
 
 
 _MODEL_DATA_H = """\
@@ -132,3 +166,95 @@ def _literal(text: str) -> str:
         chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\?' else f"\\{byte:03o}"
         for byte in text.encode()
     )
+
+
+# ---------------------------------------- for TFLM
+
+
+def _resolver(operators: tuple[Operator, ...], arena: Arena) -> str:
+    names = sorted({one.name for one in operators})
+    added = "\n".join(
+        f"  if (resolver.{_method(name)}() != kTfLiteOk) return kTfLiteError;" for name in names
+    )
+    versions = ", ".join(f"{one.name} version {one.version} x {one.count}" for one in operators)
+    return f"""\
+#ifndef EDGEFX_MODEL_RESOLVER_H_
+#define EDGEFX_MODEL_RESOLVER_H_
+
+#include "tensorflow/lite/c/common.h"
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+
+/* The tensor arena to reserve; the interpreter ran in {arena.needed_bytes} bytes on a 64-bit machine. */
+#define EDGEFX_TENSOR_ARENA_BYTES {arena.bytes}u
+
+namespace edgefx {{
+
+using Resolver = tflite::MicroMutableOpResolver<{len(names)}>;
+
+/* All kernels that the model needs, and no other: {versions}. */
+inline TfLiteStatus AddOperations(Resolver& resolver) {{
+{added}
+  return kTfLiteOk;
+}}
+
+}}  // namespace edgefx
+
+#endif
+"""
+
+
+def _method(operator: str) -> str:
+    """Return the method of TFLM's resolver that adds an operation: ``AddConv2D`` for ``CONV_2D``."""
+    return "Add" + "".join(
+        word if word[0].isdigit() else _WORDS.get(word, word.capitalize()) for word in operator.split("_")
+    )
+
+
+def _main(*, named: bool) -> str:
+    labels, told = (
+        ('#include "labels.h"\n', '"%s", edgefx_labels[best]')
+        if named
+        else ("", '"class %d", static_cast<int>(best)')
+    )
+    return f"""\
+/* Made by edgefx: runs the model once with TensorFlow Lite for Microcontrollers. */
+#include <cstddef>
+#include <cstdint>
+
+{labels}#include "model_data.h"
+#include "model_quantization.h"
+#include "model_resolver.h"
+#include "tensorflow/lite/micro/micro_interpreter.h"
+#include "tensorflow/lite/micro/micro_log.h"
+#include "tensorflow/lite/schema/schema_generated.h"
+
+namespace {{
+
+constexpr std::size_t kPixels = EDGEFX_INPUT_HEIGHT * EDGEFX_INPUT_WIDTH * EDGEFX_INPUT_CHANNELS;
+alignas(16) std::uint8_t tensor_arena[EDGEFX_TENSOR_ARENA_BYTES];
+std::uint8_t pixels[kPixels]; /* RGB, rows from the top: let the camera write here */
+
+}}  // namespace
+
+int main() {{
+  edgefx::Resolver resolver;
+  if (edgefx::AddOperations(resolver) != kTfLiteOk) return 1;
+  tflite::MicroInterpreter interpreter(tflite::GetModel(edgefx_model_data), resolver, tensor_arena,
+                                       sizeof(tensor_arena));
+  if (interpreter.AllocateTensors() != kTfLiteOk) return 1;
+
+  edgefx_input_t* input = static_cast<edgefx_input_t*>(interpreter.input(0)->data.data);
+  for (std::size_t i = 0; i < kPixels; ++i) {{
+    input[i] = static_cast<edgefx_input_t>(pixels[i] / EDGEFX_INPUT_SCALE + EDGEFX_INPUT_ZERO_POINT);
+  }}
+  if (interpreter.Invoke() != kTfLiteOk) return 1;
+
+  const edgefx_output_t* scores = static_cast<const edgefx_output_t*>(interpreter.output(0)->data.data);
+  std::size_t best = 0;
+  for (std::size_t i = 1; i < EDGEFX_OUTPUT_CLASSES; ++i) {{
+    if (scores[i] > scores[best]) best = i;
+  }}
+  MicroPrintf({told});
+  return 0;
+}}
+"""

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 _LABELS = "labels.txt"
 _ARTIFACTS = "artifacts"
 _CARD = "MODEL_CARD.md"
-_C_TARGET = "tflite-int8"  # what firmware takes
+_C_FOLDER = "c"
+_C_TARGETS = ("tflm-int8", "tflite-int8")  # what firmware takes: the first of these that there is
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 
 
@@ -66,19 +67,16 @@ def run(
     names = tuple(map(harmless.line, report.model.class_names))
     members: dict[str, Content] = {reports.NAME: document}
     files: dict[str, tuple[str, ...]] = {}
+    made = {result.target for result in results}
+    for_c = next((target for target in _C_TARGETS if target in made), None)
     for result in results:
         assert result.artifact is not None
         found = dict(_artifact(result.artifact, folder))
         files[result.target] = tuple(found)
         members |= found
-        if result.target == _C_TARGET:
-            members |= csource.files(
-                read_bytes(next(iter(found.values()))),
-                sha256=result.artifact.files[0].sha256,
-                image=result.artifact.inputs[0],
-                scores=result.artifact.outputs[0],
-                class_names=names,
-            )
+        if result.target == for_c:
+            sources = csource.of(result, read_bytes(next(iter(found.values()))), names)
+            members |= {f"{_C_FOLDER}/{name}": source for name, source in sources.items()}
     if names:
         members[_LABELS] = "".join(f"{name}\n" for name in names).encode()
     manifest = _manifest(report, results, files)

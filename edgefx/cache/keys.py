@@ -61,9 +61,10 @@ from edgefx.cache.entry import Json, Key, canonical, key
 from edgefx.cache.tools import IMAGES, TENSORFLOW, cpu_features, machine, versions
 from edgefx.system.packages import distribution_of
 from edgefx.targets import TARGETS
+from edgefx.vocabulary import TargetKind
 
 if TYPE_CHECKING:
-    from edgefx.npus import NpuOptions, NpuRow
+    from edgefx.npus import NpuOptions
     from edgefx.quantization import QatSettings, QuantScheme
     from edgefx.recipe.schema import ModelSection
     from edgefx.storage.hashes import FileHashes
@@ -247,7 +248,6 @@ def conversion(
 
 def compilation(
     row: TargetRow,
-    npu: NpuRow,
     source: Artifact,
     options: NpuOptions,
     *,
@@ -258,7 +258,6 @@ def compilation(
 
     Args:
         row: The target.
-        npu: What is compiled for.
         source: The artifact that is compiled.
         options: Of the compiler.
         by_default: Which of them nobody chose.
@@ -273,8 +272,8 @@ def compilation(
         options=to_json(options),
         by_default=list(by_default),
         name=name,
-        tools=(distribution_of(npu.package), *row.run_by),
-        code=_code(("compiled",), npu.module, f"{row.module}.runtime"),
+        tools=(distribution_of(row.compiled_by), *row.run_by),
+        code=_code(("compiled",), row.compiler, f"{row.module}.runtime"),
     )
 
 
@@ -380,7 +379,7 @@ def evaluation(
     """Key of an artifact's accuracy, on all images or on those at the places of a sample."""
     return _key(
         "evaluate",
-        target=row.source,
+        target=row.measured_as,
         artifact=_content(artifact),
         images=images_sha256,
         skip_bad=skip_bad,
@@ -388,8 +387,8 @@ def evaluation(
         baseline=baseline.digest,
         threads=threads,
         cpu=cpu_features(),
-        tools=(*row.run_by, *IMAGES),
-        code=_code(("artifacts", "images"), *_session(row), *_ACCURACY),
+        tools=(*row.run_by, *IMAGES, *_interpreter_tools(row)),
+        code=_code(("artifacts", "images", "parity"), *_session(row), *_interpreter(row), *_ACCURACY),
     )
 
 
@@ -439,6 +438,16 @@ def _key(stage: str, *, tools: Sequence[str], **parts: Json) -> Key:
 def _session(row: TargetRow) -> tuple[str, ...]:
     """Return the modules that open an artifact and run it."""
     return f"{row.module}.session", "edgefx.system.packages"
+
+
+def _interpreter(row: TargetRow) -> tuple[str, ...]:
+    """Return the modules that run an artifact where the runtime does not, and compare the two."""
+    used = "edgefx.compilers", "edgefx.compilers.protocol"
+    return (*used, row.compiler, f"{row.module}.runtime") if row.kind is TargetKind.MCU else used
+
+
+def _interpreter_tools(row: TargetRow) -> tuple[str, ...]:
+    return (distribution_of(row.compiled_by),) if row.kind is TargetKind.MCU else ()
 
 
 def _code(callers: Sequence[str], *modules: str) -> str:

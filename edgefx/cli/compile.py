@@ -180,6 +180,11 @@ Examples:
     metavar="20",
     help="Gate of NPUs: the longest inference that the compiler may estimate, in milliseconds.",
 )
+@click.option(
+    "--max-arena",
+    metavar="100kB",
+    help="Gate of tflm-int8: the largest tensor arena to reserve on the microcontroller.",
+)
 @click.option("--max-sram", metavar="2MB", help="Gate of NPUs: the most SRAM that the compiler may estimate.")
 @click.option(
     "--max-flash", metavar="4MB", help="Gate of NPUs: the most flash that the compiler may estimate."
@@ -195,6 +200,11 @@ Examples:
 @min_images_option
 @on_inconclusive_option
 @seed_option
+@click.option(
+    "--bundle",
+    is_flag=True,
+    help="Put what was made into MODEL.edgefx.zip in the output folder, as edgefx bundle does.",
+)
 @report_option
 @click.option(
     "--dump-recipe",

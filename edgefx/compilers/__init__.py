@@ -1,23 +1,16 @@
-"""Compilers: from an artifact to one for an NPU. `load` imports the one that a chip needs."""
+"""Compilers: from an artifact to one for a chip. `load` imports the one that a chip needs."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from edgefx.npus import NPUS
-from edgefx.targets import TargetRow
-
 if TYPE_CHECKING:
     from edgefx.compilers.protocol import Compiler
     from edgefx.npus import NpuRow
+    from edgefx.targets import TargetRow
 
 
-def load(row: NpuRow) -> Compiler:
-    """Import the compiler behind a row."""
-    return cast("Compiler", import_module(row.module).COMPILER)
-
-
-def npu_of(row: TargetRow) -> NpuRow | None:
-    """Return the NPU that a target is compiled for; None for a target of a runtime."""
-    return NPUS.get(row.name)
+def load(row: NpuRow | TargetRow) -> Compiler:
+    """Import the compiler behind a row; of targets, those of `edgefx.targets.COMPILED` have one."""
+    return cast("Compiler", import_module(row.compiler).COMPILER)

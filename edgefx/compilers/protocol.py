@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from edgefx.compilation import LayerPlacement, NpuEstimate
-from edgefx.npus import NpuOptions, NpuRow
+from edgefx.compilation import Arena, LayerPlacement, NpuEstimate
+from edgefx.npus import NpuOptions
+from edgefx.protocols import Session
+from edgefx.types import Artifact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,16 +18,18 @@ class Compiled:
     """What a compiler says of what it made.
 
     Attributes:
-        estimate: Of time and memory.
-        placements: Where each layer is computed.
+        estimate: Of time and memory, where the chip has an NPU.
+        placements: Where each layer is computed, likewise.
+        arena: The memory that an interpreter works in, where there is one.
     """
 
-    estimate: NpuEstimate
-    placements: tuple[LayerPlacement, ...]
+    estimate: NpuEstimate | None = None
+    placements: tuple[LayerPlacement, ...] = ()
+    arena: Arena | None = None
 
 
 class Compiler(Protocol):
-    """From an integer artifact to one for an NPU, with estimates: nothing is run, and nothing measured."""
+    """From an integer artifact to one for a chip: what of it is estimated is marked so."""
 
     def check(self) -> str:
         """Return the compiler's name and version.
@@ -33,24 +38,40 @@ class Compiler(Protocol):
             MissingDependencyError: It is not installed.
         """
 
-    def configure(self, row: NpuRow, options: NpuOptions) -> NpuOptions:
-        """Return the options with every default of the row written out.
+    def configure(self, chip: str, options: NpuOptions) -> NpuOptions:
+        """Return the options that mean something for a chip, with every default written out.
 
         Raises:
-            UnknownNameError: One of them has no such name for this NPU.
+            UnknownNameError: One of them has no such name for this chip.
         """
 
-    def compile(self, content: bytes, out: Path, row: NpuRow, options: NpuOptions) -> Compiled:
+    def compile(self, content: bytes, out: Path, chip: str, options: NpuOptions) -> Compiled:
         """Compile an artifact.
 
         Args:
             content: The artifact's file, without edgefx's metadata.
             out: The file to write; it appears complete, or not at all.
-            row: The NPU.
+            chip: Its name, that of the target.
             options: From `configure`.
 
         Raises:
             ConversionError: The compiler refused it.
             OutputError: `out` cannot be written.
             DiskFullError: No space is left.
+        """
+
+
+@runtime_checkable
+class Interpreting(Compiler, Protocol):
+    """A compiler with an interpreter that runs here what runs on the chip."""
+
+    def open_session(self, path: Path, described: Artifact) -> AbstractContextManager[Session]:
+        """Open the artifact that is compiled, for inference on this machine's CPU.
+
+        Args:
+            path: Its file.
+            described: Its description.
+
+        Raises:
+            ArtifactError: The interpreter refuses it.
         """

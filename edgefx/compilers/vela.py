@@ -19,7 +19,7 @@ from edgefx.compilation import LayerPlacement, NpuEstimate, Processor
 from edgefx.compilers.protocol import Compiled
 from edgefx.errors import ConversionError, UnknownNameError
 from edgefx.harmless import line
-from edgefx.npus import NpuOptions, NpuRow, Optimise
+from edgefx.npus import NPUS, NpuOptions, Optimise
 from edgefx.storage.atomic import write_artifact
 from edgefx.system.packages import is_installed, missing
 
@@ -45,8 +45,9 @@ class Vela:
         except metadata.PackageNotFoundError:
             return _DISTRIBUTION
 
-    def configure(self, row: NpuRow, options: NpuOptions) -> NpuOptions:
+    def configure(self, chip: str, options: NpuOptions) -> NpuOptions:
         """Return the options with every default written out; see `Compiler.configure`."""
+        row = NPUS[chip]
         systems, modes = _configurations()
         own = [name for name in systems if name.startswith(row.family)]
         for kind, name, known in (
@@ -60,7 +61,7 @@ class Vela:
         )
         return defaults.overridden_by(options)
 
-    def compile(self, content: bytes, out: Path, row: NpuRow, options: NpuOptions) -> Compiled:
+    def compile(self, content: bytes, out: Path, chip: str, options: NpuOptions) -> Compiled:
         """Compile a ``.tflite``; see `Compiler.compile`."""
         said = options.said  # all of them: `configure` has written them out
         with tempfile.TemporaryDirectory(prefix="vela-") as name:
@@ -68,7 +69,7 @@ class Vela:
             (folder / "model.tflite").write_bytes(content)
             # Vela writes names of its input into its output: a fixed one makes the same bytes everywhere.
             command = [sys.executable, "-m", "ethosu.vela", "model.tflite", "--output-dir", "out"]
-            command += ["--accelerator-config", row.name, "--config", _CONFIG]
+            command += ["--accelerator-config", chip, "--config", _CONFIG]
             command += ["--system-config", said["system_config"], "--memory-mode", said["memory_mode"]]
             command += ["--optimise", said["optimise"], "--verbose-performance"]
             ran = subprocess.run(  # noqa: S603 - names of our tables, arguments as a list
@@ -79,7 +80,7 @@ class Vela:
             if ran.returncode or not made.is_file() or len(summaries) != 1:
                 output = [text for text in (ran.stderr + ran.stdout).splitlines() if text.strip()]
                 raise ConversionError(
-                    f"Vela refused to compile for {row.name} with {options.system_config} and"
+                    f"Vela refused to compile for {chip} with {options.system_config} and"
                     f" {options.memory_mode}: {line(_reason(output))}",
                     hint="choose others with --system-config and --memory-mode, or see Vela's documentation",
                 )

@@ -26,6 +26,7 @@ _NOT_MEASURED = {
     Origin.ACCURACY: "accuracy was not measured: no evaluation images",
     Origin.LATENCY: "latency was not measured",
     Origin.NPU: "it was not compiled for an NPU",
+    Origin.MCU: "it is not for a microcontroller",
 }
 
 
@@ -221,7 +222,8 @@ def _why_absent(row: MetricRow, figures: Figures) -> str:
         Origin.ARTIFACT: figures.size_bytes,
         Origin.ACCURACY: figures.accuracy,
         Origin.LATENCY: figures.latency,
-        Origin.NPU: figures.compilation,
+        Origin.NPU: figures.compilation and figures.compilation.estimate,
+        Origin.MCU: figures.compilation and figures.compilation.arena,
     }
     if there[Origin.ARTIFACT] is None:
         return _NOT_MEASURED[Origin.ARTIFACT]

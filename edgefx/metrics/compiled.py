@@ -19,6 +19,11 @@ def _of_estimate(read: Callable[[NpuEstimate], float]) -> Callable[[Figures], fl
     return value
 
 
+def _arena(figures: Figures) -> float | None:
+    arena = figures.compilation.arena if figures.compilation else None
+    return arena.bytes if arena else None
+
+
 ROWS: Final[tuple[MetricRow, ...]] = (
     MetricRow(
         id="npu_coverage",
@@ -43,6 +48,19 @@ ROWS: Final[tuple[MetricRow, ...]] = (
         value=_of_estimate(lambda found: found.inference_ms),
         gate="max_estimated_ms",
         heading="est. ms",
+        compared=True,
+        tolerance=0,
+    ),
+    MetricRow(
+        id="arena_bytes",
+        name="tensor arena",
+        meaning="What to reserve for a microcontroller's interpreter: the least that it ran in, and 10 %.",
+        unit=Unit.BYTES,
+        better="less",
+        origin=Origin.MCU,
+        value=_arena,
+        gate="max_arena",
+        heading="arena",
         compared=True,
         tolerance=0,
     ),

@@ -36,11 +36,21 @@ class Origin(StrEnum):
     ACCURACY = "accuracy"
     LATENCY = "latency"
     NPU = "npu"
+    MCU = "mcu"
+
+    @property
+    def kind(self) -> TargetKind | None:
+        """The only kind of target that it can be done with here; None where it can with all."""
+        only = {
+            Origin.LATENCY: TargetKind.RUNTIME,
+            Origin.NPU: TargetKind.NPU,
+            Origin.MCU: TargetKind.MCU,
+        }
+        return only.get(self)
 
     def is_known_of(self, kind: TargetKind) -> bool:
         """Whether it can be done at all here with the artifacts of a kind of target."""
-        only = {Origin.LATENCY: TargetKind.RUNTIME, Origin.NPU: TargetKind.NPU}.get(self, kind)
-        return only is kind
+        return self.kind in (None, kind)
 
 
 @dataclass(frozen=True, kw_only=True)

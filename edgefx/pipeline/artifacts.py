@@ -12,15 +12,17 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from edgefx import runtimes
+from edgefx import compilers, runtimes
 from edgefx.cache import keys
 from edgefx.cache.entry import Json
+from edgefx.compilers.protocol import Interpreting
 from edgefx.errors import ConversionError
-from edgefx.pipeline import compiled, finish
+from edgefx.pipeline import compiled, finish, parity
 from edgefx.pipeline.evaluator import Evaluator
 from edgefx.pipeline.finish import Files
 from edgefx.pipeline.inputs import Inputs
@@ -30,6 +32,7 @@ from edgefx.pipeline.plan import PlannedTarget
 from edgefx.pipeline.records import CompiledRecord, ConversionRecord, FinishedFiles, Measured, Ranking
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.pipeline.training import Training
+from edgefx.protocols import Session
 from edgefx.quantization import QuantScheme
 from edgefx.quantize.selection import select
 from edgefx.results import LayerSensitivity
@@ -39,7 +42,7 @@ from edgefx.system.blas import one_thread
 from edgefx.targets import TargetRow
 from edgefx.training import TrainingEffect
 from edgefx.types import Artifact, ImageSet, IoDtype, Precision
-from edgefx.vocabulary import StageKind
+from edgefx.vocabulary import StageKind, TargetKind
 
 T = TypeVar("T")
 
@@ -367,12 +370,12 @@ class ArtifactBuilder:
         self, candidate: Candidate, label: str, sample: tuple[int, ...] | None
     ) -> Computed[Measured, None]:
         row, evaluator = candidate.target.row, Evaluator.of(self._inputs, sample)
-        path = self.files(candidate)[0]
+        path, output = self.files(candidate)[0], candidate.record.artifact.outputs[0]
         with (
             self._memo.progress.task(f"evaluate {label}", len(evaluator.places)) as task,
-            runtimes.load(row).open_session(path, threads=self._threads, precision=row.precision) as session,
+            self._opened(row, path, candidate.record.artifact) as session,
         ):
-            accuracy, scores = evaluator.judge(session, candidate.record.artifact.outputs[0], task)
+            accuracy, scores = evaluator.judge(session, output, task)
         spec, places = self._inputs.source.spec, evaluator.places
         images = accuracy.sampled_of or accuracy.images
         best = chosen(scores, spec.output, spec.threshold)
@@ -381,8 +384,26 @@ class ArtifactBuilder:
             accuracy=accuracy,
             top1=_spread(best.tolist(), places, images),
             confidence=_spread(sure, places, images) if sure else (),
+            parity=parity.of(
+                row,
+                path,
+                scores,
+                evaluator.pixels,
+                output=output,
+                threads=self._threads,
+                progress=self._memo.progress,
+            )
+            if row.kind is TargetKind.MCU
+            else None,
         )
         return Computed(value=found, opened=None)
+
+    def _opened(self, row: TargetRow, path: Path, described: Artifact) -> AbstractContextManager[Session]:
+        """Open an artifact in what it is for, if that runs here; else in its runtime."""
+        compiler = compilers.load(row) if row.is_compiled else None
+        if isinstance(compiler, Interpreting):
+            return compiler.open_session(path, described)
+        return runtimes.load(row).open_session(path, threads=self._threads, precision=row.precision)
 
     def rank(self, candidate: Candidate) -> tuple[LayerSensitivity, ...]:
         """Measure each layer alone, on the calibration images: they are not what is reported on.

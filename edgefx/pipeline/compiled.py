@@ -1,7 +1,8 @@
-"""The step behind the conversion where a target is an NPU: the integer artifact goes through a compiler.
+"""The step behind the conversion where a target is a chip: the integer artifact goes through a compiler.
 
-Nothing can run what comes of it here. What is measured is measured of the integer artifact, which a target of
-a runtime shares where a run has both.
+Nothing here can run what is made for an NPU. What is measured is measured of the integer artifact, which a
+target of a runtime shares where a run has both. What is for a microcontroller is run by the same interpreter
+on this machine.
 """
 
 from __future__ import annotations
@@ -19,24 +20,25 @@ from edgefx.pipeline.records import CompiledRecord
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.runtimes.protocol import Compilable
 from edgefx.types import OpCount
-from edgefx.vocabulary import StageKind
+from edgefx.vocabulary import StageKind, TargetKind
 
 if TYPE_CHECKING:
     from edgefx.compilers.protocol import Compiled
     from edgefx.npus import NpuOptions, NpuRow
     from edgefx.pipeline.plan import PlannedTarget
+    from edgefx.targets import TargetRow
     from edgefx.types import Artifact
 
 NPU_OP = "CUSTOM:ethos-u"  # all that an NPU does in one piece
 
 
 def compile_file(
-    npu: NpuRow, runtime: Compilable, source: Path, out: Path, options: NpuOptions
+    row: NpuRow | TargetRow, runtime: Compilable, source: Path, out: Path, options: NpuOptions
 ) -> tuple[Artifact, Compiled]:
     """Compile an integer artifact.
 
     Args:
-        npu: What for.
+        row: What for.
         runtime: The artifact's runtime.
         source: The artifact.
         out: The file to write; it has no metadata.
@@ -45,8 +47,8 @@ def compile_file(
     Raises:
         EdgefxError: The compiler refused it, or the file cannot be written.
     """
-    compiled = compilers.load(npu).compile(runtime.plain(source), out, npu, options)
-    return replace(runtime.describe(out), target=npu.name), compiled
+    compiled = compilers.load(row).compile(runtime.plain(source), out, row.name, options)
+    return replace(runtime.describe(out), target=row.name), compiled
 
 
 def left_to_cpu(compiled: Artifact) -> tuple[OpCount, ...]:
@@ -71,10 +73,10 @@ def stage(
         folder: Returns where the compiled file is staged; it is made.
         files: Returns the artifact's files.
     """
-    npu = compilers.npu_of(target.row)
-    assert npu is not None
-    compiler, row = compilers.load(npu), target.row
-    options = compiler.configure(npu, target.npu)
+    row = target.row
+    compiler, is_npu = compilers.load(row), row.kind is TargetKind.NPU
+    options = compiler.configure(row.name, target.npu)
+    by_default = target.npu.unsaid if is_npu else ()
 
     def compute() -> Computed[CompiledRecord, Files]:
         runtime = runtimes.load(row)
@@ -82,7 +84,7 @@ def stage(
         place = folder()
         place.mkdir(parents=True, exist_ok=True)
         out = place / f"{name}-{row.name}{row.suffix}"
-        made, compiled = compile_file(npu, runtime, files()[0], out, options)
+        made, compiled = compile_file(row, runtime, files()[0], out, options)
         (file,) = made.files
         record = CompiledRecord(
             artifact=replace(
@@ -95,11 +97,13 @@ def stage(
                 source=row.source,
                 source_sha256=source.files[0].sha256,
                 operations=sum(op.count for op in source.ops),
-                on_cpu=sum(op.count for op in left_to_cpu(made)),
+                on_cpu=sum(op.count for op in left_to_cpu(made)) if is_npu else 0,
                 options=options.said,
-                by_default=target.npu.unsaid,
+                by_default=by_default,
                 placements=compiled.placements,
                 estimate=compiled.estimate,
+                arena=compiled.arena,
+                operators=() if is_npu else runtime.operators(out),
             ),
         )
         return Computed(value=record, opened=(out,), files={out.name: out})
@@ -111,7 +115,7 @@ def stage(
 
     return Stage(
         kind=StageKind.CONVERT,
-        key=keys.compilation(row, npu, source, options, by_default=target.npu.unsaid, name=name),
+        key=keys.compilation(row, source, options, by_default=by_default, name=name),
         result=CompiledRecord,
         compute=compute,
         restore=restore,

@@ -267,11 +267,16 @@ class Run:
         else:
             record.remove_predictions(out)
         record.write_labels(out, spec)
+        record.write_sources(report)
         contents = {name: built.candidate.content for name, built in self._built.items()}
         lock.write(
             record.lock_of(report, self._plan, self.inputs, contents=contents, threads=self._threads), out
         )
         write_report(report, out)
+        if self._plan.recipe.bundle and any(result.artifact is not None for result in report):
+            from edgefx.bundles import make
+
+            self._memo.progress.note(f"bundle: {make.run(out).path}")
         return report
 
     # ---------------------------------------- steps
@@ -426,6 +431,7 @@ class Run:
             compilation=built.candidate.compiled.compilation if built and built.candidate.compiled else None,
             hardware=target.hardware if built and target.row.follows_hardware else None,
             doubts=own,
+            parity=measured.parity if measured else None,
             changes=self._changes(measured) if measured else None,
         )
         gates = judge(target.gates, Figures.of(result), target=name)

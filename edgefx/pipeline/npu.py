@@ -63,7 +63,7 @@ def run(
     if not isinstance(runtime, Compilable):
         raise UsageError(f"{artifact}: NPUs take a .tflite file", hint="compile for the target tflite-int8")
     version = {compilers.load(row).check() for row in rows}.pop()
-    configured = {row.name: compilers.load(row).configure(row, options) for row in rows}
+    configured = {row.name: compilers.load(row).configure(row.name, options) for row in rows}
     _check_integer(artifact, runtime.describe(artifact))
     with opened(out if out is not None else artifact.parent) as folder:
         results = []

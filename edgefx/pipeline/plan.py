@@ -156,10 +156,9 @@ def plan(recipe: Recipe, *, wording: Wording = BY_PATH, allow_unsafe: bool = Fal
         )
     for target in planned:
         runtimes.load(target.row).check()
-        npu = compilers.npu_of(target.row)
-        if npu is not None:
-            compilers.load(npu).check()
-            compilers.load(npu).configure(npu, target.npu)
+        if target.row.is_compiled:
+            compilers.load(target.row).check()
+            compilers.load(target.row).configure(target.name, target.npu)
     planned = tuple(map(_with_own_gates, planned))
     return _with_data(
         Plan(

@@ -94,6 +94,25 @@ def _images(images: Images) -> LockedImages:
     )
 
 
+def write_sources(report: RunReport) -> None:
+    """Write ``MODEL-tflm-int8/``: sources that build the artifact for microcontrollers into firmware.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    from edgefx.bundles import csource
+    from edgefx.storage.regular import read_bytes
+
+    names = tuple(map(harmless.line, report.model.class_names))
+    for result in report:
+        if result.artifact is None or result.compilation is None or result.compilation.arena is None:
+            continue
+        folder = result.artifact.path.with_suffix("")
+        folder.mkdir(exist_ok=True)
+        for name, source in csource.of(result, read_bytes(result.artifact.path), names).items():
+            write_text(folder / name, source.decode())
+
+
 def write_labels(out: Path, spec: ModelSpec) -> None:
     """Write ``MODEL-labels.txt``, the class names in the order of the outputs, one a line.
 

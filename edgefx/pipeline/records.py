@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgefx.compilation import Compilation
+from edgefx.compilation import Compilation, Parity
 from edgefx.results import Accuracy, Check, Latency, LayerSensitivity
 from edgefx.types import Artifact, ArtifactFile, LayerInfo, ModelSpec
 
@@ -126,11 +126,13 @@ class Measured:
         top1: The best class of each image; of equal scores the lower class. None for an image that is not in
             the sample that it was measured on.
         confidence: The probability of that class, likewise; empty where the model chooses no class.
+        parity: Whether an interpreter for microcontrollers answers as the runtime does; None without one.
     """
 
     accuracy: Accuracy
     top1: tuple[int | None, ...]
     confidence: tuple[float | None, ...] = ()
+    parity: Parity | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

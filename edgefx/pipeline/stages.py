@@ -17,7 +17,7 @@ from edgefx.pipeline.plan import images_for
 from edgefx.recipe.schema import NoneSection, QatSection
 from edgefx.types import Precision, Ranges
 from edgefx.views import PlanStep, PlanView
-from edgefx.vocabulary import HOST, StageKind
+from edgefx.vocabulary import HOST, StageKind, TargetKind
 
 if TYPE_CHECKING:
     from edgefx.cache.entry import Entry, Key
@@ -190,7 +190,8 @@ def _conversion(target: PlannedTarget, plan: Plan) -> str:
         if target.budget is not None:
             parts.append(f"searched for a drop of at most {target.budget}")
     if row.is_compiled:
-        parts.append(f"compiled for {row.name}")
+        is_npu = row.kind is TargetKind.NPU
+        parts.append(f"compiled for {row.name}" if is_npu else "and what its interpreter needs")
     return ", ".join(parts)
 
 

@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgefx.compilation import Compilation, NpuEstimate
+from edgefx.compilation import Arena, Compilation, NpuEstimate
 from edgefx.errors import UsageError
 from edgefx.harmless import line
 from edgefx.measured import TaskFigures
@@ -22,7 +22,7 @@ VERSION = 1
 MOST_BYTES = 256 * 10**6
 _HINT = "give the output folder of a run or of a matrix, or the report.json or matrix.json in it"
 _PAIR = 2
-R = TypeVar("R", Accuracy, Latency, Doubt, TaskFigures, NpuEstimate)
+R = TypeVar("R", Accuracy, Latency, Doubt, TaskFigures, NpuEstimate, Arena)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +187,7 @@ def _compilation(document: Mapping[str, Any] | None) -> Compilation | None:
         operations=int(_number(document["operations"])),
         on_cpu=int(_number(document["on_cpu"])),
         estimate=_record(NpuEstimate, document["estimate"]) if document["estimate"] else None,
+        arena=_record(Arena, document["arena"]) if document["arena"] else None,
     )
 
 

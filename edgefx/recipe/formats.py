@@ -70,7 +70,7 @@ def _weights(node: Scalar, _key: str) -> object:
 
 
 def _target(node: Scalar, _key: str) -> object:
-    from edgefx.targets import ALL, matching
+    from edgefx.targets import ALL, matching, why_unknown
 
     for pattern in node.text.split(","):
         if not matching(pattern):
@@ -78,6 +78,8 @@ def _target(node: Scalar, _key: str) -> object:
             what = "no target matches" if set(name) & set("*?[") else "unknown target"
             close = difflib.get_close_matches(name.lower(), ALL, n=2, cutoff=0.5)
             known = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(ALL)}"
+            if name.lower().startswith("tflm-"):
+                known += f" {why_unknown(name)}"
             raise EdgefxError(f"{what} {quoted(name)}", hint=known)
     return node.text
 

@@ -121,6 +121,7 @@ FLAGS = (
         path="gates.max_estimated_ms",
         convert=_limit(parse_ms),
     ),
+    Flag(flag="--max-arena", option="max_arena", path="gates.max_arena", convert=_limit(parse_size)),
     Flag(flag="--max-sram", option="max_sram", path="gates.max_sram", convert=_limit(parse_size)),
     Flag(flag="--max-flash", option="max_flash", path="gates.max_flash", convert=_limit(parse_size)),
     Flag(flag="--gate", option="gates", path="gates.devices", convert=_by_device),
@@ -144,6 +145,7 @@ FLAGS = (
     Flag(flag="--threads", option="threads", path="benchmark.threads", yields=True),
     Flag(flag="--rounds", option="rounds", path="benchmark.rounds", yields=True),
     Flag(flag="--device", option="devices", path="benchmark.devices", convert=_unless_none),
+    Flag(flag="--bundle", option="bundle", path="bundle"),
     Flag(flag="--seed", option="seed", path="seed"),
     Flag(flag="--output", option="output", path="output"),
 )

@@ -333,21 +333,28 @@ def _limits(request: Request) -> Iterator[Problem]:
                 )
 
 
-def _npus(request: Request) -> Iterator[Problem]:
-    """What is said of NPUs must concern a target, and what is measured on a CPU must too."""
-    for kind, instead in (
-        (TargetKind.NPU, "name one: {targets=ethos-u55-128}"),
-        (TargetKind.RUNTIME, "limit the compiler's estimate: {gates.max_estimated_ms=20}"),
-    ):
-        if any(target.row.kind is kind for target in request.targets):
-            continue
-        for target in request.targets:
-            said = [key for key in target.limits if not LIMITED[key].is_known_of(target.row.kind)]
-            is_npu = target.row.kind is TargetKind.NPU
-            what = "is an NPU, on which nothing is measured" if is_npu else "is no NPU"
-            for key in (*said, *(() if is_npu else target.npu_options)):
+# What a kind of target is called, and how to ask for one, or limit what is known of the others instead.
+_KINDS = {
+    TargetKind.RUNTIME: (
+        "artifacts that run here",
+        "limit the compiler's estimate: {gates.max_estimated_ms=20}",
+    ),
+    TargetKind.NPU: ("NPUs", "name one: {targets=ethos-u55-128}"),
+    TargetKind.MCU: ("microcontrollers", "name one: {targets=tflm-int8}"),
+}
+
+
+def _kinds(request: Request) -> Iterator[Problem]:
+    """What is said of one kind of target must concern one that is asked for."""
+    kinds = {target.row.kind for target in request.targets}
+    for target in request.targets:
+        said = [(key, LIMITED[key].kind) for key in target.limits]
+        said += [(key, TargetKind.NPU) for key in target.npu_options]
+        for key, kind in said:
+            if kind is not None and kind not in kinds:
+                what, instead = _KINDS[kind]
                 yield Problem(
-                    message=f"{{{key}}} says nothing of {{target}}, which {what}",
+                    message=f"{{{key}}} is for {what}, and says nothing of {{target}}",
                     key=key,
                     target=target.row.name,
                     hint=instead,
@@ -410,7 +417,7 @@ RULES: tuple[Rule, ...] = (
     _trained_targets,
     _calibration,
     _limits,
-    _npus,
+    _kinds,
     _devices,
     _zoo,
 )

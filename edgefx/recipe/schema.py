@@ -430,6 +430,10 @@ class Recipe(Section):
     report: ReportSection = Field(
         default_factory=ReportSection, description="Further report files; report.json is always written."
     )
+    bundle: bool = Field(
+        default=False,
+        description="Put what the run made into MODEL.edgefx.zip in the output folder, like edgefx bundle.",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         default=0, description="Seed of everything that is sampled or trained."
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from edgefx.compilation import Compilation, LayerPlacement, Processor
-from edgefx.report.text import counted
+from edgefx.compilation import Arena, Compilation, LayerPlacement, Operator, Parity, Processor
+from edgefx.report.text import counted, percent
 from edgefx.results import RunReport
 
 _SHOWN = 6  # layers on the CPU that are named; report.json has all
@@ -14,12 +14,17 @@ _SHOWN = 6  # layers on the CPU that are named; report.json has all
 def lines(report: RunReport) -> Iterator[tuple[str, str]]:
     """Say what the figures of compiled targets are, the same of several targets once."""
     compiled = [(result, result.compilation) for result in report if result.compilation is not None]
-    yield from _grouped("estimates", ((result.target, _estimates(made)) for result, made in compiled))
-    yield from _grouped(
-        "accuracy", ((result.target, _accuracy(made)) for result, made in compiled if result.accuracy)
-    )
+    estimated = [(result, made) for result, made in compiled if made.estimate is not None]
+    yield from _grouped("estimates", ((result.target, _estimates(made)) for result, made in estimated))
+    measured = [(result, made) for result, made in estimated if result.accuracy]
+    yield from _grouped("accuracy", ((result.target, _accuracy(made)) for result, made in measured))
     for result, made in compiled:
         yield from (("on the CPU", text) for text in on_cpu(result.target, made.placements))
+        if made.arena is not None:
+            yield "arena", f"{result.target}: {_arena(made.arena)}"
+            yield "operators", f"{result.target}: {', '.join(map(_operator, made.operators))}"
+        if result.parity is not None:
+            yield "bits", f"{result.target}: {_parity(result.parity)}"
 
 
 def on_cpu(target: str, placements: Sequence[LayerPlacement]) -> Iterator[str]:
@@ -40,6 +45,29 @@ def _estimates(made: Compilation) -> str:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in unsaid)
         default = f"; without {flags}, as the compiler has it, which describes no chip in particular"
     return f"by {made.compiler}'s model of the NPU, nothing was run on one; {options}{default}"
+
+
+def _arena(arena: Arena) -> str:
+    return (
+        f"reserve {arena.bytes} bytes: the least that it ran in here, {arena.needed_bytes}, and 10 %, rounded"
+        " up; its tables are larger on this 64-bit machine, and a chip's fast kernels may take more memory"
+    )
+
+
+def _operator(one: Operator) -> str:
+    return f"{one.name} v{one.version}"
+
+
+def _parity(found: Parity) -> str:
+    fast, reference = found.identical / found.images, found.identical_to_reference / found.images
+    text = (
+        f"of {counted(found.images, 'image')} the scores are bit by bit those of LiteRT's reference kernels"
+        f" in {percent(reference, 1)}, and those of its fast kernels in {percent(fast, 1)}"
+    )
+    if found.identical < found.images:
+        text += f", at most {counted(found.largest_step, 'step')} of the stored scores apart"
+        text += f"; the first operation to differ is {found.parts_at}" if found.parts_at else ""
+    return f"{text}; the accuracy is this interpreter's"
 
 
 def _accuracy(made: Compilation) -> str:

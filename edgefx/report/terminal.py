@@ -198,7 +198,9 @@ def columns(report: RunReport) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
 
     accuracy = metric_columns(Origin.ARTIFACT, Origin.ACCURACY)
     divergence = () if labelled else metric_columns(Origin.ACCURACY, unlabelled_only=True)
-    return used(*accuracy, *divergence), used(*metric_columns(Origin.LATENCY, Origin.NPU), *_EXECUTION)
+    return used(*accuracy, *divergence), used(
+        *metric_columns(Origin.LATENCY, Origin.MCU, Origin.NPU), *_EXECUTION
+    )
 
 
 def result_tables(report: RunReport) -> tuple[tuple[Column, ...], ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from edgefx.compilation import Operator
 from edgefx.protocols import Progress, Session
 from edgefx.quantization import ActivationRanges, Quantization, QuantScheme
 from edgefx.runtimes.passes import Pass
@@ -230,6 +231,31 @@ class Compilable(Runtime, Protocol):
 
         Raises:
             ArtifactError: The file is missing or damaged.
+        """
+
+    def operators(self, path: Path) -> tuple[Operator, ...]:
+        """Return the kinds of operations of an artifact, with the versions of their kernels.
+
+        Raises:
+            ArtifactError: The file is missing or damaged.
+        """
+
+    def open_reference(self, path: Path) -> AbstractContextManager[Session]:
+        """Open an artifact with the runtime's reference kernels, on one thread.
+
+        Raises:
+            ArtifactError: As `Runtime.open_session` says.
+        """
+
+    def first_difference(self, path: Path, image: Pixels) -> str:
+        """Return the first operation whose result differs between fast and reference kernels.
+
+        Args:
+            path: An artifact with integer ends.
+            image: uint8 [H, W, 3], raw RGB.
+
+        Returns:
+            Its layer and its name; "" where there is none.
         """
 
 

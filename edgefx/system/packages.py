@@ -18,6 +18,7 @@ _MODULES = {
     "tf-keras": "tf_keras",
     "tensorflow-model-optimization": "tensorflow_model_optimization",
     "ethos-u-vela": "ethosu",
+    "tflite-micro": "tflite_micro",
 }
 _CLAUSE = re.compile(r"(>=|<=|==|!=|~=|<|>)\s*([0-9][0-9a-zA-Z.*]*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

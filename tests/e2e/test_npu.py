@@ -47,4 +47,4 @@ def test_every_row_has_configurations_that_vela_knows() -> None:
 
     for row in NPUS.values():
         said = NpuOptions(system_config=row.system_config, memory_mode=row.memory_mode)
-        assert COMPILER.configure(row, said) == COMPILER.configure(row, NpuOptions())
+        assert COMPILER.configure(row.name, said) == COMPILER.configure(row.name, NpuOptions())

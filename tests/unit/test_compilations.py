@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from edgefx.compilation import Compilation, LayerPlacement, NpuEstimate, Processor
+from edgefx.compilation import (
+    Arena,
+    Compilation,
+    LayerPlacement,
+    NpuEstimate,
+    Operator,
+    Parity,
+    Processor,
+)
 from edgefx.errors import EdgefxError
 from edgefx.metrics import METRICS, Figures, Origin
 from edgefx.pipeline.plan import plan, resolve
@@ -68,7 +76,7 @@ def compiled() -> RunReport:
 
 def test_a_glob_means_runtimes_unless_it_matches_none_of_them() -> None:
     assert matching("*") == list(TARGETS)
-    assert matching("ethos-*") == list(COMPILED)
+    assert matching("ethos-*") == [name for name in COMPILED if name != "tflm-int8"]
     assert [row.name for row in select(["ETHOS-U55-256, tflite-int8"])] == ["tflite-int8", "ethos-u55-256"]
     for row in COMPILED.values():
         assert (row.source, row.integer_only, row.needs_calibration) == ("tflite-int8", True, True)
@@ -91,6 +99,53 @@ def test_estimates_are_called_so_and_the_accuracy_is_anothers() -> None:
     text = markdown.dumps(compiled())
     assert "that of tflite-int8, the artifact that was compiled" in text
     assert "| ethos-u55-128 |" in text
+
+
+def for_tflm(identical: int) -> RunReport:
+    made = report()
+    compilation = Compilation(
+        compiler="tflite-micro 0",
+        source="tflite-int8",
+        source_sha256="ab" * 32,
+        operations=3,
+        arena=Arena(needed_bytes=81_040, bytes=90_112),
+        operators=(Operator(name="CONV_2D", version=3, count=2), Operator(name="MEAN", version=1, count=1)),
+    )
+    parity = Parity(
+        images=200,
+        identical=identical,
+        identical_to_reference=200,
+        largest_step=4,
+        parts_at="stem (CONV_2D)" if identical < 200 else "",
+    )
+    first = replace(made.targets[0], target="tflm-int8", compilation=compilation, parity=parity, latency=None)
+    return replace(made, targets=(first,))
+
+
+def test_an_interpreter_says_what_it_takes_and_where_it_parts_from_litert(tmp_path: Path) -> None:
+    stream = StringIO()
+    terminal.render(for_tflm(90), Console(file=stream, width=400))
+    bits = (
+        "of 200 images the scores are bit by bit those of LiteRT's reference kernels in 100.0%, and those of"
+        " its fast kernels in 45.0%, at most 4 steps of the stored scores apart; the first operation to differ"
+        " is stem (CONV_2D); the accuracy is this interpreter's"
+    )
+    arena = "tflm-int8: reserve 90112 bytes: the least that it ran in here, 81040, and 10 %, rounded up"
+    for text in (arena, "tflm-int8: CONV_2D v3, MEAN v1", bits):
+        assert text in stream.getvalue()
+    assert "NPU" not in stream.getvalue()
+    assert "in 100.0%; the accuracy" in markdown.dumps(for_tflm(200))
+    write_report(for_tflm(90), tmp_path)
+    limits = [condition(f"arena_bytes <= {text}") for text in ("90112", "88KiB", "90kB")]
+    verdicts = [gate.verdict for gate in gating.judge([tmp_path], limits).targets[0].gates]
+    assert verdicts == [Verdict.PASS, Verdict.PASS, Verdict.FAIL]
+
+
+@pytest.mark.parametrize("name", ["tflm-float16", "tflm-dynamic"])
+def test_microcontrollers_take_integers_and_the_reason_is_said(name: str) -> None:
+    with pytest.raises(EdgefxError) as refused:
+        select([name])
+    assert "compute on integers" in refused.value.hint
 
 
 def test_a_stored_report_can_be_judged(tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ VALUES: dict[str, Any] = {
     "hardware": "aarch64", "calibration": "photos", "samples": 5, "evaluate": False, "evaluation": "test",
     "min_images": 40, "on_inconclusive": "warn", "eval_limit": 6, "slow_eval_limit": 9, "resize": "crop",
     "skip_bad_images": True, "benchmark": False, "threads": 2, "rounds": 11, "seed": 8, "output": "there",
-    "min_npu_coverage": "100%", "max_estimated_ms": "9", "max_sram": "2MB", "max_flash": "3MB",
+    "min_npu_coverage": "100%", "max_estimated_ms": "9", "max_sram": "2MB", "max_arena": "90kB",
+    "max_flash": "3MB",
     "system_config": "Ethos_U55_Deep_Embedded", "memory_mode": "Sram_Only", "optimise": "Size",
+    "bundle": True,
     "task": "binary", "head": "kind", "pixels": "0..1", "custom_objects": "mine.py",
     "threshold": 0.3, "devices": ["pi5"], "gates": ["pi5: p95_ms <= 20"],
 }  # fmt: skip

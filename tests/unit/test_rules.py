@@ -43,7 +43,9 @@ OF_RUNTIMES = tuple(key for key, origin in LIMITED.items() if origin.is_known_of
         request(DYNAMIC, model="b0", method="none"),
         request(target("tflite-int8", ranges="percentile"), target("onnx-float32", ranges="percentile")),
         request(target("tflite-int8", limits=OF_RUNTIMES)),
-        request(target("tflite-int8", limits=tuple(LIMITED)), target("ethos-u55-32", limits=tuple(LIMITED))),
+        request(
+            *(target(name, limits=tuple(LIMITED)) for name in ("tflite-int8", "ethos-u55-32", "tflm-int8"))
+        ),
         request(target("ethos-u85-256", integer_only=True, npu_options=("npu.memory_mode",))),
         request(INT8, model="", samples=True),  # what depends on the model is not judged without one
     ],
@@ -93,13 +95,13 @@ def test_what_goes_together(fine: Request) -> None:
         (
             request(target("ethos-u55-32", limits=("gates.max_p95_ms",))),
             "gates.max_p95_ms",
-            "is an NPU, on which",
+            "is for artifacts that run here, and says nothing of {target}",
         ),
-        (request(target("tflite-int8", limits=("gates.max_sram",))), "gates.max_sram", "which is no NPU"),
+        (request(target("tflite-int8", limits=("gates.max_sram",))), "gates.max_sram", "is for NPUs"),
         (
             request(target("onnx-int8", npu_options=("npu.memory_mode",))),
             "npu.memory_mode",
-            "says nothing of {target}, which is no NPU",
+            "is for NPUs, and says nothing of {target}",
         ),
         (
             request(target("ethos-u55-32", io_dtype="float32")),

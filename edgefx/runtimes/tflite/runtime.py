@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from edgefx.compilation import Operator
 from edgefx.protocols import Progress, Session
 from edgefx.quantization import Quantization
 from edgefx.runtimes import bounds, requests
@@ -28,6 +29,7 @@ from edgefx.vocabulary import Runtime as RuntimeName
 
 if TYPE_CHECKING:
     from edgefx.qat.parameters import FakeQuantization
+    from edgefx.types import Pixels
 
 
 class TfliteRuntime:
@@ -170,6 +172,29 @@ class TfliteRuntime:
         model = flatbuffer.read(path)
         metadata.remove(model)
         return flatbuffer.write(model)
+
+    def operators(self, path: Path) -> tuple[Operator, ...]:
+        """Return the kinds of operations of an artifact; see `Compilable`."""
+        from edgefx.runtimes.tflite import flatbuffer, kernels
+
+        return kernels.operators(flatbuffer.read(path))
+
+    @contextmanager
+    def open_reference(self, path: Path) -> Iterator[Session]:
+        """Open an artifact with LiteRT's reference kernels; see `Compilable`."""
+        from edgefx.runtimes.tflite.session import LiteRtSession
+
+        session = LiteRtSession(path, 1, reference=True)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def first_difference(self, path: Path, image: Pixels) -> str:
+        """Return the first operation that XNNPACK computes otherwise than the reference; see `Compilable`."""
+        from edgefx.runtimes.tflite import flatbuffer, kernels
+
+        return kernels.first_difference(flatbuffer.read(path), image)
 
     def template(self, request: ConversionRequest, progress: Progress) -> QatTemplate:
         """Make the artifact that training for quantization starts from; see `Trainable`."""

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class LiteRtSession(BatchSession):
     """An interpreter with its input and output tensors looked up once."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, reference: bool = False) -> None:
         require("ai_edge_litert", purpose="running .tflite files")
-        self._interpreter = _interpreter(path, threads)
+        self._interpreter = _interpreter(path, threads, reference=reference)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         ends = [[_tensor_info(details) for details in side] for side in (inputs, outputs)]
         super().__init__(path, *ends_of_classifier(path, *ends))
@@ -76,11 +76,13 @@ def _precision(path: Path) -> str:
     return artifact.describe(flatbuffer.read(path)).precision
 
 
-def _interpreter(path: Path, threads: int) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
+def _interpreter(path: Path, threads: int, *, reference: bool = False) -> Any:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    kernels = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
 
     try:
-        interpreter = Interpreter(str(path), num_threads=threads)
+        interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=kernels)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         from edgefx.runtimes.tflite import artifact, flatbuffer
