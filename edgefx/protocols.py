@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -25,6 +25,13 @@ class Session(Protocol):
 
     def infer(self, batch: Pixels) -> Scores:
         """Run raw RGB uint8 [N, H, W, 3] through the artifact; returns float32 [N, classes], dequantized."""
+
+
+class TimedSession(Session, Protocol):
+    """A `Session` whose inference can be timed without what its images and scores take."""
+
+    def prepared(self, batch: Pixels) -> Callable[[], None]:
+        """Put images into the input, at most the file's batch; returns what runs them, to be timed alone."""
 
 
 class Task(Protocol):

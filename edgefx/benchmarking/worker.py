@@ -7,7 +7,7 @@ Between requests it blocks on stdin and uses no CPU.
 
     (start)          -> {"ready": true}                 the runtime is imported, nothing is opened yet
     open             -> {"cold_start_ms": float}        opening the file and the first inference
-    run K            -> {"times_ms": [float, ...]}      K inferences of one image each
+    run K            -> {"times_ms": [float, ...]}      K inferences of what is in the input
     stats            -> {"peak_memory_mb": float, "precision_ran": str}
     (end of stdin)   -> exit 0
 
@@ -25,13 +25,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from edgefx.errors import EdgefxError
-from edgefx.protocols import Session
+from edgefx.protocols import TimedSession
 from edgefx.runtimes import load
 from edgefx.runtimes.session import AnySession
 from edgefx.system.packages import missing
@@ -86,7 +85,7 @@ def serve(
     yield {"ready": True}
 
     with ExitStack() as stack:
-        session: Session | AnySession | None = None
+        session: TimedSession | AnySession | None = None
         for line in requests:
             command, _, argument = line.strip().partition(" ")
             if command == "open":
@@ -134,11 +133,11 @@ def peak_memory_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
-def _inference(session: Session | AnySession) -> Callable[[], object]:
-    """Return what one inference is: of random pixels, or of anything, where there are no images."""
+def _inference(session: TimedSession | AnySession) -> Callable[[], object]:
+    """Return one inference, and nothing else: of random pixels, or of anything, where there are no images."""
     if isinstance(session, AnySession):
         return session.run
-    return partial(session.infer, _batch(session.input_spec))
+    return session.prepared(_batch(session.input_spec))
 
 
 def _ms(inference: Callable[[], object]) -> float:

@@ -97,10 +97,14 @@ class TflmSession(BatchSession):
         """The numeric format of the kernels."""
         return "int8"
 
-    def _run(self, part: NDArray[Any]) -> NDArray[Any]:
+    def _put(self, part: NDArray[Any]) -> None:
         self._interpreter.set_input(part, 0)
+
+    def _invoke(self) -> None:
         self._interpreter.invoke()
-        found: NDArray[Any] = self._interpreter.get_output(0).reshape(len(part), -1)
+
+    def _take(self) -> NDArray[Any]:
+        found: NDArray[Any] = self._interpreter.get_output(0).reshape(self._layout.batch, -1)
         return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from edgefx.compilation import Operator
-from edgefx.protocols import Progress, Session
+from edgefx.protocols import Progress, Session, TimedSession
 from edgefx.quantization import ActivationRanges, Quantization, QuantScheme
 from edgefx.runtimes.passes import Pass
 from edgefx.runtimes.session import AnySession
@@ -165,7 +165,7 @@ class Runtime(Protocol):
 
     def open_session(
         self, path: Path, *, threads: int, precision: Precision | None = None
-    ) -> AbstractContextManager[Session]:
+    ) -> AbstractContextManager[TimedSession]:
         """Open an artifact for inference on this machine's CPU.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,15 +69,36 @@ class BatchSession(ABC):
         """The numeric format that the runtime executes in."""
 
     @abstractmethod
-    def _run(self, part: NDArray[Any]) -> NDArray[Any]:
-        """Run at most one batch of images.
+    def _put(self, part: NDArray[Any]) -> None:
+        """Copy at most one batch of images into the input.
 
         Args:
             part: In the file's layout; uint8 or stored as the input tensor stores it.
-
-        Returns:
-            The output [at least as many as in `part`, classes] as stored; valid until the next call.
         """
+
+    @abstractmethod
+    def _invoke(self) -> None:
+        """Run what is in the input."""
+
+    @abstractmethod
+    def _take(self) -> NDArray[Any]:
+        """Return the output [batch, classes] as stored; valid until the next run."""
+
+    def prepared(self, batch: Pixels) -> Callable[[], None]:
+        """Put images into the input, at most the file's batch; returns what runs them, to be timed alone.
+
+        Raises:
+            ValueError: The images' size is not the artifact's.
+        """
+        self._put(self._ready(batch))
+
+        def invoke() -> None:
+            try:
+                self._invoke()
+            except self._damage as error:
+                raise bounds.damaged(self._path, error) from error
+
+        return invoke
 
     def infer(self, batch: Pixels) -> Scores:
         """Run raw RGB uint8 [N, H, W, 3]; returns float32 [N, classes], dequantized.
@@ -88,26 +109,31 @@ class BatchSession(ABC):
             ValueError: The images' size is not the artifact's.
             ArtifactError: The file cannot be run.
         """
+        ready = self._ready(batch)
+        try:
+            return self._inferred(ready)
+        except self._damage as error:
+            raise bounds.damaged(self._path, error) from error
+
+    def _ready(self, batch: Pixels) -> NDArray[Any]:
+        """Return images as the file stores and lays them out."""
         layout = self._layout
         expected = (layout.height, layout.width, layout.channels)
         if batch.shape[1:] != expected:
             raise ValueError(f"images {batch.shape[1:]} for an input of {expected}")
-        try:
-            return self._inferred(batch)
-        except self._damage as error:
-            raise bounds.damaged(self._path, error) from error
+        ready = stored(batch, self._image)
+        return ready.transpose(0, 3, 1, 2) if layout.channels_first else ready
 
-    def _inferred(self, batch: Pixels) -> Scores:
+    def _inferred(self, ready: NDArray[Any]) -> Scores:
         import numpy as np
 
         layout = self._layout
-        ready = stored(batch, self._image)
-        if layout.channels_first:
-            ready = ready.transpose(0, 3, 1, 2)
         scores: Scores | None = None
         for start in range(0, len(ready), layout.batch):
             part = ready[start : start + layout.batch]
-            found = self._run(part)
+            self._put(part)
+            self._invoke()
+            found = self._take()
             if scores is None:
                 scores = np.empty((len(ready), found.shape[1]), np.float32)
             scores[start : start + len(part)] = found[: len(part)]
@@ -178,7 +204,7 @@ class AnySession(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """Copy all inputs in, run, and read all outputs."""
+        """Run what is in the inputs."""
 
 
 def _anything(path: Path, info: TensorInfo) -> NDArray[Any]:

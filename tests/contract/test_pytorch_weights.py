@@ -25,7 +25,7 @@ _SMALL = replace(ARCHITECTURES["lite0"], width=0.25, depth=0.25, excite=True)
 
 def _model(*, classes: int = 5, width: float = 0.25) -> Any:
     import_keras().utils.set_random_seed(0)
-    return build(replace(_SMALL, width=width), classes=classes, input_size=SIZE)
+    return build(replace(_SMALL, width=width), classes=classes, height=SIZE, width=SIZE)
 
 
 @pytest.fixture(scope="module")

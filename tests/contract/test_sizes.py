@@ -59,7 +59,7 @@ def test_a_mixed_precision_model_of_any_size_becomes_an_artifact_of_one(
         assert result.artifact is not None
         assert result.artifact.inputs[0].shape == (1, HEIGHT, WIDTH, 3)
         assert result.accuracy is not None
-        # A head of random weights, and ranges of ten images: what counts here is that nothing is out of place.
+        # A head of random weights, and ranges of ten images: what counts is that nothing is out of place.
         assert (result.accuracy.agreement or 0) >= 0.5
         if result.target == "tflite-float32":
             assert result.accuracy.max_abs_dp < 1e-4

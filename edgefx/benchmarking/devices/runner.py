@@ -69,19 +69,19 @@ def serve(config: dict[str, Any], requests: IO[bytes]) -> Iterator[dict[str, Any
 
     yield {"ready": True}
     session: _Session | None = None
-    batch: Any = None
     for line in requests:
         command, _, argument = line.decode().rstrip("\n").partition(" ")
         if command == "open":
             begin = time.perf_counter_ns()
             session = _opened(config, package, module)
             opened = time.perf_counter_ns() - begin
-            batch = np.random.default_rng(0).integers(0, 256, session.images, dtype=np.uint8)
-            yield {"cold_start_ms": opened / 1e6 + _infer_ms(session, batch)}
+            images = np.random.default_rng(0).integers(0, 256, session.images, dtype=np.uint8)
+            session.put(session.ready(images))
+            yield {"cold_start_ms": opened / 1e6 + _invoke_ms(session)}
         elif session is None:
             raise _Refusal("usage", f"'{command}' before 'open'")
         elif command == "run":
-            yield {"times_ms": [_infer_ms(session, batch) for _ in range(int(argument))]}
+            yield {"times_ms": [_invoke_ms(session) for _ in range(int(argument))]}
         elif command == "infer":
             pixels = np.load(argument, allow_pickle=False)
             begin = time.perf_counter_ns()
@@ -121,9 +121,9 @@ def _opened(config: dict[str, Any], package: str, module: Any) -> _Session:
         raise _Refusal("refused", f"{package} {version} there refuses it: {error}") from error
 
 
-def _infer_ms(session: _Session, batch: Any) -> float:
+def _invoke_ms(session: _Session) -> float:
     begin = time.perf_counter_ns()
-    session.infer(batch)
+    session.invoke()
     return (time.perf_counter_ns() - begin) / 1e6
 
 
@@ -139,21 +139,34 @@ class _Session:
         height, width = shape[2:] if self.channels_first else shape[1:3]
         self.images = (self.batch, height, width, channels)
 
-    def invoke(self, part: Any) -> Any:
-        """Run at most a batch of stored images; returns [at least as many, classes] as stored."""
+    def put(self, part: Any) -> None:
+        """Copy at most a batch of stored images into the input."""
         raise NotImplementedError
+
+    def invoke(self) -> None:
+        """Run what is in the input: what is timed."""
+        raise NotImplementedError
+
+    def take(self) -> Any:
+        """Return the output [batch, classes] as stored."""
+        raise NotImplementedError
+
+    def ready(self, batch: Any) -> Any:
+        """Return images as the file stores and lays them out."""
+        ready = _stored(batch, self.image)
+        return ready.transpose(0, 3, 1, 2) if self.channels_first else ready
 
     def infer(self, batch: Any) -> Any:
         """Run uint8 [N, H, W, 3]; returns float32 [N, classes]."""
         import numpy as np
 
-        ready = _stored(batch, self.image)
-        if self.channels_first:
-            ready = ready.transpose(0, 3, 1, 2)
+        ready = self.ready(batch)
         scores = None
         for start in range(0, len(ready), self.batch):
             part = ready[start : start + self.batch]
-            found = self.invoke(part)
+            self.put(part)
+            self.invoke()
+            found = self.take()
             if scores is None:
                 scores = np.empty((len(ready), found.shape[1]), np.float32)
             scores[start : start + len(part)] = found[: len(part)]
@@ -195,9 +208,13 @@ class _LiteRt(_Session):
         self._feed = self._interpreter.tensor(inputs[0]["index"])
         self._fetch = self._interpreter.tensor(outputs[0]["index"])
 
-    def invoke(self, part: Any) -> Any:
+    def put(self, part: Any) -> None:
         self._feed()[: len(part)] = part
+
+    def invoke(self) -> None:
         self._interpreter.invoke()
+
+    def take(self) -> Any:
         return self._fetch().reshape(self.batch, -1).copy()
 
 
@@ -213,13 +230,18 @@ class _Ort(_Session):
         )  # fmt: skip
         self._name, self._dtype = self.image["name"], self.image["dtype"]
 
-    def invoke(self, part: Any) -> Any:
+    def put(self, part: Any) -> None:
         import numpy as np
 
         if len(part) < self.batch:
             part = np.concatenate([part, np.repeat(part[-1:], self.batch - len(part), axis=0)])
-        feed = {self._name: np.ascontiguousarray(part, self._dtype)}
-        return self._session.run(None, feed)[0].reshape(self.batch, -1)
+        self._feed = {self._name: np.ascontiguousarray(part, self._dtype)}
+
+    def invoke(self) -> None:
+        self._found = self._session.run(None, self._feed)
+
+    def take(self) -> Any:
+        return self._found[0].reshape(self.batch, -1)
 
 
 class _OpenVino(_Session):
@@ -243,9 +265,13 @@ class _OpenVino(_Session):
         self._request.set_input_tensor(self._tensor)
         self.precision = self._precision_ran(work)
 
-    def invoke(self, part: Any) -> Any:
+    def put(self, part: Any) -> None:
         self._buffer[: len(part)] = part
-        self._request.infer()
+
+    def invoke(self) -> None:
+        self._request.infer(share_outputs=True)  # else it copies them
+
+    def take(self) -> Any:
         return self._request.get_output_tensor(0).data.reshape(self.batch, -1)
 
     def _precision_ran(self, macs: dict[str, int]) -> str:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
-from edgefx.protocols import Progress, Session
+from edgefx.protocols import Progress, TimedSession
 from edgefx.quantization import Quantization
 from edgefx.runtimes import bounds, requests
 from edgefx.runtimes.passes import Pass
@@ -99,7 +99,7 @@ class OnnxRuntime:
     @contextmanager
     def open_session(
         self, path: Path, *, threads: int, precision: Precision | None = None
-    ) -> Iterator[Session]:
+    ) -> Iterator[TimedSession]:
         """Open an artifact in ONNX Runtime's CPU provider; see `Runtime.open_session`.
 
         Files of other origin may be NHWC or NCHW, of fixed or free batch, with float, uint8 or int8 input.

@@ -39,14 +39,19 @@ class OrtSession(BatchSession):
         """The numeric format that the CPU provider computes in, e.g. "int8+float32"."""
         return artifact.precision(artifact.load(self._path), self._path)
 
-    def _run(self, part: NDArray[Any]) -> NDArray[Any]:
+    def _put(self, part: NDArray[Any]) -> None:
         import numpy as np
 
         batch = self._layout.batch
         if len(part) < batch:  # fill up with copies of the last image
             part = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-        feed = {self._image.name: np.ascontiguousarray(part, self._image.dtype)}
-        found: NDArray[Any] = self._session.run(None, feed)[0].reshape(batch, -1)
+        self._feed = {self._image.name: np.ascontiguousarray(part, self._image.dtype)}
+
+    def _invoke(self) -> None:
+        self._found = self._session.run(None, self._feed)
+
+    def _take(self) -> NDArray[Any]:
+        found: NDArray[Any] = self._found[0].reshape(self._layout.batch, -1)
         return found
 
     def close(self) -> None:

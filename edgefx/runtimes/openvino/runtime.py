@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
-from edgefx.protocols import Progress, Session
+from edgefx.protocols import Progress, TimedSession
 from edgefx.quantization import Quantization
 from edgefx.runtimes import bounds, requests
 from edgefx.runtimes.passes import Pass
@@ -99,7 +99,7 @@ class OpenVinoRuntime:
     @contextmanager
     def open_session(
         self, path: Path, *, threads: int, precision: Precision | None = None
-    ) -> Iterator[Session]:
+    ) -> Iterator[TimedSession]:
         """Open an artifact on the CPU, compiled for latency; see `Runtime.open_session`.
 
         ``FLOAT32`` makes OpenVINO compute in float32 whatever the CPU offers; otherwise OpenVINO decides, as

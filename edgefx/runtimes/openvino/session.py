@@ -49,9 +49,13 @@ class OpenVinoSession(BatchSession):
         """What the convolutions and matrix products were compiled to, e.g. "int8" or "int8+bf16"."""
         return self._precision
 
-    def _run(self, part: NDArray[Any]) -> NDArray[Any]:
+    def _put(self, part: NDArray[Any]) -> None:
         self._buffer[: len(part)] = part
-        self._request.infer()
+
+    def _invoke(self) -> None:
+        self._request.infer(share_outputs=True)  # else it copies them, and they are taken from its tensor
+
+    def _take(self) -> NDArray[Any]:
         found: NDArray[Any] = self._request.get_output_tensor(0).data.reshape(self._layout.batch, -1)
         return found
 
@@ -60,6 +64,8 @@ class AnyOpenVinoSession(AnySession):
     """A compiled model whose inputs and outputs may be anything."""
 
     def __init__(self, path: Path, threads: int, precision: Precision | None) -> None:
+        import openvino as ov
+
         model = artifact.read(path)
         inputs = artifact.ends(model)[0]
         super().__init__(path, inputs)
@@ -76,6 +82,8 @@ class AnyOpenVinoSession(AnySession):
             ) from error
         self._precision = _precision_ran(compiled, work)
         self._compiled, self._request = compiled, compiled.create_infer_request()
+        for number, feed in enumerate(self._feeds):
+            self._request.set_input_tensor(number, ov.Tensor(feed))
 
     @property
     def precision_ran(self) -> str:
@@ -84,7 +92,7 @@ class AnyOpenVinoSession(AnySession):
 
     def run(self) -> None:
         """See `AnySession.run`."""
-        self._request.infer(dict(enumerate(self._feeds)))
+        self._request.infer(share_outputs=True)
 
 
 def _config(threads: int, precision: Precision | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgefx.compilation import Operator
-from edgefx.protocols import Progress, Session
+from edgefx.protocols import Progress, Session, TimedSession
 from edgefx.quantization import Quantization
 from edgefx.runtimes import bounds, requests
 from edgefx.runtimes.passes import Pass
@@ -121,7 +121,7 @@ class TfliteRuntime:
     @contextmanager
     def open_session(
         self, path: Path, *, threads: int, precision: Precision | None = None
-    ) -> Iterator[Session]:
+    ) -> Iterator[TimedSession]:
         """Open an artifact in the LiteRT interpreter (CPU, XNNPACK); see `Runtime.open_session`.
 
         `precision` is not used: the file itself says what it computes in.

@@ -32,10 +32,14 @@ class LiteRtSession(BatchSession):
         """The numeric format that the file makes the interpreter compute in."""
         return _precision(self._path)
 
-    def _run(self, part: NDArray[Any]) -> NDArray[Any]:
+    def _put(self, part: NDArray[Any]) -> None:
         # Copying casts; the views must not outlive the statement: invoke refuses while one is held.
         self._feed()[: len(part)] = part
+
+    def _invoke(self) -> None:
         self._interpreter.invoke()
+
+    def _take(self) -> NDArray[Any]:
         found: NDArray[Any] = self._fetch().reshape(self._layout.batch, -1).copy()
         return found
 
@@ -52,8 +56,8 @@ class AnyLiteRtSession(AnySession):
         self._interpreter = _interpreter(path, threads)
         inputs = self._interpreter.get_input_details()
         super().__init__(path, [_tensor_info(details) for details in inputs])
-        self._inputs = [details["index"] for details in inputs]
-        self._outputs = [details["index"] for details in self._interpreter.get_output_details()]
+        for details, value in zip(inputs, self._feeds, strict=True):
+            self._interpreter.set_tensor(details["index"], value)
 
     @property
     def precision_ran(self) -> str:
@@ -62,11 +66,7 @@ class AnyLiteRtSession(AnySession):
 
     def run(self) -> None:
         """See `AnySession.run`."""
-        for index, value in zip(self._inputs, self._feeds, strict=True):
-            self._interpreter.set_tensor(index, value)
         self._interpreter.invoke()
-        for index in self._outputs:
-            self._interpreter.get_tensor(index)
 
 
 def _precision(path: Path) -> str:
