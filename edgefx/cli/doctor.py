@@ -72,6 +72,7 @@ def _render(app: App, result: Doctor) -> None:
     )
     packages = table("package", "installed", "needs", "for", "import", left=("installed", "needs", "for"))
     packages.columns[0].no_wrap = True
+    packages.columns[1].overflow = "fold"  # versions of pre-releases are long
     packages.columns[3].overflow = "fold"
     if not result.deep:
         packages.columns.pop()

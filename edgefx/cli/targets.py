@@ -57,16 +57,17 @@ def command(app: App, passes: bool, as_json: bool) -> None:
         return
     from edgefx.report.terminal import table as new_table
 
-    titles = ("target", "file", "calibration", "input/output", "here", "what it is")
+    titles = ("target", "file", "--calib", "input/output", "here", "what it is")
     table = new_table(*titles, left=titles)
-    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    for column in (*table.columns[:3], table.columns[4]):
+        column.no_wrap = True
     for row in rows:
         table.add_row(
             row.target,
             row.file,
             "needed" if row.needs_calibration else "-",
             ", ".join(row.io_dtypes),
-            "yes" if row.available else f"no: {', '.join(row.missing)}",
+            "yes" if row.available else "no",
             row.summary,
             style=None if row.available else "dim",
         )

@@ -127,8 +127,8 @@ def test_an_interpreter_says_what_it_takes_and_where_it_parts_from_litert(tmp_pa
     terminal.render(for_tflm(90), Console(file=stream, width=400))
     bits = (
         "of 200 images the scores are bit by bit those of LiteRT's reference kernels in 100.0%, and those of"
-        " its fast kernels in 45.0%, at most 4 steps of the stored scores apart; the first operation to differ"
-        " is stem (CONV_2D); the accuracy is this interpreter's"
+        " its fast kernels in 45.0%, at most 4 steps of the stored scores apart; the first operation to"
+        " differ is stem (CONV_2D); the accuracy is this interpreter's"
     )
     arena = "tflm-int8: reserve 90112 bytes: the least that it ran in here, 81040, and 10 %, rounded up"
     for text in (arena, "tflm-int8: CONV_2D v3, MEAN v1", bits):

@@ -227,6 +227,7 @@ def test_ranges_are_refused_where_a_runtime_takes_none() -> None:
         quantize={"ranges": "percentile"},
     )
     assert {target.name: str(target.ranges) for target in result.targets} == {
+        "tflite-weight-int8": "auto",
         "tflite-int8": "percentile",
         "tflite-int16x8": "min-max",
         "onnx-int8": "percentile",

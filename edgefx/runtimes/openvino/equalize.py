@@ -50,7 +50,7 @@ _LOUD_WORK_ELSEWHERE = 0.035  # two blocks of V2-B0; tuned: ablations openvino.e
 
 
 @dataclass(frozen=True)
-class Gate:
+class GatedProduct:
     """A product of a map and a gate.
 
     Attributes:
@@ -78,7 +78,9 @@ class _Choice:
     lost: float
 
 
-def gates(model: Any, names: Collection[str], *, readers: Collection[str], images: int) -> tuple[Gate, ...]:
+def gates(
+    model: Any, names: Collection[str], *, readers: Collection[str], images: int
+) -> tuple[GatedProduct, ...]:
     """Return the products that can be balanced.
 
     Args:
@@ -94,14 +96,14 @@ def gates(model: Any, names: Collection[str], *, readers: Collection[str], image
     )
 
 
-def sampling(gates: Sequence[Gate], *, seed: int) -> calibrate.Sampling:
+def sampling(gates: Sequence[GatedProduct], *, seed: int) -> calibrate.Sampling:
     """Return what must be asked of the model to `balance` these."""
     return calibrate.Sampling([gate.name for gate in gates], count=_POSITIONS, seed=seed)
 
 
 def balance(
     model: Any,
-    gates: Sequence[Gate],
+    gates: Sequence[GatedProduct],
     seen: dict[str, Seen],
     samples: Mapping[str, NDArray[np.float32]],
     *,
@@ -144,7 +146,7 @@ def balance(
 
 
 def _costliest(
-    model: Any, gates: Iterable[Gate], lost: Mapping[str, float], hardware: Hardware
+    model: Any, gates: Iterable[GatedProduct], lost: Mapping[str, float], hardware: Hardware
 ) -> frozenset[str]:
     """Choose the products to leave in float: the costliest first, as long as they are few."""
     work = artifact.macs_by_name(model)
@@ -206,7 +208,7 @@ def _divided(seen: Seen, factors: FloatArray) -> Seen:
     return Seen(low=seen.low / factors, high=seen.high / factors, mean=seen.mean / factors)
 
 
-def _rescale(gate: Gate, weights: FloatArray, factors: FloatArray) -> None:
+def _rescale(gate: GatedProduct, weights: FloatArray, factors: FloatArray) -> None:
     from openvino import opset13 as ops
 
     shape = (1, -1, 1, 1)
@@ -218,7 +220,7 @@ def _rescale(gate: Gate, weights: FloatArray, factors: FloatArray) -> None:
     gate.reader.input(1).replace_source_output(scaled.output(0))
 
 
-def _gates(model: Any) -> Iterator[Gate]:
+def _gates(model: Any) -> Iterator[GatedProduct]:
     """Find the products of a map and a vector that one pointwise convolution reads."""
     for operation in model.get_ordered_ops():
         if operation.get_type_name() != "Multiply":
@@ -233,4 +235,4 @@ def _gates(model: Any) -> Iterator[Gate]:
             and readers[0].input_value(1).get_node().get_type_name() == "Constant"
             and tuple(readers[0].input_value(1).get_shape()[2:]) == (1, 1)
         ):
-            yield Gate(product=operation, vector=vectors[0], reader=readers[0])
+            yield GatedProduct(product=operation, vector=vectors[0], reader=readers[0])
