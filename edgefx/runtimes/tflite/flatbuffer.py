@@ -20,10 +20,11 @@ from edgefx.types import IoDtype
 
 if TYPE_CHECKING:
     import numpy as np
-    from ai_edge_litert.schema_py_generated import ModelT, OperatorT, TensorT
+    from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT, TensorT
     from numpy.typing import NDArray
 
 _IDENTIFIER = b"TFL3"
+_ABSENT = -1  # an optional input that an operation is not given, such as a bias; the first two never are
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 
 
@@ -93,12 +94,55 @@ def _check_references(model: ModelT) -> None:
                 expected = math.prod(shape_of(tensor)) * _ITEM_BYTES[dtype]
                 if len(data) < expected:
                     raise ValueError("constant shorter than its shape")
+            _check_quantization(tensor, constant=is_constant(model, tensor))
         for index in (*graph.inputs, *graph.outputs):
             _ = graph.tensors[index].name.decode()
-        for op in graph.operators:
-            _ = model.operatorCodes[op.opcodeIndex]
-            for index in (*op.inputs, *op.outputs):
-                _ = graph.tensors[index]
+        _check_flow(model, graph)
+
+
+def _check_quantization(tensor: TensorT, *, constant: bool) -> None:
+    """Raise IndexError or ValueError at scales and zero points that end LiteRT's process."""
+    import numpy as np
+
+    found = tensor.quantization
+    if found is None or found.scale is None or dtype_name(tensor) not in _INTEGERS:
+        return
+    scales, zeros = np.asarray(found.scale), np.asarray(() if found.zeroPoint is None else found.zeroPoint)
+    if len(scales) > 1 and shape_of(tensor)[found.quantizedDimension] != len(scales):
+        raise ValueError("scales that are not one per channel")
+    # A channel whose weights are all zero may have the scale 0; of others LiteRT takes the reciprocal.
+    positive = scales >= (0.0 if constant else np.finfo(np.float32).tiny)
+    if len(zeros) not in (0, len(scales)) or not (np.isfinite(scales) & positive).all():
+        raise ValueError("scales that are none")
+    limits = np.iinfo(dtype_name(tensor))
+    if len(zeros) and not limits.min <= zeros.min() <= zeros.max() <= limits.max:
+        raise ValueError("a zero point that its type does not hold")
+
+
+def _check_flow(model: ModelT, graph: SubGraphT) -> None:
+    """Raise IndexError or ValueError where LiteRT would write into the file, or read what nothing computes.
+
+    It checks none of this, and each ends the process; found by `python -m tests.benchmarks fuzz`.
+    """
+    constant = {number for number, tensor in enumerate(graph.tensors) if is_constant(model, tensor)}
+    known = {
+        number for number, tensor in enumerate(graph.tensors) if tensor.isVariable or 0 in shape_of(tensor)
+    }
+    known |= constant | set(graph.inputs)
+    for op in graph.operators:
+        _ = model.operatorCodes[op.opcodeIndex]
+        given = [index for place, index in enumerate(op.inputs) if place < 2 or index != _ABSENT]
+        if not known.issuperset(given):
+            raise ValueError("an operation reads what nothing computes")
+        if op_name(model, op) == "DEPTHWISE_CONV_2D" and len(op.inputs) < 3:
+            raise ValueError("a convolution without a place for its bias")
+        for index in op.outputs:
+            _ = graph.tensors[index]
+            if index in constant:
+                raise ValueError("an operation writes to a constant")
+        known.update(op.outputs)
+    if not known.issuperset(graph.outputs):
+        raise ValueError("an output that nothing computes")
 
 
 # ------------------------------------------------------------------------------------------- small words
@@ -106,6 +150,9 @@ def _check_references(model: ModelT) -> None:
 _ITEM_BYTES = {
     "float32": 4, "float16": 2, "int8": 1, "uint8": 1, "int16": 2, "int32": 4, "int64": 8, "bool": 1,
 }  # fmt: skip
+
+
+_INTEGERS = ("int8", "uint8", "int16", "int32")
 
 
 def dtype_name(tensor: TensorT) -> str:
