@@ -108,7 +108,7 @@ def model(section: ModelSection, *, seed: int, hashes: FileHashes) -> dict[str, 
     }
     if section.custom_objects is not None:
         options["custom_objects"] = hashes.sha256(section.custom_objects)
-    family = zoo.FAMILIES.get(section.source.lower())
+    family = zoo.known(section.source)
     if family is None:
         path = Path(section.source)
         return {**options, "suffix": path.suffix, "content": hashes.content(path)}

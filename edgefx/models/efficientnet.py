@@ -147,6 +147,7 @@ ARCHITECTURES = {
     "digits": Architecture(
         name="digits", stages=B0_STAGES, width=0.25, depth=0.25, drop_connect=0.1, pads=False
     ),
+    "b0": Architecture(name="efficientnetb0", stages=B0_STAGES),  # to be scaled; Keras has B0 itself
     "lite0": _lite(0, 1.0, 1.0, 0.2),
     "lite1": _lite(1, 1.0, 1.1, 0.2),
     "lite2": _lite(2, 1.1, 1.2, 0.3),

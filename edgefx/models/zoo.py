@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgefx.errors import ModelError, UnknownNameError, UsageError
+from edgefx.models import scaling
 from edgefx.models.backend import first_line, import_keras
 from edgefx.models.formats import PYTORCH, Container, container, opened_weights
+from edgefx.models.scaling import Scaling
 from edgefx.units import parse_size_of_input
 
 _V1 = "keras.applications.efficientnet"
@@ -42,6 +44,7 @@ class Family:
         weights: What `--weights` takes by name, the default first.
         summary: One line.
         class_names: Names of the classes of the packaged weights.
+        scaled: Coefficients of a variant.
         brings_images: Whether images to calibrate and to measure on ship with it; see `edgefx.data.digits`.
     """
 
@@ -55,6 +58,7 @@ class Family:
     weights: tuple[str, ...] = (IMAGENET, RANDOM)
     class_names: tuple[str, ...] = ()
     brings_images: bool = False
+    scaled: Scaling | None = None
 
 
 def _v1(digit: int, input_size: int, parameters_m: float) -> Family:
@@ -143,6 +147,30 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def known(name: str) -> Family | None:
+    """Return the row of a family, or of a variant of one (``b0:phi=1.5``); None for what is no zoo name.
+
+    Raises:
+        UsageError: A family's name with coefficients that make no sense.
+    """
+    base, colon, _ = name.lower().partition(":")
+    family = FAMILIES.get(base)
+    if family is None or not colon:
+        return family
+    _, scaled = scaling.read(name)
+    return replace(
+        family,
+        name=f"{base}{scaled.suffix}",
+        module=_OURS,
+        function=base,
+        input_size=scaled.size(family.input_size),
+        parameters_m=round(family.parameters_m * scaled.depth * scaled.width**2, 2),  # about
+        weights=(RANDOM,),
+        summary=f"{family.summary}, scaled",
+        scaled=scaled,
+    )
+
+
 def recognized(model: str) -> Container | None:
     """Tell what a user names as the model, before anything is done with it; None for one of the zoo.
 
@@ -150,7 +178,7 @@ def recognized(model: str) -> Container | None:
         UnknownNameError: Neither a zoo name nor a path.
         NoModelError: The path holds no model.
     """
-    if model.lower() in FAMILIES:
+    if known(model) is not None:
         return None
     path = Path(model)
     if not path.exists() and not path.suffix and "/" not in model:
@@ -160,7 +188,7 @@ def recognized(model: str) -> Container | None:
 
 def brings_images(model: str) -> bool:
     """Whether a model, by name or path, is one of the zoo that brings its own images."""
-    family = FAMILIES.get(model.lower())
+    family = known(model)
     return family is not None and family.brings_images
 
 
@@ -170,7 +198,7 @@ def find(name: str) -> Family:
     Raises:
         UnknownNameError: There is no such family.
     """
-    family = FAMILIES.get(name.lower())
+    family = known(name)
     if family is None:
         raise UnknownNameError("model", name, FAMILIES, hint="(list them with: edgefx models)")
     return family
@@ -260,7 +288,11 @@ def _constructor(family: Family) -> Any:
         from edgefx.models.efficientnet import ARCHITECTURES
         from edgefx.models.efficientnet import build as build_ours
 
-        return partial(build_ours, ARCHITECTURES[family.function])
+        architecture = ARCHITECTURES[family.function]
+        if family.scaled is not None:
+            scaled = family.scaled
+            architecture = replace(architecture, name=family.name, width=scaled.width, depth=scaled.depth)
+        return partial(build_ours, architecture)
     keras = import_keras()
     return getattr(getattr(keras.applications, family.module.rsplit(".", 1)[1]), family.function)
 

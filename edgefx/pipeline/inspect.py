@@ -99,7 +99,7 @@ def _model(
     from edgefx.models.graph.canonical import canonicalize
     from edgefx.models.load import load
 
-    family = zoo.FAMILIES.get(source.lower())
+    family = zoo.known(source)
     if weights is None and family is not None and zoo.PACKAGED not in family.weights:
         weights = zoo.RANDOM
     with temporary.workspace() as workdir:

@@ -52,9 +52,9 @@ def _looked(node: Scalar, path: Path) -> str:
 
 
 def _model(node: Scalar, _key: str) -> object:
-    from edgefx.models.zoo import FAMILIES
+    from edgefx.models.zoo import FAMILIES, known
 
-    if node.text.lower() in FAMILIES:
+    if known(node.text) is not None:
         return node.text
     path = resolved_path(node)
     if _is(path, "any"):

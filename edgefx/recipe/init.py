@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgefx.data.folders import SUFFIXES
 from edgefx.errors import UsageError
-from edgefx.models.zoo import FAMILIES, brings_images, recognized
+from edgefx.models.zoo import brings_images, known, recognized
 from edgefx.recipe.dump import dump, relative
 from edgefx.recipe.yaml_text import resolve
 
@@ -100,7 +100,7 @@ def text(found: Found, file: Path) -> str:
         file: Where it is going to be; paths are relative to its folder.
     """
     has_images = found.calibration is not None or brings_images(found.model)
-    is_named = found.model.lower() in FAMILIES
+    is_named = known(found.model) is not None
     model = found.model if is_named else _relative(Path(found.model), file)
     parts = [
         _head(file),
@@ -192,7 +192,7 @@ def _size_limit(model: str, *, is_int8: bool) -> str:
     describes its graph takes 0.1 MB besides, which is much of a small artifact.
     """
     share = 1.0 if is_int8 else 2.0  # float16 takes twice as much
-    family = FAMILIES.get(model.lower())
+    family = known(model)
     if family is not None:
         megabytes = _GRAPH_MB + 1.8 * family.parameters_m * share
         of_what = f"for {family.parameters_m:g} M parameters"

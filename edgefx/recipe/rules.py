@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from edgefx.metrics import METRICS, Origin
-from edgefx.models.zoo import FAMILIES, brings_images
+from edgefx.models.zoo import brings_images, known
 from edgefx.results import Gate
 from edgefx.targets import TARGETS, TargetRow
 from edgefx.vocabulary import IoDtype, Precision, Ranges, TargetKind
@@ -395,7 +395,7 @@ def _devices(request: Request) -> Iterator[Problem]:
 
 
 def _zoo(request: Request) -> Iterator[Problem]:
-    if not request.model or request.model.lower() in FAMILIES:
+    if not request.model or known(request.model) is not None:
         return
     for key in request.for_zoo:
         yield Problem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ def test_the_table_holds_every_family() -> None:
 
 
 def test_families_of_our_own_are_tables_that_follow_the_published_ones() -> None:
-    assert {f.function for f in zoo.FAMILIES.values() if f.module == zoo._OURS} == set(ARCHITECTURES)
+    ours = {f.function for f in zoo.FAMILIES.values() if f.module == zoo._OURS}
+    assert ours | {"b0"} == set(ARCHITECTURES)
     lite4 = ARCHITECTURES["lite4"]
     assert (lite4.filters(32, end=True), lite4.filters(1280, end=True)) == (32, 1280)  # not scaled
     assert [lite4.filters(stage.filters) for stage in lite4.stages] == [24, 32, 56, 112, 160, 272, 448]
@@ -37,6 +39,42 @@ def test_families_of_our_own_are_tables_that_follow_the_published_ones() -> None
     large = ARCHITECTURES["edgetpu-l"]
     assert [large.filters(stage.filters) for stage in large.stages] == [32, 40, 56, 112, 176, 232]
     assert [large.repeats(number) for number in range(6)] == [2, 3, 6, 7, 6, 3]
+
+
+def test_phi_scales_depth_width_and_resolution() -> None:
+    two = zoo.known("B0:phi=2")
+    assert two is not None
+    assert (two.name, two.input_size, two.weights) == ("b0-phi2", 296, ("random",))
+    assert two.scaled is not None
+    assert two.scaled.depth == pytest.approx(1.44)
+    assert two.scaled.width == pytest.approx(1.21)
+    narrow = zoo.known("lite0:width=0.5,depth=0.5")
+    assert narrow is not None
+    assert (narrow.name, narrow.input_size) == ("lite0-width0.5-depth0.5", 224)
+    half = replace(ARCHITECTURES["b0"], width=0.5, depth=0.5)
+    assert [half.filters(stage.filters) for stage in half.stages] == [8, 16, 24, 40, 56, 96, 160]
+    assert [half.repeats(number) for number in range(7)] == [1, 1, 1, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("b3:phi=1", "coefficients of its own"),
+        ("digits:width=2", "coefficients of its own"),
+        ("b0:", "none of phi="),
+        ("b0:phi", "phi is a number"),
+        ("b0:phi=nan", "phi is a number"),
+        ("b0:phi=1e9", "from -4 to 7"),
+        ("b0:width=0", "from 0.1 to 4"),
+        ("b0:size=3", "none of phi="),
+        ("b0:width=1,width=2", "once each"),
+        ("b0:phi=1,width=2", "in one"),
+    ],
+)
+def test_coefficients_that_make_no_sense_are_refused(name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        zoo.recognized(name)
+    assert "b0:phi=1.5" in caught.value.hint
 
 
 def test_the_packaged_weights_are_there_and_small() -> None:
