@@ -40,6 +40,8 @@ class Latency:
             of the passes' medians between quartiles over their median, the larger; 0 with too few to tell.
         noisy: Whether that is too much to rely on the figures, after measuring again.
         p99_ms: 99th percentile; of 100 inferences nearly the slowest. None where an earlier version measured.
+        p90_ms: 90th percentile, likewise.
+        std_ms: Standard deviation, likewise.
     """
 
     device: str
@@ -56,6 +58,8 @@ class Latency:
     noise: float = 0.0
     noisy: bool = False
     p99_ms: float | None = None
+    p90_ms: float | None = None
+    std_ms: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -240,7 +240,8 @@ class Benchmark(Shown):
 
     Attributes:
         environment: The machine that they were measured on.
-        latencies: By the artifact's path as given.
+        latencies: By the artifact's path as given; measured with several numbers of threads, followed by
+            each in parentheses: "b0-int8.tflite (2 threads)".
         failures: Why others could not be measured.
         device: What the user calls it; "host" is the machine that edgefx ran on.
         hardware: The class of its CPU; None where nothing says so.

@@ -110,7 +110,7 @@ def benchmark(
     rounds: int = 100,
     warmup: int = 5,
     seconds: float = 30.0,
-    threads: int | None = None,
+    threads: int | Sequence[int] | None = None,
     device: str = "host",
     device_python: str | None = None,
     device_dir: str | None = None,
@@ -126,7 +126,8 @@ def benchmark(
         rounds: Timed inferences per artifact.
         warmup: Inferences before the timed ones.
         seconds: Time limit of all timed inferences together; slow artifacts then get fewer rounds.
-        threads: Runtime threads; by default all cores.
+        threads: Runtime threads; by default all cores. With several numbers, each artifact is measured with
+            each of them.
         device: Where to measure: "host", which is this machine, or "ssh://user@host".
         device_python: The device's Python; by default python3.
         device_dir: Where files are kept on the device; by default ~/.cache/edgefx.
@@ -151,12 +152,13 @@ def benchmark(
 
     values.check(1, rounds=rounds)
     values.check(0, warmup=warmup, seconds=seconds)
+    counts = [] if threads is None else [threads] if isinstance(threads, int) else list(threads)
     given = [artifacts] if isinstance(artifacts, (str, os.PathLike)) else artifacts
     with quiet():
         return use_case.run(
             [Path(path) for path in given],
             progress,
-            threads=values.threads(threads) if threads is not None else None,
+            threads=[values.threads(number) for number in dict.fromkeys(counts)],
             rounds=rounds,
             warmup=warmup,
             seconds=seconds,

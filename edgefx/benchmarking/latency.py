@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import median, pstdev
 
 from edgefx.benchmarking.devices.local import HOST
 from edgefx.benchmarking.devices.protocol import Device, Runner
@@ -46,6 +46,7 @@ class Subject:
         path: The artifact's main file.
         precision: What the target asked for, if known.
         float_key: Key of the same runtime's float32 artifact in this run, for `Latency.ratio_to_float`.
+        threads: Its intra-op threads; None for those of the measurement.
         any_ends: Whether it is something else than an image classifier.
     """
 
@@ -53,6 +54,7 @@ class Subject:
     path: Path
     precision: Precision | None = None
     float_key: str | None = None
+    threads: int | None = None
     any_ends: bool = False
 
 
@@ -218,7 +220,12 @@ def _start(
         workers = []
         for subject in subjects:
             try:
-                started = device.start(subject.path, threads, subject.precision, any_ends=subject.any_ends)
+                started = device.start(
+                    subject.path,
+                    subject.threads or threads,
+                    subject.precision,
+                    any_ends=subject.any_ends,
+                )
                 workers.append((subject, stack.enter_context(started)))
             except BenchmarkError as error:
                 failed(subject, error)
@@ -302,11 +309,13 @@ def _results(
         noise = max(one.noise, _noise_of(running, reference))
         results[one.subject.key] = Latency(
             device=device,
-            threads=threads,
+            threads=one.subject.threads or threads,
             rounds=len(times),
             p50_ms=p50[one.subject.key],
             p95_ms=percentile(times, 0.95),
             p99_ms=percentile(times, 0.99),
+            p90_ms=percentile(times, 0.90),
+            std_ms=pstdev(times),
             min_ms=min(times),
             cold_start_ms=one.cold_start_ms,
             peak_memory_mb=peak_memory_mb,

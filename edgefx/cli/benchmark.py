@@ -8,11 +8,11 @@ import click
 
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
+    Counts,
     PositiveNumber,
     device_options,
     json_option,
     rounds_option,
-    threads_option,
 )
 from edgefx.errors import ExitCode
 
@@ -21,7 +21,7 @@ from edgefx.errors import ExitCode
     epilog="""\b
 Examples:
   edgefx benchmark build/b0-int8.tflite build/b0-float32.tflite
-  edgefx benchmark build/*.onnx --threads 1 --json
+  edgefx benchmark build/*.onnx --threads 1,2,4 --json
   edgefx benchmark build/*.tflite --device ssh://pi@raspberrypi.local
 """
 )
@@ -43,7 +43,14 @@ Examples:
     metavar="S",
     help="Time limit for all timed inferences together; slow artifacts get fewer rounds to keep it.",
 )
-@threads_option
+@click.option(
+    "--threads",
+    type=Counts(),
+    default=(),
+    metavar="N[,N...]",
+    help="Number of threads the runtime uses; with several, each artifact is measured with each.  "
+    "[default: all cores]",
+)
 @device_options
 @json_option
 @pass_app
@@ -54,7 +61,7 @@ def command(
     rounds: int,
     warmup: int,
     seconds: float,
-    threads: int | None,
+    threads: tuple[int, ...],
     device: str,
     device_python: str | None,
     device_dir: str | None,
@@ -73,7 +80,7 @@ def command(
             rounds=rounds,
             warmup=warmup,
             seconds=seconds,
-            threads=threads,
+            threads=threads or None,
             device=device,
             device_python=device_python,
             device_dir=device_dir,

@@ -46,6 +46,22 @@ class ImageCount(click.IntRange):
         return value if value == "all" else super().convert(value, param, ctx)
 
 
+class Counts(click.IntRange):
+    """One number from 1 on, or several, separated by commas."""
+
+    name = "number"
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the numbers; see `click.ParamType.convert`."""
+        if isinstance(value, tuple):
+            return value
+        parts: list[Any] = str(value).split(",")
+        return tuple(dict.fromkeys(super(Counts, self).convert(part, param, ctx) for part in parts))
+
+
 # As the recipe's schema has it: more is no classifier, but fills the memory.
 classes_range = click.IntRange(min=2, max=100_000)
 

@@ -29,6 +29,7 @@ _WITH_SCORES = (*_CLASSES, ModelTask.MULTILABEL)
 _NO_LABELS = "the evaluation images have no labels, so there is no top-1"
 _NO_TOP5 = "there is no top-5 without labels, or with five classes or fewer"
 _NO_CONFIDENCE = "the evaluation images have no labels, or an earlier edgefx measured them"
+_EARLIER = "an earlier version of edgefx measured it"
 _DIVERGENCE_TOLERANCE = 1e-6  # sums in another order
 
 METRICS: Final[dict[str, MetricRow]] = {
@@ -288,6 +289,19 @@ METRICS: Final[dict[str, MetricRow]] = {
             compared=True,
         ),
         MetricRow(
+            id="p90_ms",
+            name="p90 latency",
+            meaning="The 90th percentile of the timed inferences of one image.",
+            unit=Unit.MILLISECONDS,
+            better="less",
+            origin=Origin.LATENCY,
+            value=of_latency(lambda found: found.p90_ms),
+            absent=_EARLIER,
+            heading="p90 ms",
+            in_reports=False,
+            optional=True,
+        ),
+        MetricRow(
             id="p95_ms",
             name="p95 latency",
             meaning="The 95th percentile of the timed inferences of one image.",
@@ -306,9 +320,22 @@ METRICS: Final[dict[str, MetricRow]] = {
             better="less",
             origin=Origin.LATENCY,
             value=of_latency(lambda found: found.p99_ms),
-            absent="an earlier version of edgefx measured it",
+            absent=_EARLIER,
             heading="p99 ms",
             in_reports=False,
+        ),
+        MetricRow(
+            id="std_ms",
+            name="standard deviation of the latency",
+            meaning="The standard deviation of the timed inferences of one image.",
+            unit=Unit.MILLISECONDS,
+            better="less",
+            origin=Origin.LATENCY,
+            value=of_latency(lambda found: found.std_ms),
+            absent=_EARLIER,
+            heading="std ms",
+            in_reports=False,
+            optional=True,
         ),
         MetricRow(
             id="min_ms",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from edgefx.benchmarking.latency import Subject, measure
 from edgefx.errors import BenchmarkError, EdgefxError, ExitCode, UsageError
 from edgefx.pipeline.inspect import SUFFIXES, existing
 from edgefx.protocols import Progress
+from edgefx.report.text import counted
 from edgefx.runtimes import hardware
 from edgefx.runtimes.session import is_classifier
 from edgefx.system import cpu, host
@@ -25,7 +26,7 @@ def run(
     artifacts: Sequence[Path],
     progress: Progress,
     *,
-    threads: int | None,
+    threads: Sequence[int],
     rounds: int,
     warmup: int,
     seconds: float,
@@ -36,7 +37,7 @@ def run(
     Args:
         artifacts: Main files of artifacts.
         progress: Where timed inferences and artifacts that cannot be measured are reported.
-        threads: Intra-op threads of each runtime; None for all cores.
+        threads: Intra-op threads of each runtime, each number in turn; none for all cores.
         rounds: Timed inferences of each artifact.
         warmup: Inferences before the timed ones.
         seconds: Time limit of all timed inferences together; slow artifacts then get fewer rounds.
@@ -62,7 +63,7 @@ def _measured(
     there: Remote | None,
     progress: Progress,
     *,
-    threads: int | None,
+    threads: Sequence[int],
     rounds: int,
     warmup: int,
     seconds: float,
@@ -92,9 +93,10 @@ def _measured(
             if said := hardware.misfit(found.notes, present, device.name):
                 notes.append(f"{subject.path}: {said}")
                 progress.warn(notes[-1])
+    usual = environment.cores if there is None else there.threads
     measured = measure(
-        admissible,
-        threads=threads or (environment.cores if there is None else there.threads),
+        list(_with_threads(admissible, threads)),
+        threads=threads[0] if len(threads) == 1 else usual,
         rounds=rounds,
         warmup=warmup,
         budget_s=seconds,
@@ -114,6 +116,25 @@ def _measured(
         hardware=present,
         notes=tuple(notes),
     )
+
+
+def _with_threads(subjects: Sequence[Subject], counts: Sequence[int]) -> Iterator[Subject]:
+    """Yield each subject once; with several numbers of threads once for each, with its name saying so."""
+    if len(counts) < 2:
+        yield from subjects
+        return
+    for subject in subjects:
+        for count in counts:
+            yield replace(
+                subject,
+                key=_named(subject.key, count),
+                float_key=_named(subject.float_key, count) if subject.float_key else None,
+                threads=count,
+            )
+
+
+def _named(key: str, threads: int) -> str:
+    return f"{key} ({counted(threads, 'thread')})"
 
 
 def subjects_of(artifacts: Sequence[Path]) -> list[Subject]:

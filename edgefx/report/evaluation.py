@@ -87,14 +87,15 @@ def render_benchmark(result: Benchmark, console: Console) -> None:
         ]
         for name, latency in result.latencies.items()
     ]
-    threads = next((latency.threads for latency in result.latencies.values()), 0)
+    counts = sorted({latency.threads for latency in result.latencies.values()})
+    threads = f"{' and '.join(map(str, counts))} thread{'' if counts == [1] else 's'}"
     for part in fitting(headings, cells, console):
         console.print(part, highlight=False)
     if result.device == "host":
         where = f"host latency ({result.environment.cpu}), not an edge device"
     else:
         where = f"on {result.device} ({result.environment.cpu}, {result.hardware})"
-    line = f"{where}; batch 1, {counted(threads, 'thread')}, interleaved"
+    line = f"{where}; batch 1, {threads}, interleaved"
     console.print(Text(line, style="dim"))
     for name, latency in result.latencies.items():
         if latency.noisy:

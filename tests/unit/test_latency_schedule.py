@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
-from edgefx.benchmarking.latency import MIN_ROUNDS, allot, percentile, spread
+from edgefx.benchmarking.latency import MIN_ROUNDS, Subject, allot, percentile, spread
+from edgefx.cli.options import Counts
+from edgefx.pipeline import benchmark
 
 
 def test_everyone_gets_all_rounds_when_time_allows() -> None:
@@ -52,3 +56,29 @@ def test_few_rounds_are_spread_over_the_whole_run() -> None:
 def test_percentiles_are_numpys(share: float, count: int) -> None:
     values = np.random.default_rng(count).exponential(size=count).tolist()
     assert percentile(values, share) == pytest.approx(float(np.quantile(values, share)))
+
+
+def test_several_numbers_of_threads_are_measured_each_against_float_with_as_many() -> None:
+    subjects = [
+        Subject(key="a-int8.onnx", path=Path("a-int8.onnx"), float_key="a-float32.onnx"),
+        Subject(key="a-float32.onnx", path=Path("a-float32.onnx")),
+    ]
+    assert list(benchmark._with_threads(subjects, [4])) == subjects
+    swept = list(benchmark._with_threads(subjects, [1, 2]))
+    assert [(one.key, one.threads, one.float_key) for one in swept] == [
+        ("a-int8.onnx (1 thread)", 1, "a-float32.onnx (1 thread)"),
+        ("a-int8.onnx (2 threads)", 2, "a-float32.onnx (2 threads)"),
+        ("a-float32.onnx (1 thread)", 1, None),
+        ("a-float32.onnx (2 threads)", 2, None),
+    ]
+
+
+@pytest.mark.parametrize(("text", "numbers"), [("2", (2,)), ("1,2,4", (1, 2, 4)), ("2,2", (2,))])
+def test_numbers_of_threads_are_read(text: str, numbers: tuple[int, ...]) -> None:
+    assert Counts().convert(text, None, None) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,", "1;2", "-1"])
+def test_what_is_no_number_of_threads(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Counts().convert(text, None, None)
