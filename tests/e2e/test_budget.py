@@ -108,7 +108,12 @@ def test_the_search_keeps_the_best_candidate(
         assert drop_pp(chosen) == min(map(drop_pp, measured))
         assert search["gap"] == pytest.approx(drop_pp(chosen) - 0.1)  # the baseline is right everywhere
     assert done.code == (0 if chosen["meets"] else 1)
-    assert target["gates"][0]["gate"] == {"metric": "drop_percent", "limit": 0.1, "targets": ["*"]}
+    assert target["gates"][0]["gate"] == {
+        "metric": "drop_percent",
+        "limit": 0.1,
+        "targets": ["*"],
+        "devices": [],
+    }
     assert target["verdict"] == ("INCONCLUSIVE" if chosen["meets"] else "FAIL")  # by its interval
     (file,) = target["artifact"]["files"]
     content = (out / "block-int8.tflite").read_bytes()
