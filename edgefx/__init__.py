@@ -1,7 +1,7 @@
 """edgefx: from a Keras EfficientNet to an edge artifact whose accuracy and speed are known.
 
 From Python: ``edgefx.compile``, ``run``, ``plan``, ``plan_recipe``, ``evaluate``, ``benchmark``, ``inspect``,
-``debug``, ``diff``, ``gate``, ``npu``, ``bundle`` and ``verify`` do what the commands of those names do; see
+``check``, ``debug``, ``diff``, ``gate``, ``npu``, ``bundle`` and ``verify`` do what these commands do; see
 `edgefx.api`. They are imported when they are first used, so that ``import edgefx`` costs nothing.
 """
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgefx.api import (
         benchmark,
         bundle,
+        check,
         compile,  # noqa: A004 - the command's name
         debug,
         diff,
@@ -33,6 +34,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "bundle",
+    "check",
     "compile",
     "debug",
     "diff",

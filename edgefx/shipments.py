@@ -111,3 +111,48 @@ class NpuReport(Shown):
     def exit_code(self) -> ExitCode:
         """STAGE_FAILED where an NPU has no artifact."""
         return ExitCode.STAGE_FAILED if any(one.failure for one in self.results) else ExitCode.OK
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckFinding:
+    """What a chip does not take of a model, or takes at a price.
+
+    Attributes:
+        target: For which target.
+        layer: The canonical layer; "" where it is the whole model.
+        operation: Its operations that are meant.
+        reason: Why.
+        remedy: What to do about it.
+        breaks: Whether the model is not taken as a whole; else it is advice.
+    """
+
+    target: str
+    layer: str
+    operation: str
+    reason: str
+    remedy: str
+    breaks: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport(Shown):
+    """Whether a model will be taken as a whole by chips, before it is calibrated.
+
+    Attributes:
+        schema_version: Changes when a field changes its meaning or goes away.
+        model: Its name.
+        targets: What it was checked for.
+        findings: What was found.
+        seconds: How long that took after the model was loaded.
+    """
+
+    schema_version: int
+    model: str
+    targets: tuple[str, ...]
+    findings: tuple[CheckFinding, ...]
+    seconds: float
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """GATE_FAILED where a target does not take the model as a whole."""
+        return ExitCode.GATE_FAILED if any(one.breaks for one in self.findings) else ExitCode.OK

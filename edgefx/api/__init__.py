@@ -11,7 +11,7 @@ A notebook shows each result as the table that the command prints.
 from __future__ import annotations
 
 from edgefx.api.artifacts import benchmark, debug, diff, evaluate, inspect
-from edgefx.api.deployment import bundle, npu, verify
+from edgefx.api.deployment import bundle, check, npu, verify
 from edgefx.api.gates import gate
 from edgefx.api.runs import CompileOptions, compile, plan, plan_recipe, run  # noqa: A004 - the command's name
 from edgefx.notebook import Shown
@@ -20,6 +20,7 @@ __all__ = [
     "CompileOptions",
     "benchmark",
     "bundle",
+    "check",
     "compile",
     "debug",
     "diff",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.api import values
-from edgefx.api.values import OptimiseName, StrPath, Targets
+from edgefx.api.values import OptimiseName, StrPath, Targets, TaskName
 from edgefx.protocols import SILENT, Progress
 
 if TYPE_CHECKING:
-    from edgefx.shipments import Bundle, NpuReport, VerifiedBundle
+    from edgefx.shipments import Bundle, CheckReport, NpuReport, VerifiedBundle
 
 
 def bundle(
@@ -115,3 +116,73 @@ def npu(
             optimise=values.choice(npus.Optimise, optimise, "optimise") if optimise else None,
         ),
     )
+
+
+def check(
+    model: StrPath,
+    *,
+    targets: Targets,
+    system_config: str | None = None,
+    memory_mode: str | None = None,
+    optimise: OptimiseName | None = None,
+    classes: int | None = None,
+    input_size: int | str | None = None,
+    task: TaskName | None = None,
+    head: str | None = None,
+    pixels: str | None = None,
+    custom_objects: StrPath | None = None,
+    threshold: float | None = None,
+    allow_unsafe: bool = False,
+    progress: Progress = SILENT,
+) -> CheckReport:
+    """Say what of a model an NPU would leave to the CPU, or TensorFlow Lite for Microcontrollers not load.
+
+    Args:
+        model: As for `compile`.
+        targets: NPUs and "tflm-int8": names, comma lists or globs.
+        system_config: As for `npu`.
+        memory_mode: As for `npu`.
+        optimise: As for `npu`.
+        classes: The number of classes of a zoo model.
+        input_size: Input height and width in pixels: 224, or "224x320".
+        task: As for `compile`.
+        head: As for `compile`.
+        pixels: As for `compile`.
+        custom_objects: As for `compile`.
+        threshold: As for `compile`.
+        allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
+        progress: Where long work is reported.
+
+    Returns:
+        What was found, with layer, reason and remedy.
+
+    Raises:
+        MissingDependencyError: A compiler is not installed.
+        EdgefxError: A target is none of a chip, or the model cannot be deployed at all.
+
+    Example:
+        >>> for one in edgefx.check("b0.keras", targets="ethos-u55-*").findings:
+        ...     print(one.layer, one.reason, one.remedy)
+    """
+    from edgefx import npus
+    from edgefx import targets as table
+    from edgefx.pipeline import check as use_case
+    from edgefx.system.quiet import quiet
+
+    values.check(2, classes=classes)
+    values.input_size(input_size)
+    with quiet():
+        return use_case.run(
+            os.fspath(model),
+            table.select(values.patterns(targets)),
+            progress,
+            options=npus.NpuOptions(
+                system_config=system_config,
+                memory_mode=memory_mode,
+                optimise=values.choice(npus.Optimise, optimise, "optimise") if optimise else None,
+            ),
+            classes=classes,
+            input_size=input_size,
+            hints=values.hints(task, head, pixels, custom_objects, threshold),
+            allow_unsafe=allow_unsafe,
+        )

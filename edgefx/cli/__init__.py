@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "device": ("edgefx.cli.device:command", "List, check and set up devices that run artifacts."),
     "debug": ("edgefx.cli.debug:command", "Find the stage and the layers that lose accuracy."),
     "inspect": ("edgefx.cli.inspect:command", "Show what a model or an artifact is made of."),
+    "check": ("edgefx.cli.check:command", "Say what of a model NPUs and microcontrollers do not take."),
     "npu": ("edgefx.cli.npu:command", "Compile an INT8 artifact for Arm Ethos-U NPUs."),
     "bundle": ("edgefx.cli.bundle:command", "Put what a run made into one archive, to ship and to flash."),
     "verify": ("edgefx.cli.verify:command", "Check a bundle, byte by byte, and its signature."),

@@ -17,6 +17,7 @@ from edgefx.provenance.comparison import RunDiff
 from edgefx.provenance.gating import GateReport
 from edgefx.report import (
     bundle,
+    check,
     comparison,
     debug,
     evaluation,
@@ -29,7 +30,7 @@ from edgefx.report import (
 )
 from edgefx.report.console import PlainConsole
 from edgefx.results import RunReport
-from edgefx.shipments import Bundle, NpuReport, VerifiedBundle
+from edgefx.shipments import Bundle, CheckReport, NpuReport, VerifiedBundle
 from edgefx.views import ArtifactInspection, Benchmark, Evaluation, MatrixReport, ModelInspection, PlanView
 
 _COLUMNS = 160
@@ -46,6 +47,7 @@ _PRINTED: Mapping[type, Callable[[Any, Console], None]] = {
     GateReport: gating.render,
     ArtifactInspection: inspection.render_artifact,
     Bundle: bundle.render_bundle,
+    CheckReport: check.render,
     NpuReport: npu.render,
     VerifiedBundle: bundle.render_verified,
     ModelInspection: lambda result, console: inspection.render_model(result, console, every_layer=False),

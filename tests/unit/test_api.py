@@ -37,6 +37,7 @@ def test_the_public_names() -> None:
         "__version__",
         "benchmark",
         "bundle",
+        "check",
         "compile",
         "debug",
         "diff",
