@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         compile,  # noqa: A004 - the command's name
         debug,
         diff,
+        drift,
         evaluate,
         gate,
         inspect,
@@ -38,6 +39,7 @@ __all__ = [
     "compile",
     "debug",
     "diff",
+    "drift",
     "evaluate",
     "gate",
     "inspect",

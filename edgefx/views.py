@@ -368,6 +368,64 @@ class MatrixReport(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriftTest:
+    """One figure of new images, held against a reference.
+
+    Attributes:
+        test: The figure.
+        of: "images" or "answers".
+        reference: Its mean over the reference; None where it has none.
+        new: Its mean over the new images, likewise.
+        distance: Between both, from 0; of "scores" the maximum mean discrepancy, of "classes" the total
+            variation, of others Kolmogorov and Smirnov's.
+        p_value: The share of samples without drift that are at least as far, corrected for all tests (Holm).
+        drifted: Whether that is at most the alarm rate.
+    """
+
+    test: str
+    of: str
+    reference: float | None
+    new: float | None
+    distance: float
+    p_value: float
+    drifted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftReport(Shown):
+    """New images against those of a run: `edgefx drift`.
+
+    Attributes:
+        schema_version: Changes when a field changes its meaning or goes away.
+        run: The run's output folder.
+        target: Whose artifact answered.
+        role: What the reference was in the run: "evaluation" or "calibration".
+        reference: Where it is.
+        reference_images: How many of it were taken.
+        data: Where the new images are.
+        images: How many of them were taken.
+        alarm_rate: The share of samples without drift in which any test says that there is one.
+        tests: The tests.
+    """
+
+    schema_version: int
+    run: Path
+    target: str
+    role: str
+    reference: Path
+    reference_images: int
+    data: Path
+    images: int
+    alarm_rate: float
+    tests: tuple[DriftTest, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """GATE_FAILED where there is drift."""
+        return ExitCode.GATE_FAILED if any(one.drifted for one in self.tests) else ExitCode.OK
+
+
+@dataclass(frozen=True, kw_only=True)
 class WrittenReports:
     """The files that `edgefx report` wrote."""
 

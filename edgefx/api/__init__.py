@@ -13,6 +13,7 @@ from __future__ import annotations
 from edgefx.api.artifacts import benchmark, debug, diff, evaluate, inspect
 from edgefx.api.deployment import bundle, check, npu, verify
 from edgefx.api.gates import gate
+from edgefx.api.monitoring import drift
 from edgefx.api.runs import CompileOptions, compile, plan, plan_recipe, run  # noqa: A004 - the command's name
 from edgefx.notebook import Shown
 
@@ -24,6 +25,7 @@ __all__ = [
     "compile",
     "debug",
     "diff",
+    "drift",
     "evaluate",
     "gate",
     "inspect",

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gate": ("edgefx.cli.gate:command", "Judge the reports of finished runs by limits, without running."),
     "report": ("edgefx.cli.report:command", "Write the report of a finished run again: a page, or others."),
     "evaluate": ("edgefx.cli.evaluate:command", "Measure an artifact's accuracy on a folder of images."),
+    "drift": ("edgefx.cli.drift:command", "Tell whether new images are like those of a run."),
     "benchmark": ("edgefx.cli.benchmark:command", "Measure the latency of artifacts, here or on a device."),
     "device": ("edgefx.cli.device:command", "List, check and set up devices that run artifacts."),
     "debug": ("edgefx.cli.debug:command", "Find the stage and the layers that lose accuracy."),

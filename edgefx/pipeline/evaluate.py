@@ -114,7 +114,7 @@ def run(
         )
     reading = foreign.read(artifact, described, target, metadata, hints=hints, background=background)
     height, width, classes = reading.height, reading.width, reading.classes
-    task = _task(artifact, described.outputs[0], metadata, hints)
+    task = task_of(artifact, described.outputs[0], metadata, hints)
     threshold = threshold_of(task, hints.threshold)
     dataset, note = _listed(data, kept, task, reading, limit=limit, seed=seed)
     if not dataset.known and baseline is None:
@@ -405,7 +405,7 @@ def _described(decoded: ImageSet, data: Path, *, seed: int | None, note: str) ->
     )
 
 
-def _task(artifact: Path, output: TensorInfo, metadata: ArtifactMetadata | None, hints: Hints) -> ModelTask:
+def task_of(artifact: Path, output: TensorInfo, metadata: ArtifactMetadata | None, hints: Hints) -> ModelTask:
     """Return what an artifact answers: as the user says, as the file says, or a class.
 
     Raises:

@@ -74,13 +74,16 @@ def write_report(report: RunReport, out: Path) -> Path:
     return path
 
 
-def save(text: str, path: Path, *, put: Callable[[Path, str], None] | None = None) -> None:
-    """Write what was asked for with ``--report``; missing folders are made.
+def save(
+    text: str, path: Path, *, put: Callable[[Path, str], None] | None = None, option: str = "--report"
+) -> None:
+    """Write what was asked for with ``--report``, or another option; missing folders are made.
 
     Args:
         text: What to write.
         path: The file.
         put: Writes it; by default completely or not at all.
+        option: What the user has given, for messages.
 
     Raises:
         OutputError: The file cannot be written.
@@ -92,5 +95,5 @@ def save(text: str, path: Path, *, put: Callable[[Path, str], None] | None = Non
         (put or write_text)(path, text)
     except OSError as error:
         raise OutputError(
-            f"--report {path}: cannot be written: {error.strerror}", hint="choose another file"
+            f"{option} {path}: cannot be written: {error.strerror}", hint="choose another file"
         ) from error

@@ -20,6 +20,7 @@ from edgefx.report import (
     check,
     comparison,
     debug,
+    drift,
     evaluation,
     gating,
     inspection,
@@ -31,7 +32,15 @@ from edgefx.report import (
 from edgefx.report.console import PlainConsole
 from edgefx.results import RunReport
 from edgefx.shipments import Bundle, CheckReport, NpuReport, VerifiedBundle
-from edgefx.views import ArtifactInspection, Benchmark, Evaluation, MatrixReport, ModelInspection, PlanView
+from edgefx.views import (
+    ArtifactInspection,
+    Benchmark,
+    DriftReport,
+    Evaluation,
+    MatrixReport,
+    ModelInspection,
+    PlanView,
+)
 
 _COLUMNS = 160
 _LAYERS = 20  # of each target in the report of `debug`; the object has all
@@ -45,6 +54,7 @@ _PRINTED: Mapping[type, Callable[[Any, Console], None]] = {
     PlanView: plan.render,
     RunDiff: comparison.render_diff,
     GateReport: gating.render,
+    DriftReport: drift.render,
     ArtifactInspection: inspection.render_artifact,
     Bundle: bundle.render_bundle,
     CheckReport: check.render,

@@ -28,7 +28,7 @@ def _family(metric: MetricRow, rows: Sequence[Row]) -> Iterator[str]:
     if found:
         name = f"edgefx_{metric.id}"
         yield f"# TYPE {name} gauge"
-        yield f"# HELP {name} {_escaped(metric.meaning + _MEANT.get(metric.unit, ''))}"
+        yield f"# HELP {name} {escaped(metric.meaning + _MEANT.get(metric.unit, ''))}"
         yield from (f"{name}{_labels(row)} {float(value)!r}" for row, value in found)
 
 
@@ -48,9 +48,10 @@ def _gates(rows: Sequence[Row]) -> Iterator[str]:
 
 def _labels(row: Row, **others: str) -> str:
     named = {"run": row.run, "target": row.target, "device": row.device, **others}
-    parts = (f'{name}="{_escaped(text[:_LONGEST])}"' for name, text in named.items() if text)
+    parts = (f'{name}="{escaped(text[:_LONGEST])}"' for name, text in named.items() if text)
     return "{" + ",".join(parts) + "}"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Write a text as the value of a label, or as help."""
     return visible(text).replace("\\", "\\\\").replace('"', '\\"')

@@ -26,6 +26,7 @@ BENCHMARKS = {
     "artifacts": "every artifact's bytes and every figure of its report, against those of another version",
     "ablations": "what each tuned constant is worth: other values of it tried",
     "coverage": "whether the drop's interval holds what it says, and how often gates are wrong by chance",
+    "drift": "how often drift is seen where there is none, and where there is some",
     "tasks": "what INT8 costs one score, several labels, quantities, embeddings and maps",
     "twins": "how well the same picture in another file is found",
     "onnx_forms": "which convolutions ONNX Runtime should compute in INT8 on this machine",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from edgefx.data import digits
 from edgefx.targets import TARGETS
@@ -90,6 +91,25 @@ def test_evaluate_as_where_it_was_compiled(device: Device, everything: tuple[Fin
     shown = device.edgefx("evaluate", artifact, images, "--baseline", "run/edgefx.lock.json")
     assert "agreement" in shown
     assert "KL" not in shown
+
+
+def test_drift(device: Device, tmp_path: Path) -> None:
+    """Images of one source are no drift, and darker ones are; a run's images must be its own."""
+    (tmp_path / "same").mkdir()
+    (tmp_path / "dark").mkdir()
+    for number, path in enumerate(sorted(digits.calibration_folder().rglob("*.png"))):
+        shutil.copy(path, tmp_path / "same" / f"{number}.png")
+        Image.open(path).point(lambda value: value // 2).save(tmp_path / "dark" / f"{number}.png")
+    target = f"{device.runtime}-int8"
+    options = ("-t", target, "--reference", digits.evaluation_folder(), "--json")
+    found = json.loads(device.edgefx("drift", "run", tmp_path / "same", *options))
+    assert (found["target"], found["role"], found["images"]) == (target, "evaluation", 100)
+    metrics = device.home / "drift.prom"
+    device.edgefx("drift", "run", tmp_path / "dark", *options, "--openmetrics", metrics, expected=1)
+    for test in ("brightness", "contrast"):
+        assert f'edgefx_drift{{target="{target}",test="{test}"}} 1' in metrics.read_text()
+    said = device.edgefx("drift", "run", tmp_path / "same", "--reference", tmp_path, expected=2)
+    assert "are not those of run: missing or changed" in said
 
 
 def test_what_does_not_fit_the_run_is_refused(device: Device) -> None:

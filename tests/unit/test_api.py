@@ -41,6 +41,7 @@ def test_the_public_names() -> None:
         "compile",
         "debug",
         "diff",
+        "drift",
         "evaluate",
         "gate",
         "inspect",

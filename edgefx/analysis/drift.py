@@ -1,0 +1,165 @@
+"""Whether two sets of images, and an artifact's answers to them, may come from one source.
+
+Every test is a permutation test: if both sets come from one source, it does not matter which image is in
+which, so that the observed distance is one of many that all are equally likely. That holds for any number of
+images and any distribution, and so do the p-values: ``(1 + number of permutations at least as far) / (1 +
+permutations)``, which is valid and never 0 (B. Phipson and G. K. Smyth, "Permutation p-values should never be
+zero", Statistical Applications in Genetics and Molecular Biology 9, 2010). All tests together are corrected
+by Holm's method. That a classifier's own answers show shifts best is what S. Rabanser, S. Günnemann and Z. C.
+Lipton found, "Failing loudly: an empirical study of methods for detecting dataset shift", NeurIPS 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefx.evaluation.changes import holm
+from edgefx.scores import chosen, confidences
+from edgefx.views import DriftTest
+from edgefx.vocabulary import OutputKind
+
+if TYPE_CHECKING:
+    from edgefx.types import Pixels, Scores
+
+PERMUTATIONS = 999
+_EQUAL = 1e-12  # sums in another order
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """Images of one source, as far as drift is looked for.
+
+    Attributes:
+        traits: Per image, float64 [N]: see `traits`.
+        scores: What the artifact answers, float32 [N, values].
+    """
+
+    traits: Mapping[str, Values]
+    scores: Scores
+
+
+def traits(pixels: Pixels) -> dict[str, Values]:
+    """Measure what images look like.
+
+    Args:
+        pixels: uint8 [N, H, W, 3].
+
+    Returns:
+        By name, float64 [N], of pixels from 0 to 1: brightness and contrast (mean and deviation of the grey
+        values), saturation (mean distance of the highest from the lowest channel), warmth (mean of red less
+        blue) and sharpness (mean absolute Laplacian of the grey values).
+    """
+    values = pixels.astype(np.float32) / 255
+    grey = values.mean(3)
+    laplacian = 4 * grey[:, 1:-1, 1:-1]
+    for shifted in (grey[:, :-2, 1:-1], grey[:, 2:, 1:-1], grey[:, 1:-1, :-2], grey[:, 1:-1, 2:]):
+        laplacian = laplacian - shifted
+    found = {
+        "brightness": grey.mean((1, 2)),
+        "contrast": grey.std((1, 2)),
+        "saturation": (values.max(3) - values.min(3)).mean((1, 2)),
+        "warmth": (values[..., 0] - values[..., 2]).mean((1, 2)),
+        "sharpness": np.abs(laplacian).mean((1, 2)) if laplacian.size else np.zeros(len(pixels)),
+    }
+    return {name: one.astype(np.float64) for name, one in found.items()}
+
+
+def compare(
+    reference: Sample, new: Sample, *, output: OutputKind, chooses: bool, alarm_rate: float, seed: int
+) -> tuple[DriftTest, ...]:
+    """Hold new images against a reference.
+
+    Args:
+        reference: Images that the artifact is known to be good for.
+        new: Others.
+        output: What the scores are.
+        chooses: Whether the answer is a class.
+        alarm_rate: The share of samples without drift in which any test may say that there is one.
+        seed: The seed of the permutations.
+    """
+    count = len(reference.scores)
+    shuffled = _shuffled(count, len(new.scores), seed)
+    rows = [*_looks(reference, new, shuffled), *_answers(reference, new, shuffled, output, chooses=chooses)]
+    corrected = holm([p_value for *_, p_value in rows])
+    return tuple(
+        DriftTest(
+            test=name,
+            of=of,
+            reference=before,
+            new=after,
+            distance=round(distance, 12),
+            p_value=p_value,
+            drifted=p_value <= alarm_rate,
+        )
+        for (name, of, before, after, distance, _), p_value in zip(rows, corrected, strict=True)
+    )
+
+
+_Row = tuple[str, str, float | None, float | None, float, float]
+
+
+def _looks(reference: Sample, new: Sample, shuffled: Values) -> Iterator[_Row]:
+    for name, before in reference.traits.items():
+        after = new.traits[name]
+        distance, p_value = _kolmogorov_smirnov(np.concatenate([before, after]), shuffled)
+        yield name, "images", float(before.mean()), float(after.mean()), distance, p_value
+
+
+def _answers(
+    reference: Sample, new: Sample, shuffled: Values, output: OutputKind, *, chooses: bool
+) -> Iterator[_Row]:
+    both = np.concatenate([reference.scores, new.scores])
+    if chooses:
+        best = chosen(both, output)
+        sure: Values = np.array(confidences(both, output, best))
+        before, after = sure[: len(reference.scores)], sure[len(reference.scores) :]
+        distance, p_value = _kolmogorov_smirnov(sure, shuffled)
+        yield "confidence", "answers", float(before.mean()), float(after.mean()), distance, p_value
+        answered = np.eye(both.shape[1])[best]
+        distances = np.abs(shuffled @ answered).sum(1) / 2  # total variation
+        yield "classes", "answers", None, None, float(distances[0]), _p_value(distances)
+    points = np.sqrt(np.maximum(both, 0)) if output is OutputKind.PROBABILITIES else both
+    distances = _mean_discrepancy(points.astype(np.float64), shuffled)
+    yield "scores", "answers", None, None, float(distances[0]), _p_value(distances)
+
+
+def _shuffled(before: int, after: int, seed: int) -> Values:
+    """Return weights, float64 [1 + permutations, N]: 1/before or -1/after; the first row is as observed."""
+    observed = np.concatenate([np.full(before, 1 / before), np.full(after, -1 / after)])
+    draw = np.random.default_rng(seed)
+    return np.vstack([observed, draw.permuted(np.tile(observed, (PERMUTATIONS, 1)), axis=1)])
+
+
+def _kolmogorov_smirnov(values: Values, shuffled: Values) -> tuple[float, float]:
+    """Return the largest difference of the distribution functions, and its p-value."""
+    order = np.argsort(values, kind="stable")
+    rises = np.append(np.diff(values[order]) > 0, True)  # behind equal values only
+    distances = np.abs(shuffled[:, order].cumsum(1)[:, rises]).max(1)
+    return float(distances[0]), _p_value(distances)
+
+
+def _mean_discrepancy(points: Values, shuffled: Values) -> Values:
+    """Return the maximum mean discrepancy for each row of weights.
+
+    The kernel is Gaussian, as wide as the median distance of all points, which does not depend on which point
+    is where. Source: A. Gretton and others, "A kernel two-sample test", Journal of Machine Learning Research
+    13 (2012) 723-773.
+    """
+    squares = (points**2).sum(1)
+    distances = np.maximum(squares[:, None] + squares[None, :] - 2 * points @ points.T, 0)
+    width = float(np.median(distances)) or 1.0
+    kernel = np.exp(-distances / width)
+    found: Values = np.sqrt(np.maximum(((shuffled @ kernel) * shuffled).sum(1), 0))
+    return found
+
+
+def _p_value(distances: Sequence[float] | Values) -> float:
+    """Return the share of all rows that are at least as far as the first, which is what was observed."""
+    found = np.asarray(distances)
+    return float((found >= found[0] - _EQUAL).mean())
