@@ -223,8 +223,8 @@ def _diff_of_runs(before: Path, after: Path) -> RunDiff:
     one, other = locks.read(_lock_file(before)), locks.read(_lock_file(after))
     answers = [_predictions(before), _predictions(after)]
     notes = [
-        f"{path}: no {predictions.NAME} beside the lock file, so that images cannot be compared one by one"
-        for path, found in zip((before, after), answers, strict=True)
+        f"{path}: {_unpaired(lock)}, so that images cannot be compared one by one"
+        for path, lock, found in zip((before, after), (one, other), answers, strict=True)
         if found is None
     ]
     if one.model.content != other.model.content:
@@ -241,6 +241,13 @@ def _diff_of_runs(before: Path, after: Path) -> RunDiff:
         notes=tuple(notes),
         class_names=_class_names(*answers),
     )
+
+
+def _unpaired(lock: Lock) -> str:
+    """Say why a run has no class of each image."""
+    if any((_figures(target) or {}).get("relative_error") is not None for target in lock.targets):
+        return "the model answers with values, of which the lock file has the task's figures"
+    return f"no {predictions.NAME} beside the lock file"
 
 
 def _class_names(before: Predictions | None, after: Predictions | None) -> tuple[str, ...]:

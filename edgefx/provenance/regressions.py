@@ -144,4 +144,6 @@ def _judged(target: TargetDiff, one: Tolerance) -> Iterator[tuple[Verdict, str]]
 def _written(row: MetricRow, value: float) -> str:
     if row.unit is Unit.SHARE:
         return f"{100 * value:.2f} %"
+    if row.unit is Unit.NUMBER:
+        return f"{value:.4g}"
     return f"{value:.0f} B" if row.unit is Unit.BYTES else f"{value:.4g} {row.unit}"

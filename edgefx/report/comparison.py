@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from edgefx.metrics import METRICS, MetricRow, Origin
+from edgefx.metrics import METRICS, MetricRow, Origin, tasks
 from edgefx.provenance.comparison import Change, Flips, Regression, RunDiff, TargetDiff
 from edgefx.provenance.reproduction import Outcome, Reproduction
 from edgefx.report import markdown_text
@@ -39,7 +39,7 @@ def render_diff(result: RunDiff, console: Console) -> None:
     console.print()
     _render_changes(result.changes, console)
     console.print()
-    for part in fitting(_headings(), _target_rows(result), console):
+    for part in fitting(_headings(result), _target_rows(result), console):
         console.print(part, highlight=False)
     facts = [*_flip_facts(result), *(("note", note) for note in result.notes)]
     if facts:
@@ -79,7 +79,7 @@ def markdown(result: RunDiff) -> str:
         lines += [*_markdown_table(_CHANGES, _change_rows(result.changes)), ""]
     else:
         lines += ["No input changed.", ""]
-    lines += [*_markdown_table(_target_titles(), _target_rows(result)), ""]
+    lines += [*_markdown_table(_target_titles(result), _target_rows(result)), ""]
     lines += [item(label, text) for label, text in _flip_facts(result)]
     lines += [item("note", note) for note in result.notes]
     lines += [item(one.verdict.value, _regression(one)) for one in result.regressions]
@@ -106,37 +106,43 @@ def _change_rows(changes: Sequence[Change]) -> Rows:
     return [(change.kind, change.name, _short(change.before), _short(change.after)) for change in changes]
 
 
-def _compared() -> tuple[list[MetricRow], list[MetricRow]]:
-    """Return the metrics that are shown before what became of single images, and behind it."""
-    rows = [row for row in METRICS.values() if row.compared]
+def _compared(result: RunDiff) -> tuple[list[MetricRow], list[MetricRow]]:
+    """Return the metrics that are shown before what became of single images, and behind it.
+
+    Those of models that answer otherwise than with a class are shown where a run has them.
+    """
+    figures = [one for target in result.targets for one in (target.before, target.after) if one]
+    known = {row.id for row in tasks.ROWS if any(one.get(row.id) is not None for one in figures)}
+    rows = [row for row in METRICS.values() if row.compared or row.id in known]
     return (
         [row for row in rows if row.origin is not Origin.LATENCY],
         [row for row in rows if row.origin is Origin.LATENCY],
     )
 
 
-def _target_titles() -> tuple[str, ...]:
-    before, behind = _compared()
+def _target_titles(result: RunDiff) -> tuple[str, ...]:
+    before, behind = _compared(result)
     return (
         "target",
         "bytes",
-        *(row.heading for row in before),
+        *(row.heading or row.name for row in before),
         *_FLIPS,
         *(row.heading for row in behind),
     )
 
 
-def _headings() -> tuple[Heading, ...]:
+def _headings(result: RunDiff) -> tuple[Heading, ...]:
     """Return the columns of the targets; where there is no room, latency goes first."""
-    _, behind = _compared()
+    _, behind = _compared(result)
     ranks = {row.heading: 3 for row in behind} | dict.fromkeys(_DETAILS, 2) | dict.fromkeys(_KEPT, 0)
     return tuple(
-        Heading(title=title, left=title in _LEFT, rank=ranks.get(title, 1)) for title in _target_titles()
+        Heading(title=title, left=title in _LEFT, rank=ranks.get(title, 1))
+        for title in _target_titles(result)
     )
 
 
 def _target_rows(result: RunDiff) -> Rows:
-    before, behind = _compared()
+    before, behind = _compared(result)
     return [
         (
             target.target,

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from edgefx.api import diff as api_diff
 from edgefx.errors import DataError, ExitCode, UsageError
+from edgefx.measured import TaskFigures
 from edgefx.pipeline.reproduce import recipe_of
 from edgefx.provenance import lock, predictions
 from edgefx.provenance.comparison import diff, flips, input_changes
@@ -294,6 +295,27 @@ def test_diff_without_predictions_says_so(tmp_path: Path) -> None:
     console = Console(width=160, record=True)
     render_diff(result, console)
     assert "only before" in console.export_text()
+
+
+def test_values_are_compared_by_the_figures_of_their_task(tmp_path: Path) -> None:
+    def of(cosine: float) -> Lock:
+        figures = TaskFigures(cosine=cosine, relative_error=0.05, max_error=0.2)
+        (target,) = a_lock().targets
+        values = replace(accuracy(top1=0, labelled=False), agreement=None, task=figures)
+        return a_lock(targets=(replace(target, accuracy=values),))
+
+    before, after = saved(tmp_path / "a", of(0.9991)), saved(tmp_path / "b", of(0.98))
+    result = api_diff(before, after, fail_on=["cosine=0.001"])
+    assert result.targets[0].before is not None
+    assert result.targets[0].before["cosine"] == 0.9991
+    assert [one.reason for one in result.regressions if one.failed] == ["0.9991 -> 0.98"]
+    assert all("answers with values" in note for note in result.notes)
+    console = Console(width=240, record=True)
+    render_diff(result, console)
+    for text in (console.export_text(), markdown(result)):
+        assert "cosine" in text
+        assert "0.9991 -> 0.98" in text.replace("→", "->")
+        assert "R²" not in text
 
 
 def matrix(folder: Path, **runs: tuple[Lock, Predictions]) -> Path:
