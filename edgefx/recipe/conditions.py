@@ -153,6 +153,8 @@ def _limit(row: MetricRow, match: re.Match[str], where: _Where) -> float:
         start = place[0] + number.start("unit")
         raise where.error(f"'{number['unit']}' is no unit of {row.id}", (start, place[1]), f"give {known}")
     limit = float(number["number"]) * units[unit]
+    if not math.isfinite(limit):
+        raise where.error("too large a number", place, example)
     if row.unit is Unit.SHARE and not 0 <= limit <= 1:
         raise where.error("a share is between 0 and 1, or 0% and 100%", place, example)
     if limit < 0 and row.unit not in (Unit.POINTS, Unit.PERCENT, Unit.NUMBER):

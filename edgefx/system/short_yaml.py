@@ -5,6 +5,7 @@ from __future__ import annotations
 import yaml
 
 MOST_BYTES = 1 << 16
+_DEEPEST = 20
 
 
 def parse(content: bytes) -> object:
@@ -19,15 +20,19 @@ def parse(content: bytes) -> object:
     if len(content) > MOST_BYTES:
         raise ValueError(f"larger than {MOST_BYTES // 1024} KiB")
     try:
-        events = list(yaml.parse(content, Loader=yaml.SafeLoader))
-        document = None if _aliases(events) else yaml.safe_load(content)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: of a date or a long number
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise ValueError(reason) from error
-    if _aliases(events):
-        raise ValueError("it has an alias (*name)")
-    return document
+        _check(content)
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date or a long number
+        raise ValueError(str(error).splitlines()[0]) from error
 
 
-def _aliases(events: list[yaml.Event]) -> bool:
-    return any(isinstance(event, yaml.AliasEvent) for event in events)
+def _check(content: bytes) -> None:
+    """Refuse what may take PyYAML minutes or gigabytes, at the first sign of it."""
+    depth = 0
+    for event in yaml.parse(content, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError("nested too deeply")
+        is_alias = isinstance(event, yaml.AliasEvent)
+        if is_alias:
+            raise ValueError("it has an alias (*name)")

@@ -70,6 +70,7 @@ def test_every_metric_can_be_limited(name: str) -> None:
         ("drop_pp <=", "no limit", "", "for example 'drop_pp <= 1pp'"),
         ("drop_pp <= much", "no number", "much", "for example"),
         ("drop_pp <= 1 2", "no number", "1 2", "for example"),
+        ("size_bytes <= 1e308 MiB", "too large a number", "1e308 MiB", "for example"),
         ("drop_pp <= nan", "no number", "nan", "for example"),
         ("drop_pp <= 1e999", "no number", "1e999", "for example"),
         ("drop_pp <= 1kB", "'kB' is no unit of drop_pp", "kB", "give pp"),
