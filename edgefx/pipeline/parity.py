@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgefx import runtimes
 from edgefx.compilation import Parity
-from edgefx.evaluation import accuracy
 from edgefx.runtimes.protocol import Compilable
 
 if TYPE_CHECKING:
@@ -42,6 +39,10 @@ def of(
     Raises:
         ArtifactError: LiteRT refuses the artifact.
     """
+    import numpy as np
+
+    from edgefx.evaluation import accuracy
+
     runtime = runtimes.load(row)
     assert isinstance(runtime, Compilable)
     sessions = (

@@ -81,7 +81,7 @@ def test_evaluate_as_where_it_was_compiled(device: Device, everything: tuple[Fin
     """Also against the float model, which cannot be run here: by the classes that the run has kept of it."""
     measured = {result["target"]: result["accuracy"] for result in everything[0].json["targets"]}
     target = f"{device.runtime}-int8"
-    (artifact,) = device.home.glob(f"run/*-int8{_suffix(device.runtime)}")
+    (artifact,) = device.home.glob(f"run/digits-int8{_suffix(device.runtime)}")
     images = digits.evaluation_folder()
     found = json.loads(device.edgefx("evaluate", artifact, images, "--baseline", "run", "--json"))
     for figure in ("top1", "baseline_top1", "drop_pp", "drop_ci95_pp", "agreement", "images"):
@@ -179,7 +179,7 @@ def test_what_needs_no_runtime(bare: Device) -> None:
 
 def test_a_missing_runtime_is_named_with_its_extra_and_its_wheel(bare: Device) -> None:
     for runtime, wheels in WHEELS.items():
-        artifact = next(bare.home.glob(f"run/*-int8{_suffix(runtime)}"))
+        artifact = next(bare.home.glob(f"run/digits-int8{_suffix(runtime)}"))
         for command in ("inspect", "evaluate", "benchmark"):
             images = (digits.evaluation_folder(),) if command == "evaluate" else ()
             said = bare.edgefx(command, artifact, *images, expected=3)
