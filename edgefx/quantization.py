@@ -37,6 +37,14 @@ class QuantScheme:
     hardware: Hardware = Hardware.OTHER
     integer_only: bool = False
 
+    @property
+    def float_sigmoid(self) -> bool:
+        """Whether TFLite computes a sigmoid that the model ends in as float.
+
+        In 8 bits it has steps of 1/256, in which scores near 0 and 1 are all alike.
+        """
+        return self.io_dtype is IoDtype.FLOAT32 and not self.integer_only
+
 
 @dataclass(frozen=True, kw_only=True)
 class QatSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,6 +135,24 @@ def test_the_graph_says_which_ranges_need_no_image(tiny_graph: FrozenGraph) -> N
     assert not set(found.measured) & {*found.known, *found.swish.values()}
     assert found.known[int(model.subgraphs[0].inputs[0])] == Range(0, 255)
     assert list(found.known.values()).count(Range(0, 1)) >= ops.count("LOGISTIC") + ops.count("SOFTMAX")
+
+
+def test_logits_of_a_sigmoid_in_float_are_never_clipped() -> None:
+    import tensorflow as tf
+
+    from edgefx.quantize.ranges import Consumer
+    from edgefx.runtimes.tflite import calibrate
+
+    def several(image: Any) -> Any:
+        gate = tf.sigmoid(tf.reduce_mean(image, [1, 2]))
+        return tf.sigmoid(tf.matmul(gate, tf.constant(np.eye(3, 2, dtype=np.float32) * 5)))
+
+    concrete = tf.function(several).get_concrete_function(tf.TensorSpec((1, 4, 4, 3), tf.float32))
+    model = flatbuffer.read(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())
+    usual, exact = calibrate.analyse(model), calibrate.analyse(model, float_sigmoid=True)
+    (logits,) = (index for index in usual.measured if usual.measured[index] is not exact.measured[index])
+    assert (usual.measured[logits], exact.measured[logits]) == (Consumer.SIGMOID, Consumer.SCORES)
+    assert list(exact.measured.values()).count(Consumer.SIGMOID) == 1  # a gate is a gate
 
 
 def test_every_truncation_is_noticed(int8: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from edgefx.runtimes.tflite.flatbuffer import (
     quantization_of,
     shape_of,
 )
-from edgefx.types import FrozenGraph, IoDtype, OpCount, Precision, TensorInfo
+from edgefx.types import FrozenGraph, OpCount, Precision, TensorInfo
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, TensorT
@@ -34,8 +34,7 @@ def verify(content: bytes, graph: FrozenGraph, scheme: QuantScheme) -> None:
     problems = written.problems_of_ends((*found.inputs, *found.outputs), graph, scheme)
     if found.custom_ops:
         problems.append(f"custom operations: {', '.join(sorted(set(found.custom_ops)))}")
-    # With float ends, the sigmoid that a model ends in; see `flatbuffer.finish_ends`.
-    last = ["LOGISTIC"] if scheme.io_dtype is IoDtype.FLOAT32 and not scheme.integer_only else []
+    last = ["LOGISTIC"] if scheme.float_sigmoid else []
     is_integer = not found.float_ops or list(found.float_ops) == last
     if scheme.precision in (Precision.INT8, Precision.INT16X8) and not is_integer and not scheme.keep_float:
         problems.append(f"float operations: {', '.join(sorted(set(found.float_ops)))}")

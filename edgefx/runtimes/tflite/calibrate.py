@@ -48,9 +48,19 @@ class Activations:
     names: tuple[str, ...]
 
 
-def analyse(model: ModelT) -> Activations:
-    """Sort the activations of a float graph by how their ranges can be had."""
+def analyse(model: ModelT, *, float_sigmoid: bool = False) -> Activations:
+    """Sort the activations of a float graph by how their ranges can be had.
+
+    Args:
+        model: The float graph.
+        float_sigmoid: Whether a sigmoid that the graph ends in will be computed in float. Then its input is
+            what the artifact says: clipped where 8-bit sigmoids are all alike, sure answers could no longer
+            be told from very sure ones. A multilabel head on EfficientNet-B0 lost 0.99 pp of mean average
+            precision with logits cut at 10.5, and 0.22 pp with all of them; a binary one 0.57 and 0.20 pp of
+            the area under the ROC curve.
+    """
     graph = model.subgraphs[0]
+    ends = {int(index) for index in graph.outputs} if float_sigmoid else set()
     readers = flatbuffer.consumers(model)
     known = _affine_ends(model, readers)
     for op in graph.operators:
@@ -63,7 +73,11 @@ def analyse(model: ModelT) -> Activations:
         if index in known or index in swish.values():
             continue
         if flatbuffer.dtype_name(graph.tensors[index]) == "float32":
-            reads = {flatbuffer.op_name(model, reader) for reader in readers[index]}
+            reads = {
+                flatbuffer.op_name(model, reader)
+                for reader in readers[index]
+                if int(reader.outputs[0]) not in ends
+            }
             measured[index] = (
                 Consumer.SWISH if index in swish else _consumer(flatbuffer.op_name(model, op), reads)
             )
@@ -92,6 +106,7 @@ def measure(
     progress: Progress,
     *,
     method: RangeMethod,
+    float_sigmoid: bool = False,
     also: Sequence[Question[Any, Any]] = (),
 ) -> dict[str, Range]:
     """Return a range for each float activation of the graph, by tensor name.
@@ -101,9 +116,10 @@ def measure(
         calibration: Images of the graph's size.
         progress: Advanced once per image.
         method: How ranges are chosen.
+        float_sigmoid: See `analyse`.
         also: What else to ask of the same graph.
     """
-    activations = analyse(model)
+    activations = analyse(model, float_sigmoid=float_sigmoid)
     names = activations.names
     collector = RangeCollector(
         {names[index]: consumer for index, consumer in activations.measured.items()},

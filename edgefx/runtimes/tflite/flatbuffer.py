@@ -267,13 +267,12 @@ def finish_ends(
         io_dtype: The type.
         input_name: Of the image.
         output_name: Of the scores.
-        float_sigmoid: With float ends, compute sigmoids that the model ends in as float, too: 8-bit ones have
-            steps of 1/256, in which scores near 0 and 1 are all alike.
+        float_sigmoid: See `QuantScheme.float_sigmoid`.
     """
     rename_io(model, input_name=input_name, output_name=output_name)
     if io_dtype is not IoDtype.INT8:
         convert_ends(model, io_dtype)
-        if float_sigmoid and io_dtype is IoDtype.FLOAT32:
+        if float_sigmoid:
             _float_sigmoid(model)
         rename_io(model, input_name=input_name, output_name=output_name)
 

@@ -57,7 +57,14 @@ class _Quantization:
             method = RangeMethod(self.scheme.ranges)
         elif self.scheme.precision is Precision.INT8:
             method = RangeMethod.ACTIVATION_MSE
-        self.ranges = calibrate.measure(self.model, self.calibration, self.progress, method=method, also=also)
+        self.ranges = calibrate.measure(
+            self.model,
+            self.calibration,
+            self.progress,
+            method=method,
+            float_sigmoid=self.scheme.float_sigmoid,
+            also=also,
+        )
 
     def equalize(self) -> None:
         known = equalize.equalize(

@@ -237,6 +237,6 @@ def _quantized(request: ConversionRequest, progress: Progress) -> bytes:
         scheme.io_dtype,
         input_name=graph.input_name,
         output_name=graph.output_name,
-        float_sigmoid=not scheme.integer_only,
+        float_sigmoid=scheme.float_sigmoid,
     )
     return flatbuffer.write(quantized)

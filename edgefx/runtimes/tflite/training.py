@@ -62,7 +62,7 @@ def written(
         scheme.io_dtype,
         input_name=graph.input_name,
         output_name=graph.output_name,
-        float_sigmoid=not scheme.integer_only,
+        float_sigmoid=scheme.float_sigmoid,
     )
     return flatbuffer.write(model)
 
