@@ -80,7 +80,7 @@ def metric(row: MetricRow, value: float | None) -> str:
 
 def seconds(value: float) -> str:
     """Write a duration."""
-    if value >= 60:
+    if 60 <= value < math.inf:
         minutes, rest = divmod(round(value), 60)
         return f"{minutes} min {rest} s"
     return f"{value:.1f} s"

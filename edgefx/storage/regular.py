@@ -28,7 +28,10 @@ def open_regular(path: Path) -> BufferedReader:
     Raises:
         OSError: It cannot be opened, or is something else than a regular file.
     """
-    return open(path, "rb", opener=_opened)
+    try:
+        return open(path, "rb", opener=_opened)
+    except ValueError as error:  # a NUL, or half of a character: what a document may hold, and no name can
+        raise OSError(errno.EINVAL, "not a name that a file can have", str(path)) from error
 
 
 def read_bytes(path: Path, *, limit_bytes: int | None = None) -> bytes:
