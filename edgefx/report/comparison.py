@@ -107,13 +107,13 @@ def _change_rows(changes: Sequence[Change]) -> Rows:
 
 
 def _compared(result: RunDiff) -> tuple[list[MetricRow], list[MetricRow]]:
-    """Return the metrics that are shown before what became of single images, and behind it.
-
-    Those of models that answer otherwise than with a class are shown where a run has them.
-    """
+    """Return the metrics that a run has, those shown before what became of single images, and behind it."""
     figures = [one for target in result.targets for one in (target.before, target.after) if one]
-    known = {row.id for row in tasks.ROWS if any(one.get(row.id) is not None for one in figures)}
-    rows = [row for row in METRICS.values() if row.compared or row.id in known]
+    rows = [
+        row
+        for row in METRICS.values()
+        if (row.compared or row in tasks.ROWS) and any(one.get(row.id) is not None for one in figures)
+    ]
     return (
         [row for row in rows if row.origin is not Origin.LATENCY],
         [row for row in rows if row.origin is Origin.LATENCY],

@@ -256,6 +256,8 @@ def test_diff_of_two_folders(tmp_path: Path) -> None:
     text = console.export_text()
     for part in ("quantize.effort", "1.00 kB -> 2.00 kB", "-25.00", "1 of 4", "0/b.png (0 -> 1, label 0)"):
         assert part in text
+    assert "est. SRAM" not in text  # neither run has an estimate
+    assert "est. SRAM" not in markdown(result)
     page = markdown(result)
     assert "| recipe | quantize.effort | fast | high |" in page
     assert "0/b.png" in page
