@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgefx.errors import ModelError, NoModelError
-from edgefx.models.safety import archives
+from edgefx.models.safety import archives, hdf5
 from edgefx.models.safety.snapshot import check_regular, snapshot
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -149,20 +149,13 @@ def _zip(path: Path, content: Path, bounded: bool) -> ModelFile:
 
 
 def _hdf5(path: Path, content: Path, bounded: bool) -> ModelFile:
-    import h5py
-
     try:
-        with h5py.File(content, "r") as file:
-            attributes = {
-                key: _text(file.attrs[key]) for key in ("model_config", "keras_version") if key in file.attrs
-            }
-            weights_only = "model_config" not in attributes and len(file) > 0
-            archives.check_hdf5(file, source=path, size=content.stat().st_size if bounded else None)
-        config = _json(attributes["model_config"]) if "model_config" in attributes else None
-    except archives.HDF5_ERRORS as error:
+        held = hdf5.judge(content, source=path, size=content.stat().st_size if bounded else None)
+        config = _json(held.model_config) if held.model_config is not None else None
+    except ValueError as error:
         raise _corrupt(path, error) from error
     if config is None:
-        if weights_only:
+        if held.members:
             raise ModelError(
                 f"{path}: holds weights only, no architecture",
                 hint=f"name the architecture: edgefx compile b0 --weights {path} --classes N",
@@ -170,7 +163,7 @@ def _hdf5(path: Path, content: Path, bounded: bool) -> ModelFile:
         raise ModelError(f"{path}: an HDF5 file, but not a Keras model", hint=_EXPECTED)
     if not isinstance(config, dict):
         raise ModelError(f"{path}: corrupt (its configuration is no JSON object)", hint=_SAVE_AGAIN)
-    version = _version(path, attributes.get("keras_version", "2"))
+    version = _version(path, held.keras_version if held.keras_version is not None else "2")
     return ModelFile(path=path, container=Container.HDF5, keras_version=version, config=config)
 
 
@@ -214,10 +207,6 @@ def _corrupt(path: Path, error: BaseException) -> ModelError:
     return ModelError(f"{path}: corrupt or truncated ({reason})", hint="copy or download it again")
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 @contextmanager
 def opened_weights(path: Path, *, sha256: str | None = None, bounded: bool = True) -> Iterator[Path]:
     """Copy a weights file, under a name that Keras recognises: Keras goes by the suffix.
@@ -251,12 +240,8 @@ def _weights_suffix(path: Path, content: Path, kind: Container, bounded: bool) -
         except archives.ZIP_ERRORS as error:
             raise _corrupt(path, error) from error
         return SUFFIXES[kind]
-    import h5py
-
     try:
-        with h5py.File(content, "r") as file:
-            archives.check_hdf5(file, source=path, size=size)
-            legacy = bool({"layer_names", "model_config"} & set(file.attrs)) or "model_weights" in file
-    except archives.HDF5_ERRORS as error:
+        legacy = hdf5.judge(content, source=path, size=size).legacy
+    except ValueError as error:
         raise _corrupt(path, error) from error
     return SUFFIXES[kind] if legacy else ".weights.h5"

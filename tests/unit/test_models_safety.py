@@ -18,7 +18,8 @@ from edgefx.cache.settings import OFF
 from edgefx.errors import ExitCode, MissingDependencyError, ModelError
 from edgefx.models.formats import opened_weights, sniff
 from edgefx.models.load import load
-from edgefx.models.safety import archives
+from edgefx.models.safety import archives, bounds
+from edgefx.models.safety import hdf5 as safe_hdf5
 from edgefx.models.safety.configs import judge_config
 from edgefx.models.safety.operations import PURE, is_pure_function
 from edgefx.models.safety.snapshot import snapshot
@@ -220,7 +221,7 @@ def test_members_that_do_not_inflate(tmp_path: Path) -> None:
 
 
 def test_what_inflates_to_far_more_than_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "_FLOOR", 1 << 20)
+    monkeypatch.setattr(bounds, "_FLOOR", 1 << 20)
     monkeypatch.setattr(archives, "MAX_TEXT", 1 << 20)
     zeros = bytes(4 << 20)
     deflated = zipfile.ZIP_DEFLATED
@@ -233,7 +234,7 @@ def test_what_inflates_to_far_more_than_its_size(tmp_path: Path, monkeypatch: py
 
 
 def test_declared_sizes_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "_FLOOR", 1 << 20)
+    monkeypatch.setattr(bounds, "_FLOOR", 1 << 20)
     path = tmp_path / "a.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("config.json", "{}")
@@ -288,10 +289,26 @@ def test_links_in_circles_end(tmp_path: Path) -> None:
     assert sniff(path).legacy
 
 
+def test_hdf5_that_the_library_never_ends_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safe_hdf5, "_SECONDS", 2)
+    path = hdf5(tmp_path / "endless.h5")
+    with h5py.File(path, "r+") as file:
+        file["model_weights"].attrs["backend"] = "tensorflow"  # a text, which is in a heap of the file
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL") + 16  # its first object: index, references, size
+    struct.pack_into("<Q", content, heap + 8, 2**64 - 16)  # with its own head, it takes no room
+    path.write_bytes(content)
+    assert "does not come to its end" in refused(path).message
+    whole = archive(tmp_path / "m.keras", config_json="{}", model_weights_h5=bytes(content))
+    assert "corrupt" in refused(whole).message
+    with pytest.raises(ModelError, match="corrupt"), opened_weights(path):
+        pass
+
+
 def test_real_weights_are_far_from_the_bounds() -> None:
     megabyte = 10**6
-    assert archives.limit(480 * megabyte) > 4 * 480 * megabyte
-    assert archives.limit(1) == 64 << 20
+    assert bounds.limit(480 * megabyte) > 4 * 480 * megabyte
+    assert bounds.limit(1) == 64 << 20
 
 
 # ------------------------------------------------------------------------------------- special files, copies

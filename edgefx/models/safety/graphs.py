@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from edgefx.errors import ModelError
-from edgefx.models.safety import archives
+from edgefx.models.safety.bounds import limit
 from edgefx.models.safety.configs import judge_config
 from edgefx.models.safety.operations import PURE, RESTORE
 
@@ -60,7 +60,7 @@ def judge_saved_model(folder: Path, *, source: Path) -> None:
         _judge_metadata(metadata.read_bytes(), source)
     try:
         for graph in model.meta_graphs:
-            _judge_graph(graph, source=source, allowed_constants=archives.limit(len(content)))
+            _judge_graph(graph, source=source, allowed_constants=limit(len(content)))
     except DecodeError as error:
         raise _corrupt(source, "saved_model.pb", error) from error
 
