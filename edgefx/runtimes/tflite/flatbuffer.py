@@ -195,9 +195,11 @@ def shape_of(tensor: TensorT) -> tuple[int, ...]:
 
 
 def quantization_of(tensor: TensorT) -> tuple[float, int] | None:
-    """Return (scale, zero point) of a tensor quantized as a whole, else None."""
+    """Return (scale, zero point) of a tensor of integers quantized as a whole, else None."""
     quantization = tensor.quantization
     if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
+        return None
+    if dtype_name(tensor) not in _INTEGERS:  # LiteRT reads no scale there; a damaged file may have one
         return None
     zero_points = quantization.zeroPoint
     return float(quantization.scale[0]), 0 if zero_points is None else int(zero_points[0])

@@ -99,10 +99,12 @@ def _tensor_info(details: Mapping[str, Any]) -> TensorInfo:
     import numpy as np
 
     scale, zero_point = details["quantization"]
+    dtype = np.dtype(details["dtype"])
+    quantized = bool(scale) and np.issubdtype(dtype, np.integer)  # a damaged file may have scales of floats
     return TensorInfo(
         name=details["name"],
         shape=tuple(int(size) for size in details["shape"]),
-        dtype=np.dtype(details["dtype"]).name,
-        scale=float(scale) or None,
-        zero_point=int(zero_point) if scale else None,
+        dtype=dtype.name,
+        scale=float(scale) if quantized else None,
+        zero_point=int(zero_point) if quantized else None,
     )
