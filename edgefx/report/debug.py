@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgefx.analysis.diagnosis import Broken, DebugReport, Diagnosis, Difference, LayerFigures, Step
-from edgefx.report.findings import data_line
+from edgefx.report.findings import USED, data_line
 from edgefx.report.terminal import Facts, Heading, fitting, is_too_wide, table
 from edgefx.report.text import answers, count, percent, seconds, significant
 
@@ -119,7 +119,9 @@ def render(report: DebugReport, console: Console, *, limit: int, order: Order) -
         f"stages and single layers on {report.images} images, values on {report.tapped_images}; KL in nats;"
         " SQNR includes the noise of all layers before"
     )
-    rows: list[tuple[str, str | Text]] = [("images", data_line(data)) for data in report.data]
+    rows: list[tuple[str, str | Text]] = [
+        (USED.get(data.role, data.role), data_line(data)) for data in report.data
+    ]
     rows.append(("measured", measured))
     if report.measured_on == "calibration":
         rows.append(

@@ -34,7 +34,7 @@ _RUNS_IN: dict[str, tuple[str, ...]] = {
 }
 _QUANTIZED = (Precision.DYNAMIC, Precision.WEIGHT_INT8, Precision.INT8, Precision.INT16X8)
 
-_USED = {"calibration": "calibrated on", "training": "trained on", "evaluation": "evaluated on"}
+USED = {"calibration": "calibrated on", "training": "trained on", "evaluation": "evaluated on"}
 
 
 def is_slower(result: TargetResult) -> bool:
@@ -116,7 +116,7 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
         of = "the largest value" if report.model.output is OutputKind.VALUES else "a probability"
         yield "graph", f"within {report.canonical_max_abs_dp:.1e} of {of} of the model as loaded"
     for data in report.data:
-        yield _USED.get(data.role, data.role), data_line(data)
+        yield USED.get(data.role, data.role), data_line(data)
     latency = next((result.latency for result in report if result.latency), None)
     if latency is not None:
         cpu, threads = report.environment.cpu, latency.threads
