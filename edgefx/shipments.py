@@ -13,6 +13,21 @@ from edgefx.types import Artifact, OpCount
 
 
 @dataclass(frozen=True, kw_only=True)
+class OciLayout:
+    """An OCI image layout that was written.
+
+    Attributes:
+        path: Its folder.
+        digest: The digest of its image, by which a registry knows it, too.
+        tag: What the image is called in it.
+    """
+
+    path: Path
+    digest: str
+    tag: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bundle(Shown):
     """A bundle that was written.
 
@@ -24,6 +39,7 @@ class Bundle(Shown):
         files: Its members.
         signed: Whether it is signed.
         doubtful: Targets with a gate that failed or could not be judged.
+        oci: The same files as an OCI image layout; None where none was asked for.
     """
 
     path: Path
@@ -33,6 +49,7 @@ class Bundle(Shown):
     files: tuple[str, ...]
     signed: bool
     doubtful: tuple[str, ...] = ()
+    oci: OciLayout | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

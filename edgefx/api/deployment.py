@@ -20,6 +20,7 @@ def bundle(
     output: StrPath | None = None,
     targets: Targets | None = None,
     sign: StrPath | None = None,
+    oci: StrPath | None = None,
 ) -> Bundle:
     """Put the artifacts of a run, and all that is known of them, into one archive.
 
@@ -30,6 +31,7 @@ def bundle(
         output: The archive; by default ``MODEL.edgefx.zip`` in that folder.
         targets: Names, comma lists or globs; by default every target that has an artifact.
         sign: Sign with this private key of Ed25519, in PEM.
+        oci: A folder to write the same files to as an OCI image layout, for registries.
 
     Raises:
         EdgefxError: There is no such run or target, a file is not the one that its report describes, the key
@@ -46,6 +48,7 @@ def bundle(
         values.path(output),
         targets=() if targets is None else values.patterns(targets),
         sign=values.path(sign),
+        oci_layout=values.path(oci),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from edgefx import harmless
-from edgefx.bundles import archive, card, csource, signature
+from edgefx.bundles import archive, card, csource, oci, signature
 from edgefx.bundles.archive import Content
 from edgefx.bundles.manifest import (
     NAME,
@@ -44,7 +44,12 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 
 
 def run(
-    folder: Path, out: Path | None = None, *, targets: Sequence[str] = (), sign: Path | None = None
+    folder: Path,
+    out: Path | None = None,
+    *,
+    targets: Sequence[str] = (),
+    sign: Path | None = None,
+    oci_layout: Path | None = None,
 ) -> Bundle:
     """Write the bundle of a run.
 
@@ -53,14 +58,17 @@ def run(
         out: The file; by default ``MODEL.edgefx.zip`` in the folder.
         targets: Names, comma lists or globs; by default all that have an artifact.
         sign: A private key of Ed25519 in PEM.
+        oci_layout: A folder to write the same files to as an OCI image layout.
 
     Raises:
         UsageError: There is no such run or target; a file is not the one that its report describes; or the
             key cannot be used.
         MissingDependencyError: Signing takes a package that is not installed.
-        OutputError: The bundle cannot be written.
+        OutputError: The bundle or the image layout cannot be written.
         DiskFullError: No space is left.
     """
+    if oci_layout is not None:
+        oci.require_free(oci_layout)
     report, document = reports.read(folder)
     results = _chosen(report, targets, folder)
     report = replace(report, targets=tuple(results))
@@ -93,6 +101,7 @@ def run(
         archive.write(path, members)
     except OSError as error:
         raise explained(error, path) from error
+    layout = oci.write(oci_layout, members, manifest) if oci_layout is not None else None
     failed = tuple(
         result.target for result in results if result.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)
     )
@@ -104,6 +113,7 @@ def run(
         files=tuple(members),
         signed=sign is not None,
         doubtful=failed,
+        oci=layout,
     )
 
 

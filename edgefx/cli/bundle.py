@@ -16,6 +16,7 @@ Examples:
   edgefx bundle build/
   edgefx bundle build/ -t tflite-int8 -o release/flowers.zip
   edgefx bundle build/ --sign key.pem
+  edgefx bundle build/ --oci release/
 """
 )
 @click.argument("run", type=click.Path(path_type=Path))
@@ -40,10 +41,23 @@ Examples:
     metavar="KEY",
     help="Sign with this private key of Ed25519, in PEM; it needs the package cryptography.",
 )
+@click.option(
+    "--oci",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the same files as an OCI image layout, too, for registries: CNCF ModelPack.",
+)
 @json_option
 @pass_app
 def command(
-    app: App, *, run: Path, targets: tuple[str, ...], output: Path | None, sign: Path | None, as_json: bool
+    app: App,
+    *,
+    run: Path,
+    targets: tuple[str, ...],
+    output: Path | None,
+    sign: Path | None,
+    oci: Path | None,
+    as_json: bool,
 ) -> None:
     """Put the artifacts of RUN, an output folder, and all that is known of them into one zip archive.
 
@@ -54,7 +68,7 @@ def command(
     from edgefx import api
     from edgefx.report import bundle as report
 
-    made = api.bundle(run, output=output, targets=targets or None, sign=sign)
+    made = api.bundle(run, output=output, targets=targets or None, sign=sign, oci=oci)
     if as_json:
         app.write_json(made)
     else:

@@ -18,6 +18,8 @@ def render_bundle(made: Bundle, console: Console) -> None:
         ("targets", ", ".join(made.targets)),
         ("signed", "yes" if made.signed else "no"),
     ]
+    if made.oci is not None:
+        rows.append(("OCI layout", f"{made.oci.path}:{made.oci.tag}, {made.oci.digest}"))
     if made.doubtful:
         rows.append(("warning", f"gates failed, or could not be judged: {', '.join(made.doubtful)}"))
     console.print(Text(str(made.path), style="bold"))

@@ -37,7 +37,7 @@ _ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
+class Hdf5Contents:
     """What an HDF5 file holds.
 
     Attributes:
@@ -53,7 +53,7 @@ class Contents:
     legacy: bool
 
 
-def judge(path: Path, *, source: Path, size: int | None) -> Contents:
+def judge(path: Path, *, source: Path, size: int | None) -> Hdf5Contents:
     """Have a file read to the end by another process; return what it holds.
 
     Args:
@@ -81,7 +81,7 @@ def judge(path: Path, *, source: Path, size: int | None) -> Contents:
         raise ValueError(answer["damaged"])
     if "refused" in answer:
         raise ModelError(f"{source}{answer['refused']}", hint=answer["hint"])
-    return Contents(**answer)
+    return Hdf5Contents(**answer)
 
 
 def _no_process(source: Path, reason: str) -> ModelError:
@@ -129,14 +129,14 @@ def _limit(seconds: int, memory: int) -> None:
             resource.setrlimit(what, (most, most + 1))
 
 
-def _contents(path: Path, size: int | None) -> Contents:
+def _contents(path: Path, size: int | None) -> Hdf5Contents:
     import h5py
 
     with h5py.File(path, "r") as file:
         if size is not None:
             _check(file, size)
         config, version = (_text(file.attrs.get(key)) for key in ("model_config", "keras_version"))
-        return Contents(
+        return Hdf5Contents(
             model_config=config,
             keras_version=version,
             members=len(file),
