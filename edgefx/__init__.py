@@ -1,8 +1,9 @@
 """edgefx: from a Keras EfficientNet to an edge artifact whose accuracy and speed are known.
 
 From Python: ``edgefx.compile``, ``run``, ``plan``, ``plan_recipe``, ``evaluate``, ``benchmark``, ``inspect``,
-``check``, ``debug``, ``diff``, ``gate``, ``npu``, ``bundle`` and ``verify`` do what these commands do; see
-`edgefx.api`. They are imported when they are first used, so that ``import edgefx`` costs nothing.
+``check``, ``debug``, ``diff``, ``gate``, ``npu``, ``bundle``, ``verify`` and ``check_rollout`` do what these
+commands do; see `edgefx.api`. They are imported when they are first used, so that ``import edgefx`` costs
+nothing.
 """
 
 from importlib import import_module
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
         benchmark,
         bundle,
         check,
+        check_rollout,
         compile,  # noqa: A004 - the command's name
         debug,
         diff,
@@ -36,6 +38,7 @@ __all__ = [
     "benchmark",
     "bundle",
     "check",
+    "check_rollout",
     "compile",
     "debug",
     "diff",

@@ -76,6 +76,53 @@ class VerifiedBundle(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RolloutStage:
+    """A step of a rollout.
+
+    Attributes:
+        share: The share of the devices that have the new artifact, above 0, at most 1.
+        hours: How long it lasts at least; None of the last one.
+    """
+
+    share: float
+    hours: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutReport(Shown):
+    """Whether a rollout is ready to begin.
+
+    Attributes:
+        path: The file that describes it.
+        name: What it is called.
+        target: Whose artifacts are rolled out.
+        bundle: The new bundle.
+        rollback: The one that devices go back to.
+        stages: From the canaries to all.
+        gates: What devices have to keep in each stage, as conditions.
+        compare: The share of the devices that keeps the old artifact in the end, to compare with; 0 for none.
+        problems: Why it must not begin; none where it may.
+        warnings: What to know before it does.
+    """
+
+    path: Path
+    name: str
+    target: str
+    bundle: VerifiedBundle
+    rollback: VerifiedBundle
+    stages: tuple[RolloutStage, ...]
+    gates: tuple[str, ...]
+    compare: float
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """GATE_FAILED where there are problems."""
+        return ExitCode.GATE_FAILED if self.problems else ExitCode.OK
+
+
+@dataclass(frozen=True, kw_only=True)
 class NpuResult:
     """An artifact compiled for one NPU.
 

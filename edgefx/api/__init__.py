@@ -11,7 +11,7 @@ A notebook shows each result as the table that the command prints.
 from __future__ import annotations
 
 from edgefx.api.artifacts import benchmark, debug, diff, evaluate, inspect
-from edgefx.api.deployment import bundle, check, npu, verify
+from edgefx.api.deployment import bundle, check, check_rollout, npu, verify
 from edgefx.api.gates import gate
 from edgefx.api.monitoring import drift
 from edgefx.api.runs import CompileOptions, compile, plan, plan_recipe, run  # noqa: A004 - the command's name
@@ -22,6 +22,7 @@ __all__ = [
     "benchmark",
     "bundle",
     "check",
+    "check_rollout",
     "compile",
     "debug",
     "diff",

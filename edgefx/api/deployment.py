@@ -11,7 +11,7 @@ from edgefx.api.values import OptimiseName, StrPath, Targets, TaskName
 from edgefx.protocols import SILENT, Progress
 
 if TYPE_CHECKING:
-    from edgefx.shipments import Bundle, CheckReport, NpuReport, VerifiedBundle
+    from edgefx.shipments import Bundle, CheckReport, NpuReport, RolloutReport, VerifiedBundle
 
 
 def bundle(
@@ -71,6 +71,28 @@ def verify(bundle: StrPath, *, key: StrPath | None = None, require_signature: bo
     from edgefx.bundles import check
 
     return check.run(Path(bundle), key=values.path(key), require_signature=require_signature)
+
+
+def check_rollout(
+    file: StrPath, *, key: StrPath | None = None, require_signature: bool = False
+) -> RolloutReport:
+    """Say whether a rollout of a bundle to a fleet of devices is ready to begin. Nothing is rolled out.
+
+    Args:
+        file: The YAML file that describes it; see docs/how-to/ship.md.
+        key: As for `verify`, for both bundles.
+        require_signature: Likewise.
+
+    Raises:
+        BundleError: A bundle is damaged, was changed, or is not signed as asked for.
+        EdgefxError: The file describes no rollout, there is no such bundle, or the key cannot be used.
+
+    Example:
+        >>> print(edgefx.check_rollout("rollout.yaml").problems)
+    """
+    from edgefx.bundles import rollout
+
+    return rollout.run(Path(file), key=values.path(key), require_signature=require_signature)
 
 
 def npu(

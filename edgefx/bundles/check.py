@@ -22,12 +22,22 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def run(path: Path, *, key: Path | None = None, require_signature: bool = False) -> VerifiedBundle:
+    """Check every byte of a bundle, and who signed it; see `read`."""
+    return read(path, key=key, require_signature=require_signature)[0]
+
+
+def read(
+    path: Path, *, key: Path | None = None, require_signature: bool = False
+) -> tuple[VerifiedBundle, Mapping[str, object]]:
     """Check every byte of a bundle, and who signed it.
 
     Args:
         path: The bundle.
         key: A public key of Ed25519 in PEM; the bundle must be signed with the private one.
         require_signature: Refuse a bundle without a signature; takes `key`.
+
+    Returns:
+        What was checked, and the manifest as the checked bytes have it, which may say anything.
 
     Raises:
         BundleError: The bundle is damaged or was changed, is of a later version, or its signature is missing
@@ -48,7 +58,7 @@ def run(path: Path, *, key: Path | None = None, require_signature: bool = False)
         ) from error
 
 
-def _checked(stream: IO[bytes], path: Path, key: Path | None) -> VerifiedBundle:
+def _checked(stream: IO[bytes], path: Path, key: Path | None) -> tuple[VerifiedBundle, Mapping[str, object]]:
     members = archive.read(stream, path)
     for name in (NAME, SUMS):
         if name not in members:
@@ -69,7 +79,7 @@ def _checked(stream: IO[bytes], path: Path, key: Path | None) -> VerifiedBundle:
         signature.check(
             sums, archive.content(stream, members[SIGNATURE], limit_bytes=1000, path=path), key, path
         )
-    return VerifiedBundle(
+    checked = VerifiedBundle(
         path=path,
         edgefx=line(str(document.get("edgefx", ""))),
         created=line(str(document.get("created", ""))),
@@ -78,6 +88,7 @@ def _checked(stream: IO[bytes], path: Path, key: Path | None) -> VerifiedBundle:
         signed=signed,
         signature_checked=key is not None,
     )
+    return checked, document
 
 
 def _refused(path: Path, reason: str) -> BundleError:

@@ -27,11 +27,12 @@ from edgefx.report import (
     matrix,
     npu,
     plan,
+    rollout,
     terminal,
 )
 from edgefx.report.console import PlainConsole
 from edgefx.results import RunReport
-from edgefx.shipments import Bundle, CheckReport, NpuReport, VerifiedBundle
+from edgefx.shipments import Bundle, CheckReport, NpuReport, RolloutReport, VerifiedBundle
 from edgefx.views import (
     ArtifactInspection,
     Benchmark,
@@ -60,6 +61,7 @@ _PRINTED: Mapping[type, Callable[[Any, Console], None]] = {
     CheckReport: check.render,
     NpuReport: npu.render,
     VerifiedBundle: bundle.render_verified,
+    RolloutReport: rollout.render_rollout,
     ModelInspection: lambda result, console: inspection.render_model(result, console, every_layer=False),
     DebugReport: lambda result, console: debug.render(
         result, console, limit=_LAYERS, order=debug.Order.EFFECT

@@ -38,6 +38,7 @@ def test_the_public_names() -> None:
         "benchmark",
         "bundle",
         "check",
+        "check_rollout",
         "compile",
         "debug",
         "diff",
