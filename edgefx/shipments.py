@@ -28,6 +28,25 @@ class OciLayout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """An artifact in a model repository of an inference server.
+
+    Attributes:
+        layout: For which server.
+        target: Its target.
+        name: What the server calls the model.
+        version: Which of its versions.
+        path: The version's folder.
+    """
+
+    layout: str
+    target: str
+    name: str
+    version: int
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bundle(Shown):
     """A bundle that was written.
 
@@ -40,6 +59,7 @@ class Bundle(Shown):
         signed: Whether it is signed.
         doubtful: Targets with a gate that failed or could not be judged.
         oci: The same files as an OCI image layout; None where none was asked for.
+        served: The artifacts that were added to model repositories.
     """
 
     path: Path
@@ -50,6 +70,7 @@ class Bundle(Shown):
     signed: bool
     doubtful: tuple[str, ...] = ()
     oci: OciLayout | None = None
+    served: tuple[ServedModel, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

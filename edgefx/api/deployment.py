@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ def bundle(
     targets: Targets | None = None,
     sign: StrPath | None = None,
     oci: StrPath | None = None,
+    serving: Sequence[str] = (),
 ) -> Bundle:
     """Put the artifacts of a run, and all that is known of them, into one archive.
 
@@ -32,6 +34,8 @@ def bundle(
         targets: Names, comma lists or globs; by default every target that has an artifact.
         sign: Sign with this private key of Ed25519, in PEM.
         oci: A folder to write the same files to as an OCI image layout, for registries.
+        serving: Model repositories of inference servers to add the artifacts to, as "triton=DIR",
+            "tf-serving=DIR" or "openvino=DIR".
 
     Raises:
         EdgefxError: There is no such run or target, a file is not the one that its report describes, the key
@@ -49,6 +53,7 @@ def bundle(
         targets=() if targets is None else values.patterns(targets),
         sign=values.path(sign),
         oci_layout=values.path(oci),
+        servings=serving,
     )
 
 

@@ -14,7 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO
 
 from edgefx.errors import BundleError, UsageError
@@ -28,6 +28,7 @@ _CHUNK = 1 << 20
 _MOST_MEMBERS = 1000
 _MOST_BYTES = 2**32 - 1  # what a zip archive without extensions can hold
 _NAME = re.compile(r"(?!.*(?:^|/)\.)[A-Za-z0-9._+-]+(?:/[A-Za-z0-9._+-]+)*")  # no part begins with a dot
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 _LONGEST_NAME = 255
 _DATE = 0x21  # 1 January 1980, the first that a zip archive can state
 _MODE = stat.S_IFREG | 0o644
@@ -73,6 +74,11 @@ class _Entry:
     @property
     def end(self) -> int:
         return self.offset + self.size_bytes
+
+
+def safe_name(name: str) -> str:
+    """Return a file's name as a bundle has it: a part of a path on every system, in ASCII."""
+    return _UNSAFE.sub("_", PurePath(name).name).lstrip(".")[-200:].lstrip(".") or "model"
 
 
 def measured(content: Content) -> tuple[int, int, str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx import harmless
-from edgefx.bundles import archive, card, csource, oci, signature
+from edgefx.bundles import archive, card, csource, oci, serving, signature
 from edgefx.bundles.archive import Content
 from edgefx.bundles.manifest import (
     NAME,
@@ -40,7 +39,6 @@ _ARTIFACTS = "artifacts"
 _CARD = "MODEL_CARD.md"
 _C_FOLDER = "c"
 _C_TARGETS = ("tflm-int8", "tflite-int8")  # what firmware takes: the first of these that there is
-_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 
 
 def run(
@@ -50,6 +48,7 @@ def run(
     targets: Sequence[str] = (),
     sign: Path | None = None,
     oci_layout: Path | None = None,
+    servings: Sequence[str] = (),
 ) -> Bundle:
     """Write the bundle of a run.
 
@@ -59,18 +58,22 @@ def run(
         targets: Names, comma lists or globs; by default all that have an artifact.
         sign: A private key of Ed25519 in PEM.
         oci_layout: A folder to write the same files to as an OCI image layout.
+        servings: Model repositories to add the artifacts to, as ``LAYOUT=DIR``; see `serving`.
 
     Raises:
-        UsageError: There is no such run or target; a file is not the one that its report describes; or the
-            key cannot be used.
+        UsageError: There is no such run, target or layout; a file is not the one that its report describes;
+            or the key cannot be used.
         MissingDependencyError: Signing takes a package that is not installed.
         OutputError: The bundle or the image layout cannot be written.
         DiskFullError: No space is left.
     """
+    repositories = [serving.parse(text) for text in servings]
     if oci_layout is not None:
         oci.require_free(oci_layout)
     report, document = reports.read(folder)
     results = _chosen(report, targets, folder)
+    for layout, _ in repositories:
+        serving.check(layout, [result.target for result in results])
     report = replace(report, targets=tuple(results))
     names = tuple(map(harmless.line, report.model.class_names))
     members: dict[str, Content] = {reports.NAME: document}
@@ -96,12 +99,16 @@ def run(
     members[SUMS] = sums
     if sign is not None:
         members[SIGNATURE] = signature.sign(sums, sign)
-    path = out if out is not None else folder / f"{_safe(report.model.name)}.edgefx.zip"
+    path = out if out is not None else folder / f"{archive.safe_name(report.model.name)}.edgefx.zip"
     try:
         archive.write(path, members)
     except OSError as error:
         raise explained(error, path) from error
-    layout = oci.write(oci_layout, members, manifest) if oci_layout is not None else None
+    image = oci.write(oci_layout, members, manifest) if oci_layout is not None else None
+    artifacts = {name: content for name, content in members.items() if isinstance(content, Path)}
+    served = [
+        one for layout, there in repositories for one in serving.write(layout, there, artifacts, manifest)
+    ]
     failed = tuple(
         result.target for result in results if result.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)
     )
@@ -113,7 +120,8 @@ def run(
         files=tuple(members),
         signed=sign is not None,
         doubtful=failed,
-        oci=layout,
+        oci=image,
+        served=tuple(served),
     )
 
 
@@ -159,7 +167,7 @@ def _artifact(artifact: Artifact, folder: Path) -> Iterator[tuple[str, Path]]:
                 f"{path} is not the file that {folder / reports.NAME} describes",
                 hint="compile again: figures of one file must not go with another",
             )
-        yield f"{_ARTIFACTS}/{_safe(path.name)}", path
+        yield f"{_ARTIFACTS}/{archive.safe_name(path.name)}", path
 
 
 def _manifest(
@@ -222,8 +230,3 @@ def _manifest(
 def _file(name: str, content: Content) -> ArtifactFile:
     size, _, sha256 = archive.measured(content)
     return ArtifactFile(path=Path(name), size_bytes=size, sha256=sha256)
-
-
-def _safe(name: str) -> str:
-    """Return a file's name as a bundle has it: a part of a path on every system, in ASCII."""
-    return _UNSAFE.sub("_", PurePath(name).name).lstrip(".")[-200:].lstrip(".") or "model"

@@ -17,6 +17,7 @@ Examples:
   edgefx bundle build/ -t tflite-int8 -o release/flowers.zip
   edgefx bundle build/ --sign key.pem
   edgefx bundle build/ --oci release/
+  edgefx bundle build/ -t onnx-int8 --serving triton=models/
 """
 )
 @click.argument("run", type=click.Path(path_type=Path))
@@ -47,6 +48,13 @@ Examples:
     metavar="DIR",
     help="Write the same files as an OCI image layout, too, for registries: CNCF ModelPack.",
 )
+@click.option(
+    "--serving",
+    multiple=True,
+    metavar="LAYOUT=DIR",
+    help="Add the artifacts to a model repository, too, each as the next version of its model: for triton, "
+    "tf-serving or openvino (OpenVINO Model Server); may be repeated.",
+)
 @json_option
 @pass_app
 def command(
@@ -57,6 +65,7 @@ def command(
     output: Path | None,
     sign: Path | None,
     oci: Path | None,
+    serving: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Put the artifacts of RUN, an output folder, and all that is known of them into one zip archive.
@@ -68,7 +77,7 @@ def command(
     from edgefx import api
     from edgefx.report import bundle as report
 
-    made = api.bundle(run, output=output, targets=targets or None, sign=sign, oci=oci)
+    made = api.bundle(run, output=output, targets=targets or None, sign=sign, oci=oci, serving=serving)
     if as_json:
         app.write_json(made)
     else:

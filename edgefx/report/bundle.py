@@ -20,6 +20,7 @@ def render_bundle(made: Bundle, console: Console) -> None:
     ]
     if made.oci is not None:
         rows.append(("OCI layout", f"{made.oci.path}:{made.oci.tag}, {made.oci.digest}"))
+    rows += [(one.layout, f"{one.name}, version {one.version}: {one.path}") for one in made.served]
     if made.doubtful:
         rows.append(("warning", f"gates failed, or could not be judged: {', '.join(made.doubtful)}"))
     console.print(Text(str(made.path), style="bold"))

@@ -1,0 +1,153 @@
+"""`edgefx bundle --serving`: model repositories of inference servers, version by version."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from edgefx.report import write_report
+from edgefx.types import ArtifactFile
+from tests.cli.conftest import Edgefx
+from tests.unit.report_samples import report
+
+NAMES = ("daisy", 'a "b"', "\u00fc")
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Path:
+    """A run's output folder with an artifact of each runtime."""
+    folder = tmp_path / "build"
+    folder.mkdir()
+    results = []
+    for result in report():
+        assert result.artifact is not None
+        names = [result.artifact.path.name]
+        if result.target.startswith("openvino"):
+            names.append(Path(names[0]).with_suffix(".bin").name)
+        files = []
+        for name in names:
+            content = name.encode()
+            (folder / name).write_bytes(content)
+            files.append(
+                ArtifactFile(path=folder / name, size_bytes=len(content), sha256=sha256(content).hexdigest())
+            )
+        results.append(replace(result, artifact=replace(result.artifact, files=tuple(files))))
+    made = report()
+    model = replace(made.model, name="a/b\n", class_names=NAMES)
+    write_report(replace(made, model=model, targets=tuple(results)), folder)
+    return folder
+
+
+def message(fields: dict[str, Any]) -> Any:
+    """Make a protobuf message of the part of Triton's model configuration that is written here."""
+    file = descriptor_pb2.FileDescriptorProto(name="model_config_part.proto", syntax="proto3")
+    kinds = {"s": 9, "i": 5, "l": 3, "m": 11}
+
+    def add(name: str, parts: dict[str, Any]) -> None:
+        made = file.message_type.add(name=name)
+        for number, (field, (kind, repeated, inner)) in enumerate(parts.items(), 1):
+            made.field.add(
+                name=field,
+                number=number,
+                type=kinds[kind],
+                label=3 if repeated else 1,
+                type_name=f".{inner}" if inner else None,
+            )
+
+    for name, parts in fields.items():
+        add(name, parts)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(next(iter(fields))))()
+
+
+TRITON = {
+    "Config": {
+        "name": ("s", False, ""),
+        "backend": ("s", False, ""),
+        "max_batch_size": ("i", False, ""),
+        "input": ("m", True, "End"),
+        "output": ("m", True, "End"),
+        "parameters": ("m", True, "Entry"),
+    },
+    "End": {
+        "name": ("s", False, ""),
+        "data_type": ("s", False, ""),
+        "dims": ("l", True, ""),
+        "label_filename": ("s", False, ""),
+    },
+    "Entry": {"key": ("s", False, ""), "value": ("m", False, "Value")},
+    "Value": {"string_value": ("s", False, "")},
+}
+
+
+def test_triton_gets_a_configuration_that_parses(edgefx: Edgefx, build: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    done = edgefx("bundle", str(build), "--serving", f"triton={repository}", "--json")
+    assert done.code == 0, done.err
+    served = json.loads(done.out)["served"]
+    assert {one["target"].partition("-")[0] for one in served} == {"onnx", "openvino"}
+    for one in served:
+        folder = repository / one["name"]
+        text = (folder / "config.pbtxt").read_text()
+        for kind in ("FP32", "UINT8", "INT8"):  # an enumeration in Triton's schema, a text in ours
+            text = text.replace(f"data_type: TYPE_{kind}\n", f'data_type: "TYPE_{kind}"\n')
+        config = text_format.Parse(text, message(TRITON))
+        assert config.name == one["name"]
+        assert config.backend == {"onnx": "onnxruntime", "openvino": "openvino"}[one["target"].split("-")[0]]
+        (result,) = (result for result in report() if result.target == one["target"])
+        assert result.artifact is not None
+        assert config.input[0].name == result.artifact.inputs[0].name
+        assert tuple(config.input[0].dims) == result.artifact.inputs[0].shape
+        assert config.output[0].label_filename == "labels.txt"
+        assert (folder / "labels.txt").read_text().splitlines() == list(NAMES)
+        names = sorted(path.name for path in (folder / "1").iterdir())
+        assert names == (["model.onnx"] if "onnx" in one["target"] else ["model.bin", "model.xml"])
+
+
+def test_a_further_run_is_a_further_version(edgefx: Edgefx, build: Path, tmp_path: Path) -> None:
+    tf, ov = tmp_path / "tf", tmp_path / "ov"
+    for version in (1, 2):
+        done = edgefx(
+            "bundle", str(build), "--serving", f"tf-serving={tf}", "--serving", f"openvino={ov}", "--json"
+        )
+        assert {one["version"] for one in json.loads(done.out)["served"]} == {version}
+    (model,) = (path for path in tf.iterdir() if path.is_dir())
+    assert sorted(path.name for path in model.iterdir()) == ["1", "2", "labels.txt"]
+    assert (model / "2" / "model.tflite").read_bytes() == (build / "b0-int8.tflite").read_bytes()
+    assert f'base_path: "/models/{model.name}"' in (tf / "models.config").read_text()
+    listed = json.loads((ov / "config.json").read_text())["model_config_list"]
+    assert [one["config"]["name"] for one in listed] == sorted(p.name for p in ov.iterdir() if p.is_dir())
+    assert not [path for folder in (tf, ov) for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--serving", "triton"), "LAYOUT=DIR"),
+        (("--serving", "tritn=x"), "did you mean triton"),
+        (("--serving", "triton="), "LAYOUT=DIR"),
+        (("--serving", "triton=x", "-t", "tflite-*"), "it takes onnx-* and openvino-*"),
+    ],
+)
+def test_what_cannot_be_served(
+    edgefx: Edgefx, build: Path, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    out = tmp_path / "b.zip"
+    done = edgefx("bundle", str(build), "-o", str(out), *options)
+    assert done.code == 2
+    assert said in done.err
+    assert not out.exists()
+
+
+def test_a_repository_that_cannot_be_written(edgefx: Edgefx, build: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = edgefx("bundle", str(build), "--serving", f"openvino={tmp_path / 'file'}")
+    assert done.code == 2
+    assert "Traceback" not in done.err
