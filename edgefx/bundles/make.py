@@ -75,29 +75,10 @@ def run(
     for layout, _ in repositories:
         serving.check(layout, [result.target for result in results])
     report = replace(report, targets=tuple(results))
-    names = tuple(map(harmless.line, report.model.class_names))
-    members: dict[str, Content] = {reports.NAME: document}
-    files: dict[str, tuple[str, ...]] = {}
-    made = {result.target for result in results}
-    for_c = next((target for target in _C_TARGETS if target in made), None)
-    for result in results:
-        assert result.artifact is not None
-        found = dict(_artifact(result.artifact, folder))
-        files[result.target] = tuple(found)
-        members |= found
-        if result.target == for_c:
-            sources = csource.of(result, read_bytes(next(iter(found.values()))), names)
-            members |= {f"{_C_FOLDER}/{name}": source for name, source in sources.items()}
-    if names:
-        members[_LABELS] = "".join(f"{name}\n" for name in names).encode()
-    manifest = _manifest(report, results, files)
-    members[_CARD] = card.text(manifest, report).encode()
-    members = {NAME: b"", **dict(sorted(members.items()))}
-    described = [_file(name, content) for name, content in members.items() if name != NAME]
-    members[NAME] = dumps(replace(manifest, files=tuple(described))).encode()
-    sums = sums_of([_file(NAME, members[NAME]), *described])
-    members[SUMS] = sums
+    members, manifest = _members(report, document, folder)
     if sign is not None:
+        sums = members[SUMS]
+        assert isinstance(sums, bytes)
         members[SIGNATURE] = signature.sign(sums, sign)
     path = out if out is not None else folder / f"{archive.safe_name(report.model.name)}.edgefx.zip"
     try:
@@ -123,6 +104,38 @@ def run(
         oci=image,
         served=tuple(served),
     )
+
+
+def _members(report: RunReport, document: bytes, folder: Path) -> tuple[dict[str, Content], Manifest]:
+    """Return the files of a bundle by name, all but a signature, and its manifest.
+
+    Args:
+        report: Of what is bundled.
+        document: The run's report as it is.
+        folder: Where the artifacts are.
+    """
+    names = tuple(map(harmless.line, report.model.class_names))
+    members: dict[str, Content] = {reports.NAME: document}
+    files: dict[str, tuple[str, ...]] = {}
+    made = {result.target for result in report}
+    for_c = next((target for target in _C_TARGETS if target in made), None)
+    for result in report:
+        assert result.artifact is not None
+        found = dict(_artifact(result.artifact, folder))
+        files[result.target] = tuple(found)
+        members |= found
+        if result.target == for_c:
+            sources = csource.of(result, read_bytes(next(iter(found.values()))), names)
+            members |= {f"{_C_FOLDER}/{name}": source for name, source in sources.items()}
+    if names:
+        members[_LABELS] = "".join(f"{name}\n" for name in names).encode()
+    manifest = _manifest(report, report.targets, files)
+    members[_CARD] = card.text(manifest, report).encode()
+    members = {NAME: b"", **dict(sorted(members.items()))}
+    described = [_file(name, content) for name, content in members.items() if name != NAME]
+    members[NAME] = dumps(replace(manifest, files=tuple(described))).encode()
+    members[SUMS] = sums_of([_file(NAME, members[NAME]), *described])
+    return members, manifest
 
 
 def sums_of(files: Sequence[ArtifactFile]) -> bytes:

@@ -37,7 +37,7 @@ _BACKENDS = {Runtime.ONNX: "onnxruntime", Runtime.OPENVINO: "openvino"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class ServingLayout:
     """How a server wants its models.
 
     Attributes:
@@ -53,7 +53,7 @@ class Layout:
     for_all: Callable[[Sequence[str]], Mapping[str, str]]
 
 
-def parse(text: str) -> tuple[Layout, Path]:
+def parse(text: str) -> tuple[ServingLayout, Path]:
     """Read ``LAYOUT=DIR``.
 
     Raises:
@@ -70,7 +70,7 @@ def parse(text: str) -> tuple[Layout, Path]:
     return LAYOUTS[name], Path(folder)
 
 
-def check(layout: Layout, targets: Sequence[str]) -> None:
+def check(layout: ServingLayout, targets: Sequence[str]) -> None:
     """Check that a server can serve something of what will be bundled.
 
     Raises:
@@ -85,7 +85,7 @@ def check(layout: Layout, targets: Sequence[str]) -> None:
 
 
 def write(
-    layout: Layout, folder: Path, files: Mapping[str, Path], manifest: Manifest
+    layout: ServingLayout, folder: Path, files: Mapping[str, Path], manifest: Manifest
 ) -> tuple[ServedModel, ...]:
     """Add the artifacts of a bundle to a model repository; each version is there completely or not at all.
 
@@ -114,13 +114,13 @@ def write(
     return served
 
 
-def _serves(layout: Layout, target: str) -> bool:
+def _serves(layout: ServingLayout, target: str) -> bool:
     (row,) = select([target])
     return row.runtime in layout.runtimes and not row.is_compiled
 
 
 def _add(
-    layout: Layout, folder: Path, files: Mapping[str, Path], manifest: Manifest, target: BundledTarget
+    layout: ServingLayout, folder: Path, files: Mapping[str, Path], manifest: Manifest, target: BundledTarget
 ) -> ServedModel:
     model = folder / f"{safe_name(manifest.model.name)}-{target.target}"
     if model.exists() and not model.is_dir():
@@ -210,19 +210,19 @@ def _config_json(names: Sequence[str]) -> Mapping[str, str]:
 LAYOUTS = {
     layout.name: layout
     for layout in (
-        Layout(
+        ServingLayout(
             name="triton",
             runtimes=(Runtime.ONNX, Runtime.OPENVINO),
             per_model=_triton,
             for_all=lambda _names: {},
         ),
-        Layout(
+        ServingLayout(
             name="tf-serving",
             runtimes=(Runtime.TFLITE,),
             per_model=lambda _name, _target, manifest: _labels(manifest),
             for_all=_model_config_list,
         ),
-        Layout(
+        ServingLayout(
             name="openvino",
             runtimes=(Runtime.OPENVINO, Runtime.ONNX, Runtime.TFLITE),
             per_model=lambda _name, _target, manifest: _labels(manifest),
