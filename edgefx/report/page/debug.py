@@ -87,7 +87,7 @@ def dumps(report: DebugReport) -> str:
 
 
 def _target(diagnosis: Diagnosis) -> dict[str, object]:
-    place = {name: number for number, name in enumerate(diagnosis.graph)}
+    place = {layer: number for number, layer in enumerate(diagnosis.graph)}
     drawn = sorted(diagnosis.layers, key=lambda row: place[row.layer])
     is_well = diagnosis.broken is Broken.NOTHING
     return {
