@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from edgefx.analysis.drift import Sample, compare, traits
+from edgefx.analysis.drift import PERMUTATIONS, Sample, _Shuffled, compare, traits
 from edgefx.report import drift as shown
 from edgefx.report.console import PlainConsole
 from edgefx.types import OutputKind
@@ -70,6 +71,37 @@ def test_the_same_images_are_no_drift_and_scores_need_not_be_of_classes() -> Non
     tests = compare(one, one, output=OutputKind.VALUES, chooses=False, alarm_rate=0.05, seed=0)
     assert [test.test for test in tests] == [*one.traits, "scores"]
     assert all(test.p_value == 1 for test in tests)
+
+
+def test_p_values_are_those_of_all_permutations_where_they_are_small_and_end_early_where_not() -> None:
+    tried: list[int] = []
+
+    def first(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        tried.append(len(weights))
+        return weights @ np.arange(60.0)  # how far the mean of the first set is above that of the second
+
+    apart = _Shuffled(30, 30, 0)
+    distance, p_value = apart.test(lambda weights: -first(weights))
+    assert distance == pytest.approx(30)
+    assert p_value == 1 / (1 + PERMUTATIONS)
+    assert sum(tried) == 1 + PERMUTATIONS
+    tried.clear()
+    distance, p_value = apart.test(first)
+    assert (distance, p_value) == (
+        pytest.approx(-30),
+        1,
+    )  # all are as far: the twentieth is the last that counts
+    assert sum(tried) < 200
+
+
+def test_p_values_of_one_source_are_spread_evenly() -> None:
+    draw, found = np.random.default_rng(6), []
+    for seed in range(300):
+        values = draw.normal(size=40)
+        found.append(_Shuffled(20, 20, seed).test(lambda weights, values=values: np.abs(weights @ values))[1])
+    for rate in (0.05, 0.1, 0.2, 0.5):
+        share = np.mean(np.array(found) <= rate)
+        assert abs(share - rate) <= 4 * (rate * (1 - rate) / 300) ** 0.5
 
 
 def test_traits_of_known_pictures() -> None:
