@@ -42,6 +42,7 @@ class Latency:
         p99_ms: 99th percentile; of 100 inferences nearly the slowest. None where an earlier version measured.
         p90_ms: 90th percentile, likewise.
         std_ms: Standard deviation, likewise.
+        price_per_hour: What an hour of the machine costs, in any currency; None where nobody said.
     """
 
     device: str
@@ -60,6 +61,7 @@ class Latency:
     p99_ms: float | None = None
     p90_ms: float | None = None
     std_ms: float | None = None
+    price_per_hour: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgefx.api import values
 from edgefx.api.values import EffortName, ResizeName, StrPath, Targets, TaskName
+from edgefx.errors import UsageError
 from edgefx.protocols import SILENT, Progress
 from edgefx.vocabulary import Effort, Resize
 
@@ -108,6 +110,7 @@ def benchmark(
     artifacts: StrPath | Iterable[StrPath],
     *,
     rounds: int = 100,
+    price_per_hour: float | None = None,
     warmup: int = 5,
     seconds: float = 30.0,
     threads: int | Sequence[int] | None = None,
@@ -124,6 +127,7 @@ def benchmark(
     Args:
         artifacts: One or more .tflite, .onnx or OpenVINO .xml files.
         rounds: Timed inferences per artifact.
+        price_per_hour: What an hour of the machine costs, in any currency, for the cost of 1000 inferences.
         warmup: Inferences before the timed ones.
         seconds: Time limit of all timed inferences together; slow artifacts then get fewer rounds.
         threads: Runtime threads; by default all cores. With several numbers, each artifact is measured with
@@ -154,8 +158,10 @@ def benchmark(
     values.check(0, warmup=warmup, seconds=seconds)
     counts = [] if threads is None else [threads] if isinstance(threads, int) else list(threads)
     given = [artifacts] if isinstance(artifacts, (str, os.PathLike)) else artifacts
+    if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
+        raise UsageError(f"price_per_hour {price_per_hour} is no price", hint="for example 0.34")
     with quiet():
-        return use_case.run(
+        found = use_case.run(
             [Path(path) for path in given],
             progress,
             threads=[values.threads(number) for number in dict.fromkeys(counts)],
@@ -164,6 +170,8 @@ def benchmark(
             seconds=seconds,
             device=DeviceChoice(device=device, python=device_python, folder=device_dir),
         )
+    priced = {name: replace(one, price_per_hour=price_per_hour) for name, one in found.latencies.items()}
+    return replace(found, latencies=priced)
 
 
 def inspect(

@@ -64,6 +64,7 @@ class CompileOptions(TypedDict, total=False):
     skip_bad_images: bool
     threads: int | None
     rounds: int
+    price_per_hour: float | None
     devices: str | Sequence[str]
     max_drop: str | None
     max_p95_ms: float | str | None
@@ -116,6 +117,7 @@ def compile(  # noqa: A001 - the command's name
     skip_bad_images: bool = False,
     threads: int | None = None,
     rounds: int = 100,
+    price_per_hour: float | None = None,
     devices: str | Sequence[str] = (),
     max_drop: str | None = None,
     max_p95_ms: float | str | None = None,
@@ -182,6 +184,7 @@ def compile(  # noqa: A001 - the command's name
         skip_bad_images: Leave corrupt images out, and say how many.
         threads: Runtime threads; by default all cores.
         rounds: Timed inferences per artifact.
+        price_per_hour: What an hour of this machine costs, in any currency, for the cost of 1000 inferences.
         devices: Also run the artifacts on these devices: "ssh://user@host", or names of devices.yaml.
         max_drop: Gate on the top-1 lost against the float Keras model, such as "1pp" (percentage points) or
             "1%" (of the model's top-1). INT8 targets are searched for it.
@@ -255,6 +258,7 @@ def compile(  # noqa: A001 - the command's name
         skip_bad_images=skip_bad_images,
         threads=threads,
         rounds=rounds,
+        price_per_hour=price_per_hour,
         devices=devices,
         max_drop=max_drop,
         max_p95_ms=max_p95_ms,

@@ -12,6 +12,7 @@ from edgefx.cli.options import (
     PositiveNumber,
     device_options,
     json_option,
+    price_option,
     rounds_option,
 )
 from edgefx.errors import ExitCode
@@ -27,6 +28,7 @@ Examples:
 )
 @click.argument("artifacts", nargs=-1, required=True, type=click.Path(path_type=Path))
 @rounds_option
+@price_option
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
@@ -59,6 +61,7 @@ def command(
     *,
     artifacts: tuple[Path, ...],
     rounds: int,
+    price_per_hour: float | None,
     warmup: int,
     seconds: float,
     threads: tuple[int, ...],
@@ -78,6 +81,7 @@ def command(
         result = api.benchmark(
             artifacts,
             rounds=rounds,
+            price_per_hour=price_per_hour,
             warmup=warmup,
             seconds=seconds,
             threads=threads or None,

@@ -26,6 +26,7 @@ from edgefx.cli.options import (
     no_cache_option,
     npu_options,
     on_inconclusive_option,
+    price_option,
     report_option,
     resize_option,
     resume_option,
@@ -156,6 +157,7 @@ Examples:
 @skip_bad_option
 @threads_option
 @rounds_option
+@price_option
 @devices_option
 @click.option(
     "--max-drop",

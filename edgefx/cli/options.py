@@ -201,6 +201,13 @@ rounds_option = click.option(
     metavar="N",
     help="Number of timed inferences per artifact.",
 )
+price_option = click.option(
+    "--price-per-hour",
+    type=click.FloatRange(min=0),
+    metavar="PRICE",
+    help="What an hour of the machine costs, in any currency: the report then says what 1000 inferences "
+    "cost.",
+)
 hardware_option = click.option(
     "--hardware",
     default=NATIVE,

@@ -19,6 +19,7 @@ from edgefx.metrics.row import (
     of_latency,
     unless_values,
 )
+from edgefx.results import Latency
 from edgefx.vocabulary import ModelTask
 
 __all__ = ["METRICS", "Figures", "MetricRow", "Origin", "Unit"]
@@ -31,6 +32,11 @@ _NO_TOP5 = "there is no top-5 without labels, or with five classes or fewer"
 _NO_CONFIDENCE = "the evaluation images have no labels, or an earlier edgefx measured them"
 _EARLIER = "an earlier version of edgefx measured it"
 _DIVERGENCE_TOLERANCE = 1e-6  # sums in another order
+
+
+def _cost_per_1000(found: Latency) -> float | None:
+    return None if found.price_per_hour is None else found.price_per_hour * found.p50_ms / 3600
+
 
 METRICS: Final[dict[str, MetricRow]] = {
     row.id: row
@@ -321,6 +327,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             origin=Origin.LATENCY,
             value=of_latency(lambda found: found.p99_ms),
             absent=_EARLIER,
+            gate="max_p99_ms",
             heading="p99 ms",
             in_reports=False,
         ),
@@ -333,6 +340,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             origin=Origin.LATENCY,
             value=of_latency(lambda found: found.std_ms),
             absent=_EARLIER,
+            gate="max_std_ms",
             heading="std ms",
             in_reports=False,
             optional=True,
@@ -384,6 +392,20 @@ METRICS: Final[dict[str, MetricRow]] = {
             heading="peak MB",
             digits=0,
             optional=True,
+        ),
+        MetricRow(
+            id="cost_per_1000",
+            name="cost of 1000 inferences",
+            meaning="What 1000 inferences cost, one after the other at the median latency, by the price of an"
+            " hour of a machine that is never idle.",
+            unit=Unit.NUMBER,
+            better="less",
+            origin=Origin.LATENCY,
+            value=of_latency(_cost_per_1000),
+            absent="nobody said what an hour of the machine costs (--price-per-hour)",
+            gate="max_cost_per_1000",
+            heading="per 1000",
+            digits=3,
         ),
         *compiled.ROWS,
     )

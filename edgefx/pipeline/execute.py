@@ -311,7 +311,11 @@ class Run:
             progress=self._memo.progress,
             on_failure=lambda name, error: self._fail(name, StageKind.BENCHMARK, error),
         )
-        self._latencies = self._memo.get(stage).latencies
+        # The price is no part of what was measured, nor of the cache's key.
+        self._latencies = {
+            name: replace(found, price_per_hour=settings.price_per_hour)
+            for name, found in self._memo.get(stage).latencies.items()
+        }
 
     @property
     def _left(self) -> dict[str, Candidate]:

@@ -284,6 +284,11 @@ class BenchmarkSection(Section):
         description="How much the speed may change while it is measured. Above, it is measured again while "
         "there is time; a latency that stays above is not kept in the cache, nor called slower.",
     )
+    price_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="What an hour of this machine costs, in any currency: the report then says what 1000 "
+        "inferences cost.",
+    )
 
     @property
     def others(self) -> tuple[str, ...]:

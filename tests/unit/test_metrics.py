@@ -20,7 +20,7 @@ from edgefx.report import comparison, evaluation, matrix, terminal
 from edgefx.report.text import metric
 from edgefx.results import Gate, Latency, RunReport, Verdict
 from edgefx.views import Benchmark, MatrixReport, MatrixRun
-from tests.unit.report_samples import accuracy, report
+from tests.unit.report_samples import accuracy, latency, report
 
 
 def test_every_row_is_found_by_its_id_and_says_what_it_means() -> None:
@@ -44,6 +44,9 @@ def test_a_gate_has_one_metric_but_for_the_drop_which_knows_two_units() -> None:
         ("max_peak_memory", "200MB", "peak_memory_mb", 200.0),
         ("max_cold_start_ms", "50ms", "cold_start_ms", 50.0),
         ("max_ratio_to_float", 1.0, "ratio_to_float", 1.0),
+        ("max_p99_ms", "30ms", "p99_ms", 30.0),
+        ("max_std_ms", 2, "std_ms", 2.0),
+        ("max_cost_per_1000", 0.004, "cost_per_1000", 0.004),
         ("max_size", "6MB", "size_bytes", 6_000_000),
     ],
 )
@@ -65,6 +68,21 @@ def test_a_lower_limit_is_kept_from_above() -> None:
     assert failed.verdict is Verdict.FAIL
     assert failed.reason == "agreement 97.5 %, at least 98 %: 0.5 % short"
     assert limit_text(failed.gate) == "agreement >= 98 %"
+
+
+def test_what_inferences_cost_follows_from_the_price_of_an_hour() -> None:
+    row, limit = METRICS["cost_per_1000"], Gate(metric="cost_per_1000", limit=0.002)
+    timed = latency(p50_ms=20.0, ratio_to_float=0.5)
+    unknown = Figures(size_bytes=1, latency=timed)
+    known = replace(unknown, latency=replace(timed, price_per_hour=0.36))
+    assert row.value(unknown) is None
+    assert row.value(known) == pytest.approx(0.002)  # 20 s of an hour
+    assert row.value(Figures(latency=replace(timed, price_per_hour=0.0))) == 0
+    assert metric(row, row.value(known)) == "0.002"
+    assert judge([limit], unknown, target="x")[0].verdict is Verdict.INCONCLUSIVE
+    assert "--price-per-hour" in judge([limit], unknown, target="x")[0].reason
+    dearer = replace(unknown, latency=replace(timed, price_per_hour=0.37))
+    assert judge([limit], dearer, target="x")[0].verdict is Verdict.FAIL
 
 
 def test_one_row_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
