@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from hypothesis import strategies as st
 
 from edgefx.measured import ComparedAnswers, Match
 from edgefx.report import findings
@@ -283,3 +286,31 @@ def with_devices(base: RunReport) -> RunReport:
         failure=Failure(stage=StageKind.DEVICE, message="ssh://pi@board: is gone", hint="ssh by hand"),
     )
     return replace(base, devices=findings.complete(replace(base, devices=(board, lost))).devices)
+
+
+# Top-1, drop, size in bytes and median latency of each of a run's targets.
+random_figures = st.lists(
+    st.tuples(st.floats(0, 1), st.floats(-20, 20), st.integers(1, 10**9), st.floats(1e-3, 1e5)),
+    min_size=1,
+    max_size=12,
+)
+
+
+def with_figures(found: Sequence[tuple[float, float, int, float]]) -> RunReport:
+    """A run with so many targets, and what was drawn of `random_figures` for each."""
+    base = report()
+    targets = []
+    for number, (top1, drop, size, median) in enumerate(found):
+        first = base.targets[number % 3]
+        assert first.artifact is not None
+        files = tuple(replace(file, size_bytes=size) for file in first.artifact.files)
+        targets.append(
+            replace(
+                first,
+                target=f"onnx-int8-{number}",
+                artifact=replace(first.artifact, files=files),
+                accuracy=replace(accuracy(top1=top1), drop_pp=drop, drop_ci95_pp=(drop - 1, drop + 1)),
+                latency=latency(p50_ms=median, ratio_to_float=median),
+            )
+        )
+    return replace(base, targets=tuple(targets))

@@ -35,12 +35,12 @@ from edgefx.types import Resize
 from edgefx.views import MatrixReport
 from tests.unit import test_report_matrix
 from tests.unit.report_samples import (
-    accuracy,
     gate,
-    latency,
+    random_figures,
     report,
     with_devices,
     with_failure,
+    with_figures,
     with_search,
 )
 from tests.unit.test_changes import some
@@ -172,35 +172,13 @@ def test_a_class_is_shown_by_its_name_whatever_it_is(name: str) -> None:
 
 # ------------------------------------------------------------------------------------------- figures
 
-_share = st.floats(0, 1)
-_runs = st.lists(
-    st.tuples(_share, st.floats(-20, 20), st.integers(1, 10**9), st.floats(1e-3, 1e5)),
-    min_size=1,
-    max_size=12,
-)
 
-
-@given(found=_runs)
+@given(found=random_figures)
 @bounded
 def test_figures_are_those_of_the_report(
     found: Sequence[tuple[float, float, int, float]], tmp_path: Path
 ) -> None:
-    base = report()
-    targets = []
-    for number, (top1, drop, size, median) in enumerate(found):
-        first = base.targets[number % 3]
-        assert first.artifact is not None
-        files = tuple(replace(file, size_bytes=size) for file in first.artifact.files)
-        targets.append(
-            replace(
-                first,
-                target=f"onnx-int8-{number}",
-                artifact=replace(first.artifact, files=files),
-                accuracy=replace(accuracy(top1=top1), drop_pp=drop, drop_ci95_pp=(drop - 1, drop + 1)),
-                latency=latency(p50_ms=median, ratio_to_float=median),
-            )
-        )
-    made = replace(base, targets=tuple(targets))
+    made = with_figures(found)
     write_report(made, tmp_path)
     stored = json.loads((tmp_path / "report.json").read_text())
     shown = figures_of(run_page.dumps(made))
