@@ -33,7 +33,7 @@ def figures_of_json(folder: Path) -> Figures:
 
 def tables(text: str) -> dict[tuple[str, str], str]:
     """Return the cells of a report's tables in Markdown, by target and heading."""
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     heads: list[str] = []
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
@@ -66,10 +66,10 @@ def test_figures_are_those_of_report_json(
             shown += 1
     assert shown >= 5 * len(made.targets)
     lines = formats.dumps(made, "terminal").splitlines()
-    for target in made.targets:
-        words = {word for line in lines if line.split()[:1] == [target.target] for word in line.split()}
+    for one in made.targets:
+        words = {word for line in lines if line.split()[:1] == [one.target] for word in line.split()}
         for id_ in ("top1", "drop_pp", "p50_ms", "p95_ms"):
-            assert metric(METRICS[id_], known[target.target, id_]) in words
+            assert metric(METRICS[id_], known[one.target, id_]) in words
 
 
 def _is_benchmarked(row: MetricRow) -> bool:
