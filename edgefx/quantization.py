@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgefx.vocabulary import Effort, Hardware, IoDtype, Precision, QatMode, Ranges
+from edgefx.vocabulary import Effort, Ending, Hardware, IoDtype, Precision, QatMode, Ranges
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,7 @@ class QuantScheme:
         keep_float: Canonical layers that an INT8 conversion leaves in floating point.
         hardware: The class of CPU that the artifact is laid out for.
         integer_only: Whether nothing may be computed in float but conversions at the ends.
+        ends: What the artifact ends in.
     """
 
     precision: Precision
@@ -36,6 +37,7 @@ class QuantScheme:
     keep_float: frozenset[str] = frozenset()
     hardware: Hardware = Hardware.OTHER
     integer_only: bool = False
+    ends: Ending = Ending.SCORES
 
     @property
     def float_sigmoid(self) -> bool:

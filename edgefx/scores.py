@@ -16,6 +16,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgefx.types import Scores
+    from edgefx.vocabulary import ScoreFunction
+
+
+def of_logits(logits: Scores, function: ScoreFunction | None) -> Scores:
+    """Return the scores of an artifact that ends before the function that makes them.
+
+    Args:
+        logits: As the artifact gives them, float32 [N, outputs].
+        function: From `ScoreFunction.of`; None where they are scores already.
+    """
+    if function is None:
+        return logits
+    import numpy as np
+
+    # exp overflows for no argument that is at most 0.
+    if function.value == "softmax":
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+    small = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits < 0, small, 1) / (1 + small), np.float32)
 
 
 def by_class(scores: Scores, output: OutputKind) -> Scores:
@@ -72,8 +92,9 @@ def confidences(scores: Scores, output: OutputKind, classes: NDArray[np.int64]) 
 
 
 def kind_of(name: str) -> OutputKind:
-    """Tell what an artifact's output is by the name that edgefx gives it.
+    """Tell what a session answers by the name that edgefx gives the artifact's output.
 
-    Files of other origin name it otherwise: their scores are taken for probabilities.
+    Files of other origin name it otherwise: their scores are taken for probabilities. So are those that
+    sessions make of the logits of an artifact that ends before its model does (`of_logits`).
     """
     return OutputKind(name) if name in set(OutputKind) else OutputKind.PROBABILITIES

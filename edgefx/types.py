@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgefx.vocabulary import (
     Effort,
+    Ending,
     IoDtype,
     ModelTask,
     OutputKind,
@@ -22,6 +23,7 @@ from edgefx.vocabulary import (
     Ranges,
     Resize,
     Runtime,
+    ScoreFunction,
     StageKind,
 )
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [  # of the vocabulary: re-exported
     "Effort",
+    "Ending",
     "IoDtype",
     "ModelTask",
     "OutputKind",
@@ -122,6 +125,8 @@ class FrozenGraph:
             start from is made there by the first that needs it (``float32.tflite``, ``float32.onnx``,
             ``openvino-float32.xml``): it follows from the graph, so that it belongs to no request.
         spreads: For the layers that batch normalization was folded into, before the activation.
+        left_off: The sigmoid or softmax that the model ends in and the graph does not; then `spec` says that
+            it ends in logits, and its output is called ``sigmoid_logits:0`` or ``softmax_logits:0``.
     """
 
     path: Path
@@ -129,6 +134,7 @@ class FrozenGraph:
     layers: tuple[LayerInfo, ...]
     workdir: Path
     spreads: Mapping[str, Spread] = field(default_factory=dict)
+    left_off: ScoreFunction | None = None
 
     @property
     def input_name(self) -> str:
@@ -138,7 +144,7 @@ class FrozenGraph:
     @property
     def output_name(self) -> str:
         """Name of the one graph output, without ``:0``."""
-        return self.spec.output.value
+        return self.left_off.output_name if self.left_off is not None else self.spec.output.value
 
 
 # --------------------------------------------------------------------------------------------------- data
@@ -351,7 +357,8 @@ class ArtifactMetadata:
         resize: How an image of any shape was made height x width where the artifact was calibrated or
             measured, one of `Resize`; "" where it was neither.
         output: The scores, [1, classes].
-        output_kind: What a score is, one of `OutputKind`.
+        output_kind: What a value of the output is, one of `OutputKind`. Logits that the model makes scores of
+            itself are in an output called after the function that the artifact leaves off (`ScoreFunction`).
         class_names: By index, each one line of at most 200 characters; empty where unknown.
         task: What the model answers, one of `ModelTask`.
     """

@@ -111,6 +111,34 @@ class IoDtype(StrEnum):
     INT8 = "int8"
 
 
+class Ending(StrEnum):
+    """What an artifact ends in.
+
+    In 8 bits, what a sigmoid or a softmax makes of logits has steps of 1/256, in which scores near 0 and 1
+    are all alike. Logits have a range of their own; whoever reads them computes the function.
+    """
+
+    SCORES = "scores"  # as the model
+    LOGITS = "logits"  # before the sigmoid or softmax that the model ends in
+
+
+class ScoreFunction(StrEnum):
+    """What makes scores of the logits that an artifact ends in; such an output is known by its name."""
+
+    SIGMOID = "sigmoid"
+    SOFTMAX = "softmax"
+
+    @property
+    def output_name(self) -> str:
+        """Name of the output of an artifact that leaves this function to its reader."""
+        return f"{self}_logits"
+
+    @classmethod
+    def of(cls, output_name: str) -> ScoreFunction | None:
+        """Return the function that an artifact leaves to its reader; None where it leaves none."""
+        return next((one for one in cls if one.output_name == output_name), None)
+
+
 class Resize(StrEnum):
     """How an image of any shape becomes the model's H x W.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from edgefx.api import values
 from edgefx.api.values import (
     EffortName,
+    EndingName,
     IoDtypeName,
     OnInconclusiveName,
     OptimiseName,
@@ -52,6 +53,7 @@ class CompileOptions(TypedDict, total=False):
     custom_objects: StrPath | None
     threshold: float | None
     io_dtype: IoDtypeName | None
+    ends: EndingName | None
     effort: EffortName
     hardware: str
     qat: QatName | None
@@ -105,6 +107,7 @@ def compile(  # noqa: A001 - the command's name
     custom_objects: StrPath | None = None,
     threshold: float | None = None,
     io_dtype: IoDtypeName | None = None,
+    ends: EndingName | None = None,
     effort: EffortName = "balanced",
     hardware: str = "native",
     qat: QatName | None = None,
@@ -169,6 +172,8 @@ def compile(  # noqa: A001 - the command's name
         threshold: The probability above which a score of its own counts as a yes, of binary and multilabel
             models; by default 0.5.
         io_dtype: Input and output type of INT8 artifacts; by default uint8 for TFLite, else float32.
+        ends: What artifacts end in: "scores" (the default), as the model; or "logits", and whoever reads them
+            computes the sigmoid or softmax.
         effort: The time that INT8 accuracy is worth: at most 1, 3 or 15 times the runtime's own converter.
         hardware: The class of CPU that onnx-int8, onnx-dynamic and openvino-int8 are laid out for: "native"
             (this machine), a class such as "x86-64+vnni" or "aarch64+dotprod", or the path of a profile.
@@ -246,6 +251,7 @@ def compile(  # noqa: A001 - the command's name
         custom_objects=custom_objects,
         threshold=threshold,
         io_dtype=io_dtype,
+        ends=ends,
         effort=effort,
         hardware=hardware,
         qat=qat,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 from edgefx.errors import UnknownNameError, UsageError
 from edgefx.npus import Optimise
 from edgefx.units import parse_size_of_input
-from edgefx.vocabulary import Effort, IoDtype, ModelTask, OnInconclusive, QatMode, Resize
+from edgefx.vocabulary import Effort, Ending, IoDtype, ModelTask, OnInconclusive, QatMode, Resize
 
 if TYPE_CHECKING:
     from edgefx.models.hints import Hints
@@ -22,6 +22,7 @@ Targets: TypeAlias = str | Sequence[str]
 EffortName: TypeAlias = Effort | Literal["fast", "balanced", "high"]
 ResizeName: TypeAlias = Resize | Literal["stretch", "crop", "pad"]
 IoDtypeName: TypeAlias = IoDtype | Literal["float32", "uint8", "int8"]
+EndingName: TypeAlias = Ending | Literal["scores", "logits"]
 QatName: TypeAlias = QatMode | Literal["distill", "supervised"]
 TaskName: TypeAlias = (
     ModelTask | Literal["classification", "binary", "multilabel", "regression", "embedding", "features"]

@@ -12,6 +12,7 @@ import re
 from edgefx.compilation import Arena, Compilation, Operator
 from edgefx.results import TargetResult
 from edgefx.types import TensorInfo
+from edgefx.vocabulary import ScoreFunction
 
 _PER_LINE = 20
 _TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "float32": "float"}
@@ -107,6 +108,7 @@ def _model_data(content: bytes) -> str:
 
 def _quantization(image: TensorInfo, scores: TensorInfo) -> str:
     _, height, width, channels = image.shape
+    function = ScoreFunction.of(scores.name)
     lines = [
         "#ifndef EDGEFX_MODEL_QUANTIZATION_H_",
         "#define EDGEFX_MODEL_QUANTIZATION_H_",
@@ -119,9 +121,11 @@ def _quantization(image: TensorInfo, scores: TensorInfo) -> str:
         f"#define EDGEFX_INPUT_CHANNELS {channels}",
         *_end("input", image, "pixel"),
         "",
-        "/* The output: a score per class. */",
+        "/* The output: a score per class. */"
+        if function is None
+        else f"/* The output: a logit per class. Their {function}, which you compute, is the scores. */",
         f"#define EDGEFX_OUTPUT_CLASSES {scores.shape[-1]}",
-        *_end("output", scores, "score"),
+        *_end("output", scores, "score" if function is None else "logit"),
         "",
         "#endif",
     ]

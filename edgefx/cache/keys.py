@@ -241,6 +241,7 @@ def conversion(
             f"{row.module}.runtime",
             *(_PIXELS if row.needs_calibration else ()),
             *(("edgefx.qat.transfer",) if training else ()),  # writes the trained weights into the graph
+            "edgefx.models.graph.cut",
             "edgefx.system.blas",
         ),
     )

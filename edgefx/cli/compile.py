@@ -112,6 +112,12 @@ Examples:
     type=click.Choice(["uint8", "int8", "float32"]),
     help="Type of the input and output tensors of INT8 artifacts.  [default: uint8 for TFLite, else float32]",
 )
+@click.option(
+    "--ends",
+    type=click.Choice(["scores", "logits"]),
+    help="What the artifacts end in. logits: whoever reads them computes the sigmoid or softmax, and integer "
+    "outputs keep the differences between sure answers.  [default: scores]",
+)
 @effort_option
 @click.option(
     "--qat",

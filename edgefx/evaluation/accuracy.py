@@ -18,6 +18,7 @@ from edgefx.results import Accuracy
 from edgefx.scores import by_class, chosen
 from edgefx.types import OutputKind, TensorInfo
 from edgefx.views import ClassComparison
+from edgefx.vocabulary import ScoreFunction
 
 if TYPE_CHECKING:
     from edgefx.types import Pixels, Scores
@@ -179,6 +180,8 @@ def compare_classes(
 def stored_as(output: TensorInfo, scores: Scores) -> TensorInfo | None:
     """Return the integer tensor that an artifact's scores are read from; None where they are float.
 
+    So are those that are made of an artifact's logits.
+
     A file with float ends may compute its scores in 8 bits all the same, as TFLite does: then all of them are
     multiples of 1/256.
 
@@ -186,6 +189,8 @@ def stored_as(output: TensorInfo, scores: Scores) -> TensorInfo | None:
         output: The artifact's output tensor.
         scores: float32 [N, classes], what it gave.
     """
+    if ScoreFunction.of(output.name) is not None:  # they are no multiples of anything
+        return None
     if output.scale is not None:
         return output
     codes = scores * _CODES

@@ -9,7 +9,7 @@ from typing import Any
 from edgefx.errors import UsageError
 from edgefx.types import ModelTask, OutputKind
 
-_PASS_THROUGH = frozenset({"Identity", "IdentityN", "Cast", "Reshape", "Squeeze", "EnsureShape"})
+PASS_THROUGH = frozenset({"Identity", "IdentityN", "Cast", "Reshape", "Squeeze", "EnsureShape"})
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _SOFTMAX, _SIGMOID = "Softmax", "Sigmoid"
 _WITH_VALUES = (ModelTask.REGRESSION, ModelTask.EMBEDDING, ModelTask.FEATURES)
@@ -126,7 +126,7 @@ def last_operation(graph_def: Any, output: str) -> str:
             function = functions[node.attr["f"].func.name]
             nodes = {inner.name: inner for inner in function.node_def}
             name = function.ret[function.signature.output_arg[0].name].split(":")[0]
-        elif node.op in _PASS_THROUGH:
+        elif node.op in PASS_THROUGH:
             name = node.input[0].lstrip("^").split(":")[0]
         else:
             return str(node.op)

@@ -42,7 +42,7 @@ from edgefx.system.blas import one_thread
 from edgefx.targets import TargetRow
 from edgefx.training import TrainingEffect
 from edgefx.types import Artifact, ImageSet, IoDtype, Precision
-from edgefx.vocabulary import StageKind, TargetKind
+from edgefx.vocabulary import Ending, StageKind, TargetKind
 
 T = TypeVar("T")
 
@@ -135,6 +135,7 @@ class ArtifactBuilder:
             keep_float=select(target.keep_float, self._inputs.source.record.layers),
             hardware=target.hardware,
             integer_only=target.integer_only,
+            ends=target.ends,
         )
 
     def convert(
@@ -253,6 +254,12 @@ class ArtifactBuilder:
         self, row: TargetRow, scheme: QuantScheme, folder: Path, training: Training | None
     ) -> Computed[ConversionRecord, Files]:
         graph = self._inputs.source.graph
+        if scheme.ends is Ending.LOGITS:
+            from edgefx.models.graph.cut import before_scores
+
+            graph = before_scores(graph)
+            layers = {layer.name for layer in graph.layers}
+            scheme = replace(scheme, keep_float=scheme.keep_float & layers)
         images = self._calibration(row)
         runtime = runtimes.load(row)
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.cache.settings import CacheSettings, from_environment
-from edgefx.errors import DiskFullError, EdgefxError
+from edgefx.errors import DiskFullError, EdgefxError, UsageError
 from edgefx.metrics import Figures
 from edgefx.pipeline import on_devices, record, search
 from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
@@ -51,7 +51,7 @@ from edgefx.results import (
 from edgefx.storage import temporary
 from edgefx.storage.disk import disk_errors
 from edgefx.types import ModelSpec
-from edgefx.vocabulary import StageKind
+from edgefx.vocabulary import Ending, OutputKind, StageKind
 
 if TYPE_CHECKING:
     from edgefx.pipeline.records import Measured
@@ -200,6 +200,7 @@ class Run:
         """
         if kind is StageKind.LOAD:
             self.inputs.load()
+            self._check_ends()
         elif kind is StageKind.CANONICALIZE:
             self.inputs.compare()
         elif kind is StageKind.QUANTIZE:
@@ -280,6 +281,20 @@ class Run:
         return report
 
     # ---------------------------------------- steps
+
+    def _check_ends(self) -> None:
+        """Refuse logits of a model that gives values.
+
+        Raises:
+            UsageError: They are asked for.
+        """
+        spec = self.inputs.source.spec
+        asked = [name for name, target in self._targets.items() if target.ends is Ending.LOGITS]
+        if asked and spec.output is OutputKind.VALUES:
+            raise UsageError(
+                f"--ends logits: {spec.source} gives values, which no sigmoid or softmax makes of logits",
+                hint="leave it out",
+            )
 
     def _train(self) -> None:
         """Train for all targets; where that fails, each of them that needs it fails alike."""

@@ -17,7 +17,7 @@ from edgefx.pipeline.stages import Computed, Stage
 from edgefx.storage.hashes import hash_file
 from edgefx.types import Artifact, ArtifactFile, ArtifactMetadata
 from edgefx.version import __version__
-from edgefx.vocabulary import StageKind
+from edgefx.vocabulary import OutputKind, ScoreFunction, StageKind
 
 if TYPE_CHECKING:
     from edgefx.pipeline.inputs import Inputs
@@ -42,7 +42,7 @@ def metadata(target: str, artifact: Artifact, inputs: Inputs) -> ArtifactMetadat
         model_sha256=spec.sha256,
         input=artifact.inputs[0],
         output=artifact.outputs[0],
-        output_kind=spec.output,
+        output_kind=OutputKind.LOGITS if ScoreFunction.of(artifact.outputs[0].name) else spec.output,
         pixel_range=spec.pixel_range,
         resize=image_sets[0].resize if image_sets else "",
         class_names=tuple(map(harmless.line, spec.class_names)),

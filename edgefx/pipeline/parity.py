@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgefx import runtimes
 from edgefx.compilation import Parity
 from edgefx.runtimes.protocol import Compilable
+from edgefx.vocabulary import ScoreFunction
 
 if TYPE_CHECKING:
     from edgefx.protocols import Progress
@@ -56,10 +57,14 @@ def of(
     fast, reference = found
     differs = np.flatnonzero((fast != scores).any(axis=1))
     step = output.scale or 1.0
+    apart = fast - scores
+    if ScoreFunction.of(output.name) is not None:  # steps are those of logits: a sure score hardly changes
+        tiny = np.finfo(np.float32).tiny
+        apart = np.log(np.maximum(fast, tiny)) - np.log(np.maximum(scores, tiny))
     return Parity(
         images=len(scores),
         identical=len(scores) - len(differs),
         identical_to_reference=int((reference == scores).all(axis=1).sum()),
-        largest_step=round(float(np.abs(fast - scores).max(initial=0)) / step),
+        largest_step=round(float(np.abs(apart).max(initial=0)) / step),
         parts_at=runtime.first_difference(path, pixels[differs[0]]) if len(differs) else "",
     )

@@ -19,7 +19,7 @@ from edgefx.results import Check, Gate, MaxDrop
 from edgefx.system import cpu
 from edgefx.system.host import cores
 from edgefx.targets import TargetRow
-from edgefx.types import Dataset, Effort, IoDtype, Precision, Ranges
+from edgefx.types import Dataset, Effort, Ending, IoDtype, Precision, Ranges
 from edgefx.vocabulary import MIN_IMAGES, Hardware, OnInconclusive
 
 DEFAULT_SAMPLES = 100
@@ -32,6 +32,7 @@ class PlannedTarget:
     Attributes:
         row: The target.
         io_dtype: Element type of its input and output.
+        ends: What it ends in.
         effort: How much time INT8 accuracy is worth.
         ranges: How its activation ranges are chosen.
         keep_float: Layers to leave in float: names, globs or ``kind:`` patterns; see `quantize.selection`.
@@ -48,6 +49,7 @@ class PlannedTarget:
 
     row: TargetRow
     io_dtype: IoDtype
+    ends: Ending = Ending.SCORES
     effort: Effort = Effort.BALANCED
     ranges: Ranges = Ranges.AUTO
     keep_float: tuple[str, ...] = ()
@@ -206,7 +208,9 @@ def resolve(recipe: Recipe) -> tuple[PlannedTarget, ...]:
 def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarget:
     """Put together what holds for one target: of what is said twice, the later counts."""
     quantize = recipe.quantize
-    result = PlannedTarget(row=row, io_dtype=recipe.io_dtype or row.io_dtypes[0], npu=recipe.npu.options)
+    result = PlannedTarget(
+        row=row, io_dtype=recipe.io_dtype or row.io_dtypes[0], ends=recipe.ends, npu=recipe.npu.options
+    )
     gates = recipe.gates
     if not isinstance(quantize, NoneSection):
         result = replace(
@@ -225,6 +229,7 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
         result = replace(
             result,
             io_dtype=section.io_dtype or result.io_dtype,
+            ends=section.ends or result.ends,
             effort=section.effort or result.effort,
             ranges=section.ranges or result.ranges,
             keep_float=result.keep_float if section.keep_float is None else section.keep_float,
@@ -285,6 +290,7 @@ def _request(recipe: Recipe, planned: Sequence[PlannedTarget]) -> Request:
             TargetRequest(
                 row=target.row,
                 io_dtype=target.io_dtype,
+                ends=target.ends,
                 ranges=target.ranges,
                 keeps_float=bool(target.keep_float),
                 integer_only=target.integer_only,

@@ -17,7 +17,7 @@ from edgefx.pipeline.plan import images_for
 from edgefx.recipe.schema import NoneSection, QatSection
 from edgefx.types import Precision, Ranges
 from edgefx.views import PlanStep, PlanView
-from edgefx.vocabulary import HOST, StageKind, TargetKind
+from edgefx.vocabulary import HOST, Ending, StageKind, TargetKind
 
 if TYPE_CHECKING:
     from edgefx.cache.entry import Entry, Key
@@ -177,6 +177,8 @@ def _quantization(plan: Plan) -> str:
 def _conversion(target: PlannedTarget, plan: Plan) -> str:
     row = target.row
     parts = [str(row.precision), f"{target.io_dtype} input and output"]
+    if target.ends is Ending.LOGITS:
+        parts.append("ends in logits")
     if row.needs_calibration and not isinstance(plan.recipe.quantize, NoneSection):
         parts.append(plan.recipe.quantize.method)
         if row.precision is Precision.INT8:

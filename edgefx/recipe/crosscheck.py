@@ -110,6 +110,7 @@ class CrossChecker:
         return TargetRequest(
             row=row,
             io_dtype=text("io_dtype"),
+            ends=text("ends") or "scores",
             ranges=text("quantize.ranges") or "auto",
             keeps_float=keeps is not None and not _is_empty(keeps.value),
             integer_only=row.is_compiled or (integer_only is not None and _is_true(integer_only.value)),

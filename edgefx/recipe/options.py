@@ -129,6 +129,7 @@ FLAGS = (
     Flag(flag="--on-inconclusive", option="on_inconclusive", path="gates.on_inconclusive"),
     Flag(flag="--target", option="targets", path="targets"),
     Flag(flag="--io-dtype", option="io_dtype", path="io_dtype"),
+    Flag(flag="--ends", option="ends", path="ends"),
     Flag(flag="--hardware", option="hardware", path="hardware"),
     Flag(flag="--system-config", option="system_config", path="npu.system_config"),
     Flag(flag="--memory-mode", option="memory_mode", path="npu.memory_mode"),

@@ -15,7 +15,7 @@ from edgefx.metrics import METRICS, Origin
 from edgefx.models.zoo import brings_images, known
 from edgefx.results import Gate
 from edgefx.targets import TARGETS, TargetRow
-from edgefx.vocabulary import IoDtype, Precision, Ranges, TargetKind
+from edgefx.vocabulary import Ending, IoDtype, Precision, Ranges, TargetKind
 
 # Keys that limit a figure, and what must be done to know it.
 _LIMITED = {f"gates.{row.gate}": row.origin for row in METRICS.values() if row.gate}
@@ -33,6 +33,7 @@ class TargetRequest:
     Attributes:
         row: The target.
         io_dtype: Element type of its input and output; None leaves it to the target.
+        ends: What it ends in.
         ranges: How its activation ranges are chosen.
         keeps_float: Whether layers are named to be left in float.
         integer_only: Whether it must not compute in float.
@@ -42,6 +43,7 @@ class TargetRequest:
 
     row: TargetRow
     io_dtype: str | None = None
+    ends: str = Ending.SCORES
     ranges: str = Ranges.AUTO
     keeps_float: bool = False
     integer_only: bool = False
@@ -269,6 +271,13 @@ def _trained_targets(request: Request) -> Iterator[Problem]:
                 target=name,
                 hint="leave {quantize.keep_float} out, or do not train",
                 at_key=True,
+            )
+        if is_int8 and target.ends == Ending.LOGITS:
+            yield Problem(
+                message="{quantize.method:qat} makes artifacts that end as the model, for {target}",
+                key="ends",
+                target=name,
+                hint="leave {ends} out, or do not train",
             )
         if is_int8 and "quantize.budget" in target.limits:
             yield Problem(

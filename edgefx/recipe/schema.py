@@ -37,7 +37,7 @@ from edgefx.recipe.values import (
     TargetGlob,
     Weights,
 )
-from edgefx.vocabulary import HOST, MIN_IMAGES, NATIVE, Effort, IoDtype, ModelTask, Ranges, Resize
+from edgefx.vocabulary import HOST, MIN_IMAGES, NATIVE, Effort, Ending, IoDtype, ModelTask, Ranges, Resize
 
 if TYPE_CHECKING:
     from edgefx.quantization import QatSettings
@@ -329,6 +329,7 @@ class TargetSection(Section):
     io_dtype: IoDtype | None = Field(
         default=None, description="Type of the input and output tensors, instead of io_dtype."
     )
+    ends: Ending | None = Field(default=None, description="What these artifacts end in, instead of ends.")
     effort: Effort | None = Field(
         default=None, description="Effort for these targets, instead of quantize.effort."
     )
@@ -405,6 +406,11 @@ class Recipe(Section):
     io_dtype: IoDtype | None = Field(
         default=None,
         description="Type of the input and output tensors; by default uint8 for INT8 TFLite, else float32.",
+    )
+    ends: Ending = Field(
+        default=Ending.SCORES,
+        description="What artifacts end in: scores, as the model; or logits, and whoever reads them computes "
+        "the sigmoid or softmax, so that integer outputs keep the differences between sure answers.",
     )
     hardware: HardwareName = Field(
         default=NATIVE,

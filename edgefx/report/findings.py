@@ -21,6 +21,7 @@ from edgefx.results import (
 )
 from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import DataInfo, ModelTask, OutputKind, Precision, StageKind
+from edgefx.vocabulary import ScoreFunction
 
 # Below this, a difference between two interleaved medians on one machine does not matter.
 _SLOWER_FROM = 1.02
@@ -331,12 +332,16 @@ def _precision_notes(result: TargetResult) -> Iterator[str]:
 
 
 def _step_notes(report: RunReport, result: TargetResult) -> Iterator[str]:
-    """Say what steps of 1/256 cost scores that each stand alone."""
+    """Say what steps of 1/256 cost scores that each stand alone, and where the output is no scores."""
+    function = ScoreFunction.of(result.artifact.outputs[0].name) if result.artifact else None
+    if function is not None:
+        yield f"ends in logits: its scores are the {function} of its output, which its reader computes"
     step = result.accuracy.score_step if result.accuracy else None
     if step is not None and report.model.task in (ModelTask.BINARY, ModelTask.MULTILABEL):
         yield (
             f"its scores have steps of {step:.2g}, in which those near 0 and 1 are all alike, which costs AUC"
-            " and mAP; float ends compute the sigmoid in float: --io-dtype float32"
+            " and mAP; integer ends keep more before the sigmoid: --ends logits, and float ends compute it in"
+            " float: --io-dtype float32"
         )
 
 

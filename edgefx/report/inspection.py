@@ -12,6 +12,7 @@ from edgefx.report.terminal import Facts, table
 from edgefx.report.text import answers, count, percent, significant, size
 from edgefx.types import Artifact, ArtifactMetadata, ForeignMetadata, TensorInfo
 from edgefx.views import ArtifactInspection, ModelInspection
+from edgefx.vocabulary import ScoreFunction
 
 _NAMED = 10  # classes that are named; the rest is counted
 
@@ -49,10 +50,20 @@ def _metadata(metadata: ArtifactMetadata) -> list[tuple[str, str | Text]]:
     rows: list[tuple[str, str | Text]] = [
         ("pixels", f"{metadata.color}, values {low:g} to {high:g}{resized}"),
         ("classes", f"{metadata.output.shape[-1]}, {metadata.output_kind}{_names(metadata.class_names)}"),
+        *_left_off(metadata),
         ("made by", f"edgefx {metadata.edgefx} for {metadata.target}"),
         ("made from", f"{metadata.model}, sha256 {metadata.model_sha256}"),
     ]
     return rows
+
+
+def _left_off(metadata: ArtifactMetadata) -> list[tuple[str, str | Text]]:
+    function = ScoreFunction.of(metadata.output.name)
+    return (
+        []
+        if function is None
+        else [("scores", f"the {function} of the output, to be computed by its reader")]
+    )
 
 
 def _foreign(stated: ForeignMetadata) -> list[tuple[str, str | Text]]:

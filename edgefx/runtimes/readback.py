@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgefx.models.graph import freeze
 from edgefx.runtimes.session import shifted
 from edgefx.types import FrozenGraph
+from edgefx.vocabulary import ScoreFunction
 
 if TYPE_CHECKING:
     from edgefx.types import Pixels
@@ -50,6 +51,10 @@ class Canonical:
         output = imported.get_operation_by_name(graph.output_name)
         self.output = output.inputs[0].op.name if output.type == "Identity" else output.name
         self._same = {graph.output_name: self.output}
+        if imported.get_operation_by_name(self.output).type in ("Sigmoid", "Softmax"):
+            # An artifact of the same model may end before it.
+            before = imported.get_operation_by_name(self.output).inputs[0].op.name
+            self._same |= {function.output_name: before for function in ScoreFunction}
 
     def layer_of(self, name: str) -> str | None:
         """Return the canonical layer that a name begins with, or None."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
 from edgefx.runtimes import bounds
-from edgefx.scores import by_class, kind_of
+from edgefx.scores import by_class, kind_of, of_logits
 from edgefx.types import TensorInfo
+from edgefx.vocabulary import ScoreFunction
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class BatchSession(ABC):
     ) -> None:
         self._path = path
         self._image, self._scores, self._layout = image, scores, layout
-        self._output = kind_of(scores.name)
+        self._output, self._function = kind_of(scores.name), ScoreFunction.of(scores.name)
         # What running a file of other origin may raise.
         self._damage: tuple[type[Exception], ...] = (*bounds.DAMAGE, *refusals)
 
@@ -103,6 +104,8 @@ class BatchSession(ABC):
     def infer(self, batch: Pixels) -> Scores:
         """Run raw RGB uint8 [N, H, W, 3]; returns float32 [N, classes], dequantized.
 
+        Of artifacts that end before the sigmoid or softmax of their model, it is computed here.
+
         Files of other origin may take what somebody has prepared: float32, or a single channel.
 
         Raises:
@@ -142,7 +145,7 @@ class BatchSession(ABC):
         if self._scores.scale is not None:
             scores -= self._scores.zero_point or 0
             scores *= np.float32(self._scores.scale)
-        return by_class(scores, self._output)
+        return by_class(of_logits(scores, self._function), self._output)
 
 
 def ends_of_classifier(

@@ -2,11 +2,12 @@
 
     python -m tests.benchmarks tasks                                  # heads on digits
     python -m tests.benchmarks tasks --model B0.keras --calib TRAIN/ --eval TEST/ [--target tflite-int8]
+                                     [--head multilabel] [--ends logits]
 
 Each head is fitted here, in closed form or by a few hundred steps, to the features of the calibration images:
 `binary` and `multilabel` tell halves and bits of the class index, `regression` the mean brightness;
 `embedding` and `features` are the features themselves. Then edgefx compiles the model, and the figures are
-its report's. Sigmoids are compiled twice, with integer and with float ends.
+its report's. Sigmoids are compiled three times: with integer scores, with integer logits and with float ends.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--calib", type=Path, default=digits.calibration_folder())
     parser.add_argument("--eval", type=Path, default=digits.calibration_folder().parent / "val")
     parser.add_argument("--target", default="tflite-int8")
+    parser.add_argument("--head", action="append", choices=_HEADS, help="some of the heads only")
+    parser.add_argument("--ends", action="append", choices=_ENDS, help="of sigmoids, some ends only")
     options = parser.parse_args(arguments)
     print("  ".join(f"{title:>14}" for title in ("head", "ends", "images", "drop_pp", "agreement", *_SHOWN)))
     with tempfile.TemporaryDirectory() as folder:
@@ -49,6 +52,9 @@ def main(arguments: list[str]) -> None:
             print("  ".join(f"{cell:>14}" for cell in cells), flush=True)
 
 
+_HEADS = ("binary", "multilabel", "regression", "embedding", "features")
+# Type of the ends, and what the artifact ends in.
+_ENDS = {"scores": ("uint8", "scores"), "logits": ("uint8", "logits"), "float": ("float32", "scores")}
 _SHOWN = ("auc_drop_pp", "map_drop_pp", "r2", "r2_drop", "cosine", "relative_error")
 
 
@@ -77,7 +83,8 @@ def _lost(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str,
         "multilabel": ("sigmoid", *_logistic(seen, bits)),
         "regression": (None, *_ridge(seen, light)),
     }
-    for task in ("binary", "multilabel", "regression", "embedding", "features"):
+    chosen: Any = options.head or _HEADS
+    for task in chosen:
         if task in heads:
             activation, weights, bias = heads[task]
             layer = keras.layers.Dense(weights.shape[1], activation=activation)
@@ -89,12 +96,15 @@ def _lost(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str,
         path = folder / f"{task}.keras"
         keras.Model(model.input, output).save(path)
         labelled = _labelled(test, task, half, folder / f"{task}-images")
-        for ends in ("uint8", "float32") if task in ("binary", "multilabel") else ("uint8",):
+        is_sigmoid = task in ("binary", "multilabel")
+        for ends in (options.ends or _ENDS) if is_sigmoid else ("scores",):
+            kinds: Any = _ENDS[ends]
             report = edgefx.compile(
                 path,
                 targets=options.target,
                 task=task,
-                io_dtype=ends,
+                io_dtype=kinds[0],
+                ends=kinds[1],
                 calibration=options.calib,
                 samples=min(100, len(calib)),
                 evaluation=labelled,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ import edgefx
 from edgefx import runtimes
 from edgefx.benchmarking.devices.remote import Remote
 from edgefx.errors import UsageError
+from edgefx.report import findings
 from edgefx.results import Accuracy
 from edgefx.types import ModelTask
 
@@ -20,6 +21,7 @@ from .models_zoo import SIZE, images, settle
 
 TARGETS = ("tflite-int8", "onnx-int8", "openvino-int8", "tflite-float32")
 COUNT = 60
+_ENDS: tuple[Literal["scores", "logits"], ...] = ("scores", "logits")
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +190,54 @@ def test_what_is_not_measured_is_not_limited(model: Path, photos: tuple[Path, An
         )  # fmt: skip
     assert "max_r2_drop" in caught.value.hint
     assert not (tmp_path / "out/report.json").exists()
+
+
+def test_logits_as_the_end_of_sigmoids(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
+    light = photos[1].mean((1, 2, 3)) / 255
+    labels = [";".join(name for name, has in (("0", one > 0.3), ("1", one < 0.6)) if has) for one in light]
+    options = {"head": "several", "task": "multilabel", "io_dtype": "float32", "ends": "logits"}
+    found, test = run(model, photos, tmp_path, labels, **options)
+    for result in found:
+        assert result.accuracy.task.mean_average_precision > 0.95
+        assert result.accuracy.agreement > 0.9
+        assert result.accuracy.score_step is None
+        assert any("ends in logits" in note for note in findings.notes(found))
+        (output,) = result.artifact.outputs
+        assert output.name == "sigmoid_logits"
+        # Whoever reads the file alone knows what to do, too.
+        alone = edgefx.evaluate(result.artifact.path, test)
+        assert alone.figures is not None
+        assert alone.figures.mean_average_precision == result.accuracy.task.mean_average_precision
+        metadata = runtimes.for_artifact(result.artifact.path).read_metadata(result.artifact.path)
+        assert metadata is not None
+        assert metadata.output_kind == "logits"
+
+
+def test_integer_logits(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
+    median = np.median(photos[1].mean((1, 2, 3)))
+    labels = ["yes" if one > median else "no" for one in photos[1].mean((1, 2, 3))]
+    test = labelled(photos[0], tmp_path / "test", labels)
+    found: dict[str, dict[str, Any]] = {}
+    for ends in _ENDS:
+        report = edgefx.compile(
+            model, targets=("tflite-int8", "onnx-int8", "openvino-int8"), calibration=photos[0],
+            evaluation=test, effort="fast", benchmark=False, cache=False, output=tmp_path / ends,
+            head="bright", io_dtype="int8", ends=ends,
+        )  # fmt: skip
+        assert [result.failure for result in report] == [None] * 3
+        found[ends] = {result.target: result for result in report}
+    for target, result in found["logits"].items():
+        (output,) = result.artifact.outputs
+        assert (output.name, output.dtype) == ("sigmoid_logits", "int8")
+        assert result.accuracy.task.auc >= found["scores"][target].accuracy.task.auc - 1e-6
+        # Half a step of a logit is what rounding changes; the sigmoid is at most a quarter as steep.
+        assert result.accuracy.max_abs_dp < 0.2
+    assert found["logits"]["tflite-int8"].artifact.compute_float == 0
+
+
+def test_values_have_no_logits(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="gives values"):
+        edgefx.compile(
+            model, targets="tflite-int8", calibration=photos[0], evaluate=False, benchmark=False, cache=False,
+            output=tmp_path / "out", head="light", task="regression", ends="logits",
+        )  # fmt: skip

@@ -14,7 +14,7 @@ from edgefx.quantization import QuantScheme
 from edgefx.recipe.schema import ModelSection
 from edgefx.storage.hashes import FileHashes
 from edgefx.targets import TARGETS
-from edgefx.types import Effort, IoDtype, Precision
+from edgefx.types import Effort, Ending, IoDtype, Precision
 from tests.unit.report_samples import artifact
 
 INT8 = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.UINT8)
@@ -33,6 +33,7 @@ def test_every_option_of_a_conversion_counts() -> None:
         replace(INT8, seed=1),
         replace(INT8, effort=Effort.HIGH),
         replace(INT8, io_dtype=IoDtype.INT8),
+        replace(INT8, ends=Ending.LOGITS),
         replace(INT8, keep_float=frozenset({"a", "b"})),
         replace(INT8, keep_float=frozenset({"a"})),
     )

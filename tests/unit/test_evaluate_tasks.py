@@ -11,8 +11,9 @@ from sklearn import metrics
 from edgefx.errors import ArtifactError
 from edgefx.evaluation import tasks
 from edgefx.results import Accuracy
-from edgefx.scores import by_class
+from edgefx.scores import by_class, of_logits
 from edgefx.types import ModelTask, OutputKind
+from edgefx.vocabulary import ScoreFunction
 
 
 def rounded(generator: np.random.Generator, *shape: int) -> Any:
@@ -98,6 +99,19 @@ def test_logits_of_one_score_are_a_sigmoid() -> None:
     np.testing.assert_allclose(softmax[:, 1:], 1 / (1 + np.exp(-logits)), rtol=1e-6)
     assert by_class(two, OutputKind.LOGITS) is two
     assert by_class(logits, OutputKind.VALUES) is logits
+
+
+def test_scores_of_an_artifact_that_ends_in_logits_are_made_by_its_reader() -> None:
+    logits = np.array([[-30.0, 0.5], [2.0, 20.0], [0.0, -3.0]], np.float32)
+    exact = logits.astype(np.float64)
+    sigmoid = of_logits(logits, ScoreFunction.of("sigmoid_logits"))
+    assert sigmoid.dtype == np.float32
+    np.testing.assert_allclose(sigmoid, 1 / (1 + np.exp(-exact)), rtol=1e-5)
+    softmax = of_logits(logits, ScoreFunction.of("softmax_logits"))
+    np.testing.assert_allclose(softmax, np.exp(exact) / np.exp(exact).sum(1, keepdims=True), rtol=1e-5)
+    for name in (*OutputKind, "softmax", "output_0"):
+        assert ScoreFunction.of(name) is None
+    assert of_logits(logits, None) is logits
 
 
 @pytest.mark.parametrize("output", [OutputKind.PROBABILITIES, OutputKind.LOGITS])

@@ -17,6 +17,7 @@ VALUES: dict[str, Any] = {
     "model": "b0", "weights": "random", "classes": 7, "input_size": 64, "qat": "supervised", "train": "train",
     "epochs": 3, "batch_size": 4, "learning_rate": 0.5, "effort": "high", "integer_only": True,
     "max_drop": "2pp", "max_p95_ms": "9", "max_size": "3MB", "targets": ("tflite-int8",), "io_dtype": "int8",
+    "ends": "logits",
     "hardware": "aarch64", "calibration": "photos", "samples": 5, "evaluate": False, "evaluation": "test",
     "min_images": 40, "on_inconclusive": "warn", "eval_limit": 6, "slow_eval_limit": 9, "resize": "crop",
     "skip_bad_images": True, "benchmark": False, "threads": 2, "rounds": 11, "seed": 8, "output": "there",

@@ -57,6 +57,11 @@ def test_what_goes_together(fine: Request) -> None:
 @pytest.mark.parametrize(
     ("wrong", "key", "said"),
     [
+        (
+            request(target("tflite-int8", ends="logits"), model="b0", method="qat", trains=True),
+            "ends",
+            "makes artifacts that end as the model",
+        ),
         (request(INT8, method="none"), "targets", "{quantize.method:none} makes float artifacts"),
         (request(target("onnx-int8", integer_only=True)), "quantize.integer_only", "float operations remain"),
         (

@@ -26,13 +26,13 @@ from edgefx.errors import BenchmarkError, DeviceDependencyError, DeviceError, Ed
 from edgefx.protocols import SILENT, Progress
 from edgefx.results import Environment
 from edgefx.runtimes.session import ends_of_classifier
-from edgefx.scores import by_class, kind_of
+from edgefx.scores import by_class, kind_of, of_logits
 from edgefx.storage.hashes import hash_file
 from edgefx.system import cpu, host
 from edgefx.targets import row_for_artifact
 from edgefx.types import Precision, TensorInfo
 from edgefx.version import __version__
-from edgefx.vocabulary import Hardware
+from edgefx.vocabulary import Hardware, ScoreFunction
 
 if TYPE_CHECKING:
     from edgefx.types import Artifact, Pixels, Scores
@@ -265,6 +265,7 @@ class RemoteRunner(Runner):
     ) -> None:
         self._device, self._path = device, path
         self.number, self.image, self.output = number, image, kind_of(scores.name)
+        self.function = ScoreFunction.of(scores.name)
 
     def wait_ready(self) -> None:
         """Wait until the runtime is imported there."""
@@ -361,7 +362,7 @@ class RemoteSession:
         scores, seconds = self._runner.infer(batch)
         self.images += len(batch)
         self.seconds += seconds
-        return by_class(scores, self._runner.output)
+        return by_class(of_logits(scores, self._runner.function), self._runner.output)
 
 
 def _names(artifact: Artifact) -> list[str]:

@@ -45,14 +45,14 @@ def freeze(function: Any, *, output: str, inline: bool) -> Any:
     graph_def = function.graph.as_graph_def()
     if inline:
         graph_def = _optimize(graph_def, output, ["function"])
-    graph_def = _reachable(graph_def, output)
+    graph_def = reachable(graph_def, output)
     _check_deterministic(graph_def)  # before folding, which would turn a random draw into a constant
     _replace_captures(graph_def, function)
     if inline:
-        graph_def = _reachable(graph_def, output)
+        graph_def = reachable(graph_def, output)
         _fix_shapes(graph_def)
         graph_def = _optimize(graph_def, output, ["constfold", "dependency"])
-    graph_def = _reachable(graph_def, output)
+    graph_def = reachable(graph_def, output)
     if inline:
         _drop_scopes(graph_def)
     return graph_def
@@ -75,7 +75,7 @@ def _optimize(graph_def: Any, output: str, optimizers: Sequence[str]) -> Any:
     return tf_optimizer.OptimizeGraph(config, meta)
 
 
-def _reachable(graph_def: Any, output: str) -> Any:
+def reachable(graph_def: Any, output: str) -> Any:
     """The nodes whose values `output` is computed from, in their order, and the functions they call.
 
     Control edges only order side effects, of which none is left, and are dropped.

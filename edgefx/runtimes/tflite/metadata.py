@@ -26,6 +26,7 @@ from edgefx.runtimes.tflite.tables import Bytes, Number, Old, Table, Value
 from edgefx.storage.atomic import replacing
 from edgefx.storage.regular import open_regular
 from edgefx.types import ArtifactMetadata, OutputKind, TensorInfo
+from edgefx.vocabulary import ScoreFunction
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -92,7 +93,10 @@ def remove(model: ModelT) -> None:
 
 def standard(metadata: ArtifactMetadata) -> bytes:
     """Return the metadata as TFLite's own tools read them: a flatbuffer with the root table ModelMetadata."""
-    scores: Table = {0: metadata.output.name, 1: f"{metadata.output_kind}, one per class"}
+    meaning = f"{metadata.output_kind}, one per class"
+    if (function := ScoreFunction.of(metadata.output.name)) is not None:
+        meaning += f"; the {function} of them, which is not in the model, is the scores"
+    scores: Table = {0: metadata.output.name, 1: meaning}
     scores[3] = {0: Number("B", 1), 1: {}}  # Content: FeatureProperties
     if metadata.output_kind == OutputKind.PROBABILITIES:
         scores[5] = {0: (1.0,), 1: (0.0,)}  # Stats: max, min

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgefx.quantize.ranges import Range
 from edgefx.runtimes.tflite import flatbuffer, segments
 from edgefx.system.parallel import ordered
+from edgefx.vocabulary import ScoreFunction
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
@@ -81,7 +82,10 @@ def _scores(
     simulated, last = _simulated(model, ranges, rounded, start, given)
     operators = simulated.subgraphs[0].operators
     values = segments.run(simulated, operators, given, [last], lambda _, logits: logits.reshape(-1))[last]
-    if values.shape[1] == 1 or flatbuffer.op_name(model, model.subgraphs[0].operators[-1]) == "LOGISTIC":
+    graph = model.subgraphs[0]
+    is_sigmoid = flatbuffer.op_name(model, graph.operators[-1]) == "LOGISTIC"
+    is_left_off = graph.tensors[graph.outputs[0]].name.decode() == ScoreFunction.SIGMOID.output_name
+    if values.shape[1] == 1 or is_sigmoid or is_left_off:
         return values
     return np.asarray(values - values.mean(axis=1, keepdims=True))
 
