@@ -279,6 +279,7 @@ LOADERS: dict[str, Loader] = {
     "report": Loader(load=records.load_report, seeds=records.report),
     "runs": Loader(load=records.load_runs, seeds=records.runs),
     "bundle": Loader(load=records.load_bundle, seeds=records.bundle),
+    "rollout": Loader(load=records.load_rollout, seeds=records.rollout),
     "cache": Loader(load=records.load_cache, seeds=records.cache),
     "devices": Loader(load=records.load_devices, seeds=records.devices),
     "conditions": Loader(load=records.load_conditions, seeds=records.conditions),

@@ -154,6 +154,35 @@ def load_bundle(folder: Path) -> object:
     return None
 
 
+def rollout(folder: Path) -> list[Files]:
+    """A rollout, and the manifests of its two bundles."""
+    manifest = bundle(folder)[1]["manifest.json"]
+    plan = (
+        b"version: 1\nname: a\ntarget: tflite-int8\nbundle: new.zip\nrollback: old.zip\ncompare: 5%\n"
+        b"stages: [{share: 1%, hours: 24}, {share: 0.5, hours: 2}, {share: 100%}]\n"
+        b"gates: [p95_ms <= 20, 'tflite-*: agreement >= 98%']\n"
+    )
+    return [{"rollout.yaml": plan, "new.json": manifest, "old.json": manifest}]
+
+
+def load_rollout(folder: Path) -> object:
+    """Check a rollout of two bundles that hold nothing but manifests."""
+    from edgefx.bundles import archive, rollout
+    from edgefx.bundles.manifest import NAME, SUMS
+    from edgefx.report.rollout import render_rollout
+
+    for name in ("new", "old"):
+        content = (folder / f"{name}.json").read_bytes()
+        with suppress(ValueError, TypeError, RecursionError):
+            content = json.dumps({**json.loads(content), "schema_version": 1, "files": []}).encode()
+        sums = f"{sha256(content).hexdigest()}  {NAME}\n".encode()
+        archive.write(folder / f"{name}.zip", {NAME: content, SUMS: sums})
+    found = rollout.run(folder / "rollout.yaml")
+    render_rollout(found, PlainConsole(file=io.StringIO(), width=80))
+    assert 0 < found.stages[0].share <= found.stages[-1].share == 1
+    return found.exit_code
+
+
 def cache(folder: Path) -> list[Files]:
     from edgefx.cache.store import Store
 
