@@ -167,7 +167,8 @@ def compile(  # noqa: A001 - the command's name
             "features"; by default told from its last layer.
         head: The name of the output that is meant, of a model with several.
         pixels: What black and white were in training, such as "0..1" or "-1..1", or "imagenet", where the
-            model does not scale pixels itself. The artifact takes raw pixels all the same.
+            model does not scale pixels itself; "bgr:0..1" where blue came first, "caffe" for the
+            preprocessing of Keras' ResNet50. The artifact takes raw RGB all the same.
         custom_objects: A Python file that defines the model's custom layers and functions. It is run.
         threshold: The probability above which a score of its own counts as a yes, of binary and multilabel
             models; by default 0.5.

@@ -97,10 +97,11 @@ _HINT_OPTIONS = (
     click.option("--head", metavar="NAME", help="Which output is meant, of a model with several."),
     click.option(
         "--pixels",
-        metavar="LOW..HIGH|imagenet|mean=M/std=S",
+        metavar="[bgr:]LOW..HIGH|imagenet|mean=M/std=S",
         help="The pixels that the model was trained on, where it does not scale them itself: what black and "
-        "white were, such as 0..1 or -1..1, ImageNet's mean and deviation, or others, of raw pixels. The "
-        "artifact takes raw pixels.",
+        "white were, such as 0..1 or -1..1, ImageNet's mean and deviation, or others, of raw pixels; bgr: in "
+        "front where blue came first; caffe for the preprocessing of Keras' ResNet50. The artifact takes raw "
+        "RGB.",
     ),
     click.option(
         "--custom-objects",

@@ -14,7 +14,7 @@ from edgefx.errors import UsageError
 
 _ALPHA, _BETA, _GAMMA = 1.2, 1.1, 1.15  # of depth, width, resolution
 # What coefficients are counted from: the members of families that have none of their own.
-BASES = ("b0", "lite0", "edgetpu-s")
+BASES = ("b0", "v2-b0", "lite0", "edgetpu-s")
 _LIMITS = {"phi": (-4.0, 7.0), "width": (0.1, 4.0), "depth": (0.1, 4.0)}
 _EXAMPLE = "say for example b0:phi=1.5, or b0:width=1.2,depth=1.4, with --input-size for the resolution"
 

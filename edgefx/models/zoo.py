@@ -23,6 +23,7 @@ from edgefx.units import parse_size_of_input
 _V1 = "keras.applications.efficientnet"
 _V2 = "keras.applications.efficientnet_v2"
 _OURS = "edgefx.models.efficientnet"
+_XL = "EfficientNetV2XL"
 
 PACKAGED = "packaged"  # weights that ship with edgefx
 IMAGENET = "imagenet"
@@ -135,6 +136,7 @@ FAMILIES: dict[str, Family] = {
         _v2("S", 384, 21.61),
         _v2("M", 480, 54.43),
         _v2("L", 480, 119.03),
+        replace(_v2("XL", 512, 208.12), weights=(RANDOM,)),  # Keras has neither a function nor weights
         _lite(0, 224, 4.69),
         _lite(1, 240, 5.47),
         _lite(2, 260, 6.15),
@@ -161,8 +163,8 @@ def known(name: str) -> Family | None:
     return replace(
         family,
         name=f"{base}{scaled.suffix}",
-        module=_OURS,
-        function=base,
+        module=family.module if family.module == _V2 else _OURS,
+        function=family.function if family.module == _V2 else base,
         input_size=scaled.size(family.input_size),
         parameters_m=round(family.parameters_m * scaled.depth * scaled.width**2, 2),  # about
         weights=(RANDOM,),
@@ -294,6 +296,10 @@ def _constructor(family: Family) -> Any:
             architecture = replace(architecture, name=family.name, width=scaled.width, depth=scaled.depth)
         return partial(build_ours, architecture)
     keras = import_keras()
+    if family.scaled is not None or family.function == _XL:
+        from edgefx.models import efficientnet_v2
+
+        return efficientnet_v2.constructor(family.input_size, family.scaled)
     return getattr(getattr(keras.applications, family.module.rsplit(".", 1)[1]), family.function)
 
 

@@ -85,7 +85,9 @@ class ModelSection(Section):
         default=None,
         description="The pixels that the model was trained on, where it does not scale them itself: what "
         "black and white were, such as 0..1 or -1..1, imagenet for ImageNet's mean and deviation, or "
-        "mean=127.5/std=127.5 for others, of raw pixels. The artifact takes raw pixels all the same.",
+        "mean=127.5/std=127.5 for others, of raw pixels; with bgr: in front where blue came first, such as "
+        "bgr:0..1, or caffe for the preprocessing of Keras' ResNet50. The artifact takes raw RGB all the "
+        "same.",
     )
     custom_objects: InputPath | None = Field(
         default=None,

@@ -100,6 +100,7 @@ _MISTAKES = [  # head, what is said, message, hint
     (dense(3, "softmax"), Hints(pixels="1..0"), "must be less", "0..1"),
     (dense(3, "softmax"), Hints(pixels="0..1e9"), "neither a range", "0..1"),
     (dense(3, "softmax"), Hints(pixels="mean=1,2/std=1"), "one number or 3", "mean=127.5"),
+    (dense(3, "softmax"), Hints(pixels="bgr:0"), "neither a range nor", "bgr: in front"),
     (dense(3, "softmax"), Hints(threshold=0.3), "for scores that stand alone", "--task binary"),
     (dense(3, "softmax"), Hints(custom_objects=Path("none.py")), "no such file", "Python file"),
 ]
@@ -123,6 +124,9 @@ def test_what_must_be_said_or_cannot_be(
         ("-1..1", 1, lambda x: (x @ [0.299, 0.587, 0.114])[..., None] / 127.5 - 1),
         (None, 1, lambda x: (x @ [0.299, 0.587, 0.114])[..., None]),
         ("mean=127.5/std=64,32,16", 3, lambda x: (x - 127.5) / [64, 32, 16]),
+        ("bgr:-1..1", 3, lambda x: x[..., ::-1] / 127.5 - 1),
+        ("caffe", 3, lambda x: (x[..., ::-1] - [103.939, 116.779, 123.68]) / 1),
+        ("bgr:imagenet", 3, lambda x: ((x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225])[..., ::-1]),
         ("imagenet", 3, lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
     ],
 )
@@ -137,6 +141,22 @@ def test_pixels_that_the_model_does_not_scale_itself(
     np.testing.assert_allclose(loaded.predict(raw), wanted, atol=2e-5)
     assert parity(loaded, tmp_path) <= 2e-5
     assert not any("0..1" in note for note in loaded.notes) or pixels is None
+
+
+def test_blue_first_costs_no_operation(keras: Any, tmp_path: Path) -> None:
+    path = saved(keras, tmp_path, dense(4, "softmax"))
+    plain = canonicalize(load(path, hints=Hints(pixels="0..1")), tmp_path / "rgb")
+    found = canonicalize(load(path, hints=Hints(pixels="bgr:0..1")), tmp_path / "bgr")
+    assert [layer.name for layer in found.layers] == [layer.name for layer in plain.layers]
+
+
+def test_blue_first_where_more_than_a_convolution_reads_the_image(keras: Any, tmp_path: Path) -> None:
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Concatenate()([image, keras.layers.Conv2D(2, 3, padding="same")(image)])
+    x = keras.layers.Conv2D(4, 3, strides=2)(x)
+    keras.Model(image, dense(4, "softmax")(keras.layers, x)).save(tmp_path / "m.keras")
+    loaded = load(str(tmp_path / "m.keras"), hints=Hints(pixels="bgr:0..1"))
+    assert parity(loaded, tmp_path) <= 1e-5
 
 
 def test_pixels_of_a_saved_model_without_layers(keras: Any, tmp_path: Path) -> None:

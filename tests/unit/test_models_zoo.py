@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from edgefx.errors import ModelError, UnknownNameError, UsageError
-from edgefx.models import zoo
+from edgefx.models import efficientnet_v2, zoo
 from edgefx.models.efficientnet import ARCHITECTURES
 from edgefx.models.load import load
 
 
 def test_the_table_holds_every_family() -> None:
     v1 = [f"b{n}" for n in range(8)]
-    v2 = ["v2-b0", "v2-b1", "v2-b2", "v2-b3", "v2-s", "v2-m", "v2-l"]
+    v2 = ["v2-b0", "v2-b1", "v2-b2", "v2-b3", "v2-s", "v2-m", "v2-l", "v2-xl"]
     edge = [*(f"lite{n}" for n in range(5)), "edgetpu-s", "edgetpu-m", "edgetpu-l"]
     assert list(zoo.FAMILIES) == ["digits", *v1, *v2, *edge]
     for family in zoo.FAMILIES.values():
@@ -51,6 +51,9 @@ def test_phi_scales_depth_width_and_resolution() -> None:
     narrow = zoo.known("lite0:width=0.5,depth=0.5")
     assert narrow is not None
     assert (narrow.name, narrow.input_size) == ("lite0-width0.5-depth0.5", 224)
+    second = zoo.known("v2-b0:phi=1")
+    assert second is not None
+    assert (second.name, second.input_size, second.module) == ("v2-b0-phi1", 258, zoo._V2)
     half = replace(ARCHITECTURES["b0"], width=0.5, depth=0.5)
     assert [half.filters(stage.filters) for stage in half.stages] == [8, 16, 24, 40, 56, 96, 160]
     assert [half.repeats(number) for number in range(7)] == [1, 1, 1, 2, 2, 2, 1]
@@ -60,6 +63,7 @@ def test_phi_scales_depth_width_and_resolution() -> None:
     ("name", "said"),
     [
         ("b3:phi=1", "coefficients of its own"),
+        ("v2-xl:phi=1", "coefficients of its own"),
         ("digits:width=2", "coefficients of its own"),
         ("b0:", "none of phi="),
         ("b0:phi", "phi is a number"),
@@ -75,6 +79,21 @@ def test_coefficients_that_make_no_sense_are_refused(name: str, said: str) -> No
     with pytest.raises(UsageError, match=said) as caught:
         zoo.recognized(name)
     assert "b0:phi=1.5" in caught.value.hint
+
+
+def test_a_second_version_that_keras_has_no_function_for() -> None:
+    narrow = zoo.build("v2-b0:width=0.25,depth=0.25", weights="random", classes=3, input_size=32)
+    assert [type(layer).__name__ for layer in narrow.layers[:3]] == [
+        "InputLayer",
+        "Rescaling",
+        "Normalization",
+    ]
+    assert narrow.output_shape == (None, 3)
+    large = efficientnet_v2.constructor(512, None).keywords["blocks_args"]
+    assert sum(stage["num_repeat"] for stage in large) == 100
+    assert [stage["output_filters"] for stage in large] == [32, 64, 96, 192, 256, 512, 640]
+    with pytest.raises(UsageError, match="no imagenet weights"):
+        zoo.build("v2-xl", weights="imagenet")
 
 
 def test_the_packaged_weights_are_there_and_small() -> None:

@@ -121,7 +121,7 @@ def _statistics(given: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[floa
 def _usual(variant: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return what timm feeds most weights of a name with; its config.json knows those of each."""
     half = ("tf_efficientnet_lite", "tf_efficientnet_e", "tf_efficientnetv2_s", "tf_efficientnetv2_m")
-    return _HALF if variant.startswith((*half, "tf_efficientnetv2_l")) else _IMAGENET
+    return _HALF if variant.startswith((*half, "tf_efficientnetv2_l", "tf_efficientnetv2_xl")) else _IMAGENET
 
 
 def named(model: Any, library: str) -> Iterator[Named]:
