@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgefx.errors import ExitCode
+from edgefx.execution import ExecutionProfile
 from edgefx.measured import ComparedAnswers, TaskFigures
 from edgefx.notebook import Shown
 from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
@@ -246,6 +247,7 @@ class Benchmark(Shown):
         device: What the user calls it; "host" is the machine that edgefx ran on.
         hardware: The class of its CPU; None where nothing says so.
         notes: What must be known, for example that an artifact is laid out for other hardware.
+        profiles: What each artifact really ran, named as in `latencies`; empty unless it was asked for.
     """
 
     environment: Environment
@@ -254,6 +256,7 @@ class Benchmark(Shown):
     device: str = "host"
     hardware: Hardware | None = None
     notes: tuple[str, ...] = ()
+    profiles: Mapping[str, ExecutionProfile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,6 +117,7 @@ def benchmark(
     device: str = "host",
     device_python: str | None = None,
     device_dir: str | None = None,
+    profile: bool = False,
     progress: Progress = SILENT,
 ) -> Benchmark:
     """Measure the batch-1 latency of artifacts on one machine, interleaved so that they compare.
@@ -135,6 +136,7 @@ def benchmark(
         device: Where to measure: "host", which is this machine, or "ssh://user@host".
         device_python: The device's Python; by default python3.
         device_dir: Where files are kept on the device; by default ~/.cache/edgefx.
+        profile: Also ask the runtimes' profilers what is executed, how long and in which precision.
         progress: Where timed inferences and artifacts that cannot be measured are reported.
 
     Returns:
@@ -169,6 +171,7 @@ def benchmark(
             warmup=warmup,
             seconds=seconds,
             device=DeviceChoice(device=device, python=device_python, folder=device_dir),
+            profile=profile,
         )
     priced = {name: replace(one, price_per_hour=price_per_hour) for name, one in found.latencies.items()}
     return replace(found, latencies=priced)

@@ -8,6 +8,7 @@ Between requests it blocks on stdin and uses no CPU.
     (start)          -> {"ready": true}                 the runtime is imported, nothing is opened yet
     open             -> {"cold_start_ms": float}        opening the file and the first inference
     run K            -> {"times_ms": [float, ...]}      K inferences of what is in the input
+    profile K        -> {"raw": {...}}                  what the runtime's profiler tells of K inferences
     stats            -> {"peak_memory_mb": float, "precision_ran": str}
     (end of stdin)   -> exit 0
 
@@ -101,6 +102,8 @@ def serve(
                 opened = time.perf_counter_ns() - begin
                 once = _inference(session)
                 yield {"cold_start_ms": opened / 1e6 + _ms(once)}
+            elif command == "profile":
+                yield {"raw": _profiled(path, threads, precision, int(argument))}
             elif session is None:
                 raise EdgefxError(f"benchmark worker: '{command}' before 'open'")
             elif command == "run":
@@ -109,6 +112,18 @@ def serve(
                 yield {"peak_memory_mb": peak_memory_mb(), "precision_ran": session.precision_ran}
             else:
                 raise EdgefxError(f"benchmark worker: unknown request '{command}'")
+
+
+def _profiled(path: Path, threads: int, precision: Precision | None, runs: int) -> dict[str, object]:
+    """Ask the runtime's profiler; what it raises depends on the runtime and on the file."""
+    collect = import_module(f"{row_for_artifact(path).module}.collect").collect
+    try:
+        found: dict[str, object] = collect(
+            str(path), threads, runs, is_float32=precision is Precision.FLOAT32
+        )
+    except Exception as error:
+        raise EdgefxError(f"{path}: cannot be profiled: {error}") from error
+    return found
 
 
 def peak_memory_mb() -> float:

@@ -24,6 +24,7 @@ Examples:
   edgefx benchmark build/b0-int8.tflite build/b0-float32.tflite
   edgefx benchmark build/*.onnx --threads 1,2,4 --json
   edgefx benchmark build/*.tflite --device ssh://pi@raspberrypi.local
+  edgefx benchmark build/b0-int8.onnx --threads 1 --profile --plot b0.html
 """
 )
 @click.argument("artifacts", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -53,6 +54,26 @@ Examples:
     help="Number of threads the runtime uses; with several, each artifact is measured with each.  "
     "[default: all cores]",
 )
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="Also say what really ran: time and precision of every operation, layer and block, by the runtime's "
+    "own profiler.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Also draw the profile as a flame graph into a self-contained HTML page. Means --profile.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Number of layers of the profile in the table; 0 shows all.",
+)
 @device_options
 @json_option
 @pass_app
@@ -65,6 +86,9 @@ def command(
     warmup: int,
     seconds: float,
     threads: tuple[int, ...],
+    profile: bool,
+    plot: Path | None,
+    limit: int,
     device: str,
     device_python: str | None,
     device_dir: str | None,
@@ -77,6 +101,10 @@ def command(
     """
     from edgefx import api
 
+    if plot is not None:
+        from edgefx.report.page import execution as page
+
+        page.check(plot)
     with app.native_log():
         result = api.benchmark(
             artifacts,
@@ -88,15 +116,18 @@ def command(
             device=device,
             device_python=device_python,
             device_dir=device_dir,
+            profile=profile or plot is not None,
             progress=app,
         )
         app.keep_log = bool(result.failures)
     if result.failures and app.log_path:
         app.note(f"log: {app.log_path}")
+    if plot is not None:
+        page.write(result, plot)
     if as_json:
         app.write_json(result)
     else:
         from edgefx.report.evaluation import render_benchmark
 
-        render_benchmark(result, app.stdout)
+        render_benchmark(result, app.stdout, limit=limit)
     return int(ExitCode.STAGE_FAILED if result.failures else ExitCode.OK)

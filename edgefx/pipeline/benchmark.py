@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgefx import runtimes
 from edgefx.benchmarking.devices.connect import DeviceChoice, connected
 from edgefx.benchmarking.devices.local import HOST
+from edgefx.benchmarking.devices.protocol import Device
 from edgefx.benchmarking.devices.remote import Remote
 from edgefx.benchmarking.latency import Subject, measure
+from edgefx.benchmarking.profiles import profiled
 from edgefx.errors import BenchmarkError, EdgefxError, ExitCode, UsageError
 from edgefx.pipeline.inspect import SUFFIXES, existing
 from edgefx.protocols import Progress
@@ -20,6 +22,7 @@ from edgefx.runtimes.session import is_classifier
 from edgefx.system import cpu, host
 from edgefx.types import Precision
 from edgefx.views import Benchmark
+from edgefx.vocabulary import Hardware
 
 
 def run(
@@ -31,6 +34,7 @@ def run(
     warmup: int,
     seconds: float,
     device: DeviceChoice,
+    profile: bool = False,
 ) -> Benchmark:
     """Measure the batch-1 latency of artifacts on one machine, interleaved so that they compare.
 
@@ -42,6 +46,7 @@ def run(
         warmup: Inferences before the timed ones.
         seconds: Time limit of all timed inferences together; slow artifacts then get fewer rounds.
         device: Where to measure.
+        profile: Whether to ask the runtimes' profilers, too, what is executed.
 
     Raises:
         UsageError: A file does not exist, or no runtime opens it; or there is no such device.
@@ -54,7 +59,14 @@ def run(
     subjects = subjects_of(artifacts)
     with connected(device, progress) as there:
         return _measured(
-            subjects, there, progress, threads=threads, rounds=rounds, warmup=warmup, seconds=seconds
+            subjects,
+            there,
+            progress,
+            threads=threads,
+            rounds=rounds,
+            warmup=warmup,
+            seconds=seconds,
+            profile=profile,
         )
 
 
@@ -67,6 +79,7 @@ def _measured(
     rounds: int,
     warmup: int,
     seconds: float,
+    profile: bool,
 ) -> Benchmark:
     environment = host.environment() if there is None else there.environment
     present = cpu.detect() if there is None else there.hardware
@@ -82,20 +95,14 @@ def _measured(
             lacking.append(error)
         progress.warn(error.message + (f" ({error.hint})" if error.hint else ""))
 
-    admissible = []
-    for subject in subjects:
-        try:  # a look at what a file, which may be anyone's, declares and refers to, before a worker opens it
-            found = runtimes.for_artifact(subject.path).describe(subject.path)
-        except EdgefxError as error:
-            failed(subject, error)
-        else:
-            admissible.append(replace(subject, any_ends=not is_classifier(found)))
-            if said := hardware.misfit(found.notes, present, device.name):
-                notes.append(f"{subject.path}: {said}")
-                progress.warn(notes[-1])
+    def tell(note: str) -> None:
+        notes.append(note)
+        progress.warn(note)
+
+    admissible = list(_with_threads(_admissible(subjects, present, device, failed, tell), threads))
     usual = environment.cores if there is None else there.threads
     measured = measure(
-        list(_with_threads(admissible, threads)),
+        admissible,
         threads=threads[0] if len(threads) == 1 else usual,
         rounds=rounds,
         warmup=warmup,
@@ -108,6 +115,9 @@ def _measured(
         if lacking:
             raise lacking[0]
         raise BenchmarkError("no artifact could be measured", details=failures.values())
+    profiles = {}
+    if profile:
+        profiles = profiled(admissible, measured, progress=progress, on_failure=failed, device=device)
     return Benchmark(
         environment=environment,
         latencies=measured,
@@ -115,10 +125,30 @@ def _measured(
         device=device.name,
         hardware=present,
         notes=tuple(notes),
+        profiles=profiles,
     )
 
 
-def _with_threads(subjects: Sequence[Subject], counts: Sequence[int]) -> Iterator[Subject]:
+def _admissible(
+    subjects: Sequence[Subject],
+    present: Hardware,
+    device: Device,
+    failed: Callable[[Subject, EdgefxError], None],
+    tell: Callable[[str], None],
+) -> Iterator[Subject]:
+    """Look at what files, which may be anyone's, declare and refer to, before a worker opens them."""
+    for subject in subjects:
+        try:
+            found = runtimes.for_artifact(subject.path).describe(subject.path)
+        except EdgefxError as error:
+            failed(subject, error)
+        else:
+            if said := hardware.misfit(found.notes, present, device.name):
+                tell(f"{subject.path}: {said}")
+            yield replace(subject, any_ends=not is_classifier(found))
+
+
+def _with_threads(subjects: Iterable[Subject], counts: Sequence[int]) -> Iterator[Subject]:
     """Yield each subject once; with several numbers of threads once for each, with its name saying so."""
     if len(counts) < 2:
         yield from subjects

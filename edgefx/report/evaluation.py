@@ -6,6 +6,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from edgefx.metrics import METRICS, Figures, Origin, tasks
+from edgefx.report import execution
 from edgefx.report.findings import answers_line, data_line, noise_line, rounding
 from edgefx.report.terminal import Facts, Heading, fitting
 from edgefx.report.text import counted, interval, metric, percent, signed
@@ -64,8 +65,8 @@ def _on_device(found: DeviceAnswers) -> list[tuple[str, str | Text]]:
     return [("device", machine), ("as here?", answers_line(found))]
 
 
-def render_benchmark(result: Benchmark, console: Console) -> None:
-    """Print latencies."""
+def render_benchmark(result: Benchmark, console: Console, *, limit: int = 10) -> None:
+    """Print latencies, and what ran where that was asked for, with the `limit` slowest layers."""
     figures = {name: Figures(latency=latency) for name, latency in result.latencies.items()}
     rows = [
         row
@@ -101,3 +102,5 @@ def render_benchmark(result: Benchmark, console: Console) -> None:
         if latency.noisy:
             warning = Text.assemble(("warning", "bold yellow"), f": {name}: {noise_line(latency)}")
             console.print(warning, highlight=False)
+    if result.profiles:
+        execution.render(result.profiles, console, limit=limit)

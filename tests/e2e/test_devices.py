@@ -120,6 +120,16 @@ def _cli(*arguments: str | Path) -> list[str]:
     return [*map(str, arguments), "--device", DEVICE, "--device-python", sys.executable]
 
 
+def test_a_profile_from_there(artifact: Path) -> None:
+    found = edgefx.benchmark(
+        artifact, rounds=5, seconds=1.0, threads=1, device=DEVICE, device_python=sys.executable, profile=True
+    )
+    assert not found.failures
+    profile = found.profiles[str(artifact)]
+    assert profile.operations_ms > 0
+    assert profile.float_share + profile.conversion_share == pytest.approx(1.0)
+
+
 def test_latency_there(artifact: Path, tmp_path: Path, server: SshServer) -> None:
     other = tiny_onnx.write(tmp_path / "it's $(touch oops) `x`; y-int8.onnx", seed=1)
     found = _benchmark(artifact, other)

@@ -46,6 +46,13 @@ class Runner(ABC):
         self._last_ms = max(times)
         return times
 
+    def profile(self, count: int, *, expected_ms: float) -> dict[str, object]:
+        """Return what the runtime's profiler tells of `count` inferences; the artifact need not be open."""
+        answer = self._ask(f"profile {count}", START_TIMEOUT_S + 20 * count * expected_ms / 1e3)
+        raw = answer["raw"]
+        assert isinstance(raw, dict)
+        return raw
+
     def stats(self) -> tuple[float, str]:
         """Return peak memory in MB (10^6 bytes) and the precision that ran."""
         answer = self._ask("stats", RUN_TIMEOUT_S)

@@ -29,7 +29,7 @@ from edgefx.runtimes.session import ends_of_classifier
 from edgefx.scores import by_class, kind_of, of_logits
 from edgefx.storage.hashes import hash_file
 from edgefx.system import cpu, host
-from edgefx.targets import row_for_artifact
+from edgefx.targets import TargetRow, row_for_artifact
 from edgefx.types import Precision, TensorInfo
 from edgefx.version import __version__
 from edgefx.vocabulary import Hardware, ScoreFunction
@@ -212,6 +212,7 @@ class Remote:
                 "image": asdict(image),
                 "scores": asdict(scores),
                 "stated": runtime.stated_precision(path),
+                "collector": _collector(row_for_artifact(path)),
             },
         )
         runner = RemoteRunner(self, path, answer["runner"], image=image, scores=scores)
@@ -363,6 +364,12 @@ class RemoteSession:
         self.images += len(batch)
         self.seconds += seconds
         return by_class(of_logits(scores, self._runner.function), self._runner.output)
+
+
+def _collector(row: TargetRow) -> str:
+    """Return the script that asks a runtime's profiler."""
+    package = Path(__file__).parents[2]
+    return (package / "runtimes" / row.runtime / "collect.py").read_text(encoding="utf-8")
 
 
 def _names(artifact: Artifact) -> list[str]:

@@ -2,8 +2,8 @@
 
 It takes Python 3.9 or later, its standard library, NumPy and one runtime; its agent
 (`edgefx.benchmarking.devices.agent`) starts it from memory. The first line on stdin says which artifact it is
-for; then it answers "open", "run K" and "stats" as `edgefx.benchmarking.worker` does on the host, and
-"infer FILE" with the scores as a ``.npy``. Between requests it blocks on stdin and uses no CPU.
+for; then it answers "open", "run K", "profile K" and "stats" as `edgefx.benchmarking.worker` does on the
+host, and "infer FILE" with the scores as a ``.npy``. Between requests it blocks on stdin and uses no CPU.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ def serve(config: dict[str, Any], requests: IO[bytes]) -> Iterator[dict[str, Any
             images = np.random.default_rng(0).integers(0, 256, session.images, dtype=np.uint8)
             session.put(session.ready(images))
             yield {"cold_start_ms": opened / 1e6 + _invoke_ms(session)}
+        elif command == "profile":
+            yield {"raw": _profiled(config, int(argument))}
         elif session is None:
             raise _Refusal("usage", f"'{command}' before 'open'")
         elif command == "run":
@@ -94,6 +96,17 @@ def serve(config: dict[str, Any], requests: IO[bytes]) -> Iterator[dict[str, Any
             yield {"peak_memory_mb": _peak_memory_mb(), "precision_ran": session.precision}
         else:
             raise _Refusal("usage", f"unknown request '{command}'")
+
+
+def _profiled(config: dict[str, Any], runs: int) -> Any:
+    """Let the runtime's profiler tell what it executes, by the script that came along."""
+    module: dict[str, Any] = {"__name__": "collect"}
+    try:
+        exec(compile(config["collector"], "collect.py", "exec"), module)  # noqa: S102 - of edgefx
+        is_float32 = config["precision"] == "float32"
+        return module["collect"](config["path"], config["threads"], runs, is_float32=is_float32)
+    except Exception as error:
+        raise _Refusal("profile", f"cannot be profiled there: {error}") from error
 
 
 def _imported(runtime: str) -> tuple[str, Any]:
