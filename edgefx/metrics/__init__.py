@@ -6,6 +6,7 @@ diff`, `edgefx reproduce` and the documentation read the row. It stands below re
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from edgefx.metrics import compiled, tasks
@@ -35,7 +36,10 @@ _DIVERGENCE_TOLERANCE = 1e-6  # sums in another order
 
 
 def _cost_per_1000(found: Latency) -> float | None:
-    return None if found.price_per_hour is None else found.price_per_hour * found.p50_ms / 3600
+    if found.price_per_hour is None:
+        return None
+    cost = found.price_per_hour * found.p50_ms / 3600
+    return cost if math.isfinite(cost) else None  # both may be as large as a float can be
 
 
 METRICS: Final[dict[str, MetricRow]] = {

@@ -140,6 +140,7 @@ def test_commands_are_named_as_in_the_table() -> None:
         "npu",
         "bundle",
         "verify",
+        "rollout",
         "targets",
         "models",
         "cache",
