@@ -23,6 +23,8 @@ def bundle(
     sign: StrPath | None = None,
     oci: StrPath | None = None,
     serving: Sequence[str] = (),
+    mcuboot: str | None = None,
+    slot_bytes: int | None = None,
 ) -> Bundle:
     """Put the artifacts of a run, and all that is known of them, into one archive.
 
@@ -36,6 +38,9 @@ def bundle(
         oci: A folder to write the same files to as an OCI image layout, for registries.
         serving: Model repositories of inference servers to add the artifacts to, as "triton=DIR",
             "tf-serving=DIR" or "openvino=DIR".
+        mcuboot: Put an image of the model alone for the boot loader MCUboot into the archive, of this
+            version; it takes `sign`.
+        slot_bytes: The size of that image's slot in flash; by default one that is large enough.
 
     Raises:
         EdgefxError: There is no such run or target, a file is not the one that its report describes, the key
@@ -54,6 +59,8 @@ def bundle(
         sign=values.path(sign),
         oci_layout=values.path(oci),
         servings=serving,
+        mcuboot_image=mcuboot,
+        slot_bytes=slot_bytes,
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from edgefx import harmless
-from edgefx.bundles import archive, card, csource, oci, serving, signature
+from edgefx.bundles import archive, card, csource, mcuboot, oci, serving, signature
 from edgefx.bundles.archive import Content
 from edgefx.bundles.manifest import (
     NAME,
@@ -38,6 +38,7 @@ _LABELS = "labels.txt"
 _ARTIFACTS = "artifacts"
 _CARD = "MODEL_CARD.md"
 _C_FOLDER = "c"
+_BOOT_FOLDER = "mcuboot"
 _C_TARGETS = ("tflm-int8", "tflite-int8")  # what firmware takes: the first of these that there is
 
 
@@ -49,6 +50,8 @@ def run(
     sign: Path | None = None,
     oci_layout: Path | None = None,
     servings: Sequence[str] = (),
+    mcuboot_image: str | None = None,
+    slot_bytes: int | None = None,
 ) -> Bundle:
     """Write the bundle of a run.
 
@@ -59,14 +62,19 @@ def run(
         sign: A private key of Ed25519 in PEM.
         oci_layout: A folder to write the same files to as an OCI image layout.
         servings: Model repositories to add the artifacts to, as ``LAYOUT=DIR``; see `serving`.
+        mcuboot_image: The version of an image for MCUboot, of the artifact that there are C sources of; None
+            for no image. It takes `sign`.
+        slot_bytes: The size of its slot in flash; None for one that is large enough.
 
     Raises:
         UsageError: There is no such run, target or layout; a file is not the one that its report describes;
             or the key cannot be used.
-        MissingDependencyError: Signing takes a package that is not installed.
+        MissingDependencyError: Signing, or the image, takes a package that is not installed.
         OutputError: The bundle or the image layout cannot be written.
         DiskFullError: No space is left.
     """
+    if mcuboot_image is not None:
+        mcuboot.check(mcuboot_image, key=sign)
     repositories = [serving.parse(text) for text in servings]
     if oci_layout is not None:
         oci.require_free(oci_layout)
@@ -75,7 +83,8 @@ def run(
     for layout, _ in repositories:
         serving.check(layout, [result.target for result in results])
     report = replace(report, targets=tuple(results))
-    members, manifest = _members(report, document, folder)
+    boot = _Boot(version=mcuboot_image, key=sign, slot_bytes=slot_bytes) if mcuboot_image and sign else None
+    members, manifest = _members(report, document, folder, boot)
     if sign is not None:
         sums = members[SUMS]
         assert isinstance(sums, bytes)
@@ -106,27 +115,53 @@ def run(
     )
 
 
-def _members(report: RunReport, document: bytes, folder: Path) -> tuple[dict[str, Content], Manifest]:
+@dataclass(frozen=True, kw_only=True)
+class _Boot:
+    """What an image for MCUboot is made with."""
+
+    version: str
+    key: Path
+    slot_bytes: int | None
+
+
+def _members(
+    report: RunReport, document: bytes, folder: Path, boot: _Boot | None
+) -> tuple[dict[str, Content], Manifest]:
     """Return the files of a bundle by name, all but a signature, and its manifest.
 
     Args:
         report: Of what is bundled.
         document: The run's report as it is.
         folder: Where the artifacts are.
+        boot: How to make an image for MCUboot; None for none.
+
+    Raises:
+        UsageError: No artifact is for firmware, of which an image is to be made; see `mcuboot.image`.
     """
     names = tuple(map(harmless.line, report.model.class_names))
     members: dict[str, Content] = {reports.NAME: document}
     files: dict[str, tuple[str, ...]] = {}
     made = {result.target for result in report}
     for_c = next((target for target in _C_TARGETS if target in made), None)
+    if boot is not None and for_c is None:
+        raise UsageError(
+            f"--mcuboot: no artifact is for firmware: {', '.join(sorted(made))}",
+            hint=f"compile for {' or '.join(_C_TARGETS)}",
+        )
     for result in report:
         assert result.artifact is not None
         found = dict(_artifact(result.artifact, folder))
         files[result.target] = tuple(found)
         members |= found
         if result.target == for_c:
-            sources = csource.of(result, read_bytes(next(iter(found.values()))), names)
+            content = read_bytes(next(iter(found.values())))
+            sources = csource.of(result, content, names)
             members |= {f"{_C_FOLDER}/{name}": source for name, source in sources.items()}
+            if boot is not None:
+                name = f"{_BOOT_FOLDER}/{PurePath(next(iter(found))).stem}-{boot.version}.bin"
+                members[name] = mcuboot.image(
+                    content, key=boot.key, version=boot.version, slot_bytes=boot.slot_bytes
+                )
     if names:
         members[_LABELS] = "".join(f"{name}\n" for name in names).encode()
     manifest = _manifest(report, report.targets, files)

@@ -8,6 +8,8 @@ import click
 
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import json_option
+from edgefx.errors import UsageError
+from edgefx.units import parse_size
 
 
 @click.command(
@@ -16,6 +18,7 @@ Examples:
   edgefx bundle build/
   edgefx bundle build/ -t tflite-int8 -o release/flowers.zip
   edgefx bundle build/ --sign key.pem
+  edgefx bundle build/ -t tflm-int8 --sign key.pem --mcuboot 1.2.3
   edgefx bundle build/ --oci release/
   edgefx bundle build/ -t onnx-int8 --serving triton=models/
 """
@@ -55,6 +58,17 @@ Examples:
     help="Add the artifacts to a model repository, too, each as the next version of its model: for triton, "
     "tf-serving or openvino (OpenVINO Model Server); may be repeated.",
 )
+@click.option(
+    "--mcuboot",
+    metavar="VERSION",
+    help="Put an image of the tflm-int8 or tflite-int8 model alone into the archive, too, for the boot "
+    "loader MCUboot, signed with the key of --sign; it needs the package imgtool.",
+)
+@click.option(
+    "--slot-size",
+    metavar="SIZE",
+    help="The size of that image's slot in flash, such as 512KiB.  [default: large enough]",
+)
 @json_option
 @pass_app
 def command(
@@ -66,6 +80,8 @@ def command(
     sign: Path | None,
     oci: Path | None,
     serving: tuple[str, ...],
+    mcuboot: str | None,
+    slot_size: str | None,
     as_json: bool,
 ) -> None:
     """Put the artifacts of RUN, an output folder, and all that is known of them into one zip archive.
@@ -77,7 +93,18 @@ def command(
     from edgefx import api
     from edgefx.report import bundle as report
 
-    made = api.bundle(run, output=output, targets=targets or None, sign=sign, oci=oci, serving=serving)
+    if slot_size is not None and mcuboot is None:
+        raise UsageError("--slot-size is that of an image for MCUboot", hint="give --mcuboot VERSION, too")
+    made = api.bundle(
+        run,
+        output=output,
+        targets=targets or None,
+        sign=sign,
+        oci=oci,
+        serving=serving,
+        mcuboot=mcuboot,
+        slot_bytes=None if slot_size is None else parse_size(slot_size, option="--slot-size"),
+    )
     if as_json:
         app.write_json(made)
     else:

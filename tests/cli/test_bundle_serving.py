@@ -1,8 +1,11 @@
-"""`edgefx bundle --serving`: model repositories of inference servers, version by version."""
+"""`edgefx bundle --serving` and `--mcuboot`: what servers and a boot loader take."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import zipfile
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -151,3 +154,74 @@ def test_a_repository_that_cannot_be_written(edgefx: Edgefx, build: Path, tmp_pa
     done = edgefx("bundle", str(build), "--serving", f"openvino={tmp_path / 'file'}")
     assert done.code == 2
     assert "Traceback" not in done.err
+
+
+# ---------------------------------------- MCUboot
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """A private key of Ed25519; the public one lies beside it."""
+    pytest.importorskip("cryptography", reason="cryptography is not installed")
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    private = Ed25519PrivateKey.generate()
+    path = tmp_path / "key.pem"
+    path.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    path.with_name("public.pem").write_bytes(
+        private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    return path
+
+
+def test_an_image_that_mcuboot_takes(edgefx: Edgefx, build: Path, tmp_path: Path, key: Path) -> None:
+    pytest.importorskip("imgtool", reason="imgtool is not installed")
+    images = []
+    for name in ("a.zip", "b.zip"):
+        options = ("-o", str(tmp_path / name), "--sign", str(key), "--mcuboot", "1.2.3+4")
+        assert edgefx("bundle", str(build), *options).code == 0
+        assert edgefx("verify", str(tmp_path / name), "--key", str(key.with_name("public.pem"))).code == 0
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            (member,) = (one for one in archive.namelist() if one.startswith("mcuboot/"))
+            images.append(archive.read(member))
+    assert images[0] == images[1]
+    model = (build / "b0-int8.tflite").read_bytes()
+    assert images[0][32 : 32 + len(model)] == model
+    path = tmp_path / "image.bin"
+    path.write_bytes(images[0])
+    command = [sys.executable, "-P", "-m", "imgtool.main", "verify", "-k", str(key), str(path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Image version: 1.2.3+4" in said
+    path.write_bytes(images[0].replace(model, model[::-1]))
+    assert subprocess.run(command, capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--mcuboot", "1.2.3"), "give --sign"),
+        (("--mcuboot", "1.2", "--sign", "KEY"), "no version"),
+        (("--slot-size", "1MB"), "give --mcuboot"),
+        (("--mcuboot", "1.2.3", "--sign", "KEY", "--slot-size", "10B"), "and the slot 10"),
+        (("--mcuboot", "1.2.3", "--sign", "KEY", "-t", "onnx-*"), "compile for tflm-int8"),
+        (("--mcuboot", "1.2.3", "--sign", "nowhere.pem"), "nowhere.pem"),
+    ],
+)
+def test_images_that_cannot_be_made(
+    edgefx: Edgefx, build: Path, key: Path, options: tuple[str, ...], said: str
+) -> None:
+    pytest.importorskip("imgtool", reason="imgtool is not installed")
+    given = [str(key) if option == "KEY" else option for option in options]
+    done = edgefx("bundle", str(build), *given)
+    assert done.code == 2
+    assert said in done.err
+    assert not list(build.glob("*.zip"))
