@@ -22,6 +22,7 @@ from edgefx.bundles.manifest import (
 )
 from edgefx.errors import UsageError
 from edgefx.provenance import reports
+from edgefx.report import save
 from edgefx.results import RunReport, TargetResult, Verdict
 from edgefx.shipments import Bundle
 from edgefx.storage.disk import explained
@@ -40,6 +41,15 @@ _CARD = "MODEL_CARD.md"
 _C_FOLDER = "c"
 _BOOT_FOLDER = "mcuboot"
 _C_TARGETS = ("tflm-int8", "tflite-int8")  # what firmware takes: the first of these that there is
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Boot:
+    """What an image for MCUboot is made with."""
+
+    version: str
+    key: Path
+    slot_bytes: int | None
 
 
 def run(
@@ -115,13 +125,42 @@ def run(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Boot:
-    """What an image for MCUboot is made with."""
+def cards(folder: Path) -> tuple[Path, ...]:
+    """Write a model card beside each artifact of a run, as ``ARTIFACT.MODEL_CARD.md``.
 
-    version: str
-    key: Path
-    slot_bytes: int | None
+    It says of the artifact alone what the card of a bundle says of all that are in it.
+
+    Args:
+        folder: The run's output folder.
+
+    Returns:
+        The cards.
+
+    Raises:
+        UsageError: There is no such run, it has no artifact, or a file is not the one that its report
+            describes.
+        OutputError: A card cannot be written.
+    """
+    report, _ = reports.read(folder)
+    texts: dict[Path, str] = {}
+    for result in _chosen(report, (), folder):
+        assert result.artifact is not None
+        paths = [path for _, path in _artifact(result.artifact, folder)]
+        alone = replace(
+            report,
+            targets=(result,),
+            joint=None,
+            devices=tuple(
+                replace(one, targets=tuple(found for found in one.targets if found.target == result.target))
+                for one in report.devices
+            ),
+        )
+        names = {result.target: tuple(harmless.line(path.name) for path in paths)}
+        card_of = paths[0].with_name(f"{paths[0].name}.{_CARD}")
+        texts[card_of] = card.text(_manifest(alone, alone.targets, names), alone)
+    for path, text in texts.items():
+        save(text, path, option="--cards")
+    return tuple(texts)
 
 
 def _members(

@@ -17,6 +17,7 @@ from edgefx.harmless import visible
 Examples:
   edgefx report build/ --open
   edgefx report build/ --report page.html --report junit=junit.xml
+  edgefx report build/ --cards
 """
 )
 @click.argument("run", metavar="OUT", type=click.Path(path_type=Path))
@@ -27,10 +28,20 @@ Examples:
     is_flag=True,
     help="Leave the small pictures of evaluation images out of the page, say because they are private.",
 )
+@click.option(
+    "--cards", is_flag=True, help="Also write a model card beside each artifact, ARTIFACT.MODEL_CARD.md."
+)
 @json_option
 @pass_app
 def command(
-    app: App, *, run: Path, report_files: tuple[Path, ...], opens: bool, no_pictures: bool, as_json: bool
+    app: App,
+    *,
+    run: Path,
+    report_files: tuple[Path, ...],
+    opens: bool,
+    no_pictures: bool,
+    cards: bool,
+    as_json: bool,
 ) -> int:
     """Write the report of a finished run, whose output folder is OUT: nothing is run.
 
@@ -51,6 +62,10 @@ def command(
     found = write_again(run, report_files, pictures=not no_pictures)
     annotate(app, found, report_files)
     files = tuple(where.path for where in map(destination, report_files) if where.path is not None)
+    if cards:
+        from edgefx.bundles import make
+
+        files += make.cards(run if run.is_dir() else run.parent)
     if as_json:
         app.write_json(WrittenReports(files=files))
     else:

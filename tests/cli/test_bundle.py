@@ -122,6 +122,30 @@ def test_a_bundle_holds_what_the_run_made_and_measured(bundle: Path, build: Path
     assert "\x1b" not in card
 
 
+def test_each_artifact_has_a_card_of_its_own_outside_of_bundles(edgefx: Edgefx, build: Path) -> None:
+    before = {path: path.read_bytes() for path in build.iterdir()}
+    done = edgefx("report", str(build), "--report", str(build / "again.md"), "--cards", "--json")
+    assert done.code == 0, done.err
+    first, second, third = (build / name for name in json.loads(done.out)["files"][1:])
+    assert third.name == "b0-int8.xml.MODEL_CARD.md"
+    card = second.read_text()
+    assert "top-1 drop 2.19 pp, limit 1.5 pp: 0.69 pp over" in card
+    assert "onnx-int8: b0-int8.onnx; input" in card.replace("**", "")
+    assert "tflite-int8" not in card
+    assert "onnx-int8" not in first.read_text()
+    assert "licence" in card
+    assert "\x1b" not in card
+    assert str(build) not in card
+    assert before == {path: path.read_bytes() for path in before}
+
+    (build / "b0-int8.onnx").write_bytes(b"another")
+    first.unlink()
+    refused = edgefx("report", str(build), "--cards")
+    assert refused.code == 2
+    assert "is not the file" in refused.err
+    assert not first.exists(), "nothing is half done"
+
+
 def test_sha256sum_reads_the_checksums(bundle: Path, tmp_path: Path) -> None:
     if shutil.which("sha256sum") is None:
         pytest.skip("no sha256sum here")
