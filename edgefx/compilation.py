@@ -119,6 +119,8 @@ class Compilation:
         estimate: Of time and memory; None without an NPU.
         arena: The interpreter's memory; None without an interpreter.
         operators: What the interpreter must know, likewise.
+        parity: Whether machine code answers as the artifact does that it was made from, on images of noise;
+            None where it is none, or does not run on this machine.
     """
 
     compiler: str
@@ -132,6 +134,7 @@ class Compilation:
     estimate: NpuEstimate | None = None
     arena: Arena | None = None
     operators: tuple[Operator, ...] = ()
+    parity: Parity | None = None
 
     @property
     def npu_coverage(self) -> float | None:

@@ -122,6 +122,12 @@ class MissingDependencyError(EdgefxError):
         self.package = package
 
 
+class NotSetUpError(EdgefxError):
+    """A compiler's own environment was not made, or cannot be."""
+
+    exit_code = ExitCode.MISSING_DEPENDENCY
+
+
 def _is_lack_of_memory(error: BaseException) -> bool:
     """Whether an import failed for want of memory: the dynamic linker says so in words of its own."""
     signs = ("cannot allocate memory", "failed to map segment", "out of memory")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,23 @@ class VerifiedBundle(Shown):
     size_bytes: int
     signed: bool
     signature_checked: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetUp(Shown):
+    """A compiler in an environment of its own.
+
+    Attributes:
+        name: Of the compiler.
+        path: The environment.
+        packages: What is in it, with versions.
+        was_ready: Whether it was there already.
+    """
+
+    name: str
+    path: Path
+    packages: Mapping[str, str]
+    was_ready: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,8 @@ class TargetRow:
     kind: TargetKind = TargetKind.RUNTIME
     chip: str = ""  # what a compiler makes it for; its own name, then
     compiler: str = ""  # the module of that compiler
-    compiled_by: str = ""  # the package that it imports
+    compiled_suffix: str = ""  # of what it makes; none where that is a file as before
+    compiled_by: str = ""  # the package that it imports; none where it has an environment of its own
 
     @property
     def name(self) -> str:
@@ -52,8 +53,8 @@ class TargetRow:
 
     @property
     def measured_as(self) -> str:
-        """The target whose answers are measured: for an NPU, which nothing here runs, what is compiled."""
-        return self.source if self.kind is TargetKind.NPU else self.name
+        """The target whose answers are measured: for what nothing here opens, that which is compiled."""
+        return self.source if self.kind in (TargetKind.NPU, TargetKind.NATIVE) else self.name
 
     @property
     def is_compiled(self) -> bool:
@@ -180,8 +181,28 @@ _TFLM = replace(
     summary="TFLM, for MCUs, with the sources to build it in",
 )
 
+
+def _iree(cpu: str, what: str) -> TargetRow:
+    return replace(
+        TARGETS["tflite-int8"],
+        kind=TargetKind.NATIVE,
+        chip=f"iree-{cpu}",
+        compiled_suffix=".vmfb",
+        compiler="edgefx.compilers.iree",
+        io_dtypes=(IoDtype.INT8,),
+        summary=f"machine code for {what}, by IREE: set it up with edgefx setup iree",
+    )
+
+
+_IREE = (
+    _iree("x86-64", "x86-64 with AVX2"),
+    _iree("aarch64", "64-bit Arm"),
+    _iree("riscv64", "64-bit RISC-V"),
+)
+
 COMPILED: dict[str, TargetRow] = {
     _TFLM.name: _TFLM,
+    **{row.name: row for row in _IREE},
     **{name: _compiled(npu) for name, npu in NPUS.items()},
 }
 ALL: dict[str, TargetRow] = {**TARGETS, **COMPILED}

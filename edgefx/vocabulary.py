@@ -22,6 +22,7 @@ class TargetKind(StrEnum):
 
     RUNTIME = "runtime"  # a runtime opens it, here as on the device
     NPU = "npu"  # an NPU's driver opens it, and nothing does here
+    NATIVE = "native"  # machine code for a CPU, which a program calls
     MCU = "mcu"  # an interpreter for microcontrollers opens it, of which a PC has a slow twin
 
 

@@ -273,7 +273,7 @@ def compilation(
         options=to_json(options),
         by_default=list(by_default),
         name=name,
-        tools=(distribution_of(row.compiled_by), *row.run_by),
+        tools=(*filter(None, (distribution_of(row.compiled_by),)), *row.run_by),
         code=_code(("compiled",), row.compiler, f"{row.module}.runtime"),
     )
 

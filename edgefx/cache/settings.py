@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgefx.cache.store import Store
 from edgefx.storage.hashes import FileHashes
+from edgefx.storage.places import VARIABLE as FOLDER_VARIABLE
+from edgefx.storage.places import cache_folder
 from edgefx.units import parse_size
 
-FOLDER_VARIABLE = "EDGEFX_CACHE_DIR"
 SIZE_VARIABLE = "EDGEFX_CACHE_SIZE"
 DEFAULT_BYTES = 10 * 10**9
 
@@ -56,24 +56,7 @@ def from_environment() -> CacheSettings:
         return OFF
     limit = parse_size(text, option=SIZE_VARIABLE) if text else DEFAULT_BYTES
     try:
-        return CacheSettings(folder=default_folder(), limit_bytes=limit)
+        return CacheSettings(folder=cache_folder(), limit_bytes=limit)
     except RuntimeError:  # as `Path.home` says that this user has no home folder
         problem = f"results are not kept: there is no home folder; set {FOLDER_VARIABLE}"
         return CacheSettings(folder=None, limit_bytes=limit, problem=problem)
-
-
-def default_folder() -> Path:
-    """Return ``EDGEFX_CACHE_DIR``, else the platform's place for caches.
-
-    Raises:
-        RuntimeError: There is neither.
-    """
-    given = os.environ.get(FOLDER_VARIABLE)
-    if given:
-        return Path(given).absolute()
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "edgefx" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "edgefx"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgefx"

@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bundle": ("edgefx.cli.bundle:command", "Put what a run made into one archive, to ship and to flash."),
     "verify": ("edgefx.cli.verify:command", "Check a bundle, byte by byte, and its signature."),
     "rollout": ("edgefx.cli.rollout:command", "Check how a bundle is to reach a fleet of devices."),
+    "setup": ("edgefx.cli.setup:command", "Install a compiler in an environment of its own."),
     "targets": ("edgefx.cli.targets:command", "List the targets that can be compiled for."),
     "models": ("edgefx.cli.models:command", "List the models that are known by name."),
     "cache": ("edgefx.cli.cache:command", "Show or clean the cache of stage results."),

@@ -5,12 +5,16 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from edgefx.compilation import Arena, LayerPlacement, NpuEstimate
 from edgefx.npus import NpuOptions
 from edgefx.protocols import Session
 from edgefx.types import Artifact
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,7 @@ class Compiler(Protocol):
         """Return the compiler's name and version.
 
         Raises:
-            MissingDependencyError: It is not installed.
+            MissingDependencyError, NotSetUpError: It is not installed.
         """
 
     def configure(self, chip: str, options: NpuOptions) -> NpuOptions:
@@ -58,6 +62,26 @@ class Compiler(Protocol):
             ConversionError: The compiler refused it.
             OutputError: `out` cannot be written.
             DiskFullError: No space is left.
+        """
+
+
+@runtime_checkable
+class Native(Compiler, Protocol):
+    """A compiler that makes machine code, which runs here where this machine is one that it is for."""
+
+    def answers(self, path: Path, chip: str, stored: NDArray[np.int8]) -> NDArray[np.int8] | None:
+        """Run what was compiled.
+
+        Args:
+            path: Its file.
+            chip: The name that it was compiled for.
+            stored: Images as the artifact stores them, [N, H, W, C].
+
+        Returns:
+            What it answers, as stored, [N, classes]; None where this machine cannot run it.
+
+        Raises:
+            ConversionError: It does not run.
         """
 
 

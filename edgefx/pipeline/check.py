@@ -84,7 +84,7 @@ def run(
     from edgefx.models.load import load
 
     for row in rows:
-        if not row.is_compiled:
+        if row.kind in (TargetKind.RUNTIME, TargetKind.NATIVE):
             raise UsageError(
                 f"{row.name} takes every model that edgefx can convert",
                 hint="check for NPUs and microcontrollers: -t 'ethos-u55-*', -t tflm-int8",

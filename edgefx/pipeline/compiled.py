@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from edgefx import compilers, runtimes
 from edgefx.cache import keys
-from edgefx.compilation import Compilation
+from edgefx.compilation import Compilation, Parity
+from edgefx.compilers.protocol import Native
 from edgefx.pipeline.finish import Files
 from edgefx.pipeline.records import CompiledRecord
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.runtimes.protocol import Compilable
-from edgefx.types import OpCount
+from edgefx.storage.hashes import hash_file
+from edgefx.types import ArtifactFile, OpCount
 from edgefx.vocabulary import StageKind, TargetKind
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from edgefx.targets import TargetRow
     from edgefx.types import Artifact
 
+_COMPARED = 8  # images
 NPU_OP = "CUSTOM:ethos-u"  # all that an NPU does in one piece
 
 
@@ -48,7 +51,53 @@ def compile_file(
         EdgefxError: The compiler refused it, or the file cannot be written.
     """
     compiled = compilers.load(row).compile(runtime.plain(source), out, row.name, options)
-    return replace(runtime.describe(out), target=row.name), compiled
+    return replace(_described(runtime, source, out), target=row.name), compiled
+
+
+def _described(runtime: Compilable, source: Path, out: Path) -> Artifact:
+    """Return the description of what was compiled: that of its source, where the runtime cannot read it."""
+    if out.suffix == source.suffix:
+        return runtime.describe(out)
+    file = ArtifactFile(path=out, size_bytes=out.stat().st_size, sha256=hash_file(out))
+    return replace(runtime.describe(source), files=(file,), ops=())
+
+
+def _parity(row: TargetRow, runtime: Compilable, source: Path, out: Path) -> Parity | None:
+    """Compare machine code with the artifact that it was made from, on images of noise.
+
+    Returns:
+        None where this machine does not run it.
+    """
+    import numpy as np
+
+    from edgefx.runtimes.session import shifted
+
+    compiler = compilers.load(row)
+    if not isinstance(compiler, Native):
+        return None
+    described = runtime.describe(source)
+    image, output = described.inputs[0], described.outputs[0]
+    shape = (_COMPARED, *image.shape[1:3], 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    stored = compiler.answers(out, row.name, shifted(pixels))
+    if stored is None:
+        return None
+    scale, zero_point = output.scale or 1.0, output.zero_point or 0
+    scores = (stored.astype(np.float32) - zero_point) * np.float32(scale)
+    found = []
+    for opened in (
+        runtime.open_session(source, threads=1, precision=row.precision),
+        runtime.open_reference(source),
+    ):
+        with opened as session:
+            found.append(np.concatenate([session.infer(one[None]) for one in pixels]))
+    fast, reference = found
+    return Parity(
+        images=_COMPARED,
+        identical=int((fast == scores).all(axis=1).sum()),
+        identical_to_reference=int((reference == scores).all(axis=1).sum()),
+        largest_step=round(float(np.abs(fast - scores).max()) / scale),
+    )
 
 
 def left_to_cpu(compiled: Artifact) -> tuple[OpCount, ...]:
@@ -83,7 +132,7 @@ def stage(
         assert isinstance(runtime, Compilable)
         place = folder()
         place.mkdir(parents=True, exist_ok=True)
-        out = place / f"{name}-{row.name}{row.suffix}"
+        out = place / f"{name}-{row.name}{row.compiled_suffix or row.suffix}"
         made, compiled = compile_file(row, runtime, files()[0], out, options)
         (file,) = made.files
         record = CompiledRecord(
@@ -103,7 +152,8 @@ def stage(
                 placements=compiled.placements,
                 estimate=compiled.estimate,
                 arena=compiled.arena,
-                operators=() if is_npu else runtime.operators(out),
+                operators=runtime.operators(out) if row.kind is TargetKind.MCU else (),
+                parity=_parity(row, runtime, files()[0], out),
             ),
         )
         return Computed(value=record, opened=(out,), files={out.name: out})

@@ -17,7 +17,7 @@ from edgefx.pipeline.stages import Computed, Stage
 from edgefx.storage.hashes import hash_file
 from edgefx.types import Artifact, ArtifactFile, ArtifactMetadata
 from edgefx.version import __version__
-from edgefx.vocabulary import OutputKind, ScoreFunction, StageKind
+from edgefx.vocabulary import OutputKind, ScoreFunction, StageKind, TargetKind
 
 if TYPE_CHECKING:
     from edgefx.pipeline.inputs import Inputs
@@ -64,7 +64,8 @@ def stage(
 
     def compute() -> Computed[FinishedFiles, Files]:
         paths = files()
-        runtimes.load(row).embed(paths[0], metadata)
+        if row.kind is not TargetKind.NATIVE:  # machine code has no place for them
+            runtimes.load(row).embed(paths[0], metadata)
         finished = tuple(
             ArtifactFile(path=Path(path.name), size_bytes=path.stat().st_size, sha256=hash_file(path))
             for path in paths

@@ -192,8 +192,8 @@ def _conversion(target: PlannedTarget, plan: Plan) -> str:
         if target.budget is not None:
             parts.append(f"searched for a drop of at most {target.budget}")
     if row.is_compiled:
-        is_npu = row.kind is TargetKind.NPU
-        parts.append(f"compiled for {row.name}" if is_npu else "and what its interpreter needs")
+        is_interpreted = row.kind is TargetKind.MCU
+        parts.append("and what its interpreter needs" if is_interpreted else f"compiled for {row.name}")
     return ", ".join(parts)
 
 

@@ -16,7 +16,8 @@ def lines(report: RunReport) -> Iterator[tuple[str, str]]:
     compiled = [(result, result.compilation) for result in report if result.compilation is not None]
     estimated = [(result, made) for result, made in compiled if made.estimate is not None]
     yield from _grouped("estimates", ((result.target, _estimates(made)) for result, made in estimated))
-    measured = [(result, made) for result, made in estimated if result.accuracy]
+    elsewhere = [(result, made) for result, made in compiled if not made.arena]
+    measured = [(result, made) for result, made in elsewhere if result.accuracy]
     yield from _grouped("accuracy", ((result.target, _accuracy(made)) for result, made in measured))
     for result, made in compiled:
         yield from (("on the CPU", text) for text in on_cpu(result.target, made.placements))
@@ -24,7 +25,9 @@ def lines(report: RunReport) -> Iterator[tuple[str, str]]:
             yield "arena", f"{result.target}: {_arena(made.arena)}"
             yield "operators", f"{result.target}: {', '.join(map(_operator, made.operators))}"
         if result.parity is not None:
-            yield "bits", f"{result.target}: {_parity(result.parity)}"
+            yield "bits", f"{result.target}: {_parity(result.parity)}; the accuracy is this interpreter's"
+        if made.parity is not None:
+            yield "bits", f"{result.target}: {_parity(made.parity)}; the images are noise, computed here"
 
 
 def on_cpu(target: str, placements: Sequence[LayerPlacement]) -> Iterator[str]:
@@ -67,7 +70,7 @@ def _parity(found: Parity) -> str:
     if found.identical < found.images:
         text += f", at most {counted(found.largest_step, 'step')} of the stored scores apart"
         text += f"; the first operation to differ is {found.parts_at}" if found.parts_at else ""
-    return f"{text}; the accuracy is this interpreter's"
+    return text
 
 
 def _accuracy(made: Compilation) -> str:

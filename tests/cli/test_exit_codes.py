@@ -141,6 +141,7 @@ def test_commands_are_named_as_in_the_table() -> None:
         "bundle",
         "verify",
         "rollout",
+        "setup",
         "targets",
         "models",
         "cache",

@@ -18,6 +18,7 @@ from edgefx.cache import settings
 from edgefx.cache.entry import Entry, Key, key
 from edgefx.cache.store import Store
 from edgefx.errors import UsageError
+from edgefx.storage import places
 
 ROOM = 10**9
 
@@ -351,10 +352,10 @@ def test_the_platform_has_a_place_for_caches(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.delenv("EDGEFX_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "platform", "linux")
-    assert settings.default_folder() == tmp_path / "edgefx"
+    assert places.cache_folder() == tmp_path / "edgefx"
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert settings.default_folder() == tmp_path / "Library" / "Caches" / "edgefx"
+    assert places.cache_folder() == tmp_path / "Library" / "Caches" / "edgefx"
 
 
 def test_a_user_without_a_home_folder_is_told(monkeypatch: pytest.MonkeyPatch, told: Told) -> None:
