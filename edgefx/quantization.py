@@ -14,6 +14,39 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightCompression:
+    """What is asked of INT8 weights so that they take less room; by default nothing.
+
+    Attributes:
+        values: How many distinct values a layer's weights, or those of each of its channels, may have.
+        zeros: The share of the weights that are made zero.
+        two_of_four: Whether of any four neighbours two are made zero, instead of a share.
+    """
+
+    values: int | None = None
+    zeros: float = 0.0
+    two_of_four: bool = False
+
+    def __bool__(self) -> bool:
+        """Whether anything is asked for."""
+        return self.values is not None or self.prunes
+
+    @property
+    def prunes(self) -> bool:
+        """Whether weights are made zero."""
+        return self.zeros > 0 or self.two_of_four
+
+    def __str__(self) -> str:
+        """Say it as the options of the command line do."""
+        cluster = (f"--cluster {self.values}",) if self.values is not None else ()
+        prune = (f"--prune {'2:4' if self.two_of_four else f'{self.zeros:.15g}'}",) if self.prunes else ()
+        return " ".join((*cluster, *prune))
+
+
+UNCOMPRESSED = WeightCompression()
+
+
+@dataclass(frozen=True, kw_only=True)
 class QuantScheme:
     """What is asked of a conversion.
 
@@ -27,6 +60,7 @@ class QuantScheme:
         hardware: The class of CPU that the artifact is laid out for.
         integer_only: Whether nothing may be computed in float but conversions at the ends.
         ends: What the artifact ends in.
+        compression: What is asked of the weights beyond 8 bits; only fully integer TFLite has a choice.
     """
 
     precision: Precision
@@ -38,6 +72,7 @@ class QuantScheme:
     hardware: Hardware = Hardware.OTHER
     integer_only: bool = False
     ends: Ending = Ending.SCORES
+    compression: WeightCompression = UNCOMPRESSED
 
     @property
     def float_sigmoid(self) -> bool:

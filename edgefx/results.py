@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from edgefx.compilation import Compilation, Parity
+from edgefx.compression import CompressionEffect
 from edgefx.errors import ExitCode
 from edgefx.measured import Accuracy, Changes, ComparedAnswers
 from edgefx.notebook import Shown
@@ -324,6 +325,7 @@ class TargetResult:
         compilation: How a compiler made it of another artifact, whose accuracy is shown then, with its
             estimates; None for a runtime's own artifact.
         parity: Whether an interpreter for microcontrollers answers as the runtime does; None without one.
+        compression: What few or zero weights brought and cost; None where none were asked for.
     """
 
     target: str
@@ -344,6 +346,7 @@ class TargetResult:
     changes: Changes | None = None
     compilation: Compilation | None = None
     parity: Parity | None = None
+    compression: CompressionEffect | None = None
 
     @property
     def verdict(self) -> Verdict | None:

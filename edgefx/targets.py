@@ -80,6 +80,11 @@ class TargetRow:
         return self.runtime is Runtime.TFLITE and self.needs_calibration
 
     @property
+    def compresses_weights(self) -> bool:
+        """Whether its weights can be clustered and pruned: what file, flash and download are small by."""
+        return self.runtime is Runtime.TFLITE and self.precision is Precision.INT8
+
+    @property
     def ranges(self) -> tuple[Ranges, ...]:
         """The ways of choosing activation ranges that its conversion can be given; none without ranges."""
         if not self.needs_calibration:

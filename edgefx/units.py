@@ -18,6 +18,7 @@ SMALLEST_SIDE, LARGEST_SIDE = 8, 4096  # pixels of an input image
 _MOST_BYTES = 2**63 - 1  # what a file system can count
 _SHOWN_SIGNS = 40
 _MOST_MS = 1e9  # eleven days
+_TWO_OF_FOUR = "2:4"
 _WHOLE = 100.0  # points, or percent: all there is to lose
 _BYTES = {
     "b": 1,
@@ -154,6 +155,26 @@ def parse_share(text: str, *, option: str = "a share") -> float:
     if share > 1:
         raise UsageError(f"{option} {text}: more than all", hint=f"write {option} {_plain(number)}%")
     return share
+
+
+def parse_prune(text: str, *, option: str = "--prune") -> tuple[float, bool]:
+    """Parse how many weights are made zero: a share of less than all, or "2:4", which is two of any four.
+
+    Returns:
+        The share, and whether it is two of four.
+
+    Raises:
+        UsageError: Neither, or nothing, or all.
+    """
+    if text.replace(" ", "") == _TWO_OF_FOUR:
+        return 0.5, True
+    share = parse_share(text, option=option)
+    if not 0 < share < 1:
+        raise UsageError(
+            f"{option} {text}: neither nothing nor all of the weights can be made zero",
+            hint=f"for example {option} 30%, or {option} {_TWO_OF_FOUR}",
+        )
+    return share, False
 
 
 def _quantity(text: str, *, option: str, example: str) -> tuple[float, str]:

@@ -61,6 +61,8 @@ class CompileOptions(TypedDict, total=False):
     epochs: int | None
     batch_size: int | None
     learning_rate: float | None
+    cluster: int | None
+    prune: str | float | None
     integer_only: bool
     resize: ResizeName
     skip_bad_images: bool
@@ -115,6 +117,8 @@ def compile(  # noqa: A001 - the command's name
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    cluster: int | None = None,
+    prune: str | float | None = None,
     integer_only: bool = False,
     resize: ResizeName = "stretch",
     skip_bad_images: bool = False,
@@ -184,6 +188,10 @@ def compile(  # noqa: A001 - the command's name
         epochs: Most passes over the training images; by default 10.
         batch_size: Training images per gradient; by default 16.
         learning_rate: Highest training step of a weight, in units of its INT8 step; by default 0.002.
+        cluster: At most so many distinct values among the weights of each layer, or of each of its channels,
+            such as 16: tflite-int8 and what is compiled of it take less flash.
+        prune: The share of the weights that is made zero, such as "30%", or "2:4" for two of any four;
+            for the same targets.
         integer_only: Allow no float operation in the artifact, for NPUs and microcontrollers: only
             tflite-int8, and tflite-int16x8 between its float ends.
         resize: How an image of any shape becomes the input.
@@ -260,6 +268,8 @@ def compile(  # noqa: A001 - the command's name
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        cluster=cluster,
+        prune=prune,
         integer_only=integer_only,
         resize=resize,
         skip_bad_images=skip_bad_images,

@@ -23,6 +23,8 @@ convert
     that another image or seed leaves it in the cache.
 compile
     The integer artifact by content, the NPU and the options, the compiler's version.
+footprint
+    The integer artifact by content.
 finish
     The artifact by content, and the metadata that are written into it, class names among them.
 sensitivity
@@ -275,6 +277,17 @@ def compilation(
         name=name,
         tools=(*filter(None, (distribution_of(row.compiled_by),)), *row.run_by),
         code=_code(("compiled",), row.compiler, f"{row.module}.runtime"),
+    )
+
+
+def footprint(row: TargetRow, artifact: Artifact) -> Key:
+    """Key of what an integer artifact takes when it is packed."""
+    return _key(
+        "footprint",
+        target=row.source,
+        artifact=_content(artifact),
+        tools=("numpy",),
+        code=_code(("compression",), f"{row.module}.footprint"),
     )
 
 

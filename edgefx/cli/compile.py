@@ -152,6 +152,19 @@ Examples:
 )
 @resume_option
 @click.option(
+    "--cluster",
+    type=click.IntRange(2, 128),
+    metavar="K",
+    help="Give the weights of each layer, or of each of its channels, at most K distinct values, such as "
+    "16, so that tflite-int8 and what is compiled of it take less flash. The report says what that brings "
+    "and costs.",
+)
+@click.option(
+    "--prune",
+    metavar="30%|2:4",
+    help="Make a share of the weights zero, or two of any four, for the same targets.",
+)
+@click.option(
     "--integer-only",
     is_flag=True,
     help="Allow no float operation in the artifact, as NPUs and microcontrollers need it. Only for "

@@ -12,6 +12,7 @@ from typing import Any
 
 _STEP = 16  # bytes; arenas are aligned to so many
 _FIRST = 1 << 16
+_MORE = 256  # bytes that are tried in addition, where an arena to prepare the model is too small to run it
 
 
 def smallest(content: bytes, most: int) -> int:
@@ -50,12 +51,19 @@ def smallest(content: bytes, most: int) -> int:
             low = middle
         else:
             high = middle
-    _run(opened(high))
-    return high
+    while True:
+        try:
+            _run(opened(high))
+        except RuntimeError:  # to run it takes some memory more, for a moment
+            if high >= most:
+                raise
+            high = min(high + _MORE, most)
+        else:
+            return high
 
 
 def _run(interpreter: Any) -> None:
-    """Run the interpreter once, which takes no more memory than to prepare it, but may fail."""
+    """Run the interpreter once."""
     import numpy as np
 
     details = interpreter.get_input_details(0)

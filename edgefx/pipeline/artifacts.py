@@ -33,7 +33,7 @@ from edgefx.pipeline.records import CompiledRecord, ConversionRecord, FinishedFi
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.pipeline.training import Training
 from edgefx.protocols import Session
-from edgefx.quantization import QuantScheme
+from edgefx.quantization import UNCOMPRESSED, QuantScheme
 from edgefx.quantize.selection import select
 from edgefx.results import LayerSensitivity
 from edgefx.runtimes.protocol import ConversionRequest
@@ -58,6 +58,7 @@ class Candidate:
 
     Attributes:
         target: What it is for.
+        scheme: How it was converted.
         stage: Its conversion.
         record: What that gave: its files as they were converted.
         trained: Whether its weights and ranges were trained.
@@ -67,6 +68,7 @@ class Candidate:
     """
 
     target: PlannedTarget
+    scheme: QuantScheme
     stage: Stage[ConversionRecord, Files]
     record: ConversionRecord
     trained: bool = False
@@ -136,6 +138,7 @@ class ArtifactBuilder:
             hardware=target.hardware,
             integer_only=target.integer_only,
             ends=target.ends,
+            compression=target.compression if target.row.compresses_weights else UNCOMPRESSED,
         )
 
     def convert(
@@ -156,7 +159,7 @@ class ArtifactBuilder:
         record = self._memo.get(stage)
         if target.integer_only:
             _require_integer(record.artifact)
-        return Candidate(target=target, stage=stage, record=record, trained=trained)
+        return Candidate(target=target, scheme=scheme, stage=stage, record=record, trained=trained)
 
     def reference(self, row: TargetRow) -> Candidate:
         """Find or make the float artifact that latency is compared with; it is no output of the run."""
@@ -208,11 +211,13 @@ class ArtifactBuilder:
 
     def _compilation(self, candidate: Candidate) -> Stage[CompiledRecord, Files]:
         name = self._inputs.source.record.spec.name
+        # Several candidates of a target may be compiled, and each has files of its own.
+        own = f"{candidate.target.name}-compiled-{candidate.record.artifact.files[0].sha256[:12]}"
         return compiled.stage(
             candidate.target,
             candidate.record.artifact,
             name=name,
-            folder=lambda: self._memo.workspace.staging / f"{candidate.target.name}-compiled",
+            folder=lambda: self._memo.workspace.staging / own,
             files=lambda: self.files(candidate),
         )
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from edgefx.cache.settings import CacheSettings, from_environment
 from edgefx.errors import DiskFullError, EdgefxError, UsageError
 from edgefx.metrics import Figures
-from edgefx.pipeline import on_devices, record, search
+from edgefx.pipeline import compression, on_devices, record, search
 from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.latency import latency_stage, subjects_of
@@ -54,6 +54,7 @@ from edgefx.types import ModelSpec
 from edgefx.vocabulary import Ending, OutputKind, StageKind
 
 if TYPE_CHECKING:
+    from edgefx.compression import CompressionEffect
     from edgefx.pipeline.records import Measured
     from edgefx.storage.hashes import FileHashes
     from edgefx.targets import TargetRow
@@ -172,6 +173,7 @@ class Run:
         self._targets = {target.name: target for target in plan.targets}
         self._built: dict[str, BuiltTarget] = {}
         self._measured: dict[str, Measured] = {}
+        self._compressions: dict[str, CompressionEffect] = {}
         self._latencies: Mapping[str, Latency] = {}
         self._on_devices: tuple[DeviceResult, ...] = ()
 
@@ -312,6 +314,9 @@ class Run:
 
     def _publish(self, candidate: Candidate) -> Candidate:
         candidate = self._builder.compile(candidate)
+        if candidate.scheme.compression:
+            found = compression.effect(candidate, self._builder, self._memo)
+            self._compressions[candidate.target.name] = found
         return self._builder.publish(candidate, self._out) if self._out is not None else candidate
 
     def _benchmark(self) -> None:
@@ -451,6 +456,7 @@ class Run:
             hardware=target.hardware if built and target.row.follows_hardware else None,
             doubts=own,
             parity=measured.parity if measured else None,
+            compression=self._compressions.get(name),
             changes=self._changes(measured) if measured else None,
         )
         gates = judge(target.gates, Figures.of(result), target=name)

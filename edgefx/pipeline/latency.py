@@ -19,7 +19,7 @@ from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:
     from edgefx.benchmarking.devices.protocol import Device
-    from edgefx.recipe.schema import BenchmarkSection
+    from edgefx.recipe.machines import BenchmarkSection
     from edgefx.results import Latency
     from edgefx.targets import TargetRow
 

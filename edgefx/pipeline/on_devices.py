@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgefx.pipeline.evaluator import Evaluator
     from edgefx.pipeline.plan import Plan
     from edgefx.protocols import Progress, Task
-    from edgefx.recipe.schema import BenchmarkSection
+    from edgefx.recipe.machines import BenchmarkSection
     from edgefx.results import Doubt, RunReport, TargetResult
     from edgefx.targets import TargetRow
     from edgefx.types import Scores

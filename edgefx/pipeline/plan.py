@@ -11,10 +11,11 @@ from edgefx.errors import Block, UsageError
 from edgefx.metrics import METRICS, Origin
 from edgefx.models.zoo import brings_images, recognized
 from edgefx.npus import NPU_DEFAULTS, NpuOptions
+from edgefx.quantization import UNCOMPRESSED, WeightCompression
 from edgefx.recipe import rules
 from edgefx.recipe.options import BY_PATH, Wording
 from edgefx.recipe.rules import Request, TargetRequest
-from edgefx.recipe.schema import NoneSection, QatSection, Recipe
+from edgefx.recipe.schema import NoneSection, QatSection, Recipe, TargetSection
 from edgefx.results import Check, Gate, MaxDrop
 from edgefx.system import cpu
 from edgefx.system.host import cores
@@ -45,6 +46,7 @@ class PlannedTarget:
         npu: What the compiler for an NPU is told.
         eval_limit: Evaluation images above which its accuracy is measured on a sample of so many; None for
             no such limit.
+        compression: What is asked of its weights beyond 8 bits.
     """
 
     row: TargetRow
@@ -61,6 +63,7 @@ class PlannedTarget:
     hardware: Hardware = Hardware.OTHER
     eval_limit: int | None = None
     npu: NpuOptions = NPU_DEFAULTS
+    compression: WeightCompression = UNCOMPRESSED
 
     @property
     def name(self) -> str:
@@ -220,6 +223,7 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
             keep_float=quantize.keep_float,
             integer_only=quantize.integer_only,
             budget=quantize.budget,
+            compression=quantize.compression,
         )
     for section in recipe.targets:
         if row not in targets.select((section.target,)):
@@ -236,6 +240,7 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
             integer_only=result.integer_only if section.integer_only is None else section.integer_only,
             budget=section.budget if "budget" in section.model_fields_set else result.budget,
             npu=result.npu.overridden_by(section.npu.options) if section.npu else result.npu,
+            compression=_overridden(result.compression, section),
         )
     # Nothing changes when an option is changed that a target does not have.
     if row.precision is not Precision.INT8:
@@ -258,6 +263,16 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
         min_images=gates.min_images,
         on_inconclusive=gates.on_inconclusive,
     )
+
+
+def _overridden(compression: WeightCompression, section: TargetSection) -> WeightCompression:
+    """Return what is asked of the weights of a section's targets, where the section says it otherwise."""
+    own, said = section.compression, section.model_fields_set
+    if "cluster" in said:
+        compression = replace(compression, values=own.values)
+    if "prune" in said:
+        compression = replace(compression, zeros=own.zeros, two_of_four=own.two_of_four)
+    return compression
 
 
 def check(recipe: Recipe, planned: Sequence[PlannedTarget], wording: Wording) -> None:
@@ -294,6 +309,7 @@ def _request(recipe: Recipe, planned: Sequence[PlannedTarget]) -> Request:
                 ranges=target.ranges,
                 keeps_float=bool(target.keep_float),
                 integer_only=target.integer_only,
+                compression=_keys(target.compression),
                 limits=target.limits,
                 npu_options=tuple(f"npu.{name}" for name in target.npu.said),
             )
@@ -312,6 +328,12 @@ def _request(recipe: Recipe, planned: Sequence[PlannedTarget]) -> Request:
         devices=recipe.benchmark.others if recipe.benchmark else (),
         device_gates=recipe.gates.device_gates(),
     )
+
+
+def _keys(compression: WeightCompression) -> tuple[str, ...]:
+    """Return the recipe's keys that ask for a compression."""
+    asked = (compression.values is not None, compression.prunes)
+    return tuple(key for key, holds in zip(rules.COMPRESSION, asked, strict=True) if holds)
 
 
 def _with_data(plan: Plan) -> Plan:

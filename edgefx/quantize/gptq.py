@@ -8,51 +8,96 @@ error made, by the second moments of what the weights are multiplied with.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-_LARGEST = 127
+LARGEST = 127  # code of a weight
 # tuned: ablations quantize.gptq.DAMPING
 _DAMPING = 0.01  # share of the mean second moment that is added to all; GPTQ's
 _BLOCK = 128  # columns between corrections of all the rest; of no effect but on speed
 _TOGETHER = 10  # images between two matrix products
 
 
-def rounded(weights: FloatArray, steps: FloatArray, moments: FloatArray) -> NDArray[np.int8]:
+@dataclass(frozen=True, eq=False)
+class ColumnOrder:
+    """In which order columns are rounded, and what each takes over of the errors before it.
+
+    Attributes:
+        columns: Their places [K]: those that matter most go first, while all others can still make good what
+            they lose.
+        upper: Upper triangular U with ``UT U`` the inverse of the damped moments, in that order, [K, K].
+    """
+
+    columns: NDArray[np.int64]
+    upper: FloatArray
+
+
+def order_of(moments: FloatArray) -> ColumnOrder:
+    """Return the order of rounding for moments [K, K]; see `rounded`."""
+    size = len(moments)
+    mean = float(np.trace(moments)) / size
+    damped = moments + np.eye(size) * (_DAMPING * mean if mean > 0 else 1.0)
+    columns = np.argsort(-np.diag(damped), kind="stable")
+    return ColumnOrder(columns, _inverse_root(damped[np.ix_(columns, columns)]))
+
+
+def rounded(
+    weights: FloatArray,
+    steps: FloatArray,
+    moments: FloatArray,
+    *,
+    codebooks: FloatArray | None = None,
+    kept: NDArray[np.bool_] | None = None,
+    order: ColumnOrder | None = None,
+) -> NDArray[np.int8]:
     """Round weights to multiples of their row's step, with the least error of ``weights @ x`` in mind.
 
     Args:
         weights: [rows, K].
         steps: [rows].
         moments: Mean of x xT [K, K]; about the mean of x where a bias makes good what shifts the mean.
+        codebooks: The codes that there may be, rising, [rows or 1, values]; None for all.
+        kept: Which weights are not zero, [rows, K]; None for all. What a zero loses, the columns to come make
+            good as they do an error of rounding (Frantar and Alistarh, "SparseGPT", 2023).
+        order: That of the moments, where it is known already.
 
     Returns:
         Codes from -127 to 127, [rows, K].
     """
     size = len(moments)
-    mean = float(np.trace(moments)) / size
-    damped = moments + np.eye(size) * (_DAMPING * mean if mean > 0 else 1.0)
-    # The columns that matter most go first, while all others can still make good what they lose.
-    order = np.argsort(-np.diag(damped), kind="stable")
-    upper = _inverse_root(damped[np.ix_(order, order)])
+    order = order_of(moments) if order is None else order
+    columns, upper = order.columns, order.upper
     later = np.ascontiguousarray(upper.T)  # what column j takes over of the error of column i: later[j, i]
-    rest = np.ascontiguousarray(weights[:, order].T, np.float64)  # a column of the weights in one piece
+    rest = np.ascontiguousarray(weights[:, columns].T, np.float64)  # a column of the weights in one piece
+    nonzero = None if kept is None else np.ascontiguousarray(kept[:, columns].T)
     codes = np.empty(rest.shape, np.int8)
     for start in range(0, size, _BLOCK):
         end = min(start + _BLOCK, size)
         errors = np.empty((end - start, len(weights)))
         for column in range(start, end):
             value = rest[column] - later[column, start:column] @ errors[: column - start]
-            code = np.clip(np.round(value / steps), -_LARGEST, _LARGEST)
+            code = _nearest(value / steps, codebooks)
+            if nonzero is not None:
+                code = np.where(nonzero[column], code, 0.0)
             codes[column] = code
             errors[column - start] = (value - code * steps) / upper[column, column]
         rest[end:] -= later[end:, start:end] @ errors
     result = np.empty(weights.shape, np.int8)
-    result[:, order] = codes.T
+    result[:, columns] = codes.T
     return result
+
+
+def _nearest(values: FloatArray, codebooks: FloatArray | None) -> FloatArray:
+    """Return the code that is nearest to each row's value [rows]."""
+    if codebooks is None:
+        return np.asarray(np.clip(np.round(values), -LARGEST, LARGEST))
+    between = (codebooks[:, 1:] + codebooks[:, :-1]) / 2
+    places = (values[:, None] > between).sum(axis=1)
+    return np.asarray(codebooks[np.arange(len(values)) if len(codebooks) > 1 else 0, places])
 
 
 def _inverse_root(matrix: FloatArray) -> FloatArray:
@@ -95,9 +140,14 @@ class Moments:
         self._sum += vectors.sum(axis=0, dtype=np.float64)
         self._products += vectors.T @ vectors
 
+    @property
+    def mean(self) -> FloatArray:
+        """The mean [size]."""
+        return np.asarray(self._sum / self._count)
+
     def central(self) -> FloatArray:
         """Return the covariance [size, size]."""
-        mean = self._sum / self._count
+        mean = self.mean
         covariance: FloatArray = self._products / self._count - np.outer(mean, mean)
         return covariance
 
@@ -122,6 +172,11 @@ class MomentsByName:
         """Return the covariance [size, size] of the vectors of one kind."""
         self._multiply()
         return self._sums[name].central()
+
+    def mean(self, name: str) -> FloatArray:
+        """Return the mean [size] of the vectors of one kind."""
+        self._multiply()
+        return self._sums[name].mean
 
     def _multiply(self) -> None:
         for name in self._waiting[0] if self._waiting else ():

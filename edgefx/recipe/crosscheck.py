@@ -6,7 +6,7 @@ Nothing heavy is imported.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,7 +106,13 @@ class CrossChecker:
             self._entry(f"quantize.{key}", row.name) for key in ("integer_only", "keep_float")
         )
         npu = ((key, self._entry(key, row.name)) for key in _NPU)
-        limits = ((key, self._entry(key, row.name, null_counts=True)) for key in rules.LIMITED)
+        said = {
+            key: self._entry(key, row.name, null_counts=True) for key in (*rules.LIMITED, *rules.COMPRESSION)
+        }
+
+        def given(keys: Iterable[str]) -> tuple[str, ...]:
+            return tuple(key for key in keys if (entry := said[key]) and not _is_null(entry.value))
+
         return TargetRequest(
             row=row,
             io_dtype=text("io_dtype"),
@@ -114,7 +120,8 @@ class CrossChecker:
             ranges=text("quantize.ranges") or "auto",
             keeps_float=keeps is not None and not _is_empty(keeps.value),
             integer_only=row.is_compiled or (integer_only is not None and _is_true(integer_only.value)),
-            limits=tuple(key for key, entry in limits if entry and not _is_null(entry.value)),
+            compression=given(rules.COMPRESSION),
+            limits=given(rules.LIMITED),
             npu_options=tuple(key for key, entry in npu if entry and not _is_null(entry.value)),
         )
 

@@ -119,6 +119,13 @@ def _share(node: Scalar, key: str) -> object:
     return node.text
 
 
+def _prune(node: Scalar, key: str) -> object:
+    from edgefx.units import parse_prune
+
+    parse_prune(node.text, option=f"{key}:")
+    return node.text
+
+
 def _points(node: Scalar, key: str) -> object:
     from edgefx.units import parse_points
 
@@ -181,6 +188,7 @@ FORMATS: dict[str, Callable[[Scalar, str], object]] = {
     "size": _size,
     "input-size": _input_size,
     "share": _share,
+    "prune": _prune,
     "points": _points,
     "condition": _condition,
     "output-path": _output_path,

@@ -14,13 +14,15 @@ from typing import TypeVar
 from edgefx.metrics import METRICS, Origin
 from edgefx.models.zoo import brings_images, known
 from edgefx.results import Gate
-from edgefx.targets import TARGETS, TargetRow
+from edgefx.targets import ALL, TARGETS, TargetRow
 from edgefx.vocabulary import Ending, IoDtype, Precision, Ranges, TargetKind
 
 # Keys that limit a figure, and what must be done to know it.
 _LIMITED = {f"gates.{row.gate}": row.origin for row in METRICS.values() if row.gate}
 LIMITED = {**_LIMITED, "quantize.budget": Origin.ACCURACY}
 
+COMPRESSION = ("quantize.cluster", "quantize.prune")
+_COMPRESSED = [name for name, row in ALL.items() if row.compresses_weights and row.kind is not TargetKind.NPU]
 _INTEGER_ONLY = [name for name, row in TARGETS.items() if row.integer_only]
 
 K = TypeVar("K", bound=Hashable)
@@ -37,6 +39,7 @@ class TargetRequest:
         ranges: How its activation ranges are chosen.
         keeps_float: Whether layers are named to be left in float.
         integer_only: Whether it must not compute in float.
+        compression: Those of the keys that ask for few or zero weights that are set.
         limits: Those keys of `LIMITED` that are set.
         npu_options: Those keys of the section ``npu`` that are set.
     """
@@ -47,6 +50,7 @@ class TargetRequest:
     ranges: str = Ranges.AUTO
     keeps_float: bool = False
     integer_only: bool = False
+    compression: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     npu_options: tuple[str, ...] = ()
 
@@ -183,6 +187,33 @@ def _integer_ends(request: Request) -> Iterator[Problem]:
                 target=target.row.name,
                 hint=f"leave {{io_dtype}} out, or choose {' or '.join(possible)}",
             )
+
+
+def _compression(request: Request) -> Iterator[Problem]:
+    """Of float targets nothing is asked, unless there are no others."""
+    helps = any(target.row.compresses_weights for target in request.targets)
+    for target in _quantized(request):
+        for key in target.compression:
+            if not target.row.compresses_weights:
+                if helps and not target.row.needs_calibration:
+                    continue
+                yield Problem(
+                    message=f"{{{key}}} is not possible for {{target}}",
+                    key=key,
+                    target=target.row.name,
+                    hint=f"possible: {', '.join(_COMPRESSED)}, and NPUs; an item of 'targets' may say so for"
+                    " it alone",
+                    at_key=True,
+                )
+            elif request.is_trained:
+                yield Problem(
+                    message=f"{{{key}}} contradicts {{quantize.method:qat}}: training would give the weights"
+                    " of {target} other values",
+                    key=key,
+                    target=target.row.name,
+                    hint="leave one of them out",
+                    at_key=True,
+                )
 
 
 def _float_layers(request: Request) -> Iterator[Problem]:
@@ -420,6 +451,7 @@ RULES: tuple[Rule, ...] = (
     _integer_only,
     _integer_ends,
     _float_layers,
+    _compression,
     _ranges,
     _ends,
     _training,

@@ -20,10 +20,9 @@ from pydantic import (
     PositiveInt,
 )
 
-from edgefx.npus import NpuOptions, Optimise
 from edgefx.recipe.limits import GatesSection, RunGatesSection
+from edgefx.recipe.machines import BenchmarkSection, NpuSection
 from edgefx.recipe.values import (
-    DeviceNames,
     Drop,
     Fraction,
     HardwareName,
@@ -32,15 +31,18 @@ from edgefx.recipe.values import (
     ModelSource,
     OutputPath,
     Patterns,
+    Prune,
     ReportPath,
     Section,
     TargetGlob,
+    Values,
     Weights,
+    weight_compression,
 )
-from edgefx.vocabulary import HOST, MIN_IMAGES, NATIVE, Effort, Ending, IoDtype, ModelTask, Ranges, Resize
+from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Ending, IoDtype, ModelTask, Ranges, Resize
 
 if TYPE_CHECKING:
-    from edgefx.quantization import QatSettings
+    from edgefx.quantization import QatSettings, WeightCompression
 
 
 def _keyed(key: str) -> Callable[[object], object]:
@@ -134,6 +136,21 @@ class _Quantization(Section):
         description="Allow no float operation in the artifact, as NPUs and microcontrollers need it. Only "
         "for tflite-int8, and for tflite-int16x8 between its float ends.",
     )
+    cluster: Values | None = Field(
+        default=None,
+        description="How many distinct values a layer's INT8 weights, or those of each of its channels, may "
+        "have, from 2 to 128. Only for tflite-int8 and what is compiled of it.",
+    )
+    prune: Prune | None = Field(
+        default=None,
+        description="The share of INT8 weights to make zero, such as 30%; or 2:4, two of any four. Only for "
+        "tflite-int8 and what is compiled of it.",
+    )
+
+    @property
+    def compression(self) -> WeightCompression:
+        """What is asked of the weights beyond 8 bits."""
+        return weight_compression(self.cluster, self.prune)
 
 
 class PtqSection(_Quantization):
@@ -263,67 +280,6 @@ class DataSection(Section):
     )
 
 
-class BenchmarkSection(Section):
-    """How latency is measured."""
-
-    devices: DeviceNames = Field(
-        default=(HOST,),
-        description="Where the artifacts are run: this machine (host), whose figures a report always has, "
-        "and others, as ssh://user@host[:port] or by their names in devices.yaml. There, too, accuracy and "
-        "latency are measured, and the answers compared with those here.",
-    )
-    threads: PositiveInt | None = Field(
-        default=None, description="Number of threads the runtime uses; by default all cores."
-    )
-    rounds: PositiveInt = Field(default=100, description="Number of timed inferences per artifact.")
-    seconds: PositiveFloat = Field(
-        default=30.0,
-        allow_inf_nan=False,
-        description="Time limit for the timed inferences of all artifacts together.",
-    )
-    max_noise: Annotated[float, Field(gt=0, le=100)] = Field(
-        default=0.25,
-        description="How much the speed may change while it is measured. Above, it is measured again while "
-        "there is time; a latency that stays above is not kept in the cache, nor called slower.",
-    )
-    price_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        default=None,
-        description="What an hour of this machine costs, in any currency: the report then says what 1000 "
-        "inferences cost.",
-    )
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        """The devices that are not this machine, each once."""
-        return tuple(dict.fromkeys(name for name in self.devices if name != HOST))
-
-
-class NpuSection(Section):
-    """What a compiler for NPUs is told; the figures that it estimates hold for this."""
-
-    system_config: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        default=None,
-        description="Clock and memories to assume, one of Vela's system configurations for the NPU, such as "
-        "Ethos_U55_Deep_Embedded; by default Vela's own, which describes no chip in particular.",
-    )
-    memory_mode: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        default=None,
-        description="Where weights and activations lie, one of Vela's memory modes, such as Sram_Only; by "
-        "default Vela's own for the NPU.",
-    )
-    optimise: Optimise | None = Field(
-        default=None,
-        description="What to make small: the time (Performance, the default) or the memory (Size).",
-    )
-
-    @property
-    def options(self) -> NpuOptions:
-        """The same for a compiler."""
-        return NpuOptions(
-            system_config=self.system_config, memory_mode=self.memory_mode, optimise=self.optimise
-        )
-
-
 class TargetSection(Section):
     """One target or several, with the settings that are theirs alone."""
 
@@ -349,12 +305,23 @@ class TargetSection(Section):
         default=None,
         description="Whether these targets may have float operations, instead of quantize.integer_only.",
     )
+    cluster: Values | None = Field(
+        default=None, description="For these targets, instead of quantize.cluster; null for none."
+    )
+    prune: Prune | None = Field(
+        default=None, description="For these targets, instead of quantize.prune; null for none."
+    )
     npu: NpuSection | None = Field(
         default=None, description="What the compiler of these targets is told instead of npu."
     )
     gates: GatesSection | None = Field(
         default=None, description="Limits of these targets that differ from gates; null takes a limit away."
     )
+
+    @property
+    def compression(self) -> WeightCompression:
+        """What is asked of the weights beyond 8 bits, where it is said here."""
+        return weight_compression(self.cluster, self.prune)
 
 
 class ReportSection(Section):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import (
     BaseModel,
@@ -24,11 +24,15 @@ from edgefx.units import (
     parse_drop,
     parse_ms,
     parse_points,
+    parse_prune,
     parse_share,
     parse_size,
     parse_size_of_input,
 )
 from edgefx.vocabulary import NATIVE, Hardware
+
+if TYPE_CHECKING:
+    from edgefx.quantization import WeightCompression
 
 
 class Section(BaseModel):
@@ -58,6 +62,19 @@ def _input_size(value: object) -> int | str:
     text = str(value)
     parse_size_of_input(text)
     return int(text) if text.isdigit() else text
+
+
+def _prune(value: object) -> float | str:
+    share, two_of_four = parse_prune(str(value))
+    return str(value).replace(" ", "") if two_of_four else share
+
+
+def weight_compression(cluster: int | None, prune: float | str | None) -> WeightCompression:
+    """Return what the keys ``cluster`` and ``prune`` ask for."""
+    from edgefx.quantization import WeightCompression
+
+    share, two_of_four = (0.0, False) if prune is None else parse_prune(str(prune))
+    return WeightCompression(values=cluster, zeros=0.0 if two_of_four else share, two_of_four=two_of_four)
 
 
 def size_text(size: int) -> str:
@@ -101,6 +118,12 @@ Share = Annotated[
     float,
     BeforeValidator(_as_text(parse_share)),
     WithJsonSchema({"type": ["number", "string"], "format": "share", "examples": ["98%", 0.98]}),
+]
+Values = Annotated[int, Field(ge=2, le=128)]  # as many as an index of 7 bits tells apart
+Prune = Annotated[
+    float | str,
+    BeforeValidator(_prune),
+    WithJsonSchema({"type": ["number", "string"], "format": "prune", "examples": ["30%", 0.3, "2:4"]}),
 ]
 InputSize = Annotated[
     int | str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgefx.report import changed, compilations, findings
+from edgefx.report import changed, compilations, compressions, findings
 from edgefx.report.markdown_text import heading, item, paragraph, table, verdict
 from edgefx.report.terminal import device_table, result_tables, trial_rows
 from edgefx.report.text import answers, count
@@ -41,6 +41,7 @@ def dumps(report: RunReport) -> str:
     lines += [item(label, text) for label, text in findings.conversions(report)]
     lines += [item(label, text) for label, text in changed.lines(report)]
     lines += [item(label, text) for label, text in compilations.lines(report)]
+    lines += [item(label, text) for label, text in compressions.lines(report)]
     lines += [item(label, text) for label, text in findings.from_cache(report)]
     lines += [item("note", text) for text in findings.notes(report)]
     lines += [item("note", text) for text in findings.rounding_notes(report)]

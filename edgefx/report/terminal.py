@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgefx.metrics import METRICS, Figures, MetricRow, Origin
-from edgefx.report import changed, compilations, findings
+from edgefx.report import changed, compilations, compressions, findings
 from edgefx.report.console import PlainConsole, shown
 from edgefx.report.text import answers, count, interval, metric, percent, seconds, signed, size
 from edgefx.results import DeviceResult, RunReport, SearchResult, TargetResult, Verdict
@@ -312,6 +312,7 @@ def _facts(report: RunReport) -> list[tuple[str, Cell]]:
     rows += findings.conversions(report)
     rows += changed.lines(report)
     rows += compilations.lines(report)
+    rows += compressions.lines(report)
     rows += findings.from_cache(report)
     rows += [("note", line) for line in findings.notes(report)]
     rows += [("note", line) for line in findings.rounding_notes(report)]

@@ -16,6 +16,7 @@ class Condition(StrEnum):
     OWN_RANGES = "ranges were chosen by name (quantize.ranges)"
     KEPT_FLOAT = "layers are kept in float"
     TRAINED = "the weights were trained for quantization"
+    COMPRESSED = "weights have few values, or zeros among them (quantize.cluster, quantize.prune)"
 
 
 @dataclass(frozen=True)
@@ -50,5 +51,6 @@ def conditions_of(scheme: QuantScheme, *, trained: bool) -> frozenset[Condition]
         Condition.OWN_RANGES: scheme.ranges is not Ranges.AUTO,
         Condition.KEPT_FLOAT: bool(scheme.keep_float),
         Condition.TRAINED: trained,
+        Condition.COMPRESSED: bool(scheme.compression),
     }
     return frozenset(condition for condition, holds in found.items() if holds)

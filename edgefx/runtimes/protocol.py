@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from edgefx.compilation import Operator
+from edgefx.compression import Footprint
 from edgefx.protocols import Progress, Session, TimedSession
 from edgefx.quantization import ActivationRanges, Quantization, QuantScheme
 from edgefx.runtimes.passes import Pass
@@ -235,6 +236,13 @@ class Compilable(Runtime, Protocol):
 
     def operators(self, path: Path) -> tuple[Operator, ...]:
         """Return the kinds of operations of an artifact, with the versions of their kernels.
+
+        Raises:
+            ArtifactError: The file is missing or damaged.
+        """
+
+    def footprint(self, path: Path) -> Footprint:
+        """Return what an artifact takes, as it is and packed.
 
         Raises:
             ArtifactError: The file is missing or damaged.

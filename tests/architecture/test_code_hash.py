@@ -64,6 +64,11 @@ WORK = {
         "{runtime}.runtime:convert",
         "{runtime}.runtime:describe",
     ),
+    "footprint": (
+        "edgefx.pipeline.compression:_footprint",
+        "edgefx.compression:Footprint",
+        "edgefx.runtimes.tflite.runtime:footprint",
+    ),
     "finish": (
         "edgefx.pipeline.finish:stage",
         "edgefx.pipeline.records:FinishedFiles",
@@ -115,6 +120,7 @@ def key_of(stage: str, runtime: str) -> Key:
         "convert": lambda: keys.conversion(
             row, INT8, name="b0", graph_sha256="graph", images="images", training=KEY
         ),
+        "footprint": lambda: keys.footprint(TARGETS["tflite-int8"], made),
         "finish": lambda: keys.finished(row, ["content"], METADATA),
         "training": lambda: keys.training(
             QatSettings(), INT8, graph_sha256="graph", calibration="calibration", images="images"

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.protocols import SILENT
-from edgefx.quantization import QuantScheme
+from edgefx.quantization import UNCOMPRESSED, QuantScheme, WeightCompression
 from edgefx.quantize.histogram import Consumer
 from edgefx.system import cpu
 from edgefx.targets import TARGETS
@@ -48,6 +48,7 @@ class Ablation:
         values: The present value is tried too, wherever it stands.
         target: What is converted to see its effect.
         effort: Of the conversion.
+        compression: Of its weights.
         command: For a constant about time: the benchmark that gives its table; nothing is converted here.
     """
 
@@ -55,6 +56,7 @@ class Ablation:
     values: tuple[object, ...]
     target: str = "tflite-int8"
     effort: Effort = Effort.BALANCED
+    compression: WeightCompression = UNCOMPRESSED
     command: str = ""
 
     @property
@@ -101,6 +103,7 @@ REGISTRY: tuple[Ablation, ...] = (
     Ablation(f"{_TFLITE}.bias:_IMAGES", (25, 50, 100)),
     Ablation(f"{_TFLITE}.bias:_DOUBT", (0.0, 1.0, 4.0, 9.0)),
     Ablation(f"{_TFLITE}.rounding:_POSITIONS", (16, 64, 128)),
+    Ablation(f"{_TFLITE}.compress:_LOUD", (0.0, 0.02, 1.0), compression=WeightCompression(values=16)),
     Ablation(f"{_TFLITE}.reconstruct:_EPOCHS", (6, 12, 18), effort=Effort.HIGH),
     Ablation(f"{_TFLITE}.reconstruct:_KEPT_APART", (0.1, 0.2, 0.3), effort=Effort.HIGH),
     Ablation("edgefx.qat.trainer:_BIAS_RATE", (0.5, 1.7, 5.0), effort=Effort.HIGH),
@@ -217,14 +220,16 @@ class _Bench:
             self._exact[row.runtime] = self._logits(reference.name, Effort.BALANCED)
         begun = time.perf_counter()
         with _set(one, value):
-            found = self._logits(one.target, one.effort)
+            found = self._logits(one.target, one.effort, one.compression)
         seconds = time.perf_counter() - begun
         exact = self._exact[row.runtime]
         ratio = np.square(exact).mean() / max(np.square(exact - found).mean(), 1e-30)
         agreement = float((exact.argmax(1) == found.argmax(1)).mean())
         return f"{10 * np.log10(ratio):6.2f} dB   agreement {100 * agreement:6.2f} %   {seconds:6.1f} s"
 
-    def _logits(self, target: str, effort: Effort) -> NDArray[np.float64]:
+    def _logits(
+        self, target: str, effort: Effort, compression: WeightCompression = UNCOMPRESSED
+    ) -> NDArray[np.float64]:
         """Convert, and return the centred logits of the held-out images, [images, classes]."""
         import numpy as np
 
@@ -238,7 +243,11 @@ class _Bench:
         request = ConversionRequest(
             graph=self._graph,
             scheme=QuantScheme(
-                precision=row.precision, io_dtype=IoDtype.FLOAT32, effort=effort, hardware=cpu.detect()
+                precision=row.precision,
+                io_dtype=IoDtype.FLOAT32,
+                effort=effort,
+                compression=compression,
+                hardware=cpu.detect(),
             ),
             calibration=self._calibration if row.needs_calibration else None,
         )

@@ -130,7 +130,7 @@ def test_bias_correction_takes_back_a_shift(model: Any, tiny_calibration: ImageS
     right = _bias(quantized, layer.op).astype(np.float64)
     steps = np.asarray(quantized.subgraphs[0].tensors[layer.op.inputs[2]].quantization.scale)
     shift = 4 * layer.scale  # four steps of the output, in every channel
-    bias._add_to_bias(quantized, layer.op, np.full(len(right), shift))
+    bias.add_to(quantized, layer.op, np.full(len(right), shift))
     bias.correct(model, quantized, tiny_calibration.pixels, RecordedProgress())
     left = (_bias(quantized, layer.op) - right) * steps
     assert np.median(np.abs(left)) < 0.5 * shift

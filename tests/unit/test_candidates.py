@@ -94,7 +94,7 @@ class TrainingBuilder:
             result=ConversionRecord,
             compute=compute,
         )
-        return Candidate(target=target, stage=stage, record=record, trained=trained)
+        return Candidate(target=target, scheme=scheme, stage=stage, record=record, trained=trained)
 
 
 BETTER = TrainingEffect(loss_before=2.0, loss_after=1.0, images=5)

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from edgefx.cache import settings
 from edgefx.cli.options import PositiveNumber
 from edgefx.errors import UsageError
-from edgefx.recipe.schema import BenchmarkSection, QatSection
+from edgefx.recipe.machines import BenchmarkSection
+from edgefx.recipe.schema import QatSection
 from edgefx.units import parse_drop, parse_ms, parse_size
 
 MANY = "9" * 400

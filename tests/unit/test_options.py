@@ -16,6 +16,7 @@ from edgefx.recipe.schema import json_schema
 VALUES: dict[str, Any] = {
     "model": "b0", "weights": "random", "classes": 7, "input_size": 64, "qat": "supervised", "train": "train",
     "epochs": 3, "batch_size": 4, "learning_rate": 0.5, "effort": "high", "integer_only": True,
+    "cluster": 16, "prune": "30%",
     "max_drop": "2pp", "max_p95_ms": "9", "max_size": "3MB", "targets": ("tflite-int8",), "io_dtype": "int8",
     "ends": "logits",
     "hardware": "aarch64", "calibration": "photos", "samples": 5, "evaluate": False, "evaluation": "test",

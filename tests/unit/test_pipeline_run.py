@@ -174,7 +174,9 @@ class Builder:
             restore=restore,
             label=label,
         )
-        return Candidate(target=target, stage=stage, record=self.memo.get(stage), trained=trained)
+        return Candidate(
+            target=target, scheme=scheme, stage=stage, record=self.memo.get(stage), trained=trained
+        )
 
     def _described(self, target: PlannedTarget, path: Path) -> Artifact:
         file = ArtifactFile(path=Path(path.name), size_bytes=path.stat().st_size, sha256=hash_file(path))

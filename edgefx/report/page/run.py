@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgefx.measured import FlippedImage
-from edgefx.report import compilations, findings, page
+from edgefx.report import compilations, compressions, findings, page
 from edgefx.report.changed import class_name
 from edgefx.report.page import plots, tables
 from edgefx.report.page.pareto import pareto
@@ -281,7 +281,12 @@ def _trials(result: TargetResult) -> PageTable:
 
 
 def _facts(report: RunReport) -> list[tuple[str, str]]:
-    facts = [*findings.conversions(report), *compilations.lines(report), *findings.from_cache(report)]
+    facts = [
+        *findings.conversions(report),
+        *compilations.lines(report),
+        *compressions.lines(report),
+        *findings.from_cache(report),
+    ]
     if report.checks:
         facts.append(("checks", findings.checks_line(report)))
     if report.training:

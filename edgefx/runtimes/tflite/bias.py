@@ -83,9 +83,7 @@ def correct(float_model: ModelT, model: ModelT, images: Pixels, progress: Progre
         start = 0
         for layer in layers:
             codes, kept = _run_segment(model, start, layer, kept)
-            _add_to_bias(
-                model, layer.op, _certain(wanted[layer.name] - (codes - layer.zero_point) * layer.scale)
-            )
+            add_to(model, layer.op, _certain(wanted[layer.name] - (codes - layer.zero_point) * layer.scale))
             start = layer.position  # it runs again, corrected, as the head of the next segment
             task.advance()
 
@@ -189,8 +187,8 @@ def _run_segment(
     return means, {index: values for index, values in kept.items() if index in needed_later} | found
 
 
-def _add_to_bias(model: ModelT, op: OperatorT, shift: FloatArray) -> None:
-    """Add `shift` (real values per channel) to the operation's int32 bias, saturating."""
+def add_to(model: ModelT, op: OperatorT, shift: FloatArray) -> None:
+    """Add `shift` (real values per channel) to an operation's int32 bias, saturating."""
     tensor = model.subgraphs[0].tensors[op.inputs[2]]
     buffer = model.buffers[tensor.buffer]
     codes = np.ascontiguousarray(buffer.data).view(np.int32).astype(np.float64)

@@ -25,8 +25,8 @@ BIAS: Final = Pass(
 RECONSTRUCT: Final = Pass(
     "reconstruct",
     "Optimizes weights, biases and scales together until the scores are those of the float model.",
-    # The training behind it imitates fully integer artifacts only.
-    without=frozenset({Condition.KEPT_FLOAT}),
+    # The training behind it imitates fully integer artifacts only, and moves weights off their values.
+    without=frozenset({Condition.KEPT_FLOAT, Condition.COMPRESSED}),
 )
 
 _BALANCED = (RANGES, EQUALIZE, QUANTIZE, GPTQ, BIAS)

@@ -22,6 +22,7 @@ from edgefx.runtimes.tflite import (
     aeq,
     bias,
     calibrate,
+    compress,
     convert,
     equalize,
     flatbuffer,
@@ -91,7 +92,12 @@ class _Quantization:
             self.correlated = rounding.Correlated(self.model, seed=self.scheme.seed)
             with self.progress.task("correlating activations", len(self.calibration)) as task:
                 segments.ask(self.model, [self.correlated], self.calibration.pixels, task=task)
-        rounding.optimize(self.model, self.quantized, self.correlated, self.progress)
+        if self.scheme.compression:
+            compress.optimize(
+                self.model, self.quantized, self.correlated, self.scheme.compression, self.progress
+            )
+        else:
+            rounding.optimize(self.model, self.quantized, self.correlated, self.progress)
 
     def correct_biases(self) -> None:
         bias.correct(self.model, self.quantized, self.calibration.pixels, self.progress)
@@ -138,7 +144,10 @@ def quantize(
     kept = placement.kept_in_float(model, scheme.keep_float)
     work = _Quantization(model, graph, scheme, calibration, progress, kept)
     conditions = conditions_of(scheme, trained=False)
-    for one in selected(passes.PASSES[scheme.precision][scheme.effort], conditions):
+    steps = selected(passes.PASSES[scheme.precision][scheme.effort], conditions)
+    if scheme.compression and passes.GPTQ not in steps:
+        steps += (passes.GPTQ, passes.BIAS)  # the first compresses; of the least effort both would be missing
+    for one in steps:
         CARRIED_OUT[one.name](work)
     return work.quantized
 

@@ -48,11 +48,11 @@ def optimize(float_model: ModelT, model: ModelT, correlated: Correlated, progres
         correlated: What the convolutions of `float_model` read of the calibration images.
         progress: Advanced once per convolution.
     """
-    convolutions = _convolutions(float_model)
+    found = convolutions(float_model)
     values = {t.name.decode(): t for t in float_model.subgraphs[0].tensors}
     stored = {t.name.decode(): t for t in model.subgraphs[0].tensors}
-    with progress.task("rounding weights", len(convolutions)) as task:
-        for convolution in convolutions:
+    with progress.task("rounding weights", len(found)) as task:
+        for convolution in found:
             task.advance()
             target = stored.get(convolution.weights)
             exact = flatbuffer.constant(float_model, values[convolution.weights])
@@ -63,7 +63,8 @@ def optimize(float_model: ModelT, model: ModelT, correlated: Correlated, progres
             model.buffers[target.buffer].data = codes.reshape(-1).view(np.uint8)
 
 
-def _convolutions(model: ModelT) -> list[_Convolution]:
+def convolutions(model: ModelT) -> list[_Convolution]:
+    """Return the dense convolutions and matrix products of a float graph whose weights can be rounded."""
     from ai_edge_litert.schema_py_generated import Padding
 
     graph = model.subgraphs[0]
@@ -105,7 +106,7 @@ class Correlated:
     """
 
     def __init__(self, model: ModelT, *, seed: int) -> None:
-        self._convolutions = _convolutions(model)
+        self._convolutions = convolutions(model)
         self._generator = np.random.default_rng(seed)
         self._moments = MomentsByName()
 
@@ -133,6 +134,10 @@ class Correlated:
     def moments(self, weights: str) -> FloatArray:
         """Return the covariance of what the convolution with these weights multiplies them with."""
         return self._moments.central(weights)
+
+    def mean(self, weights: str) -> FloatArray:
+        """Return the mean of what the convolution with these weights multiplies them with."""
+        return self._moments.mean(weights)
 
 
 def _vectors(

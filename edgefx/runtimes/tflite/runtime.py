@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgefx.compilation import Operator
+from edgefx.compression import Footprint
 from edgefx.protocols import Progress, Session, TimedSession
 from edgefx.quantization import Quantization
 from edgefx.runtimes import bounds, requests
@@ -178,6 +179,12 @@ class TfliteRuntime:
         from edgefx.runtimes.tflite import flatbuffer, kernels
 
         return kernels.operators(flatbuffer.read(path))
+
+    def footprint(self, path: Path) -> Footprint:
+        """Return what an artifact takes, as it is and packed; see `Compilable`."""
+        from edgefx.runtimes.tflite import footprint
+
+        return footprint.measure(path)
 
     @contextmanager
     def open_reference(self, path: Path) -> Iterator[Session]:

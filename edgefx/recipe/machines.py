@@ -1,0 +1,72 @@
+"""Sections of a recipe that say where artifacts run: the devices that measure, and the NPUs compiled for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from edgefx.npus import NpuOptions, Optimise
+from edgefx.recipe.values import DeviceNames, Section
+from edgefx.vocabulary import HOST
+
+
+class BenchmarkSection(Section):
+    """How latency is measured."""
+
+    devices: DeviceNames = Field(
+        default=(HOST,),
+        description="Where the artifacts are run: this machine (host), whose figures a report always has, "
+        "and others, as ssh://user@host[:port] or by their names in devices.yaml. There, too, accuracy and "
+        "latency are measured, and the answers compared with those here.",
+    )
+    threads: PositiveInt | None = Field(
+        default=None, description="Number of threads the runtime uses; by default all cores."
+    )
+    rounds: PositiveInt = Field(default=100, description="Number of timed inferences per artifact.")
+    seconds: PositiveFloat = Field(
+        default=30.0,
+        allow_inf_nan=False,
+        description="Time limit for the timed inferences of all artifacts together.",
+    )
+    max_noise: Annotated[float, Field(gt=0, le=100)] = Field(
+        default=0.25,
+        description="How much the speed may change while it is measured. Above, it is measured again while "
+        "there is time; a latency that stays above is not kept in the cache, nor called slower.",
+    )
+    price_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="What an hour of this machine costs, in any currency: the report then says what 1000 "
+        "inferences cost.",
+    )
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The devices that are not this machine, each once."""
+        return tuple(dict.fromkeys(name for name in self.devices if name != HOST))
+
+
+class NpuSection(Section):
+    """What a compiler for NPUs is told; the figures that it estimates hold for this."""
+
+    system_config: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None,
+        description="Clock and memories to assume, one of Vela's system configurations for the NPU, such as "
+        "Ethos_U55_Deep_Embedded; by default Vela's own, which describes no chip in particular.",
+    )
+    memory_mode: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None,
+        description="Where weights and activations lie, one of Vela's memory modes, such as Sram_Only; by "
+        "default Vela's own for the NPU.",
+    )
+    optimise: Optimise | None = Field(
+        default=None,
+        description="What to make small: the time (Performance, the default) or the memory (Size).",
+    )
+
+    @property
+    def options(self) -> NpuOptions:
+        """The same for a compiler."""
+        return NpuOptions(
+            system_config=self.system_config, memory_mode=self.memory_mode, optimise=self.optimise
+        )
