@@ -1,12 +1,15 @@
 """``python -m edgefx.compilers.arena FILE MOST``: the smallest arena with which TFLM runs a model.
 
-A program of its own, because a file that the interpreter does not get along with may end its process. Prints
-the bytes; what TFLM says of a failure goes to stderr. Imports nothing of edgefx.
+A program of its own, because a file that the interpreter does not get along with may end its process. So may
+too small an arena, and each is tried in a process of its own. Prints the bytes; what TFLM says of a failure
+goes to stderr. Imports nothing of edgefx.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,36 +33,41 @@ def smallest(content: bytes, most: int) -> int:
     # An image classifier has no variables, and to count them the file would be parsed at every try.
     runtime.count_resource_variables = lambda _: 0
 
-    def opened(size: int) -> Any:
-        return runtime.Interpreter.from_bytes(content, arena_size=size)
+    def opens(size: int) -> bool:
+        return _succeeds(lambda: runtime.Interpreter.from_bytes(content, arena_size=size))
+
+    def runs(size: int) -> bool:
+        return _succeeds(lambda: _run(runtime.Interpreter.from_bytes(content, arena_size=size)))
 
     high = _FIRST
-    while True:
-        try:
-            _run(opened(high))
-            break
-        except RuntimeError:
-            if high >= most:
-                raise
-            high = min(2 * high, most)
+    while not runs(high):
+        if high >= most:
+            raise RuntimeError(f"not in {most} bytes either")
+        high = min(2 * high, most)
     low = 0 if high == _FIRST else high // 2  # does not suffice
+    enough = high
     while high - low > _STEP:
         middle = (low + high) // 2 // _STEP * _STEP
-        try:
-            opened(middle)
-        except RuntimeError:
-            low = middle
-        else:
+        if opens(middle):
             high = middle
-    while True:
-        try:
-            _run(opened(high))
-        except RuntimeError:  # to run it takes some memory more, for a moment
-            if high >= most:
-                raise
-            high = min(high + _MORE, most)
         else:
-            return high
+            low = middle
+    while high < enough and not runs(high):  # to run it takes some memory more, for a moment
+        high = min(high + _MORE, enough)
+    return high
+
+
+def _succeeds(action: Callable[[], object]) -> bool:
+    """Do something in a process of its own: in too small an arena the interpreter may end it."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] == 0
+    try:
+        action()
+    except RuntimeError as error:
+        print(error, file=sys.stderr, flush=True)  # noqa: T201 - what is told of a failure
+        os._exit(1)
+    os._exit(0)
 
 
 def _run(interpreter: Any) -> None:

@@ -133,7 +133,8 @@ def _smallest_arena(content: bytes, what: str) -> int:
             hint=f"change the layer that computes {unknown['name']}; see: edgefx check MODEL -t tflm-int8",
         )
     said = [text for text in ran.stderr.splitlines() if text.strip()] or [f"it ended with {ran.returncode}"]
-    raise ConversionError(f"{what}: TFLM refuses the file: {line(said[0])}", hint="see: edgefx inspect")
+    # The last line is that of the largest arena; what comes before says why.
+    raise ConversionError(f"{what}: TFLM refuses the file: {line(said[-2:][0])}", hint="see: edgefx inspect")
 
 
 COMPILER: Final = Tflm()

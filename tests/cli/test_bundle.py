@@ -490,6 +490,20 @@ def _member(
         (_member("bomb", compress=zipfile.ZIP_DEFLATED), bytes(10**7), "bomb is compressed"),
         (_member("device", mode=stat.S_IFCHR | 0o666), b"", "not as edgefx writes it"),
         (_member("report.json"), b"again", "report.json is in it twice"),
+        (_member("artifacts/../../../out"), b"x", "no path inside of a bundle"),
+        (_member("artifacts/./out"), b"x", "no path inside of a bundle"),
+        (_member("artifacts//out"), b"x", "no path inside of a bundle"),
+        (_member("..\\..\\out"), b"x", "no path inside of a bundle"),
+        (_member("//server/share"), b"x", "no path inside of a bundle"),
+        (_member(".."), b"x", "no path inside of a bundle"),
+        (_member("a\nb"), b"x", "no path inside of a bundle"),
+        (_member("\u202egpj.exe"), b"x", "no path inside of a bundle"),
+        (_member("folder/"), b"", "no path inside of a bundle"),
+        (_member("pipe", mode=stat.S_IFIFO | 0o666), b"", "not as edgefx writes it"),
+        (_member("socket", mode=stat.S_IFSOCK | 0o666), b"", "not as edgefx writes it"),
+        (_member("block", mode=stat.S_IFBLK | 0o666), b"", "not as edgefx writes it"),
+        (_member("packed", compress=zipfile.ZIP_LZMA), b"x" * 1000, "packed is compressed"),
+        (_member("bundle.zip"), b"PK\x03\x04", "bundle.zip is in it, and manifest.json does not know it"),
     ],
     ids=lambda value: (
         value.filename[:20].encode("unicode_escape").decode() if isinstance(value, zipfile.ZipInfo) else ""
@@ -501,8 +515,10 @@ def test_an_archive_of_another_form_is_refused(
 ) -> None:
     with zipfile.ZipFile(bundle, "a") as opened:
         opened.writestr(member, content)
+    before = sorted(bundle.parent.parent.rglob("*"))
     outcome = edgefx("verify", str(bundle))
     assert outcome.code == 1, outcome.out
+    assert sorted(bundle.parent.parent.rglob("*")) == before, "nothing is written anywhere"
     assert says in " ".join(outcome.err.split()), outcome.err
     assert "\x1b" not in outcome.err
 
