@@ -52,7 +52,8 @@ class QuantScheme:
 
     Attributes:
         precision: The number format.
-        io_dtype: Element type of the ends.
+        io_dtype: Element type of the input, and of the output unless that has another.
+        output_dtype: Element type of the output, where it is another; else None.
         seed: Seed of everything that is sampled.
         effort: How much time accuracy is worth; only INT8 has a choice.
         ranges: How activation ranges are chosen; one of those in the target's row.
@@ -73,6 +74,12 @@ class QuantScheme:
     integer_only: bool = False
     ends: Ending = Ending.SCORES
     compression: WeightCompression = UNCOMPRESSED
+    output_dtype: IoDtype | None = None
+
+    @property
+    def io_dtypes(self) -> tuple[IoDtype, IoDtype]:
+        """Element type of the input, and of the output."""
+        return self.io_dtype, self.output_dtype or self.io_dtype
 
     @property
     def float_sigmoid(self) -> bool:
@@ -80,7 +87,7 @@ class QuantScheme:
 
         In 8 bits it has steps of 1/256, in which scores near 0 and 1 are all alike.
         """
-        return self.io_dtype is IoDtype.FLOAT32 and not self.integer_only
+        return self.io_dtypes[1] is IoDtype.FLOAT32 and not self.integer_only
 
 
 @dataclass(frozen=True, kw_only=True)

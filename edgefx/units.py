@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from edgefx.errors import UsageError
+from edgefx.vocabulary import IoDtype
 
 if TYPE_CHECKING:
     from edgefx.results import MaxDrop
@@ -17,6 +18,7 @@ _SIDES = re.compile(r"(?P<height>\d{1,9})(?:x(?P<width>\d{1,9}))?", re.ASCII)
 SMALLEST_SIDE, LARGEST_SIDE = 8, 4096  # pixels of an input image
 _MOST_BYTES = 2**63 - 1  # what a file system can count
 _SHOWN_SIGNS = 40
+_ENDS = ("input", "output")
 _MOST_MS = 1e9  # eleven days
 _TWO_OF_FOUR = "2:4"
 _WHOLE = 100.0  # points, or percent: all there is to lose
@@ -201,3 +203,29 @@ def _unit_error(text: str, unit: str, *, option: str, hint: str) -> UsageError:
 
 def _plain(number: float) -> str:
     return f"{number:.15g}"
+
+
+def parse_io_dtypes(text: str, *, option: str = "--io-dtype") -> tuple[IoDtype | None, IoDtype | None]:
+    """Parse the element types of an artifact's input and output: "uint8" or "input=uint8,output=float32".
+
+    Returns:
+        Of the input and of the output; None where nothing is said of one.
+
+    Raises:
+        UsageError: An unknown type or end, or one end twice.
+    """
+    example = f"for example {option} uint8, or {option} input=uint8,output=float32"
+    found: dict[str, IoDtype] = {}
+    for part in text.split(","):
+        end, is_assigned, word = part.strip().rpartition("=")
+        if (
+            word not in set(IoDtype)
+            or (is_assigned and end not in _ENDS)
+            or (not is_assigned and "," in text)
+        ):
+            raise UsageError(f"{option} {text}: '{part.strip()}' is no type of an end", hint=example)
+        if end in found:
+            raise UsageError(f"{option} {text}: says the {end} twice", hint=example)
+        found[end] = IoDtype(word)
+    both = found.get("")
+    return found.get("input", both), found.get("output", both)

@@ -21,7 +21,7 @@ StrPath: TypeAlias = str | os.PathLike[str]
 Targets: TypeAlias = str | Sequence[str]
 EffortName: TypeAlias = Effort | Literal["fast", "balanced", "high"]
 ResizeName: TypeAlias = Resize | Literal["stretch", "crop", "pad"]
-IoDtypeName: TypeAlias = IoDtype | Literal["float32", "uint8", "int8"]
+IoDtypeName: TypeAlias = IoDtype | str  # "uint8", or "input=uint8,output=float32"
 EndingName: TypeAlias = Ending | Literal["scores", "logits"]
 QatName: TypeAlias = QatMode | Literal["distill", "supervised"]
 TaskName: TypeAlias = (

@@ -11,6 +11,7 @@ from edgefx.cli import completion
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.options import (
     ImageCount,
+    IoDtypes,
     PositiveNumber,
     allow_unsafe_option,
     calib_option,
@@ -109,8 +110,10 @@ Examples:
 @hint_options
 @click.option(
     "--io-dtype",
-    type=click.Choice(["uint8", "int8", "float32"]),
-    help="Type of the input and output tensors of INT8 artifacts.  [default: uint8 for TFLite, else float32]",
+    type=IoDtypes(),
+    metavar="TYPE|input=TYPE,output=TYPE",
+    help="Type of the input and output tensors of INT8 artifacts: uint8, int8 or float32, for both or for "
+    "each.  [default: uint8 for TFLite, else float32]",
 )
 @click.option(
     "--ends",

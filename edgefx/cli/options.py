@@ -66,6 +66,20 @@ class Counts(click.IntRange):
 classes_range = click.IntRange(min=2, max=100_000)
 
 
+class IoDtypes(click.ParamType[str]):
+    """Element types of an artifact's ends."""
+
+    name = "types"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the text."""
+        try:
+            units.parse_io_dtypes(str(value))
+        except UsageError as error:
+            self.fail(f"{error.message.partition(': ')[2]}; {error.hint}", param, ctx)
+        return str(value)
+
+
 class _InputSize(click.ParamType[int | str]):
     """Pixels of an input image: a side of a square one, or HxW."""
 

@@ -131,6 +131,7 @@ class ArtifactBuilder:
         return QuantScheme(
             precision=target.row.precision,
             io_dtype=target.io_dtype,
+            output_dtype=target.output_dtype,
             seed=self._seed,
             effort=target.effort,
             ranges=target.ranges,

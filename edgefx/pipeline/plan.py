@@ -21,6 +21,7 @@ from edgefx.system import cpu
 from edgefx.system.host import cores
 from edgefx.targets import TargetRow
 from edgefx.types import Dataset, Effort, Ending, IoDtype, Precision, Ranges
+from edgefx.units import parse_io_dtypes
 from edgefx.vocabulary import MIN_IMAGES, Hardware, OnInconclusive
 
 DEFAULT_SAMPLES = 100
@@ -32,7 +33,8 @@ class PlannedTarget:
 
     Attributes:
         row: The target.
-        io_dtype: Element type of its input and output.
+        io_dtype: Element type of its input, and of its output unless that has another.
+        output_dtype: Element type of its output, where it is another; else None.
         ends: What it ends in.
         effort: How much time INT8 accuracy is worth.
         ranges: How its activation ranges are chosen.
@@ -51,6 +53,7 @@ class PlannedTarget:
 
     row: TargetRow
     io_dtype: IoDtype
+    output_dtype: IoDtype | None = None
     ends: Ending = Ending.SCORES
     effort: Effort = Effort.BALANCED
     ranges: Ranges = Ranges.AUTO
@@ -73,7 +76,14 @@ class PlannedTarget:
     @property
     def has_float_ends(self) -> bool:
         """Whether it computes on integers only, but between conversions from and to float."""
-        return self.integer_only and self.io_dtype is IoDtype.FLOAT32
+        return self.integer_only and IoDtype.FLOAT32 in (self.io_dtype, self.output_dtype)
+
+    @property
+    def io_dtypes(self) -> str:
+        """The types of both ends, as `units.parse_io_dtypes` reads them."""
+        if self.output_dtype is None:
+            return self.io_dtype
+        return f"input={self.io_dtype},output={self.output_dtype}"
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -211,8 +221,9 @@ def resolve(recipe: Recipe) -> tuple[PlannedTarget, ...]:
 def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarget:
     """Put together what holds for one target: of what is said twice, the later counts."""
     quantize = recipe.quantize
+    first, last = _io_dtypes(recipe.io_dtype, row)
     result = PlannedTarget(
-        row=row, io_dtype=recipe.io_dtype or row.io_dtypes[0], ends=recipe.ends, npu=recipe.npu.options
+        row=row, io_dtype=first, output_dtype=last, ends=recipe.ends, npu=recipe.npu.options
     )
     gates = recipe.gates
     if not isinstance(quantize, NoneSection):
@@ -230,9 +241,12 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
             continue
         if section.gates is not None:
             gates = gates.overridden_by(section.gates)
+        if section.io_dtype is not None:
+            first, last = _io_dtypes(section.io_dtype, row)
         result = replace(
             result,
-            io_dtype=section.io_dtype or result.io_dtype,
+            io_dtype=first,
+            output_dtype=last,
             ends=section.ends or result.ends,
             effort=section.effort or result.effort,
             ranges=section.ranges or result.ranges,
@@ -275,6 +289,13 @@ def _overridden(compression: WeightCompression, section: TargetSection) -> Weigh
     return compression
 
 
+def _io_dtypes(said: str | None, row: TargetRow) -> tuple[IoDtype, IoDtype | None]:
+    """Return the type of the input, and that of the output where it is another."""
+    first, last = parse_io_dtypes(said) if said is not None else (None, None)
+    first, last = first or row.io_dtypes[0], last or row.io_dtypes[0]
+    return first, None if last is first else last
+
+
 def check(recipe: Recipe, planned: Sequence[PlannedTarget], wording: Wording) -> None:
     """Check what goes with what, by the rules that hold for recipe files.
 
@@ -304,7 +325,7 @@ def _request(recipe: Recipe, planned: Sequence[PlannedTarget]) -> Request:
         targets=tuple(
             TargetRequest(
                 row=target.row,
-                io_dtype=target.io_dtype,
+                io_dtype=target.io_dtypes,
                 ends=target.ends,
                 ranges=target.ranges,
                 keeps_float=bool(target.keep_float),

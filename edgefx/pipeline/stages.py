@@ -176,7 +176,10 @@ def _quantization(plan: Plan) -> str:
 
 def _conversion(target: PlannedTarget, plan: Plan) -> str:
     row = target.row
-    parts = [str(row.precision), f"{target.io_dtype} input and output"]
+    both = f"{target.io_dtype} input and output"
+    if target.output_dtype is not None:
+        both = f"{target.io_dtype} input, {target.output_dtype} output"
+    parts = [str(row.precision), both]
     if target.ends is Ending.LOGITS:
         parts.append("ends in logits")
     if row.needs_calibration and not isinstance(plan.recipe.quantize, NoneSection):

@@ -105,6 +105,13 @@ def _size(node: Scalar, key: str) -> object:
     return node.text
 
 
+def _io_dtype(node: Scalar, key: str) -> object:
+    from edgefx.units import parse_io_dtypes
+
+    parse_io_dtypes(node.text, option=f"{key}:")
+    return node.text
+
+
 def _input_size(node: Scalar, key: str) -> object:
     from edgefx.units import parse_size_of_input
 
@@ -187,6 +194,7 @@ FORMATS: dict[str, Callable[[Scalar, str], object]] = {
     "milliseconds": _milliseconds,
     "size": _size,
     "input-size": _input_size,
+    "io-dtype": _io_dtype,
     "share": _share,
     "prune": _prune,
     "points": _points,

@@ -11,10 +11,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from edgefx.errors import UsageError
 from edgefx.metrics import METRICS, Origin
 from edgefx.models.zoo import brings_images, known
 from edgefx.results import Gate
 from edgefx.targets import ALL, TARGETS, TargetRow
+from edgefx.units import parse_io_dtypes
 from edgefx.vocabulary import Ending, IoDtype, Precision, Ranges, TargetKind
 
 # Keys that limit a figure, and what must be done to know it.
@@ -34,7 +36,8 @@ class TargetRequest:
 
     Attributes:
         row: The target.
-        io_dtype: Element type of its input and output; None leaves it to the target.
+        io_dtype: Element types of its input and output, as `units.parse_io_dtypes` reads them; None leaves
+            them to the target.
         ends: What it ends in.
         ranges: How its activation ranges are chosen.
         keeps_float: Whether layers are named to be left in float.
@@ -53,6 +56,15 @@ class TargetRequest:
     compression: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     npu_options: tuple[str, ...] = ()
+
+    @property
+    def io_dtypes(self) -> tuple[IoDtype, ...]:
+        """The types that are asked for, each once; none where what is said cannot be read."""
+        try:
+            said = parse_io_dtypes(self.io_dtype) if self.io_dtype is not None else ()
+        except UsageError:
+            return ()
+        return tuple(dict.fromkeys(one for one in said if one is not None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +191,7 @@ def _integer_ends(request: Request) -> Iterator[Problem]:
     for target in request.targets:
         possible = [dtype for dtype in target.row.io_dtypes if dtype is not IoDtype.FLOAT32]
         is_integer = target.integer_only and target.row.integer_only
-        if is_integer and target.io_dtype == IoDtype.FLOAT32 and possible:
+        if is_integer and IoDtype.FLOAT32 in target.io_dtypes and possible:
             yield Problem(
                 message="{io_dtype:float32} contradicts {quantize.integer_only}: {target} would begin and end"
                 " with float operations",
@@ -242,8 +254,9 @@ def _ranges(request: Request) -> Iterator[Problem]:
 
 def _ends(request: Request) -> Iterator[Problem]:
     for target in _quantized(request):
-        dtype = target.io_dtype
-        if dtype in set(IoDtype) and dtype not in target.row.io_dtypes:
+        for dtype in target.io_dtypes:
+            if dtype in target.row.io_dtypes:
+                continue
             yield Problem(
                 message=f"{{io_dtype:{dtype}}} is not possible for {{target}}",
                 key="io_dtype",

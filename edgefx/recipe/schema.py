@@ -28,6 +28,7 @@ from edgefx.recipe.values import (
     HardwareName,
     InputPath,
     InputSize,
+    IoDtypes,
     ModelSource,
     OutputPath,
     Patterns,
@@ -39,7 +40,7 @@ from edgefx.recipe.values import (
     Weights,
     weight_compression,
 )
-from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Ending, IoDtype, ModelTask, Ranges, Resize
+from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Ending, ModelTask, Ranges, Resize
 
 if TYPE_CHECKING:
     from edgefx.quantization import QatSettings, WeightCompression
@@ -284,7 +285,7 @@ class TargetSection(Section):
     """One target or several, with the settings that are theirs alone."""
 
     target: TargetGlob = Field(description="A name or a glob, such as openvino-*; see `edgefx targets`.")
-    io_dtype: IoDtype | None = Field(
+    io_dtype: IoDtypes | None = Field(
         default=None, description="Type of the input and output tensors, instead of io_dtype."
     )
     ends: Ending | None = Field(default=None, description="What these artifacts end in, instead of ends.")
@@ -372,9 +373,10 @@ class Recipe(Section):
         min_length=1,
         description="What to make: names, globs, or sections with settings of their own.",
     )
-    io_dtype: IoDtype | None = Field(
+    io_dtype: IoDtypes | None = Field(
         default=None,
-        description="Type of the input and output tensors; by default uint8 for INT8 TFLite, else float32.",
+        description="Type of the input and output tensors, float32, uint8 or int8, or each for itself, as in "
+        "input=uint8,output=float32; by default uint8 for INT8 TFLite, else float32.",
     )
     ends: Ending = Field(
         default=Ending.SCORES,

@@ -19,9 +19,11 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from edgefx.errors import UsageError
 from edgefx.results import MaxDrop
 from edgefx.units import (
     parse_drop,
+    parse_io_dtypes,
     parse_ms,
     parse_points,
     parse_prune,
@@ -29,7 +31,7 @@ from edgefx.units import (
     parse_size,
     parse_size_of_input,
 )
-from edgefx.vocabulary import NATIVE, Hardware
+from edgefx.vocabulary import NATIVE, Hardware, IoDtype
 
 if TYPE_CHECKING:
     from edgefx.quantization import WeightCompression
@@ -75,6 +77,15 @@ def weight_compression(cluster: int | None, prune: float | str | None) -> Weight
 
     share, two_of_four = (0.0, False) if prune is None else parse_prune(str(prune))
     return WeightCompression(values=cluster, zeros=0.0 if two_of_four else share, two_of_four=two_of_four)
+
+
+def _io_dtypes(value: object) -> str:
+    text = str(value)
+    try:
+        parse_io_dtypes(text)
+    except UsageError as error:  # is said together with what else is wrong
+        raise ValueError(f"{error.message.partition(': ')[2]}; {error.hint}") from error
+    return IoDtype(text) if text in set(IoDtype) else text
 
 
 def size_text(size: int) -> str:
@@ -124,6 +135,13 @@ Prune = Annotated[
     float | str,
     BeforeValidator(_prune),
     WithJsonSchema({"type": ["number", "string"], "format": "prune", "examples": ["30%", 0.3, "2:4"]}),
+]
+IoDtypes = Annotated[
+    IoDtype | str,
+    BeforeValidator(_io_dtypes),
+    WithJsonSchema(
+        {"type": "string", "format": "io-dtype", "examples": ["uint8", "input=uint8,output=float32"]}
+    ),
 ]
 InputSize = Annotated[
     int | str,

@@ -23,11 +23,12 @@ def check(request: ConversionRequest, runtime: Runtime) -> None:
     if row is None:
         known = ", ".join(row.name for row in TARGETS.values() if row.runtime is runtime)
         raise UsageError(f"there is no target {name}", hint=f"choose one of: {known}")
-    if scheme.io_dtype not in row.io_dtypes:
-        raise UsageError(
-            f"{name} has {' or '.join(row.io_dtypes)} input and output, {scheme.io_dtype} was asked for",
-            hint=f"use --io-dtype with {runtime}-int8",
-        )
+    for dtype in scheme.io_dtypes:
+        if dtype not in row.io_dtypes:
+            raise UsageError(
+                f"{name} has {' or '.join(row.io_dtypes)} input and output, {dtype} was asked for",
+                hint=f"use --io-dtype with {runtime}-int8",
+            )
     written_as_trained = request.trained is not None and request.trained.graph is None
     if row.needs_calibration and not written_as_trained and not request.calibration:
         raise UsageError(f"{name} needs calibration images", hint="give a folder with --calib")

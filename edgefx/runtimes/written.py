@@ -12,7 +12,8 @@ from edgefx.types import FrozenGraph, TensorInfo
 def problems_of_ends(ends: Iterable[TensorInfo], graph: FrozenGraph, scheme: QuantScheme) -> list[str]:
     """Return what is wrong with a file's inputs and outputs; nothing where they are as asked for."""
     found = [(end.name, end.dtype) for end in ends]
-    wanted = [(name, scheme.io_dtype.value) for name in (graph.input_name, graph.output_name)]
+    names = (graph.input_name, graph.output_name)
+    wanted = [(name, dtype.value) for name, dtype in zip(names, scheme.io_dtypes, strict=True)]
     return [] if found == wanted else [f"inputs and outputs are {found}, asked for {wanted}"]
 
 

@@ -249,6 +249,22 @@ class TargetContract:
                 assert there.infer(tiny_images.pixels).tobytes() == scores.tobytes()
             agreed = (scores.argmax(axis=1) == tiny_scores.argmax(axis=1)).mean()
             assert agreed >= self.agreement[row.precision]
+        if IoDtype.UINT8 in row.io_dtypes and IoDtype.FLOAT32 in row.io_dtypes and self.integer_outputs:
+            out = tmp_path / f"each{row.suffix}"
+            scheme = QuantScheme(
+                hardware=NATIVE,
+                precision=row.precision,
+                io_dtype=IoDtype.UINT8,
+                output_dtype=IoDtype.FLOAT32,
+            )
+            request = ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=calibration)
+            target.convert(request, out, RecordedProgress())
+            found = target.describe(out)
+            assert (found.inputs[0].dtype, found.outputs[0].dtype) == ("uint8", "float32")
+            with target.open_session(out, threads=1, precision=row.precision) as session:
+                scores = session.infer(tiny_images.pixels)
+            agreed = (scores.argmax(axis=1) == tiny_scores.argmax(axis=1)).mean()
+            assert agreed >= self.agreement[row.precision]
 
     def test_counts_every_calibration_image(
         self, target: Runtime, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path

@@ -166,14 +166,15 @@ def test_integer_logits_have_a_scale_of_their_own() -> None:
     import openvino as ov
     from openvino import opset13 as ops
 
-    from edgefx.runtimes.openvino.quantize import set_io_dtype
+    from edgefx.runtimes.openvino.quantize import set_input_dtype, set_output_dtype
 
     image = ops.parameter([1, 2, 2, 3], ov.Type.f32, name="image")
     logits = ops.subtract(ops.reduce_sum(image, np.array([1, 2])), np.array([100, 200, 300], np.float32))
     logits.output(0).set_names({"logits"})
     model = ov.Model([logits], [image], "sums")
     scores = np.array([[-100.0, -50.0, 700.0]], np.float32)
-    scale, zero_point = set_io_dtype(model, IoDtype.INT8, output=OutputKind.LOGITS, scores=scores)
+    set_input_dtype(model, IoDtype.INT8)
+    scale, zero_point = set_output_dtype(model, IoDtype.INT8, output=OutputKind.LOGITS, scores=scores)
     assert scale == pytest.approx(800 / 255)
     compiled = core().compile_model(model, "CPU")
     pixels = np.full((1, 2, 2, 3), 100, np.uint8)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgefx.errors import UnknownNameError, UsageError
+from edgefx.pipeline.plan import resolve
 from edgefx.recipe.compose import setting
 from edgefx.recipe.load import find, load, parse
 from edgefx.recipe.schema import PtqSection
@@ -61,6 +62,29 @@ def test_every_wrong_key_is_named_at_once() -> None:
     assert "tragets" in text
     assert "data.resize" in text
     assert "io_dtype" in text
+
+
+@pytest.mark.parametrize(
+    ("said", "ends"),
+    [
+        ("uint8", (IoDtype.UINT8, None)),
+        ("input=uint8,output=float32", (IoDtype.UINT8, IoDtype.FLOAT32)),
+        ("output=int8, input=uint8", (IoDtype.UINT8, IoDtype.INT8)),
+        ("output=float32", (IoDtype.UINT8, IoDtype.FLOAT32)),
+        ("input=int8", (IoDtype.INT8, IoDtype.UINT8)),
+        ("input=int8,output=int8", (IoDtype.INT8, None)),
+    ],
+)
+def test_each_end_may_have_a_type(said: str, ends: tuple[IoDtype, IoDtype | None]) -> None:
+    (target,) = resolve(parse({**MINIMAL, "targets": "tflite-int8", "io_dtype": said}, where="here"))
+    assert (target.io_dtype, target.output_dtype) == ends
+
+
+@pytest.mark.parametrize("said", ["uint9", "input=", "in=int8", "int8,uint8", "input=int8,input=int8", ""])
+def test_what_is_no_type_of_an_end(said: str) -> None:
+    with pytest.raises(UsageError, match="here") as caught:
+        parse({**MINIMAL, "io_dtype": said}, where="here")
+    assert "io_dtype" in caught.value.details[0]
 
 
 def test_a_drop_without_unit_is_refused() -> None:

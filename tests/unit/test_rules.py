@@ -58,6 +58,16 @@ def test_what_goes_together(fine: Request) -> None:
     ("wrong", "key", "said"),
     [
         (
+            request(target("tflite-float16", io_dtype="input=uint8,output=float32")),
+            "io_dtype",
+            "{io_dtype:uint8} is not possible for",
+        ),
+        (
+            request(target("tflite-int8", integer_only=True, io_dtype="output=float32")),
+            "io_dtype",
+            "contradicts {quantize.integer_only}",
+        ),
+        (
             request(target("tflite-int8", ends="logits"), model="b0", method="qat", trains=True),
             "ends",
             "makes artifacts that end as the model",

@@ -94,7 +94,7 @@ def static(
     plan: Placement,
     ranges: Mapping[str, Range],
     *,
-    io_dtype: IoDtype = IoDtype.FLOAT32,
+    io_dtypes: tuple[IoDtype, IoDtype] = (IoDtype.FLOAT32, IoDtype.FLOAT32),
     output: OutputKind = OutputKind.PROBABILITIES,
     codes: Mapping[str, NDArray[np.int8]] | None = None,
     channels: Mapping[str, ChannelRanges] | None = None,
@@ -105,8 +105,8 @@ def static(
     Args:
         model: The tidy float32 model, the biases of the plan's dynamic convolutions split off.
         plan: From `plan`.
-        ranges: Real range per tensor of the plan; with integer ends on logits also the output's.
-        io_dtype: Element type of the graph's input and output.
+        ranges: Real range per tensor of the plan; with an integer output of logits also the output's.
+        io_dtypes: Element types of the graph's input and output.
         output: What the output means; probabilities span [0, 1].
         codes: Weights of convolutions where they are not just rounded, from `rounding`.
         channels: Tensors in front of a swish whose channels have ranges of their own.
@@ -152,9 +152,11 @@ def static(
             writer.keep_float(node)
     if plan.kept:
         writer.note(KEPT_FLOAT, ",".join(sorted({onnx_graph.layer_of(name) for name in plan.kept})))
-    if io_dtype is not IoDtype.FLOAT32:
+    if io_dtypes[0] is not IoDtype.FLOAT32:
+        writer.integer_input(io_dtypes[0])
+    if io_dtypes[1] is not IoDtype.FLOAT32:
         limits = Range(0.0, 1.0) if output is OutputKind.PROBABILITIES else ranges[output_name]
-        writer.integer_ends(io_dtype, limits)
+        writer.integer_output(io_dtypes[1], limits)
     return writer.finish()
 
 
@@ -244,7 +246,10 @@ class _Quantization:
 
     def find_ranges(self) -> None:
         scheme, extra = self.scheme, tuple[str, ...]()
-        if scheme.io_dtype is not IoDtype.FLOAT32 and self.graph.spec.output is not OutputKind.PROBABILITIES:
+        if (
+            scheme.io_dtypes[1] is not IoDtype.FLOAT32
+            and self.graph.spec.output is not OutputKind.PROBABILITIES
+        ):
             extra = (self.graph.output_name,)
         self.ranges = calibrate.ranges(
             self.model, self.plan, extra, self.calibration, self.progress, asked=scheme.ranges
@@ -278,7 +283,7 @@ class _Quantization:
                 self.model,
                 self.plan,
                 self.ranges,
-                io_dtype=self.scheme.io_dtype,
+                io_dtypes=self.scheme.io_dtypes,
                 output=self.graph.spec.output,
                 codes=self.codes,
                 channels=self.channels,

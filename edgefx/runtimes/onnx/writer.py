@@ -358,30 +358,33 @@ class Writer:
         self._infos.append(helper.make_tensor_value_info(mul.output[0], TensorProto.FLOAT, shape))
         self._microsoft = True
 
-    def integer_ends(self, dtype: IoDtype, limits: Range) -> None:
-        """Give the graph an integer input (raw pixels; pixel - 128 for int8) and an integer output."""
+    def integer_input(self, dtype: IoDtype) -> None:
+        """Give the graph an integer input: raw pixels; pixel - 128 for int8."""
         import numpy as np
-        from onnx import TensorProto
 
-        integer = {IoDtype.UINT8: np.uint8, IoDtype.INT8: np.int8}[dtype]
-        element = {IoDtype.UINT8: TensorProto.UINT8, IoDtype.INT8: TensorProto.INT8}[dtype]
-        offset = -128 if dtype is IoDtype.INT8 else 0
-        source, result = self.graph.inputs[0], self.graph.outputs[0]
+        integer, element, offset = _integers(dtype)
+        source = self.graph.inputs[0]
         body, self.nodes = self.nodes, []
         one = self.constant(f"{source.name}/scale", np.float32(1))
         zero = self.constant(f"{source.name}/zero_point", integer(offset))
         self.add("DequantizeLinear", [source.name, one, zero], f"{source.name}/dequantized")
         for node in body:
             node.input[:] = [f"{name}/dequantized" if name == source.name else name for name in node.input]
-            node.output[:] = [f"{name}/float" if name == result.name else name for name in node.output]
         self.nodes += body
+        source.type.tensor_type.elem_type = element
+
+    def integer_output(self, dtype: IoDtype, limits: Range) -> None:
+        """Give the graph an integer output, whose levels span the limits."""
+        integer, element, offset = _integers(dtype)
+        result = self.graph.outputs[0]
+        for node in self.nodes:
+            node.output[:] = [f"{name}/float" if name == result.name else name for name in node.output]
         scale, zero_point = activation_parameters(limits)
         ends = [
             self.constant(f"{result.name}/scale", scale),
             self.constant(f"{result.name}/zero_point", integer(int(zero_point) + offset)),
         ]
         self.add("QuantizeLinear", [f"{result.name}/float", *ends], result.name)
-        source.type.tensor_type.elem_type = element
         result.type.tensor_type.elem_type = element
 
     def finish(self) -> onnx.ModelProto:
@@ -399,6 +402,16 @@ class Writer:
             helper.set_model_props(model, self._notes)
         onnx.checker.check_model(model, full_check=True)
         return model
+
+
+def _integers(dtype: IoDtype) -> tuple[Any, int, int]:
+    """Return NumPy's and ONNX's type, and what stands for the lowest value."""
+    import numpy as np
+    from onnx import TensorProto
+
+    if dtype is IoDtype.INT8:
+        return np.int8, TensorProto.INT8, -128
+    return np.uint8, TensorProto.UINT8, 0
 
 
 def _output_axis(node: onnx.NodeProto) -> int:

@@ -260,30 +260,11 @@ def _quantize_weights(
     openvino_weights.add_to_bias(operation, amount)
 
 
-def set_io_dtype(
-    model: Any, dtype: IoDtype, *, output: OutputKind, scores: NDArray[np.float32] | None
-) -> tuple[float, int]:
-    """Make input and output integers; returns scale and zero point of the output.
-
-    The input holds raw pixels (``uint8``) or pixels - 128 (``int8``). Probabilities have the scale 1/255;
-    logits get theirs from `scores`.
-
-    Args:
-        model: Changed in place.
-        dtype: ``UINT8`` or ``INT8``.
-        output: What the output means.
-        scores: Float outputs on the calibration images [N, classes]; used for logits only.
-    """
+def set_input_dtype(model: Any, dtype: IoDtype) -> None:
+    """Make the input raw pixels (``UINT8``) or pixels - 128 (``INT8``); the model is changed in place."""
     from openvino import opset13 as ops
 
-    element, lowest = (ov.Type.u8, 0) if dtype is IoDtype.UINT8 else (ov.Type.i8, -128)
-    low, high = 0.0, 1.0
-    if output is not OutputKind.PROBABILITIES:
-        assert scores is not None
-        low, high = min(0.0, float(scores.min())), max(0.0, float(scores.max()))
-    scale = float(np.float32((high - low) / 255 or 1.0))
-    zero_point = round(lowest - low / scale)
-
+    element, lowest = _integers(dtype)
     old = model.get_parameters()[0]
     image = ops.parameter(old.get_partial_shape(), element)
     pixels = ops.convert(image, ov.Type.f32)
@@ -295,7 +276,31 @@ def set_io_dtype(
     model.remove_parameter(old)
     model.add_parameters([image])
     image.output(0).set_names(names)
+    model.validate_nodes_and_infer_types()
 
+
+def set_output_dtype(
+    model: Any, dtype: IoDtype, *, output: OutputKind, scores: NDArray[np.float32] | None
+) -> tuple[float, int]:
+    """Make the output integers; returns its scale and zero point.
+
+    Probabilities have the scale 1/255; logits get theirs from `scores`.
+
+    Args:
+        model: Changed in place.
+        dtype: ``UINT8`` or ``INT8``.
+        output: What the output means.
+        scores: Float outputs on the calibration images [N, classes]; used for logits only.
+    """
+    from openvino import opset13 as ops
+
+    element, lowest = _integers(dtype)
+    low, high = 0.0, 1.0
+    if output is not OutputKind.PROBABILITIES:
+        assert scores is not None
+        low, high = min(0.0, float(scores.min())), max(0.0, float(scores.max()))
+    scale = float(np.float32((high - low) / 255 or 1.0))
+    zero_point = round(lowest - low / scale)
     result = model.get_results()[0]
     float_output = result.input_value(0)
     names = float_output.get_names()
@@ -309,6 +314,11 @@ def set_io_dtype(
     return scale, zero_point
 
 
+def _integers(dtype: IoDtype) -> tuple[Any, int]:
+    """Return OpenVINO's type and its lowest value."""
+    return (ov.Type.u8, 0) if dtype is IoDtype.UINT8 else (ov.Type.i8, -128)
+
+
 def int8_model(
     model: Any,
     graph: FrozenGraph,
@@ -320,11 +330,14 @@ def int8_model(
 ) -> Any:
     """Quantize a float model and give it the ends that were asked for."""
     model = quantize(model, calibration, scheme, progress, trained_ranges=trained_ranges)
-    if scheme.io_dtype is not IoDtype.FLOAT32:
-        scores = None
-        if graph.spec.output is not OutputKind.PROBABILITIES:
-            scores = _scores(model, calibration)
-        scale, zero_point = set_io_dtype(model, scheme.io_dtype, output=graph.spec.output, scores=scores)
+    first, last = scheme.io_dtypes
+    scores = None
+    if last is not IoDtype.FLOAT32 and graph.spec.output is not OutputKind.PROBABILITIES:
+        scores = _scores(model, calibration)
+    if first is not IoDtype.FLOAT32:
+        set_input_dtype(model, first)
+    if last is not IoDtype.FLOAT32:
+        scale, zero_point = set_output_dtype(model, last, output=graph.spec.output, scores=scores)
         artifact.set_quantization(model, scale=scale, zero_point=zero_point)
     return model
 

@@ -260,20 +260,25 @@ def rename_io(model: ModelT, *, input_name: str, output_name: str) -> None:
 
 
 def finish_ends(
-    model: ModelT, io_dtype: IoDtype, *, input_name: str, output_name: str, float_sigmoid: bool = False
+    model: ModelT,
+    io_dtypes: tuple[IoDtype, IoDtype],
+    *,
+    input_name: str,
+    output_name: str,
+    float_sigmoid: bool = False,
 ) -> None:
-    """Give an integer model's input and output their type and their names.
+    """Give an integer model's input and output their types and their names.
 
     Args:
         model: Changed in place.
-        io_dtype: The type.
+        io_dtypes: The types.
         input_name: Of the image.
         output_name: Of the scores.
         float_sigmoid: See `QuantScheme.float_sigmoid`.
     """
     rename_io(model, input_name=input_name, output_name=output_name)
-    if io_dtype is not IoDtype.INT8:
-        convert_ends(model, io_dtype)
+    if any(dtype is not IoDtype.INT8 for dtype in io_dtypes):
+        convert_ends(model, *io_dtypes)
         if float_sigmoid:
             _float_sigmoid(model)
         rename_io(model, input_name=input_name, output_name=output_name)
@@ -298,19 +303,21 @@ def _float_sigmoid(model: ModelT) -> None:
     graph.operators[-2:] = [leave, sigmoid]
 
 
-def convert_ends(model: ModelT, dtype: IoDtype) -> None:
-    """Give a quantized graph ends of another type, by a conversion operation at each end.
+def convert_ends(model: ModelT, input_dtype: IoDtype, output_dtype: IoDtype) -> None:
+    """Give a quantized graph ends of other types, by a conversion operation at each end that is not int8.
 
     uint8 ends keep the scale of the int8 tensor and have a zero point 128 higher: the conversion is exact,
     and the runtime does it as one pass that flips the top bit.
     """
     graph = model.subgraphs[0]
     first, last = int(graph.inputs[0]), int(graph.outputs[0])
-    outer_first, outer_last = _twin(model, first, dtype), _twin(model, last, dtype)
-    to_float = dtype is IoDtype.FLOAT32
-    enter = _conversion(model, "QUANTIZE", outer_first, first)
-    leave = _conversion(model, "DEQUANTIZE" if to_float else "QUANTIZE", last, outer_last)
-    graph.operators = [enter, *graph.operators, leave]
+    outer_first = first if input_dtype is IoDtype.INT8 else _twin(model, first, input_dtype)
+    outer_last = last if output_dtype is IoDtype.INT8 else _twin(model, last, output_dtype)
+    if outer_first != first:
+        graph.operators = [_conversion(model, "QUANTIZE", outer_first, first), *graph.operators]
+    if outer_last != last:
+        kind = "DEQUANTIZE" if output_dtype is IoDtype.FLOAT32 else "QUANTIZE"
+        graph.operators = [*graph.operators, _conversion(model, kind, last, outer_last)]
     graph.inputs, graph.outputs = [outer_first], [outer_last]
 
 

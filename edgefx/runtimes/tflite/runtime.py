@@ -241,7 +241,7 @@ def _quantized(request: ConversionRequest, progress: Progress) -> bytes:
     quantized = quantize.quantize(model, graph, scheme, calibration, progress)
     flatbuffer.finish_ends(
         quantized,
-        scheme.io_dtype,
+        scheme.io_dtypes,
         input_name=graph.input_name,
         output_name=graph.output_name,
         float_sigmoid=scheme.float_sigmoid,

@@ -59,7 +59,7 @@ def written(
     model = applied(template, trained, graph)
     flatbuffer.finish_ends(
         model,
-        scheme.io_dtype,
+        scheme.io_dtypes,
         input_name=graph.input_name,
         output_name=graph.output_name,
         float_sigmoid=scheme.float_sigmoid,
