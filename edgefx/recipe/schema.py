@@ -365,23 +365,19 @@ class Recipe(Section):
     model: Model = Field(
         description="Which classifier to compile. A name or a path may stand for the whole section."
     )
-    quantize: Quantize = Field(
-        default_factory=PtqSection,
-        description="How INT8 artifacts are made.",
-    )
+    quantize: Quantize = Field(default_factory=PtqSection, description="How INT8 artifacts are made.")
     targets: Targets = Field(
         min_length=1,
         description="What to make: names, globs, or sections with settings of their own.",
     )
     io_dtype: IoDtypes | None = Field(
         default=None,
-        description="Type of the input and output tensors, float32, uint8 or int8, or each for itself, as in "
-        "input=uint8,output=float32; by default uint8 for INT8 TFLite, else float32.",
+        description="Type of input and output, or input=uint8,output=float32; by default uint8 for INT8 "
+        "TFLite, else float32.",
     )
     ends: Ending = Field(
         default=Ending.SCORES,
-        description="What artifacts end in: scores, as the model; or logits, and whoever reads them computes "
-        "the sigmoid or softmax, so that integer outputs keep the differences between sure answers.",
+        description="What artifacts end in: scores, or logits, whose reader computes the sigmoid or softmax.",
     )
     hardware: HardwareName = Field(
         default=NATIVE,
