@@ -56,6 +56,10 @@ class Canonical:
             before = imported.get_operation_by_name(self.output).inputs[0].op.name
             self._same |= {function.output_name: before for function in ScoreFunction}
 
+    def end(self, output_name: str) -> str:
+        """Return the operation that an artifact ends in, by the name of its output."""
+        return self._same.get(output_name, self.output)
+
     def layer_of(self, name: str) -> str | None:
         """Return the canonical layer that a name begins with, or None."""
         layer = name.split("/", 1)[0]

@@ -12,11 +12,12 @@ from edgefx import runtimes
 from edgefx.analysis import sensitivity
 from edgefx.analysis.simulate import Simulation
 from edgefx.errors import UsageError
+from edgefx.models.graph.cut import before_scores
 from edgefx.quantization import Quantization, QuantScheme
 from edgefx.runtimes.protocol import ConversionRequest
 from edgefx.runtimes.tflite import flatbuffer
 from edgefx.targets import TARGETS, TargetRow
-from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, Runtime
+from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, Runtime
 
 from .conftest import NATIVE, RecordedProgress
 
@@ -204,3 +205,22 @@ def test_a_model_without_layers_is_an_error(tiny_graph: FrozenGraph) -> None:
     with pytest.raises(UsageError, match="no layers") as caught:
         Simulation(bare, Quantization(grids=(), weights=()))
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["tflite-int8", "onnx-int8", "openvino-int8"])
+def test_an_artifact_that_ends_in_logits_is_read_by_the_whole_graph(
+    name: str, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tiny_images: ImageSet, tmp_path: Path
+) -> None:
+    row = TARGETS[name]
+    scheme = QuantScheme(hardware=NATIVE, precision=row.precision, io_dtype=IoDtype.UINT8, effort=Effort.FAST)
+    path = runtimes.load(row).convert(
+        ConversionRequest(graph=before_scores(tiny_graph), scheme=scheme, calibration=tiny_calibration),
+        tmp_path / f"digits{row.suffix}",
+        RecordedProgress(),
+    )[0]
+    found = runtimes.introspectable(row).read_quantization(path, tiny_graph)
+    assert not [grid.tensor for grid in found.grids if "Softmax" in grid.tensor]
+    simulated = Simulation(tiny_graph, found).scores(tiny_images.pixels[:8], quantized=True)
+    with runtimes.load(row).open_session(path, threads=1, precision=row.precision) as session:
+        observed = session.infer(tiny_images.pixels[:8])
+    np.testing.assert_allclose(simulated, observed, atol=0.1)

@@ -71,7 +71,7 @@ class _Reader:
         self.unmatched: list[str] = []
         # The operation of the canonical graph behind each activation, by tensor.
         self.counterparts: dict[str, str | None] = {self.graph.inputs[0].name: canonical.image}
-        ends = self.graph.output_names
+        ends, end = self.graph.output_names, canonical.end(self.graph.outputs[0].name)
         ends |= {
             node.input[0]
             for node in self.graph.nodes
@@ -83,7 +83,7 @@ class _Reader:
             if not any(name in self.counterparts for name in node.input):
                 continue  # weights
             for name in node.output:
-                self.counterparts[name] = canonical.output if name in ends else self._counterpart(node, name)
+                self.counterparts[name] = end if name in ends else self._counterpart(node, name)
             factor = self._factor(node)
             if factor is not None:
                 self.factors.update(dict.fromkeys(node.output, factor))

@@ -67,12 +67,13 @@ class _Reader:
         last = model.get_results()[0].input_value(0)
         # Integer scores are made of the layer's output by further operations.
         end = _name(last) if last.get_element_type().is_real() else ""
+        made = canonical.end(model.outputs[0].get_any_name())
         # What the artifact multiplied the channels of an activation by, float32 [channels], by operation.
         self.factors: dict[str, NDArray[np.float32]] = {}
         for operation in self.operations:
             name = operation.get_friendly_name()
             if operation.get_type_name() != "Result" and self._depends_on_image(operation):
-                self.counterparts[name] = canonical.output if name == end else self._counterpart(operation)
+                self.counterparts[name] = made if name == end else self._counterpart(operation)
                 factor = self._factor(operation)
                 if factor is not None:
                     self.factors[name] = factor

@@ -157,7 +157,9 @@ class Reader:
             return source or found
         if source is not None and self._restored_by(op, int(op.inputs[0])) is not None:
             return source
-        return self.canonical.output if index in self._ends else found
+        if index not in self._ends:
+            return found
+        return self.canonical.end(self.tensors[self.model.subgraphs[0].outputs[0]].name.decode())
 
     def _find_ends(self) -> set[int]:
         """The graph's output, and the tensor that a last conversion makes it from."""
