@@ -12,57 +12,13 @@ from enum import StrEnum
 from edgefx.compilation import Compilation, Parity
 from edgefx.compression import CompressionEffect
 from edgefx.errors import ExitCode
-from edgefx.measured import Accuracy, Changes, ComparedAnswers
+from edgefx.measured import Accuracy, Changes, ComparedAnswers, Latency
 from edgefx.notebook import Shown
 from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, StageKind
 from edgefx.vocabulary import Hardware
 
-__all__ = ["Accuracy", "Changes", "ComparedAnswers"]  # re-exported
-
-
-@dataclass(frozen=True, kw_only=True)
-class Latency:
-    """Latency of one artifact on one device.
-
-    Attributes:
-        device: Where it ran; "host" is the machine that edgefx ran on, not the edge device.
-        threads: Intra-op threads.
-        rounds: Timed inferences, batch 1, interleaved with the other artifacts of the run.
-        p50_ms: Median.
-        p95_ms: 95th percentile.
-        min_ms: Fastest.
-        cold_start_ms: Opening the file plus the first inference, in a fresh process, imports not counted.
-        peak_memory_mb: Peak resident set of that process, runtime included.
-        precision_ran: What the runtime executed in.
-        ratio_to_float: p50 over the p50 of the same runtime's float32 artifact in the same run.
-        ratio_ci95: 95 % bootstrap interval of that ratio, low then high.
-        noise: By how much the speed changed while it, and what it is compared with, were measured: the range
-            of the passes' medians between quartiles over their median, the larger; 0 with too few to tell.
-        noisy: Whether that is too much to rely on the figures, after measuring again.
-        p99_ms: 99th percentile; of 100 inferences nearly the slowest. None where an earlier version measured.
-        p90_ms: 90th percentile, likewise.
-        std_ms: Standard deviation, likewise.
-        price_per_hour: What an hour of the machine costs, in any currency; None where nobody said.
-    """
-
-    device: str
-    threads: int
-    rounds: int
-    p50_ms: float
-    p95_ms: float
-    min_ms: float
-    cold_start_ms: float
-    peak_memory_mb: float
-    precision_ran: str
-    ratio_to_float: float | None = None
-    ratio_ci95: tuple[float, float] | None = None
-    noise: float = 0.0
-    noisy: bool = False
-    p99_ms: float | None = None
-    p90_ms: float | None = None
-    std_ms: float | None = None
-    price_per_hour: float | None = None
+__all__ = ["Accuracy", "Changes", "ComparedAnswers", "Latency"]  # re-exported
 
 
 @dataclass(frozen=True, kw_only=True)

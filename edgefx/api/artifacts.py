@@ -129,7 +129,7 @@ def benchmark(
         artifacts: One or more .tflite, .onnx or OpenVINO .xml files.
         rounds: Timed inferences per artifact.
         price_per_hour: What an hour of the machine costs, in any currency, for the cost of 1000 inferences.
-        warmup: Inferences before the timed ones.
+        warmup: Least number of inferences before the timed ones; more follow while an artifact gets faster.
         seconds: Time limit of all timed inferences together; slow artifacts then get fewer rounds.
         threads: Runtime threads; by default all cores. With several numbers, each artifact is measured with
             each of them.

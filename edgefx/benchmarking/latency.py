@@ -35,6 +35,9 @@ NOISY = 0.25  # `Latency.noise` above which figures are not to be relied on, by 
 _FEWEST_PASSES = 10  # that tell noise from chance
 _MOST_TRIES = 3  # measurements, where they are noisy
 _RESAMPLES = 1000  # of the bootstrap
+_STILL_FASTER = 0.95  # of the group before: an artifact is not warm yet
+_MOST_GROUPS = 10  # of warm-up
+_WARMUP_S = 2.0  # after which no further group begins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,41 @@ class Subject:
     any_ends: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Warmup:
+    """The inferences before the timed ones: `done` says whether they had stopped getting faster."""
+
+    rounds: int = 0
+    last_ms: float | None = None
+    done: bool | None = None
+
+
+def warm(worker: Runner, rounds: int) -> Warmup:
+    """Run an artifact until it does not get faster any more.
+
+    Args:
+        worker: Has it open.
+        rounds: The least number of inferences; with none there is no warm-up. They are divided in two groups,
+            and others of that size follow as long as the median of the last is clearly below that of the one
+            before, but for no longer than two seconds.
+
+    Raises:
+        BenchmarkError: The worker failed.
+    """
+    if rounds < 2:
+        times = worker.run(rounds) if rounds else []
+        return Warmup(rounds=len(times), last_ms=times[0] if times else None)
+    size, begun = rounds // 2, time.monotonic()
+    before, last = median(worker.run(rounds - size)), median(worker.run(size))
+    groups = 2
+    while last < _STILL_FASTER * before:
+        if groups == _MOST_GROUPS or time.monotonic() - begun > _WARMUP_S:
+            return Warmup(rounds=rounds + (groups - 2) * size, last_ms=last, done=False)
+        before, last = last, median(worker.run(size))
+        groups += 1
+    return Warmup(rounds=rounds + (groups - 2) * size, last_ms=last, done=True)
+
+
 @dataclass(kw_only=True)
 class _Running:
     """A subject, its worker and what was measured so far."""
@@ -65,6 +103,7 @@ class _Running:
     subject: Subject
     worker: Runner
     cold_start_ms: float
+    warmup: Warmup
     estimate_ms: float
     schedule: list[int] = field(default_factory=list)  # timed inferences in each pass
     passes: list[list[float]] = field(default_factory=list)  # times in ms of each pass
@@ -106,7 +145,7 @@ def measure(
         subjects: What to measure; keys must differ.
         threads: Intra-op threads of each runtime.
         rounds: Timed inferences of each artifact; slow artifacts get fewer so that the budget holds.
-        warmup: Inferences before the timed ones, after the cold start.
+        warmup: Least number of inferences before the timed ones, after the cold start; see `warm`.
         budget_s: Wall time for the timed inferences of all subjects together; five of each are made
             whatever it says.
         progress: Where every timed inference is reported.
@@ -241,7 +280,7 @@ def _start(
         for subject, worker in ready:
             try:
                 cold = worker.open()
-                warm = worker.run(warmup) if warmup else []
+                warmed = warm(worker, warmup)
             except BenchmarkError as error:
                 failed(subject, error)
             else:
@@ -250,7 +289,8 @@ def _start(
                         subject=subject,
                         worker=worker,
                         cold_start_ms=cold,
-                        estimate_ms=median(warm) if warm else cold,
+                        warmup=warmed,
+                        estimate_ms=warmed.last_ms or cold,
                     )
                 )
             task.advance()
@@ -324,6 +364,11 @@ def _results(
             ratio_ci95=ratio_interval(one.medians, medians[reference]) if float_p50 else None,
             noise=noise,
             noisy=noise > max_noise,
+            load_ms=one.worker.load_ms,
+            first_ms=None if one.worker.load_ms is None else one.cold_start_ms - one.worker.load_ms,
+            warmup_rounds=one.warmup.rounds,
+            warmed_up=one.warmup.done,
+            timed_ms=sum(times),
         )
     return results
 

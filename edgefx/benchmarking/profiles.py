@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 
 from edgefx.benchmarking.devices.local import HOST
@@ -61,3 +62,15 @@ def profiled(
                 found[subject.key] = summarize(profiler.executed(subject.path, raw))
             task.advance()
     return found
+
+
+def with_profile(latency: Latency, profile: ExecutionProfile | None) -> Latency:
+    """Return a latency with the figures of a profile that metrics are made of."""
+    if profile is None:
+        return latency
+    return replace(
+        latency,
+        float_share=profile.float_share,
+        conversion_share=profile.conversion_share,
+        delegate_coverage=profile.delegate_coverage,
+    )

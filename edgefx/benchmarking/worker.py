@@ -6,7 +6,8 @@ imports the artifact's runtime and never TensorFlow, so that the peak memory is 
 Between requests it blocks on stdin and uses no CPU.
 
     (start)          -> {"ready": true}                 the runtime is imported, nothing is opened yet
-    open             -> {"cold_start_ms": float}        opening the file and the first inference
+    open             -> {"load_ms": float,              opening the file
+                         "cold_start_ms": float}        that and the first inference
     run K            -> {"times_ms": [float, ...]}      K inferences of what is in the input
     profile K        -> {"raw": {...}}                  what the runtime's profiler tells of K inferences
     stats            -> {"peak_memory_mb": float, "precision_ran": str}
@@ -101,7 +102,7 @@ def serve(
                     )
                 opened = time.perf_counter_ns() - begin
                 once = _inference(session)
-                yield {"cold_start_ms": opened / 1e6 + _ms(once)}
+                yield {"load_ms": opened / 1e6, "cold_start_ms": opened / 1e6 + _ms(once)}
             elif command == "profile":
                 yield {"raw": _profiled(path, threads, precision, int(argument))}
             elif session is None:

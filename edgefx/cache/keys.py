@@ -414,6 +414,7 @@ def benchmark(
     seconds: float,
     max_noise: float,
     warmup: int,
+    profile: bool = False,
 ) -> Key:
     """Key of the latencies of artifacts that are measured in turn, and compare only within one measurement.
 
@@ -424,6 +425,7 @@ def benchmark(
         seconds: Time limit for all.
         max_noise: What is kept is not noisier.
         warmup: Untimed inferences before.
+        profile: Whether the runtimes' profilers are asked, too.
     """
     rows = {row.runtime: row for row, _, _ in subjects}.values()
     return _key(
@@ -434,12 +436,15 @@ def benchmark(
         seconds=seconds,
         max_noise=max_noise,
         warmup=warmup,
+        profile=profile,
         machine=machine(),
         tools=("numpy", *(name for row in rows for name in row.run_by)),
         code=_code(
             ("latency",),
             "edgefx.benchmarking.latency",
+            "edgefx.benchmarking.profiles",
             "edgefx.benchmarking.worker",
+            *(f"{row.module}.{part}" for row in rows for part in ("collect", "profiler")),
             *(module for row in rows for module in _session(row)),
         ),
     )

@@ -36,7 +36,7 @@ Examples:
     default=5,
     show_default=True,
     metavar="N",
-    help="Number of inferences before the timed ones.",
+    help="Least number of inferences before the timed ones; more follow where an artifact still gets faster.",
 )
 @click.option(
     "--seconds",

@@ -32,6 +32,7 @@ _NO_LABELS = "the evaluation images have no labels, so there is no top-1"
 _NO_TOP5 = "there is no top-5 without labels, or with five classes or fewer"
 _NO_CONFIDENCE = "the evaluation images have no labels, or an earlier edgefx measured them"
 _EARLIER = "an earlier version of edgefx measured it"
+_NO_PROFILE = "the runtime's profiler told nothing"
 _DIVERGENCE_TOLERANCE = 1e-6  # sums in another order
 
 
@@ -383,6 +384,56 @@ METRICS: Final[dict[str, MetricRow]] = {
             gate="max_cold_start_ms",
             heading="cold ms",
             optional=True,
+        ),
+        MetricRow(
+            id="load_ms",
+            name="loading",
+            meaning="Opening the file, in a fresh process.",
+            unit=Unit.MILLISECONDS,
+            better="less",
+            origin=Origin.LATENCY,
+            value=of_latency(lambda found: found.load_ms),
+            absent=_EARLIER,
+            gate="max_load_ms",
+            heading="load ms",
+            in_reports=False,
+            optional=True,
+        ),
+        MetricRow(
+            id="first_ms",
+            name="first inference",
+            meaning="The first inference after the file was opened.",
+            unit=Unit.MILLISECONDS,
+            better="less",
+            origin=Origin.LATENCY,
+            value=of_latency(lambda found: found.first_ms),
+            absent=_EARLIER,
+            gate="max_first_ms",
+            heading="first ms",
+            in_reports=False,
+            optional=True,
+        ),
+        MetricRow(
+            id="float_share",
+            name="share of the time in float",
+            meaning="The share of the operations' time that is computed in floating point, by the profiler.",
+            unit=Unit.SHARE,
+            better="less",
+            origin=Origin.LATENCY,
+            value=of_latency(lambda found: found.float_share),
+            absent=_NO_PROFILE,
+            gate="max_float_share",
+        ),
+        MetricRow(
+            id="delegate_coverage",
+            name="share of the operations in the delegate",
+            meaning="The share of the file's operations that a delegate, such as LiteRT's XNNPACK, executed.",
+            unit=Unit.SHARE,
+            better="more",
+            origin=Origin.LATENCY,
+            value=of_latency(lambda found: found.delegate_coverage),
+            absent="the runtime has no delegates, or its profiler told nothing",
+            gate="min_delegate_coverage",
         ),
         MetricRow(
             id="peak_memory_mb",

@@ -12,7 +12,7 @@ from edgefx.benchmarking.devices.local import HOST
 from edgefx.benchmarking.devices.protocol import Device
 from edgefx.benchmarking.devices.remote import Remote
 from edgefx.benchmarking.latency import Subject, measure
-from edgefx.benchmarking.profiles import profiled
+from edgefx.benchmarking.profiles import profiled, with_profile
 from edgefx.errors import BenchmarkError, EdgefxError, ExitCode, UsageError
 from edgefx.pipeline.inspect import SUFFIXES, existing
 from edgefx.protocols import Progress
@@ -118,6 +118,7 @@ def _measured(
     profiles = {}
     if profile:
         profiles = profiled(admissible, measured, progress=progress, on_failure=failed, device=device)
+        measured = {key: with_profile(one, profiles.get(key)) for key, one in measured.items()}
     return Benchmark(
         environment=environment,
         latencies=measured,

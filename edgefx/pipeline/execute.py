@@ -321,7 +321,7 @@ class Run:
 
     def _benchmark(self) -> None:
         """Measure the latency of all artifacts in turn, or take all of it from the cache."""
-        settings = self._plan.recipe.benchmark
+        settings = self._plan.benchmark
         assert settings is not None
         stage = latency_stage(
             subjects_of(self._left, self._float_reference),
@@ -347,7 +347,7 @@ class Run:
         }
 
     def _measure_on_devices(self) -> None:
-        settings, progress = self._plan.recipe.benchmark, self._memo.progress
+        settings, progress = self._plan.benchmark, self._memo.progress
         assert settings is not None
         with self._memo.timed(StageKind.DEVICE):
             todo = on_devices.work(

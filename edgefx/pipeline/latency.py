@@ -97,6 +97,7 @@ def latency_stage(
             seconds=settings.seconds,
             max_noise=settings.max_noise,
             warmup=_WARMUP,
+            profile=settings.profile,
         ),
         result=Latencies,
         compute=compute,
@@ -133,11 +134,12 @@ def measured_latencies(
     def failed(subject: Subject, error: EdgefxError) -> None:
         on_failure(subject.key, error)
 
-    return measure(
-        [
-            Subject(key=name, path=paths[name], precision=one.target.row.precision, float_key=compared)
-            for name, (one, compared) in subjects.items()
-        ],
+    chosen = [
+        Subject(key=name, path=paths[name], precision=one.target.row.precision, float_key=compared)
+        for name, (one, compared) in subjects.items()
+    ]
+    latencies = measure(
+        chosen,
         threads=threads,
         rounds=settings.rounds,
         warmup=_WARMUP,
@@ -147,3 +149,15 @@ def measured_latencies(
         on_failure=failed,
         device=device,
     )
+    if not settings.profile:
+        return latencies
+    from edgefx.benchmarking.profiles import profiled, with_profile
+
+    profiles = profiled(
+        chosen,
+        latencies,
+        progress=progress,
+        on_failure=lambda _, error: progress.warn(error.message),
+        device=device,
+    )
+    return {name: with_profile(one, profiles.get(name)) for name, one in latencies.items()}

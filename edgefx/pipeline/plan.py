@@ -13,6 +13,7 @@ from edgefx.models.zoo import brings_images, recognized
 from edgefx.npus import NPU_DEFAULTS, NpuOptions
 from edgefx.quantization import UNCOMPRESSED, WeightCompression
 from edgefx.recipe import rules
+from edgefx.recipe.machines import BenchmarkSection
 from edgefx.recipe.options import BY_PATH, Wording
 from edgefx.recipe.rules import Request, TargetRequest
 from edgefx.recipe.schema import NoneSection, QatSection, Recipe, TargetSection
@@ -24,6 +25,7 @@ from edgefx.types import Dataset, Effort, Ending, IoDtype, Precision, Ranges
 from edgefx.units import parse_io_dtypes
 from edgefx.vocabulary import MIN_IMAGES, Hardware, OnInconclusive
 
+_PROFILED = ("float_share", "delegate_coverage")  # metrics that a runtime's profiler tells
 DEFAULT_SAMPLES = 100
 
 
@@ -136,6 +138,15 @@ class Plan:
     def device_gates(self) -> tuple[Gate, ...]:
         """The limits on what devices measure."""
         return tuple(gate for gates in self.recipe.gates.device_gates().values() for gate in gates)
+
+    @property
+    def benchmark(self) -> BenchmarkSection | None:
+        """How latency is measured: with the profilers, too, where a gate limits what they tell."""
+        section = self.recipe.benchmark
+        gates = (*self.device_gates, *(gate for target in self.targets for gate in target.gates))
+        if section is None or not any(gate.metric in _PROFILED for gate in gates):
+            return section
+        return section.model_copy(update={"profile": True})
 
     @property
     def rows(self) -> tuple[TargetRow, ...]:

@@ -39,6 +39,7 @@ class BenchmarkSection(Section):
         description="What an hour of this machine costs, in any currency: the report then says what 1000 "
         "inferences cost.",
     )
+    profile: bool = Field(default=False, description="Whether the runtimes' profilers are asked, too.")
 
     @property
     def others(self) -> tuple[str, ...]:

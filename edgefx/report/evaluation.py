@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from rich.console import Console, Group
 from rich.text import Text
 
@@ -10,7 +12,7 @@ from edgefx.report import execution
 from edgefx.report.findings import answers_line, data_line, noise_line, rounding
 from edgefx.report.terminal import Facts, Heading, fitting
 from edgefx.report.text import counted, interval, metric, percent, signed
-from edgefx.results import Accuracy
+from edgefx.results import Accuracy, Latency
 from edgefx.views import Benchmark, DeviceAnswers, Evaluation
 
 
@@ -96,7 +98,7 @@ def render_benchmark(result: Benchmark, console: Console, *, limit: int = 10) ->
         where = f"host latency ({result.environment.cpu}), not an edge device"
     else:
         where = f"on {result.device} ({result.environment.cpu}, {result.hardware})"
-    line = f"{where}; batch 1, {threads}, interleaved"
+    line = f"{where}; batch 1, {threads}, interleaved; {_extent(result.latencies.values())}"
     console.print(Text(line, style="dim"))
     for name, latency in result.latencies.items():
         if latency.noisy:
@@ -104,3 +106,19 @@ def render_benchmark(result: Benchmark, console: Console, *, limit: int = 10) ->
             console.print(warning, highlight=False)
     if result.profiles:
         execution.render(result.profiles, console, limit=limit)
+
+
+def _extent(latencies: Iterable[Latency]) -> str:
+    """Say how long artifacts were warmed up and timed, and which were not warm by then."""
+    found = list(latencies)
+    said = f"warmed up with {_span([one.warmup_rounds or 0 for one in found])} inferences"
+    cold = sum(one.warmed_up is False for one in found)
+    if cold:
+        said += f" ({cold} of {len(found)} still getting faster)"
+    timed = _span([round((one.timed_ms or 0.0) / 1e3, 2) for one in found])
+    return f"{said}, timed for {timed} s"
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

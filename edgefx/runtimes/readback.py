@@ -49,8 +49,8 @@ class Canonical:
                     self._depthwise.add(layer)
         self.order = {name: number for number, name in enumerate(self._shapes)}
         output = imported.get_operation_by_name(graph.output_name)
-        self.output = output.inputs[0].op.name if output.type == "Identity" else output.name
-        self._same = {graph.output_name: self.output}
+        self.output: str = output.inputs[0].op.name if output.type == "Identity" else output.name
+        self._same: dict[str, str] = {graph.output_name: self.output}
         if imported.get_operation_by_name(self.output).type in ("Sigmoid", "Softmax"):
             # An artifact of the same model may end before it.
             before = imported.get_operation_by_name(self.output).inputs[0].op.name

@@ -54,6 +54,14 @@ def test_every_runtime_names_the_layers_and_the_precision(
     assert profile.int8_share == 0.0
     assert profile.operations_ms > 0
     assert profile.delegate_coverage == (1.0 if runtime == "tflite" else None)
+    latency = found.latencies[str(artifacts[runtime])]
+    assert (latency.float_share, latency.delegate_coverage) == (
+        profile.float_share,
+        profile.delegate_coverage,
+    )
+    assert latency.load_ms is not None
+    assert latency.first_ms is not None
+    assert latency.load_ms + latency.first_ms == pytest.approx(latency.cold_start_ms)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -13,7 +13,7 @@ import pytest
 
 from edgefx.benchmarking import latency
 from edgefx.benchmarking.devices.protocol import Runner
-from edgefx.benchmarking.latency import Subject, measure, ratio_interval
+from edgefx.benchmarking.latency import Subject, measure, ratio_interval, warm
 from edgefx.errors import BenchmarkError
 from edgefx.protocols import SILENT
 from edgefx.report import findings
@@ -50,6 +50,27 @@ class _Worker(Runner):
 
     def _ask(self, request: str, timeout_s: float) -> dict[str, object]:
         raise AssertionError(f"{request} ({timeout_s} s): every request is answered above")
+
+
+@pytest.mark.parametrize(
+    ("times", "rounds", "done", "used"),
+    [
+        ([1.0] * 10, 4, True, 4),
+        ([8.0, 8.0, 4.0, 4.0, 2.0, 2.0, 1.99, 1.99], 4, True, 8),
+        ([1.0, 1.0, 3.0, 3.0], 4, True, 4),  # slower is no warming up
+        ([2.0**-number for number in range(20)], 2, False, 10),
+        ([5.0], 1, None, 1),
+        ([], 0, None, 0),
+    ],
+)
+def test_it_is_warm_when_it_does_not_get_faster(
+    times: list[float], rounds: int, done: bool | None, used: int
+) -> None:
+    worker = _Worker.__new__(_Worker)
+    worker._times = iter(times)
+    found = warm(worker, rounds)
+    assert (found.done, found.rounds) == (done, used)
+    assert len(list(worker._times)) == len(times) - used
 
 
 class _Device:

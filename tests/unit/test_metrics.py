@@ -46,6 +46,10 @@ def test_a_gate_has_one_metric_but_for_the_drop_which_knows_two_units() -> None:
         ("max_ratio_to_float", 1.0, "ratio_to_float", 1.0),
         ("max_p99_ms", "30ms", "p99_ms", 30.0),
         ("max_std_ms", 2, "std_ms", 2.0),
+        ("max_load_ms", "30ms", "load_ms", 30.0),
+        ("max_first_ms", 4, "first_ms", 4.0),
+        ("max_float_share", "20%", "float_share", 0.2),
+        ("min_delegate_coverage", 0.9, "delegate_coverage", 0.9),
         ("max_cost_per_1000", 0.004, "cost_per_1000", 0.004),
         ("max_size", "6MB", "size_bytes", 6_000_000),
     ],
@@ -83,6 +87,17 @@ def test_what_inferences_cost_follows_from_the_price_of_an_hour() -> None:
     assert "--price-per-hour" in judge([limit], unknown, target="x")[0].reason
     dearer = replace(unknown, latency=replace(timed, price_per_hour=0.37))
     assert judge([limit], dearer, target="x")[0].verdict is Verdict.FAIL
+
+
+def test_what_really_ran_is_judged_where_a_profiler_told_it() -> None:
+    timed = latency(p50_ms=20.0, ratio_to_float=0.5)
+    limits = [Gate(metric="float_share", limit=0.2), Gate(metric="delegate_coverage", limit=0.9)]
+    unknown = judge(limits, Figures(size_bytes=1, latency=timed), target="x")
+    assert [one.verdict for one in unknown] == [Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE]
+    assert "profiler" in unknown[0].reason
+    told = replace(timed, float_share=0.5, delegate_coverage=0.95)
+    known = judge(limits, Figures(size_bytes=1, latency=told), target="x")
+    assert [one.verdict for one in known] == [Verdict.FAIL, Verdict.PASS]
 
 
 def test_one_row_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:

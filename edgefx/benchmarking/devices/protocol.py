@@ -22,6 +22,7 @@ class Runner(ABC):
     """
 
     _last_ms = 1e3  # duration of the last inference, for the next request's timeout
+    load_ms: float | None = None  # of the cold start, opening the file; None before `open`
 
     @abstractmethod
     def wait_ready(self) -> None:
@@ -35,6 +36,7 @@ class Runner(ABC):
         """Open the artifact and run it once; returns the cold start in milliseconds."""
         answer = self._ask("open", START_TIMEOUT_S)
         cold_start_ms = float(str(answer["cold_start_ms"]))
+        self.load_ms = float(str(answer["load_ms"]))
         self._last_ms = cold_start_ms
         return cold_start_ms
 

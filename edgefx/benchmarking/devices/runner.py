@@ -77,7 +77,7 @@ def serve(config: dict[str, Any], requests: IO[bytes]) -> Iterator[dict[str, Any
             opened = time.perf_counter_ns() - begin
             images = np.random.default_rng(0).integers(0, 256, session.images, dtype=np.uint8)
             session.put(session.ready(images))
-            yield {"cold_start_ms": opened / 1e6 + _invoke_ms(session)}
+            yield {"load_ms": opened / 1e6, "cold_start_ms": opened / 1e6 + _invoke_ms(session)}
         elif command == "profile":
             yield {"raw": _profiled(config, int(argument))}
         elif session is None:
