@@ -73,7 +73,9 @@ def render_benchmark(result: Benchmark, console: Console, *, limit: int = 10) ->
     rows = [
         row
         for row in METRICS.values()
-        if row.origin is Origin.LATENCY and any(row.value(one) is not None for one in figures.values())
+        if row.origin is Origin.LATENCY
+        and row.heading
+        and any(row.value(one) is not None for one in figures.values())
     ]
     headings = [
         Heading(title="artifact"),
@@ -105,7 +107,7 @@ def render_benchmark(result: Benchmark, console: Console, *, limit: int = 10) ->
             warning = Text.assemble(("warning", "bold yellow"), f": {name}: {noise_line(latency)}")
             console.print(warning, highlight=False)
     if result.profiles:
-        execution.render(result.profiles, console, limit=limit)
+        execution.render(result, console, limit=limit)
 
 
 def _extent(latencies: Iterable[Latency]) -> str:
@@ -115,7 +117,7 @@ def _extent(latencies: Iterable[Latency]) -> str:
     cold = sum(one.warmed_up is False for one in found)
     if cold:
         said += f" ({cold} of {len(found)} still getting faster)"
-    timed = _span([round((one.timed_ms or 0.0) / 1e3, 2) for one in found])
+    timed = _span([round((one.timed_ms or 0.0) / 1e3, 3) for one in found])
     return f"{said}, timed for {timed} s"
 
 

@@ -5,7 +5,7 @@ Readable at 60 columns (columns are left out, the least telling first), without 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -14,8 +14,11 @@ from rich.text import Text
 from edgefx.execution import CONVERSION, FLOATS, INTEGERS, ExecutedPart, ExecutionProfile
 from edgefx.report.terminal import Heading, fitting
 from edgefx.report.text import counted, percent
+from edgefx.results import Latency
+from edgefx.views import Benchmark
 
 _BAR = 24  # characters of the longest
+_TOO_LONG = 1.25  # times the latency: the profiler's own work shows
 _STEP_MS = 1e-3  # of the runtimes' timers
 _MOST_NAMED = 8  # operations that fell out of a delegate
 SAYS_COLUMNS = (
@@ -86,7 +89,7 @@ def headline(profile: ExecutionProfile) -> str:
     return f"{profile.operations_ms:.3f} ms in {count}: {', '.join(said)}"
 
 
-def remarks(profile: ExecutionProfile) -> Iterator[str]:
+def remarks(profile: ExecutionProfile, latency: Latency) -> Iterator[str]:
     """Yield what must be known of a profile: the delegate's share, and what its times are worth."""
     coverage, outside = profile.delegate_coverage, profile.outside_delegate
     if coverage is not None:
@@ -100,18 +103,24 @@ def remarks(profile: ExecutionProfile) -> Iterator[str]:
     short = sum(one.ms < _STEP_MS for one in executed.operations)
     if 2 * short > len(executed.operations):
         yield f"rough: {short} of the operations take less than the timer's step of 1 µs"
+    times = profile.operations_ms / latency.p50_ms
+    if times > _TOO_LONG and not latency.noisy:
+        yield (
+            f"rough: the operations take {times:.1f} times the latency together, as the profiler works for"
+            " each of them; where they are small, their number counts more than what they do"
+        )
     yield f"{executed.method}; {counted(executed.runs, 'run')}, apart from the latency above"
 
 
-def render(profiles: Mapping[str, ExecutionProfile], console: Console, *, limit: int) -> None:
+def render(result: Benchmark, console: Console, *, limit: int) -> None:
     """Print profiles on `console`.
 
     Args:
-        profiles: By artifact.
+        result: Has them.
         console: Where to.
         limit: Most layers to show of each; 0 shows all.
     """
-    for name, profile in profiles.items():
+    for name, profile in result.profiles.items():
         console.print()
         console.print(Text(name, style="bold"), highlight=False)
         console.print(headline(profile), highlight=False)
@@ -120,7 +129,7 @@ def render(profiles: Mapping[str, ExecutionProfile], console: Console, *, limit:
         layers = slowest(profile.layers, limit)
         title = "layer" if len(layers) == len(profile.layers) else "slowest layer"
         _print_parts(layers, title, console)
-        for line in remarks(profile):
+        for line in remarks(profile, result.latencies[name]):
             console.print(Text(line, style="dim"), highlight=False)
 
 

@@ -366,8 +366,18 @@ def _latency_warnings(result: TargetResult, where: str) -> Iterator[str]:
     if is_slower(result):
         yield (
             f"slower than float32 of the same runtime on {where}:"
-            f" {ratio(latency.ratio_to_float)} its median{_interval(latency)}"
+            f" {ratio(latency.ratio_to_float)} its median{_interval(latency)}{_spent(latency)}"
         )
+
+
+def _spent(latency: Latency) -> str:
+    """Say what the time of an INT8 artifact goes to instead, where a profiler told it."""
+    if latency.float_share is None or latency.conversion_share is None:
+        return ""
+    return (
+        f"; its operations spend {percent(latency.float_share, 0)} of their time in float and"
+        f" {percent(latency.conversion_share, 0)} in conversions"
+    )
 
 
 def noise_line(latency: Latency) -> str:

@@ -106,9 +106,15 @@ def test_what_no_delegate_executed_is_named() -> None:
     )
     assert found.outside_delegate == ("Conv predictions/x",)
     assert found.delegate_coverage == 0.5
-    assert next(text.remarks(found)).startswith(
+    assert next(text.remarks(found, _latency(1.0))).startswith(
         "delegate: 50.0% of the file's operations; outside of it: Conv"
     )
+
+
+def test_a_profile_that_takes_far_longer_than_the_latency_says_so() -> None:
+    found = _profile(_operation("stem_conv", 3.4))
+    assert any("3.4 times the latency" in line for line in text.remarks(found, _latency(1.0)))
+    assert not any("times the latency" in line for line in text.remarks(found, _latency(3.2)))
 
 
 def test_nothing_executed_is_no_division_by_zero() -> None:
@@ -159,11 +165,15 @@ def test_a_kernels_name_tells_its_precision() -> None:
     assert tflite._of_kernel("Sigmoid (NC)") == "unknown"
 
 
-def _benchmark(name: str, profile: ExecutionProfile) -> Benchmark:
-    latency = Latency(
-        device="host", threads=1, rounds=20, p50_ms=1.0, p95_ms=1.0, min_ms=1.0, cold_start_ms=9.0,
+def _latency(p50_ms: float) -> Latency:
+    return Latency(
+        device="host", threads=1, rounds=20, p50_ms=p50_ms, p95_ms=p50_ms, min_ms=p50_ms, cold_start_ms=9.0,
         peak_memory_mb=50.0, precision_ran="int8",
     )  # fmt: skip
+
+
+def _benchmark(name: str, profile: ExecutionProfile) -> Benchmark:
+    latency = _latency(1.0)
     environment = Environment(
         edgefx="0", python="3", os="Linux", machine="x86_64", cpu="a CPU", cpu_features=(), cores=2,
         memory_mb=1000, packages={},
@@ -202,7 +212,7 @@ def test_the_tables_fit(width: int) -> None:
         coverage=0.5,
     )
     stream = io.StringIO()
-    text.render({"a.tflite": profile}, PlainConsole(file=stream, width=width), limit=3)
+    text.render(_benchmark("a.tflite", profile), PlainConsole(file=stream, width=width), limit=3)
     lines = stream.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     first = [line.split()[0] for line in lines if line.startswith("block")]

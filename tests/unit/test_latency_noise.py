@@ -134,6 +134,16 @@ def _slower(sample: RunReport, *, ratio: float, interval: tuple[float, float], n
     return list(findings.warnings(findings.complete(changed)))
 
 
+def test_what_is_slower_says_where_the_time_goes() -> None:
+    sample = report()
+    first = sample.targets[0]
+    assert first.latency is not None
+    told = replace(first.latency, float_share=0.568, conversion_share=0.31)
+    told_of = replace(sample, targets=(replace(first, latency=told),))
+    (slower,) = _slower(told_of, ratio=1.3, interval=(1.2, 1.4), noisy=False)
+    assert slower.endswith("; its operations spend 57% of their time in float and 31% in conversions")
+
+
 def test_nothing_is_called_slower_inside_the_noise() -> None:
     assert _slower(report(), ratio=1.3, interval=(0.9, 1.7), noisy=False) == []
     (slower,) = _slower(report(), ratio=1.3, interval=(1.2, 1.4), noisy=False)

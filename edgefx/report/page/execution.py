@@ -89,7 +89,7 @@ def _artifact(key: str, profile: ExecutionProfile, result: Benchmark) -> dict[st
     return {
         "name": key,
         "headline": f"{headline(profile)}. Latency without the profiler: {speed}",
-        "remarks": list(remarks(profile)),
+        "remarks": list(remarks(profile, latency)),
         "drawing": _flame(profile),
         "blocks": _table("Blocks", "block", profile.blocks) if has_blocks(profile) else None,
         "layers": _table(f"Layers of {key}", "layer", profile.layers),
