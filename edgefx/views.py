@@ -429,10 +429,31 @@ class DriftReport(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackedRun:
+    """What `edgefx report --log-to mlflow` logged.
+
+    Attributes:
+        uri: Where MLflow keeps it.
+        experiment: MLflow's experiment.
+        run_id: MLflow's run, whose nested runs are the targets.
+    """
+
+    uri: str
+    experiment: str
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class WrittenReports:
-    """The files that `edgefx report` wrote."""
+    """What `edgefx report` wrote.
+
+    Attributes:
+        files: The files.
+        logged: What was logged with ``--log-to``.
+    """
 
     files: tuple[Path, ...]
+    logged: TrackedRun | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,7 +145,7 @@ def cards(folder: Path) -> tuple[Path, ...]:
     texts: dict[Path, str] = {}
     for result in _chosen(report, (), folder):
         assert result.artifact is not None
-        paths = [path for _, path in _artifact(result.artifact, folder)]
+        paths = artifact_files(result.artifact, folder)
         alone = replace(
             report,
             targets=(result,),
@@ -232,6 +232,15 @@ def _chosen(report: RunReport, patterns: Sequence[str], folder: Path) -> list[Ta
         has = ", ".join(result.target for result in made) or "none"
         raise UsageError(f"{folder} has no artifact to bundle; it has: {has}", hint="choose others with -t")
     return chosen
+
+
+def artifact_files(artifact: Artifact, folder: Path) -> tuple[Path, ...]:
+    """Return the files of an artifact, which are those that the run's report describes.
+
+    Raises:
+        UsageError: One is missing, or another.
+    """
+    return tuple(path for _, path in _artifact(artifact, folder))
 
 
 def _artifact(artifact: Artifact, folder: Path) -> Iterator[tuple[str, Path]]:

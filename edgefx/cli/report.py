@@ -18,6 +18,7 @@ Examples:
   edgefx report build/ --open
   edgefx report build/ --report page.html --report junit=junit.xml
   edgefx report build/ --cards
+  MLFLOW_TRACKING_URI=sqlite:///mlflow.db edgefx report build/ --log-to mlflow
 """
 )
 @click.argument("run", metavar="OUT", type=click.Path(path_type=Path))
@@ -27,6 +28,12 @@ Examples:
     "--no-pictures",
     is_flag=True,
     help="Leave the small pictures of evaluation images out of the page, say because they are private.",
+)
+@click.option(
+    "--log-to",
+    type=click.Choice(["mlflow"]),
+    help="Also log recipe, figures, artifacts and what they came from to MLflow, where MLFLOW_TRACKING_URI "
+    "says; it needs the package mlflow.",
 )
 @click.option(
     "--cards", is_flag=True, help="Also write a model card beside each artifact, ARTIFACT.MODEL_CARD.md."
@@ -41,6 +48,7 @@ def command(
     opens: bool,
     no_pictures: bool,
     cards: bool,
+    log_to: str | None,
     as_json: bool,
 ) -> int:
     """Write the report of a finished run, whose output folder is OUT: nothing is run.
@@ -66,11 +74,19 @@ def command(
         from edgefx.bundles import make
 
         files += make.cards(run if run.is_dir() else run.parent)
+    logged = None
+    if log_to:
+        from edgefx.bundles import tracking
+
+        with app.native_log():
+            logged = tracking.log(run if run.is_dir() else run.parent)
     if as_json:
-        app.write_json(WrittenReports(files=files))
+        app.write_json(WrittenReports(files=files, logged=logged))
     else:
         for path in files:
             app.write(visible(str(path)))
+        if logged is not None:
+            app.write(f"{logged.uri}: experiment {logged.experiment}, run {logged.run_id}")
     if opens and not webbrowser.open(pages[0].resolve().as_uri()):
         app.warn(f"no browser could be started: open {pages[0]}")
     return 0

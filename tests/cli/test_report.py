@@ -51,7 +51,10 @@ def test_other_formats_are_written_and_a_browser_is_shown_the_page(
 def test_a_matrix_has_one_page(edgefx: Edgefx, tmp_path: Path) -> None:
     matrix.write(test_report_matrix.run(), tmp_path)
     done = edgefx("report", str(tmp_path), "--json")
-    assert (done.code, json.loads(done.out)) == (0, {"files": [str(tmp_path / "report.html")]})
+    assert (done.code, json.loads(done.out)) == (
+        0,
+        {"files": [str(tmp_path / "report.html")], "logged": None},
+    )
     assert "All targets of all runs" in (tmp_path / "report.html").read_text()
 
 
