@@ -23,6 +23,7 @@ BENCHMARKS = {
     "kills": "runs killed at random instants: the next one must succeed with the right bytes",
     "fuzz": "files of others, changed: each must be read or properly refused, in time and memory",
     "byhand": "three INT8 targets in one run against the three scripts one would write by hand",
+    "believed": "top-1 of float, INT8 by hand and INT8 by edgefx on any number of labelled images",
     "artifacts": "every artifact's bytes and every figure of its report, against those of another version",
     "ablations": "what each tuned constant is worth: other values of it tried",
     "coverage": "whether the drop's interval holds what it says, and how often gates are wrong by chance",

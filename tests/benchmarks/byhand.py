@@ -101,14 +101,10 @@ def main(options: list[str]) -> dict[str, object]:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(options)
     with tempfile.TemporaryDirectory() as folder:
-        model, calib = _inputs(args, Path(folder))
+        model, calib = inputs(args.model, args.calib, Path(folder))
         ours: list[Ran] = []
         theirs: dict[str, list[Ran]] = {name: [] for name in SCRIPTS}
-        commands = {}
-        for name, script in SCRIPTS.items():
-            file = Path(folder) / f"byhand_{name}.py"  # "onnx.py" would be imported as onnx
-            file.write_text((_PRELUDE + script).format(model=model, calib=calib, out=folder))
-            commands[name] = [sys.executable, str(file)]
+        commands = {name: command(name, model, calib, Path(folder)) for name in SCRIPTS}
         own = [sys.executable, "-m", "edgefx", "compile", model, "--calib", calib, "-o", f"{folder}/ours"]
         own += ["--target", "tflite-int8,onnx-int8,openvino-int8", "--no-eval", "--no-benchmark"]
         own += ["--effort", args.effort, "--no-cache"]
@@ -117,8 +113,8 @@ def main(options: list[str]) -> dict[str, object]:
             shutil.rmtree(f"{folder}/ours", ignore_errors=True)
             if turn % 2:
                 ours.append(run(own))
-            for name, command in commands.items():
-                theirs[name].append(run(command))
+            for name, script in commands.items():
+                theirs[name].append(run(script))
             if not turn % 2:
                 ours.append(run(own))
         rows: dict[str, object] = {f"by hand: {name}": _median(runs) for name, runs in theirs.items()}
@@ -133,18 +129,39 @@ def main(options: list[str]) -> dict[str, object]:
         return show(rows, as_json=args.json)
 
 
-def _inputs(args: argparse.Namespace, folder: Path) -> tuple[str, str]:
-    if args.model != "digits":
-        if not args.calib:
+def command(name: str, model: str, calib: str, folder: Path) -> list[str]:
+    """Write one of the scripts; returns what runs it.
+
+    Args:
+        name: Of `SCRIPTS`.
+        model: A .keras file.
+        calib: A folder of images.
+        folder: Where script and artifact are written.
+    """
+    file = folder / f"byhand_{name}.py"  # "onnx.py" would be imported as onnx
+    file.write_text((_PRELUDE + SCRIPTS[name]).format(model=model, calib=calib, out=str(folder)))
+    return [sys.executable, str(file)]
+
+
+def inputs(model: str, calib: str | None, folder: Path) -> tuple[str, str]:
+    """Return the paths of a .keras file and a folder of calibration images; `digits` is written to a file.
+
+    Args:
+        model: A .keras file, or digits.
+        calib: Calibration images; digits brings its own.
+        folder: Where digits is written.
+    """
+    if model != "digits":
+        if not calib:
             sys.exit("--calib is needed for a model of your own")
-        return str(Path(args.model).resolve()), str(Path(args.calib).resolve())
+        return str(Path(model).resolve()), str(Path(calib).resolve())
     from edgefx.data import digits
 
-    code = "from edgefx.models.load import load; import sys; load('digits').model.save(sys.argv[1])"
-    subprocess.run(
-        [sys.executable, "-c", code, str(folder / "digits.keras")], check=True, capture_output=True
-    )
-    return str(folder / "digits.keras"), args.calib or str(digits.calibration_folder())
+    file = folder / "digits.keras"
+    if not file.is_file():
+        code = "from edgefx.models.load import load; import sys; load('digits').model.save(sys.argv[1])"
+        subprocess.run([sys.executable, "-c", code, str(file)], check=True, capture_output=True)
+    return str(file), str(Path(calib).resolve()) if calib else str(digits.calibration_folder())
 
 
 def _median(runs: list[Ran]) -> Ran:
