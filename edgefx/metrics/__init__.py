@@ -449,6 +449,18 @@ METRICS: Final[dict[str, MetricRow]] = {
             optional=True,
         ),
         MetricRow(
+            id="inferences_per_s",
+            name="throughput",
+            meaning="Inferences a second, one after the other at the median latency.",
+            unit=Unit.NUMBER,
+            better="more",
+            origin=Origin.LATENCY,
+            value=of_latency(lambda found: 1000 / found.p50_ms if found.p50_ms else None),
+            absent="the median latency is too short to be measured",
+            gate="min_inferences_per_s",
+            digits=4,
+        ),
+        MetricRow(
             id="cost_per_1000",
             name="cost of 1000 inferences",
             meaning="What 1000 inferences cost, one after the other at the median latency, by the price of an"

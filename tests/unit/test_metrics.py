@@ -51,6 +51,7 @@ def test_a_gate_has_one_metric_but_for_the_drop_which_knows_two_units() -> None:
         ("max_float_share", "20%", "float_share", 0.2),
         ("min_delegate_coverage", 0.9, "delegate_coverage", 0.9),
         ("max_cost_per_1000", 0.004, "cost_per_1000", 0.004),
+        ("min_inferences_per_s", 25, "inferences_per_s", 25.0),
         ("max_size", "6MB", "size_bytes", 6_000_000),
     ],
 )
@@ -81,6 +82,7 @@ def test_what_inferences_cost_follows_from_the_price_of_an_hour() -> None:
     known = replace(unknown, latency=replace(timed, price_per_hour=0.36))
     assert row.value(unknown) is None
     assert row.value(known) == pytest.approx(0.002)  # 20 s of an hour
+    assert METRICS["inferences_per_s"].value(known) == 50
     assert row.value(Figures(latency=replace(timed, price_per_hour=0.0))) == 0
     assert metric(row, row.value(known)) == "0.002"
     assert judge([limit], unknown, target="x")[0].verdict is Verdict.INCONCLUSIVE
