@@ -28,6 +28,7 @@ class Consumer(StrEnum):
 
     GENERIC = "generic"  # nothing special; in EfficientNets the products of activations and gates
     SWISH = "swish"  # the tensor x feeds x * sigmoid(x) and nothing else
+    GELU = "gelu"  # the tensor feeds x * Phi(x), Phi being the normal distribution, and nothing else
     SIGMOID = "sigmoid"  # the tensor feeds a sigmoid and nothing else (squeeze-and-excite gates)
     # Bottleneck convolutions, residual sums, pooled means: no heavy tails, and what is cut off here is lost
     # for all layers behind.
@@ -118,12 +119,16 @@ def _swish(x: FloatArray) -> FloatArray:
 
 _SWISH_ARGMIN = -1.2784645427610738  # where swish has its minimum
 _SWISH_MINIMUM = -0.2784645427610738
+_MINIMA = {Consumer.SWISH: _SWISH_MINIMUM, Consumer.GELU: -0.1699712074799037}
 
 
 def _function(consumer: Consumer, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return f(x) and f'(x) of what stands behind a tensor."""
     if consumer is Consumer.GENERIC:
         return x, np.ones_like(x)
+    if consumer is Consumer.GELU:
+        gate = np.array([math.erfc(-value * math.sqrt(0.5)) / 2 for value in x.flat]).reshape(x.shape)
+        return x * gate, gate + x * np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi)
     gate = _sigmoid(x)
     if consumer is Consumer.SIGMOID:
         return gate, gate * (1 - gate)
@@ -147,7 +152,7 @@ def least_error(
         consumer: What stands behind the tensor.
         high: The high end where it is given, so that only the low end is searched.
         clipping_weight: How much more a clipping error counts than a rounding error of the same size.
-        requantized: The swish's output gets a grid of its own that spans what swish makes of the range.
+        requantized: What the function puts out gets a grid of its own that spans what becomes of the range.
     """
     counts, edges = histogram.counts, histogram.edges
     # Zero must be a code of the grid, so it is a candidate even where all values have one sign.
@@ -240,7 +245,7 @@ class _ErrorModel:
         self._moments = [_prefix(counts * value**k) for k in range(3)]
         self._noise = _prefix(counts * slope**2)
         self._total = float(counts.sum())
-        self._requantized = _SWISH_MINIMUM if requantized and consumer is Consumer.SWISH else None
+        self._requantized = _MINIMA.get(consumer) if requantized else None
 
     def __call__(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> FloatArray:
         """Return the summed error for edge indices `low` and `high` (broadcast together)."""

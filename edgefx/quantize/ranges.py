@@ -220,7 +220,7 @@ class RangeCollector:
                     self._histograms[name],
                     seen.exact,
                     consumer,
-                    clipping_weight=_CLIPPING[consumer],
+                    clipping_weight=_CLIPPING.get(consumer, _CLIPPING[Consumer.SWISH]),
                     requantized=True,
                 )
             case RangeMethod.SWISH_MSE if consumer is Consumer.SWISH:

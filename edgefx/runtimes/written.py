@@ -17,8 +17,13 @@ def problems_of_ends(ends: Iterable[TensorInfo], graph: FrozenGraph, scheme: Qua
     return [] if found == wanted else [f"inputs and outputs are {found}, asked for {wanted}"]
 
 
-def refuse(problems: Sequence[str], target: str) -> None:
+def refuse(problems: Sequence[str], target: str, *, hint: str = "") -> None:
     """Refuse a file that is not what was asked for.
+
+    Args:
+        problems: What is wrong with it; nothing where it is right.
+        target: What it is for.
+        hint: What helps against the first of them, where that is known.
 
     Raises:
         ConversionError: There is a problem.
@@ -26,6 +31,6 @@ def refuse(problems: Sequence[str], target: str) -> None:
     if problems:
         raise ConversionError(
             f"the {target} file is not what was asked for: {problems[0]}",
-            hint="the model holds a layer that this precision does not support",
+            hint=hint or "the model holds a layer that this precision does not support",
             details=problems[1:],
         )

@@ -29,6 +29,7 @@ BENCHMARKS = {
     "coverage": "whether the drop's interval holds what it says, and how often gates are wrong by chance",
     "drift": "how often drift is seen where there is none, and where there is some",
     "tasks": "what INT8 costs one score, several labels, quantities, embeddings and maps",
+    "forms": "whether every form of model compiles, and what INT8 leaves of it, against the converters",
     "twins": "how well the same picture in another file is found",
     "onnx_forms": "which convolutions ONNX Runtime should compute in INT8 on this machine",
     "timing": "what the timing itself costs, against a bare loop over each runtime",

@@ -22,7 +22,9 @@ IMAGE = "image"  # the name of the graph's one input, which is no node
 
 # The element-wise functions (and softmax) that are emitted as plain TensorFlow operations, by Keras 3 name.
 # Only those that mean the same in Keras 2 and 3 (hard_sigmoid, for one, does not).
-ACTIVATIONS = frozenset({"linear", "relu", "relu6", "silu", "sigmoid", "softmax", "tanh", "elu", "softplus"})
+ACTIVATIONS = frozenset(
+    {"linear", "relu", "relu6", "silu", "sigmoid", "softmax", "tanh", "elu", "softplus", "gelu"}
+)
 
 
 class Ref(NamedTuple):

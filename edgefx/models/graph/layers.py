@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ _RANDOM = frozenset(
     )
 ) | {
     "AlphaDropout", "AugMix", "CutMix", "Dropout", "GaussianDropout", "GaussianNoise", "MixUp", "RandAugment",
-    "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",
+    "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "StochasticDepth",
 }  # fmt: skip
 _IDENTITY = _RANDOM | {"ActivityRegularization", "Identity", "InputLayer"}
 
@@ -55,6 +55,10 @@ def read_layer(layer: Any, inputs: int) -> list[Part] | None:
         layer: A Keras layer or Keras 3 operation.
         inputs: Number of tensors it is called on.
     """
+    if is_library_class(layer) and type(layer).__module__.endswith(".applications.convnext"):
+        is_scale = type(layer).__name__ == "LayerScale"
+        scale = _affine(_float64(layer.gamma), np.zeros(1)) if is_scale else None
+        return None if scale is None else [("", "LayerScale", scale)]
     if not is_library_class(layer) or ".layers." not in type(layer).__module__:
         return None  # a custom class, or a Keras 3 operation such as keras.ops.multiply
     kind = type(layer).__name__
@@ -151,6 +155,66 @@ def _batch_normalization(layer: Any) -> ir.Op | None:
     return ir.Affine(scale, beta - mean * scale, spread=Spread(mean=beta, deviation=np.abs(gamma)))
 
 
+def _layer_normalization(layer: Any) -> ir.Op | None:
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    # Keras 2 counts axes from the front.
+    if axes not in ([-1], [_rank(layer) - 1]) or getattr(layer, "rms_scaling", False):
+        return None
+    return _normalization_of_each(layer, lambda x: (x, (-1,)))
+
+
+def _group_normalization(layer: Any) -> ir.Op | None:
+    if layer.axis not in (-1, 3) or _rank(layer) != 4:
+        return None
+
+    def grouped(x: Any) -> tuple[Any, tuple[int, ...]]:
+        import tensorflow as tf
+
+        _, height, width, channels = x.shape
+        groups = channels if layer.groups == -1 else layer.groups
+        return tf.reshape(x, [1, height * width, groups, channels // groups]), (1, 3)
+
+    return _normalization_of_each(layer, grouped)
+
+
+def _rank(layer: Any) -> int:
+    """Number of axes of what a layer was built for; 0 where it does not say."""
+    return len((layer.get_build_config() or {}).get("input_shape") or ())
+
+
+def _normalization_of_each(layer: Any, arranged: Callable[[Any], tuple[Any, tuple[int, ...]]]) -> ir.Op:
+    """Normalize each image by its own figures, in operations that 8-bit runtimes have.
+
+    Keras writes ``x * a + (b - mean * a)``: a NEG, which TFLite computes in float, and a difference of two
+    large numbers, which are rounded each. The mean goes first here.
+
+    Args:
+        layer: Has an epsilon, and may have scales and offsets per channel.
+        arranged: Returns the tensor with the values to normalize together along some axes, and these.
+    """
+    gamma = _numpy(layer.gamma) if layer.scale else None
+    beta = _numpy(layer.beta) if layer.center else None
+
+    def call(tensors: Sequence[Any]) -> list[Any]:
+        import tensorflow as tf
+
+        raw, (given,) = tf.raw_ops, tensors
+        x, axes = arranged(given)
+        x = raw.Sub(x=x, y=tf.reduce_mean(x, axes, keepdims=True, name="Mean"), name="Centred")
+        variance = tf.reduce_mean(raw.Mul(x=x, y=x, name="Squares"), axes, keepdims=True, name="Variance")
+        deviation = raw.Rsqrt(x=raw.AddV2(x=variance, y=float(layer.epsilon), name="Epsilon"), name="Rsqrt")
+        x = raw.Mul(x=x, y=deviation, name="Normalized")
+        if x.shape != given.shape:
+            x = tf.reshape(x, given.shape, name="Reshape")
+        if gamma is not None:
+            x = raw.Mul(x=x, y=tf.constant(gamma), name="Mul")
+        if beta is not None:
+            x = raw.AddV2(x=x, y=tf.constant(beta), name="Add")
+        return [x]
+
+    return ir.Opaque(call, parameters=sum(0 if one is None else one.size for one in (gamma, beta)))
+
+
 def _rescaling(layer: Any) -> ir.Op | None:
     return _affine(_float64(layer.scale), _float64(layer.offset))
 
@@ -234,6 +298,8 @@ _READERS: dict[str, Callable[[Any], ir.Op | None]] = {
     "Flatten": _flatten,
     "GlobalAveragePooling2D": _global_pool("mean"),
     "GlobalMaxPooling2D": _global_pool("max"),
+    "GroupNormalization": _group_normalization,
+    "LayerNormalization": _layer_normalization,
     "MaxPooling2D": _pool("MAX"),
     "Normalization": _normalization,
     "ReLU": _relu,

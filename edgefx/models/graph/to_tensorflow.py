@@ -132,6 +132,11 @@ class _Emitter:
         kind = {"relu": "Relu", "relu6": "Relu6", "sigmoid": "Sigmoid", "tanh": "Tanh", "elu": "Elu"}
         if op.function in kind:
             return getattr(raw, kind[op.function])(**{self._argument(op.function): x}, name=kind[op.function])
+        if op.function == "gelu":
+            # Of Erf: TensorFlow's own is of Erfc, which ONNX does not have. TFLite and OpenVINO know both.
+            within = raw.Erf(x=raw.Mul(x=x, y=math.sqrt(0.5), name="Scale"), name="Erf")
+            shifted = raw.AddV2(x=within, y=1.0, name="Add")
+            return raw.Mul(x=raw.Mul(x=x, y=0.5, name="Half"), y=shifted, name="Mul")
         if op.function == "softplus":
             return raw.Softplus(features=x, name="Softplus")
         return raw.Softmax(logits=x, name="Softmax")
@@ -148,10 +153,12 @@ class _Emitter:
         return total
 
     def _global_pool(self, op: ir.GlobalPool, inputs: Sequence[Any]) -> Any:
-        reduce = self.tf.reduce_mean if op.function == "mean" else self.tf.reduce_max
-        return reduce(
-            inputs[0], axis=(1, 2), keepdims=op.keepdims, name="Mean" if op.function == "mean" else "Max"
-        )
+        x = inputs[0]
+        if op.function == "mean":
+            return self.tf.reduce_mean(x, axis=(1, 2), keepdims=op.keepdims, name="Mean")
+        # Not as a reduction, which ai-edge-quantizer leaves in float and NPUs to the CPU.
+        x = self.tf.nn.max_pool2d(x, x.shape[1:3], 1, "VALID", name="MaxPool")
+        return x if op.keepdims else self.tf.reshape(x, [1, x.shape[3]], name="Reshape")
 
     def _reshape(self, op: ir.Reshape, inputs: Sequence[Any]) -> Any:
         x = inputs[0]

@@ -50,6 +50,9 @@ _CLASSES = frozenset(
 _FUNCTIONS = frozenset(
     {"activations", "constraints", "initializers", "losses", "metrics", "ops", "regularizers"}
 )
+# Layers that Keras keeps beside an architecture; they scale, or drop a branch in training.
+_OF_ARCHITECTURES = frozenset({"LayerScale", "StochasticDepth"})
+_ARCHITECTURES = ("keras.src.applications.convnext", "tf_keras.src.applications.convnext")
 # Where Keras 2 found its initializers in some versions.
 _INITIALIZERS = ("tensorflow.python.ops.init_ops", "tensorflow.python.ops.init_ops_v2")
 _OPERATION_LAYERS = frozenset({"TFOpLambda", "SlicingOpLambda"})
@@ -198,7 +201,8 @@ def _judge_module(node: dict[str, Any], where: str, source: Path) -> None:
     if name == "__typespec__":
         _judge_typespec(node, package, source)
         return
-    if name in _SPECIAL:
+    of_architecture = module in _ARCHITECTURES and names <= _OF_ARCHITECTURES and not is_function
+    if name in _SPECIAL or of_architecture:
         return
     if module == "builtins":  # Keras' name for its own activations, losses and the like
         if not all(one.isidentifier() and not hasattr(builtins, one) for one in names):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # kernel for them in ONNX Runtime, and older runtimes on devices refuse newer files.
 OPSET = 17
 _SHARED_FLOAT = "float32.onnx"
+_FLOAT = 1  # TensorFlow's number of float32
 
 
 def float_model(graph: FrozenGraph, progress: Progress) -> onnx.ModelProto:
@@ -93,7 +94,7 @@ def _translate(graph: FrozenGraph) -> onnx.ModelProto:
         from tf2onnx import optimizer, tfonnx
 
         try:
-            with freeze.imported(freeze.read(graph.path)).as_default() as tf_graph:
+            with freeze.imported(_translatable(freeze.read(graph.path))).as_default() as tf_graph:
                 translated = tfonnx.process_tf_graph(
                     tf_graph,
                     opset=OPSET,
@@ -114,6 +115,46 @@ def _translate(graph: FrozenGraph) -> onnx.ModelProto:
             hint="replace these layers, or choose another runtime's targets",
         )
     return model
+
+
+def _translatable(definition: Any) -> Any:
+    """Rewrite in a GraphDef what tf2onnx fails on; returns it.
+
+    ``erfc(x)``, which a GELU of TensorFlow's own holds and ONNX does not have, becomes ``1 - erf(x)``. The
+    one number of ``x + 3`` becomes a vector of one: tf2onnx takes it for a convolution's bias, and then for
+    its length.
+    """
+    nodes = {node.name: node for node in definition.node}
+    for node in list(definition.node):
+        if node.op == "Erfc":
+            inner = definition.node.add(name=f"{node.name}/erf", op="Erf", input=node.input)
+            inner.attr["T"].type = node.attr["T"].type
+            one = _number(definition, f"{node.name}/one", 1.0)
+            node.op = "Sub"
+            node.input[:] = [one.name, inner.name]
+        elif node.op == "AddV2":
+            for place, source in enumerate(node.input):
+                scalar = nodes.get(source)
+                if scalar is not None and scalar.op == "Const" and _is_scalar(scalar):
+                    copy = definition.node.add()
+                    copy.CopyFrom(scalar)
+                    copy.name = f"{node.name}/number{place}"
+                    copy.attr["value"].tensor.tensor_shape.dim.add(size=1)
+                    node.input[place] = copy.name
+    return definition
+
+
+def _is_scalar(node: Any) -> bool:
+    tensor = node.attr["value"].tensor
+    return not tensor.tensor_shape.dim and not tensor.tensor_shape.unknown_rank
+
+
+def _number(definition: Any, name: str, value: float) -> Any:
+    node = definition.node.add(name=name, op="Const")
+    node.attr["dtype"].type = node.attr["value"].tensor.dtype = _FLOAT
+    node.attr["value"].tensor.tensor_shape.SetInParent()
+    node.attr["value"].tensor.float_val.append(value)
+    return node
 
 
 def _optimizers() -> dict[str, Any]:

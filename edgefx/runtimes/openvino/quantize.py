@@ -255,8 +255,10 @@ def _quantize_weights(
     else:
         rows = len(weights)
         codes = gptq.rounded(weights.reshape(rows, -1), steps.reshape(-1), moments).reshape(weights.shape)
-    amount = openvino_weights.shift(weights, codes * steps, mean, quantized_mean, groups=groups)
     openvino_weights.store(operation, codes, steps)
+    if operation.get_type_name() == "MatMul" and len(operation.get_input_shape(0)) > 2:
+        return  # of tokens or of a map: channels come last there, and the means are those of the second axis
+    amount = openvino_weights.shift(weights, codes * steps, mean, quantized_mean, groups=groups)
     openvino_weights.add_to_bias(operation, amount)
 
 

@@ -22,8 +22,15 @@ from edgefx.types import FrozenGraph, OpCount, Precision, TensorInfo
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, TensorT
 
-# With a fixed batch none of these is left; NPU compilers reject them.
+# With a fixed batch none of these is left that computes a shape; NPU compilers reject them.
 _FORBIDDEN_IN_INT8 = ("SHAPE", "STRIDED_SLICE", "PACK")
+_OF_SHAPES = ("int32", "int64")
+_NAMED = 3  # layers
+_FLOAT = "float operations"
+_NO_KERNEL = (
+    "TFLite has no such operation on integers, or none that is any good: replace the layer, name it in"
+    " quantize.keep_float of a recipe, or take tflite-weight-int8, onnx-int8 or openvino-int8"
+)
 
 
 def verify(content: bytes, graph: FrozenGraph, scheme: QuantScheme) -> None:
@@ -37,12 +44,21 @@ def verify(content: bytes, graph: FrozenGraph, scheme: QuantScheme) -> None:
     last = ["LOGISTIC"] if scheme.float_sigmoid else []
     is_integer = not found.float_ops or list(found.float_ops) == last
     if scheme.precision in (Precision.INT8, Precision.INT16X8) and not is_integer and not scheme.keep_float:
-        problems.append(f"float operations: {', '.join(sorted(set(found.float_ops)))}")
+        problems.append(_left_in_float(found))
     if scheme.precision is Precision.INT8:
-        left = sorted({op.op for op in found.ops} & set(_FORBIDDEN_IN_INT8))
+        left = sorted({op.op for op in found.ops if op.dtype in _OF_SHAPES} & set(_FORBIDDEN_IN_INT8))
         if left:
             problems.append(f"shape operations: {', '.join(left)}")
-    written.refuse(problems, f"tflite-{scheme.precision}")
+    hint = _NO_KERNEL if problems and problems[0].startswith(_FLOAT) else ""
+    written.refuse(problems, f"tflite-{scheme.precision}", hint=hint)
+
+
+def _left_in_float(found: Contents) -> str:
+    """Say which operations compute in float, and of which layers they are."""
+    layers = list(dict.fromkeys(found.float_layers))
+    more = f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else ""
+    names = f" (layers {', '.join(layers[:_NAMED])}{more})" if layers else ""
+    return f"{_FLOAT}: {', '.join(sorted(set(found.float_ops)))}{names}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +73,7 @@ class Contents:
         compute_int: Computing operations on integers, hybrid ones (int8 weights, float tensors) included.
         compute_float: Computing operations in floating point.
         float_ops: All operations but QUANTIZE/DEQUANTIZE with a float output.
+        float_layers: The layers that they are of.
         int8_macs_share: Share of the multiply-accumulates done on INT8 weights and activations.
         precision: The format the file computes in, for the report.
     """
@@ -68,6 +85,7 @@ class Contents:
     compute_int: int
     compute_float: int
     float_ops: tuple[str, ...]
+    float_layers: tuple[str, ...]
     int8_macs_share: float | None
     precision: str
 
@@ -78,6 +96,7 @@ def describe(model: ModelT) -> Contents:
     ops: Counter[tuple[str, str]] = Counter()
     custom: list[str] = []
     float_ops: list[str] = []
+    float_layers: list[str] = []
     computing: Counter[str] = Counter()  # by kind of arithmetic
     macs = int8_macs = 0
     for op in graph.operators:
@@ -92,6 +111,7 @@ def describe(model: ModelT) -> Contents:
         computing[kind] += 1
         if dtype.startswith("float"):
             float_ops.append(name)
+            float_layers.append(graph.tensors[op.outputs[0]].name.decode(errors="replace").split("/", 1)[0])
         work = _macs(name, [graph.tensors[i] for i in op.inputs if i >= 0], graph.tensors[op.outputs[0]])
         macs += work
         int8_macs += work if kind in ("int8", "hybrid") else 0
@@ -107,6 +127,7 @@ def describe(model: ModelT) -> Contents:
         compute_int=computing.total() - computing["float"],
         compute_float=computing["float"],
         float_ops=tuple(float_ops),
+        float_layers=tuple(float_layers),
         int8_macs_share=int8_macs / macs if macs else None,
         precision=_precision(computing, stored),
     )

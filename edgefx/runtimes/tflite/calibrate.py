@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT
 
 _UNIT_RANGE_OPS = ("LOGISTIC", "SOFTMAX")
+# Activations in one operation, by what they make of their input's errors; swish is two. For HARD_SWISH exact
+# extremes stay: ranges of least error behind it cost a random MobileNetV3-Small 0.9 dB.
+_FUNCTIONS = {
+    "LOGISTIC": Consumer.SIGMOID,
+    "GELU": Consumer.GELU,
+}
 _LINEAR_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "AVERAGE_POOL_2D")
 _AFFINE = {"MUL": np.multiply, "ADD": np.add, "SUB": np.subtract, "DIV": np.divide}
 _CHANNEL_AXIS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 1}  # of the channels that are read
@@ -93,8 +99,9 @@ def _consumer(producer: str, readers: set[str]) -> Consumer:
     """Return what a tensor is, by the operations that make it and that read it."""
     if not readers or "SOFTMAX" in readers:
         return Consumer.SCORES
-    if readers == {"LOGISTIC"}:
-        return Consumer.SIGMOID
+    function = _FUNCTIONS.get(min(readers)) if len(readers) == 1 else None
+    if function is not None:
+        return function
     if producer == "MEAN":
         return Consumer.POOLED
     return Consumer.LINEAR if producer in _LINEAR_OPS else Consumer.GENERIC

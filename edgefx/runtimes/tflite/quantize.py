@@ -26,6 +26,7 @@ from edgefx.runtimes.tflite import (
     convert,
     equalize,
     flatbuffer,
+    integers,
     passes,
     placement,
     reconstruct,
@@ -86,6 +87,9 @@ class _Quantization:
         with self.progress.task(f"quantizing to {precision}"):
             content = aeq.quantize(self.model, self.ranges, precision, keep_float=self.kept)
             self.quantized = flatbuffer.read(content)
+        if precision is Precision.INT8:
+            names = self.model.subgraphs[0].tensors
+            integers.adopt(self.quantized, kept={names[index].name.decode() for index in self.kept})
 
     def round(self) -> None:
         if self.correlated is None:

@@ -146,12 +146,12 @@ def _vectors(
     """Return the vectors that a convolution multiplies its weights with at some positions, [n, kh * kw * C].
 
     Args:
-        value: What it reads, [H, W, C] or [C].
+        value: What it reads, [H, W, C], [positions, C] or [C].
         convolution: Says what it makes of that.
         positions: In what it makes, row by row.
     """
-    if value.ndim == 1:
-        return np.array(value[None], np.float32)
+    if value.ndim <= 2:
+        return np.array(value.reshape(-1, value.shape[-1])[positions], np.float32)
     (kh, kw), (sh, sw) = convolution.kernel, convolution.strides
     if convolution.same and (kh, kw) != (1, 1):
         value = np.pad(value, (_same(value.shape[0], kh, sh), _same(value.shape[1], kw, sw), (0, 0)))

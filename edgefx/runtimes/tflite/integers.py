@@ -1,0 +1,104 @@
+"""Operations that LiteRT computes on 8-bit integers, and that ai-edge-quantizer leaves in float.
+
+It puts a DEQUANTIZE in front of them and a QUANTIZE behind. Where the kernel takes integers, neither is
+needed: the operation reads what the first reads, and writes what the second writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgefx.runtimes.tflite import flatbuffer
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT, OperatorT, TensorT
+
+# Kernels whose input and output may have any 8-bit grids, with the version that has them: tensorflow,
+# lite/tools/versioning/op_version.cc. EXP and LOG could be here; but a grid of 256 steps from 0 to the
+# exponential of the largest value holds nothing of the others.
+_VERSIONS = {"ELU": 1, "LEAKY_RELU": 1, "PRELU": 1, "RELU6": 2}
+_LARGEST = 127  # code of weights that are symmetric around zero
+
+
+def adopt(model: ModelT, *, kept: Collection[str] = ()) -> None:
+    """Let these operations compute on integers.
+
+    Args:
+        model: A quantized graph, changed in place.
+        kept: Names of the output tensors of operations that are to stay in float.
+    """
+    graph = model.subgraphs[0]
+    makers = {int(op.outputs[0]): op for op in graph.operators}
+    removed: list[OperatorT] = []
+    for op in graph.operators:
+        result = int(op.outputs[0])
+        if flatbuffer.op_name(model, op) not in _VERSIONS or graph.tensors[result].name.decode() in kept:
+            continue
+        enter = makers.get(int(op.inputs[0]))
+        leaving = flatbuffer.consumers(model)[result]
+        if enter is None or not _converts(model, enter, "DEQUANTIZE") or result in graph.outputs:
+            continue
+        if not leaving or not all(_converts(model, one, "QUANTIZE") for one in leaving):
+            continue
+        if not _has_integer_weights(model, op):
+            continue
+        op.inputs = [int(enter.inputs[0]), *map(int, op.inputs[1:])]
+        op.outputs = [int(leaving[0].outputs[0])]
+        removed.append(leaving[0])
+        for other in leaving[1:]:  # to other grids, from that one
+            other.inputs = [int(op.outputs[0])]
+        _set_version(model, op)
+    graph.operators = [op for op in graph.operators if not any(op is one for one in removed)]
+    readers = flatbuffer.consumers(model)
+    graph.operators = [
+        op
+        for op in graph.operators
+        if not _converts(model, op, "DEQUANTIZE")
+        or readers[int(op.outputs[0])]
+        or int(op.outputs[0]) in graph.outputs
+    ]
+
+
+def _converts(model: ModelT, op: OperatorT, name: str) -> bool:
+    """Whether it is a conversion between float and 8 bit."""
+    if flatbuffer.op_name(model, op) != name:
+        return False
+    tensors = model.subgraphs[0].tensors
+    stored = tensors[int((op.inputs if name == "DEQUANTIZE" else op.outputs)[0])]
+    return flatbuffer.dtype_name(stored) == "int8"
+
+
+def _has_integer_weights(model: ModelT, op: OperatorT) -> bool:
+    """Give a PRELU slopes of 8 bit; False where they are none that can be stored so."""
+    if len(op.inputs) < 2:
+        return True
+    tensor = model.subgraphs[0].tensors[int(op.inputs[1])]
+    if flatbuffer.dtype_name(tensor) == "int8":
+        return True
+    slopes = flatbuffer.constant(model, tensor)
+    if slopes is None:
+        return False
+    op.inputs = [int(op.inputs[0]), _stored(model, tensor, slopes)]
+    return True
+
+
+def _stored(model: ModelT, tensor: TensorT, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> int:
+    from ai_edge_litert import schema_py_generated as schema
+
+    scale = max(float(np.abs(values).max()), float(np.finfo(np.float32).tiny)) / _LARGEST
+    index = flatbuffer.add_constant(model, tensor.name + b"/stored", values)
+    made = model.subgraphs[0].tensors[index]
+    codes = np.clip(np.round(values / scale), -_LARGEST, _LARGEST).astype(np.int8)
+    model.buffers[made.buffer].data = codes.reshape(-1).view(np.uint8)
+    made.type = flatbuffer.dtype_code("int8")
+    made.quantization = schema.QuantizationParametersT()
+    made.quantization.scale, made.quantization.zeroPoint = [scale], [0]
+    return index
+
+
+def _set_version(model: ModelT, op: OperatorT) -> None:
+    code = model.operatorCodes[op.opcodeIndex]
+    code.version = max(code.version, _VERSIONS[flatbuffer.op_name(model, op)])
