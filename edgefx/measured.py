@@ -145,6 +145,15 @@ class Accuracy:
         assert self.baseline_top1, "a share of nothing"
         return round(points / self.baseline_top1, 9)
 
+    def __post_init__(self) -> None:
+        """Refuse what no measurement can be: stored ones come from files.
+
+        Raises:
+            ValueError: It was measured on no image.
+        """
+        if self.images < 1:
+            raise ValueError(f"an accuracy measured on {self.images} images")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassChange:

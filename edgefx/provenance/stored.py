@@ -226,10 +226,17 @@ def _value(kind: str, value: object, name: str) -> object:
     ):
         return value
     if kind.startswith("int"):
-        return int(_number(value))
+        return _whole(value, name)
     if kind.startswith("float"):
         return _number(value)
     raise ValueError(f"{name}: {value!r:.40}")
+
+
+def _whole(value: object, name: str) -> int:
+    number = _number(value)
+    if not number.is_integer():
+        raise ValueError(f"{name}: {value!r:.40}")
+    return int(number)
 
 
 def _optional(value: object) -> float | None:

@@ -81,6 +81,7 @@ def read(path: Path) -> Any:
         ArtifactError: A file of the pair is missing, damaged, or no IR; or the model has no input or output.
     """
     xml.check(path)
+    xml.check_constants(path)
     try:
         model = core().read_model(path)
     except RuntimeError as error:
