@@ -17,8 +17,9 @@ from pathlib import Path
 from edgefx.errors import ArtifactError
 from edgefx.types import TensorInfo
 
-# EfficientNet-B7 at 600 x 600 pixels, the largest there is, has maps of 17 million values.
-MAX_VALUES = 1 << 27
+# EfficientNet-B7 has maps of 17 million values at its 600 x 600 pixels, and of 50 million at 1024 x 1024. A
+# runtime keeps several of a size at once: of these, less than 2 GB.
+MAX_VALUES = 60_000_000
 MAX_SIDE = 4096  # pixels of an input image
 
 # What reading or running a file raises that contradicts itself, `EdgefxError` apart. Only around what does
