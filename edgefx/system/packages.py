@@ -19,6 +19,7 @@ _MODULES = {
     "tensorflow-model-optimization": "tensorflow_model_optimization",
     "ethos-u-vela": "ethosu",
     "tflite-micro": "tflite_micro",
+    "mlflow-skinny": "mlflow",
 }
 _CLAUSE = re.compile(r"(>=|<=|==|!=|~=|<|>)\s*([0-9][0-9a-zA-Z.*]*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
