@@ -161,6 +161,9 @@ def test_openvino_precisions_come_from_the_execution_graph() -> None:
 def test_a_kernels_name_tells_its_precision() -> None:
     assert tflite._of_kernel("Convolution (NHWC, QC8) IGEMM") == "int8"
     assert tflite._of_kernel("Softmax (NC, F32)") == "float32"
+    assert tflite._of_kernel("Fully Connected (NC, QS8, QC8W) GEMM") == "int8"
+    assert tflite._of_kernel("Fully Connected (NC, QD8, F32, QC8W) GEMM") == "int8"
+    assert tflite._of_kernel("Fully Connected (NC, F32, QC8W) GEMM") == "float32"
     assert tflite._of_kernel("Static Reshape (NC)") == CONVERSION
     assert tflite._of_kernel("Sigmoid (NC)") == "unknown"
 

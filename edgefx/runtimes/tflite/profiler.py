@@ -6,6 +6,7 @@ event belongs to the next operation of a type that its kernel computes. Operatio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,13 @@ _KERNELS = {
     "Transpose": ("TRANSPOSE",),
 }
 _TABLE = "Invalid Unary Op"
+_INPUT_TYPE = re.compile(r"\(N\w*, (\w+)")
+_TYPES = {
+    "QC8": "int8", "QS8": "int8", "QU8": "int8", "QD8": "int8", "QP8": "int8",
+    "F32": "float32", "F16": "float16",
+}  # fmt: skip
+_UNTOLD = "unknown"
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _MOVES = ("Static Reshape", "Copy", "Transpose", "Convert")
 
 
@@ -110,11 +118,10 @@ def _operation(model: ModelT, event: Mapping[str, Any], op: OperatorT | None) ->
         )
     kind, tensors = flatbuffer.op_name(model, op), model.subgraphs[0].tensors
     name = tensors[op.outputs[0]].name.decode("utf-8", errors="replace").partition(";")[0]
-    dtype = flatbuffer.dtype_name(tensors[op.inputs[0]])
     return ExecutedOperation(
         name=name,
         kind=kind,
-        precision=CONVERSION if kind in _CONVERSIONS else "int8" if dtype == "uint8" else dtype,
+        precision=_precision(model, op, kind, tag if delegate else ""),
         ms=event["us"] / 1e3,
         layer=layer_named(name),
         kernel=tag if delegate else "",
@@ -122,15 +129,26 @@ def _operation(model: ModelT, event: Mapping[str, Any], op: OperatorT | None) ->
     )
 
 
+def _precision(model: ModelT, op: OperatorT, kind: str, kernel: str) -> str:
+    """Return what an operation of the file is computed in."""
+    if kind in _CONVERSIONS:
+        return CONVERSION
+    if kernel and (told := _of_kernel(kernel)) != _UNTOLD:
+        return told
+    tensors = model.subgraphs[0].tensors
+    read = [flatbuffer.dtype_name(tensors[index]) for index in op.inputs if index >= 0]
+    # With INT8 weights LiteRT's own kernels quantize a float input first, image by image.
+    is_hybrid = not kernel and kind in _WEIGHTED and read[:2] == ["float32", "int8"]
+    return "int8" if is_hybrid or read[0] == "uint8" else read[0]
+
+
 def _of_kernel(tag: str) -> str:
-    """Return the precision that the name of a kernel tells; what XNNPACK inserted moves values."""
+    """Return the precision that the name of a kernel tells; what XNNPACK inserted moves values.
+
+    The first type in parentheses is that of the input: QS8, QU8 and QC8 are INT8, QD8 is float that is
+    quantized first. "(NC, F32, QC8W)" computes in float on INT8 weights.
+    """
     if tag.startswith(_MOVES):
         return CONVERSION
-    for words, precision in (
-        (("QC8", "QS8", "QU8"), "int8"),
-        (("F32",), "float32"),
-        (("F16",), "float16"),
-    ):
-        if any(word in tag for word in words):
-            return precision
-    return "unknown"
+    found = _INPUT_TYPE.search(tag)
+    return _TYPES.get(found[1], _UNTOLD) if found else _UNTOLD
