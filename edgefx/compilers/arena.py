@@ -61,11 +61,14 @@ def _succeeds(action: Callable[[], object]) -> bool:
     """Do something in a process of its own: in too small an arena the interpreter may end it."""
     child = os.fork()
     if child:
-        return os.waitpid(child, 0)[1] == 0
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code < 0:
+            print(f"the interpreter ended with signal {-code}", file=sys.stderr)  # noqa: T201 - likewise
+        return code == 0
     try:
         action()
     except RuntimeError as error:
-        print(error, file=sys.stderr, flush=True)  # noqa: T201 - what is told of a failure
+        print(error, file=sys.stderr, flush=True)  # noqa: T201 - told of a failure
         os._exit(1)
     os._exit(0)
 
