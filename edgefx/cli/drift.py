@@ -36,11 +36,11 @@ Examples:
 )
 @click.option(
     "--samples",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 5000),
     default=500,
     show_default=True,
     metavar="N",
-    help="Most images that are taken of either side.",
+    help="Most images that are taken of either side; each is compared with every other.",
 )
 @click.option(
     "--alarm-rate",
