@@ -234,7 +234,7 @@ def _value(kind: str, value: object, name: str) -> object:
 
 def _whole(value: object, name: str) -> int:
     number = _number(value)
-    if not number.is_integer():
+    if not float(number).is_integer():
         raise ValueError(f"{name}: {value!r:.40}")
     return int(number)
 
