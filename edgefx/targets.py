@@ -38,6 +38,7 @@ class TargetRow:
     kind: TargetKind = TargetKind.RUNTIME
     chip: str = ""  # what a compiler makes it for; its own name, then
     compiler: str = ""  # the module of that compiler
+    environment: str = ""  # the compiler's, where it has one of its own: what edgefx setup takes
     compiled_suffix: str = ""  # of what it makes; none where that is a file as before
     compiled_by: str = ""  # the package that it imports; none where it has an environment of its own
 
@@ -192,6 +193,7 @@ def _iree(cpu: str, what: str) -> TargetRow:
         TARGETS["tflite-int8"],
         kind=TargetKind.NATIVE,
         chip=f"iree-{cpu}",
+        environment="iree",
         compiled_suffix=".vmfb",
         compiler="edgefx.compilers.iree",
         io_dtypes=(IoDtype.INT8,),

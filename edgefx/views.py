@@ -30,7 +30,7 @@ class TargetState:
     Attributes:
         target: Its name.
         ready: Whether it can be compiled for.
-        missing: Import names of the packages that compiling lacks.
+        missing: Import names of the packages that compiling lacks, and the command that sets up its compiler.
         runs: Whether its artifacts can be inspected, evaluated and benchmarked: that takes the runtime alone.
     """
 

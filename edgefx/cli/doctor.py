@@ -22,6 +22,7 @@ def command(app: App, deep: bool, as_json: bool) -> int:
     The exit code is 0 when edgefx can be used, 3 when a package that it cannot be without is missing, or one
     of an extra is installed and cannot be used. Extras that are not installed are listed and are no fault.
     """
+    from edgefx.compilers import iree
     from edgefx.system import doctor
     from edgefx.system.packages import states
 
@@ -31,7 +32,8 @@ def command(app: App, deep: bool, as_json: bool) -> int:
 
         with app.native_log():
             packages = tuple(doctor.imported(package, app) for package in packages)
-    result = doctor.examine(packages, deep=deep)
+    made = [iree.ENVIRONMENT.name] if iree.ENVIRONMENT.is_ready else []
+    result = doctor.examine(packages, deep=deep, environments=made)
     if as_json:
         app.write_json(result)
     else:

@@ -67,7 +67,10 @@ class OwnEnvironment:
     @property
     def is_ready(self) -> bool:
         """Whether it was made."""
-        return (self.folder / _WHOLE).is_file()
+        try:
+            return (self.folder / _WHOLE).is_file()
+        except OutputError:  # there is no place where it could be
+            return False
 
     def versions(self) -> dict[str, str]:
         """Return what is installed in it, by distribution."""

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from importlib import import_module, metadata
 from pathlib import Path
@@ -45,12 +46,13 @@ def imported(package: PackageState, progress: Progress) -> PackageState:
     return replace(package, import_s=round(time.monotonic() - start, 2))
 
 
-def examine(packages: tuple[PackageState, ...], *, deep: bool) -> Doctor:
+def examine(packages: tuple[PackageState, ...], *, deep: bool, environments: Collection[str] = ()) -> Doctor:
     """Examine this machine.
 
     Args:
         packages: The packages that edgefx uses.
         deep: Whether they were really imported.
+        environments: Compilers whose own environments were made.
     """
     machine = environment()
     memory = available_bytes() // 10**6
@@ -61,7 +63,7 @@ def examine(packages: tuple[PackageState, ...], *, deep: bool) -> Doctor:
     broken = [package for package in packages if package.faulty]
     problems = [f"{package.distribution}: {package.problem}" for package in broken]
     problems += _python_problem() + _installation_problems()
-    targets = _targets(packages)
+    targets = _targets(packages, environments)
     fix = ""
     if broken:
         fix = "pip install " + " ".join(f"'{package.requirement}'" for package in broken)
@@ -79,11 +81,13 @@ def examine(packages: tuple[PackageState, ...], *, deep: bool) -> Doctor:
     )
 
 
-def _targets(packages: tuple[PackageState, ...]) -> tuple[TargetState, ...]:
+def _targets(packages: tuple[PackageState, ...], environments: Collection[str]) -> tuple[TargetState, ...]:
     broken = {package.module for package in packages if package.problem}
     found = []
     for row in ALL.values():
         missing = tuple(name for name in row.packages if module_of(name) in broken or not is_installed(name))
+        if row.environment and row.environment not in environments:
+            missing += (f"edgefx setup {row.environment}",)
         runs = not broken.intersection(row.engine_packages) and all(map(is_installed, row.engine_packages))
         found.append(
             TargetState(
