@@ -12,6 +12,7 @@ import pytest
 
 from edgefx import views
 from edgefx.cli import run
+from edgefx.compilers import iree
 from edgefx.protocols import SILENT
 from edgefx.system import doctor, packages
 from edgefx.targets import ALL, TARGETS
