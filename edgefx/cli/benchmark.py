@@ -103,8 +103,9 @@ def command(
 
     if plot is not None:
         from edgefx.report.page import execution as page
+        from edgefx.report.page import plot as plot_file
 
-        page.check(plot)
+        plot_file.check(plot)
     with app.native_log():
         result = api.benchmark(
             artifacts,
@@ -123,7 +124,7 @@ def command(
     if result.failures and app.log_path:
         app.note(f"log: {app.log_path}")
     if plot is not None:
-        page.write(result, plot)
+        plot_file.write(page.dumps(result), plot)
     if as_json:
         app.write_json(result)
     else:

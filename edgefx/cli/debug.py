@@ -158,9 +158,10 @@ def command(
     """
     from edgefx import api
     from edgefx.report.page import debug as debug_page
+    from edgefx.report.page import plot as plot_file
 
     if plot is not None:
-        debug_page.check(plot)
+        plot_file.check(plot)
     with app.native_log():
         report = api.debug(
             model,
@@ -183,10 +184,9 @@ def command(
             progress=app,
             command=app.command_line,
         )
-        if report.failures:
-            app.keep_log = True
+        app.keep_log = bool(report.failures)
     if plot is not None:
-        debug_page.write(report, plot)
+        plot_file.write(debug_page.dumps(report), plot)
     if as_json:
         app.write_json(report)
     else:

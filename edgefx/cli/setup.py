@@ -24,11 +24,10 @@ def command(app: App, *, compiler: str, as_json: bool) -> None:
     Its packages are those of a lock that edgefx ships, with versions and hashes. The environment is kept in
     the folder that EDGEFX_ENVIRONMENTS names, by default beside the cache of results; removing it is safe.
     """
-    from edgefx.compilers import environments, iree
+    from edgefx.compilers import iree
     from edgefx.report.setup import render_set_up
 
-    known = {one.name: one for one in (iree.ENVIRONMENT,)}
-    made = environments.find(compiler, known).make(app.progress)
+    made = {"iree": iree.ENVIRONMENT}[compiler].make(app.progress)
     if as_json:
         app.write_json(made)
     else:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgefx.errors import NotSetUpError, OutputError, UnknownNameError
+from edgefx.errors import NotSetUpError, OutputError
 from edgefx.harmless import line
 from edgefx.protocols import Progress
 from edgefx.shipments import SetUp
@@ -133,14 +133,3 @@ def _install(environment: OwnEnvironment, python: str) -> None:
             f"{environment.name} cannot be installed: {line((said or ['pip failed'])[0])}",
             hint="it takes the internet, or an index that pip knows (PIP_INDEX_URL, PIP_FIND_LINKS)",
         )
-
-
-def find(name: str, known: dict[str, OwnEnvironment]) -> OwnEnvironment:
-    """Return an environment by its name.
-
-    Raises:
-        UnknownNameError: There is none.
-    """
-    if name not in known:
-        raise UnknownNameError("compiler", name, known)
-    return known[name]

@@ -42,7 +42,6 @@ _CPUS = {
 _MORE = {
     "iree-riscv64": ("--iree-llvmcpu-target-cpu-features=+m,+a,+f,+d,+c", "--iree-llvmcpu-target-abi=lp64d")
 }
-_HERE = {"iree-x86-64": "x86_64", "iree-aarch64": "aarch64", "iree-riscv64": "riscv64"}
 
 
 class Iree:
@@ -88,7 +87,7 @@ class Iree:
         """Run a module in IREE's runtime; see `Native.answers`."""
         import numpy as np
 
-        if sys.platform != "linux" or platform.machine() != _HERE[chip]:
+        if sys.platform != "linux" or platform.machine() != _CPUS[chip][0].partition("-")[0]:
             return None
         if chip == "iree-x86-64" and "avx2" not in cpu.parse_cpuinfo(cpu.cpuinfo() or "")[1]:
             return None

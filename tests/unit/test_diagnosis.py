@@ -27,6 +27,7 @@ from edgefx.analysis.diagnosis import (
 from edgefx.errors import ExitCode, OutputError, UsageError
 from edgefx.report.debug import Order, ordered, render
 from edgefx.report.page import debug as debug_page
+from edgefx.report.page import plot
 from edgefx.results import Failure, LayerSensitivity
 from edgefx.storage.serde import dumps
 from edgefx.types import Effort, Precision, StageKind
@@ -252,7 +253,7 @@ def test_json_has_null_where_a_ratio_is_infinite() -> None:
 def test_the_plot_has_a_bar_for_each_figure_and_loads_nothing(tmp_path: Path) -> None:
     path = tmp_path / "new" / "layers.html"
     found = replace(debug_report(), targets=(replace(diagnosis(), verdict="worse than <before> & after"),))
-    debug_page.write(found, path)
+    plot.write(debug_page.dumps(found), path)
     page = path.read_text()
     assert "://" not in page
     assert "&lt;before&gt; &amp; after" in page
@@ -288,11 +289,11 @@ def test_a_plot_without_quantized_layers_is_no_error() -> None:
 
 def test_other_kinds_of_plot_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="HTML") as caught:
-        debug_page.check(tmp_path / "layers.png")
+        plot.check(tmp_path / "layers.png")
     assert "layers.html" in caught.value.hint
 
 
 def test_a_plot_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OutputError, match="--plot"):
-        debug_page.write(debug_report(), tmp_path / "file" / "layers.html")
+        plot.write(debug_page.dumps(debug_report()), tmp_path / "file" / "layers.html")

@@ -23,6 +23,7 @@ from edgefx.execution import (
 from edgefx.report import execution as text
 from edgefx.report.console import PlainConsole
 from edgefx.report.page import execution as page
+from edgefx.report.page import plot
 from edgefx.results import Environment, Latency
 from edgefx.runtimes.onnx import collect as onnx_collect
 from edgefx.runtimes.onnx import profiler as onnx
@@ -200,11 +201,11 @@ def test_the_page_is_self_contained_and_escapes_names() -> None:
 
 def test_a_page_is_html_and_goes_where_it_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="HTML page"):
-        page.check(tmp_path / "plot.png")
+        plot.check(tmp_path / "plot.png")
     (tmp_path / "file").touch()
     found = _benchmark("a.onnx", _profile(_operation("stem_conv", 1.0)))
     with pytest.raises(OutputError):
-        page.write(found, tmp_path / "file" / "plot.html")
+        plot.write(page.dumps(found), tmp_path / "file" / "plot.html")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from markupsafe import Markup
 
 from edgefx.analysis.diagnosis import Broken, DebugReport, Diagnosis, LayerFigures
-from edgefx.errors import OutputError, UsageError
 from edgefx.harmless import html_text as escape
 from edgefx.report import page
 from edgefx.report.debug import COLUMNS, STEP_TITLES, Order, ordered, step_rows
 from edgefx.report.page.tables import PageCell, PageHead, PageTable, name
 from edgefx.report.text import counted, percent
-from edgefx.storage.atomic import write_text
 
 _HEIGHT = 180  # of one panel, pixels
 _LEFT, _RIGHT, _TOP, _GAP, _FOOT = 64, 20, 24, 30, 92
@@ -39,35 +36,6 @@ _COLUMNS_SAY = (
     " output is rounded to, and that of its float values. saturated: share of the float values outside the"
     " grid. levels used: share of the grid's levels that occur."
 )
-
-
-def check(path: Path) -> None:
-    """Refuse a file that the plot cannot be written as, before any work is done for it.
-
-    Raises:
-        UsageError: Its suffix is not .html.
-    """
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(
-            f"--plot {path}: the plot is an HTML page", hint=f"for example --plot {path.with_suffix('.html')}"
-        )
-
-
-def write(report: DebugReport, path: Path) -> None:
-    """Write the plot, completely or not at all.
-
-    Raises:
-        UsageError: As `check` says.
-        OutputError: The file cannot be written.
-    """
-    check(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, dumps(report))
-    except OSError as error:
-        raise OutputError(
-            f"--plot {path}: cannot be written: {error.strerror}", hint="choose another file"
-        ) from error
 
 
 def dumps(report: DebugReport) -> str:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 
 from markupsafe import Markup
 
-from edgefx.errors import OutputError, UsageError
 from edgefx.execution import (
     CONVERSION,
     FLOATS,
@@ -27,7 +25,6 @@ from edgefx.report.execution import COLUMNS, SAYS_COLUMNS, has_blocks, headline,
 from edgefx.report.page.svg import fill
 from edgefx.report.page.tables import PageHead, PageTable, name, number
 from edgefx.report.text import counted, percent
-from edgefx.storage.atomic import write_text
 from edgefx.views import Benchmark
 
 _ROW = 24  # pixels
@@ -38,35 +35,6 @@ _CAPTION = (
     "several kinds, or something else. A bar tells its figures when the pointer rests on it; the table has "
     "them too."
 )
-
-
-def check(path: Path) -> None:
-    """Refuse a file that the plot cannot be written as, before any work is done for it.
-
-    Raises:
-        UsageError: Its suffix is not .html.
-    """
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(
-            f"--plot {path}: the plot is an HTML page", hint=f"for example --plot {path.with_suffix('.html')}"
-        )
-
-
-def write(result: Benchmark, path: Path) -> None:
-    """Write the page, completely or not at all.
-
-    Raises:
-        UsageError: As `check` says.
-        OutputError: The file cannot be written.
-    """
-    check(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, dumps(result))
-    except OSError as error:
-        raise OutputError(
-            f"--plot {path}: cannot be written: {error.strerror}", hint="choose another file"
-        ) from error
 
 
 def dumps(result: Benchmark) -> str:
