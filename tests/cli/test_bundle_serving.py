@@ -1,4 +1,4 @@
-"""`edgefx bundle --serving` and `--mcuboot`: what servers and a boot loader take."""
+"""`edgefx bundle --serving`, `--mcuboot` and `--oci`: what servers, a boot loader and registries take."""
 
 from __future__ import annotations
 
@@ -225,3 +225,49 @@ def test_images_that_cannot_be_made(
     assert done.code == 2
     assert said in done.err
     assert not list(build.glob("*.zip"))
+
+
+# ---------------------------------------- OCI image layout
+
+
+def test_an_image_layout_holds_the_files_of_the_bundle(edgefx: Edgefx, build: Path, tmp_path: Path) -> None:
+    layout = tmp_path / "new" / "layout"
+    done = edgefx("bundle", str(build), "--oci", str(layout), "--json")
+    made = json.loads(done.out)
+
+    def blob(descriptor: dict[str, str]) -> bytes:
+        content = (layout / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes()
+        assert f"sha256:{sha256(content).hexdigest()}" == descriptor["digest"]
+        assert len(content) == int(descriptor["size"])
+        return content
+
+    assert json.loads((layout / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+    (tagged,) = json.loads((layout / "index.json").read_text())["manifests"]
+    assert tagged["digest"] == made["oci"]["digest"]
+    assert tagged["annotations"] == {"org.opencontainers.image.ref.name": made["oci"]["tag"]}
+    image = json.loads(blob(tagged))
+    assert image["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
+    config = json.loads(blob(image["config"]))
+    assert set(config) == {"descriptor", "config", "modelfs"}
+    assert config["modelfs"]["diffIds"] == [layer["digest"] for layer in image["layers"]]
+    held = {layer["annotations"]["org.cncf.model.filepath"]: blob(layer) for layer in image["layers"]}
+    with zipfile.ZipFile(made["path"]) as bundle:
+        assert held == {name: bundle.read(name) for name in bundle.namelist()}
+    kinds = {layer["mediaType"] for layer in image["layers"] if "artifacts/" in str(layer)}
+    assert kinds == {"application/vnd.cncf.model.weight.v1.raw"}
+
+
+def test_an_image_layout_is_the_same_twice_and_takes_no_folder_in_use(
+    edgefx: Edgefx, build: Path, tmp_path: Path
+) -> None:
+    digests = []
+    (tmp_path / "b").mkdir()  # an empty folder is as good as none
+    for name in ("a", "b"):
+        done = edgefx("bundle", str(build), "--oci", str(tmp_path / name), "--json")
+        digests.append(json.loads(done.out)["oci"]["digest"])
+    assert digests[0] == digests[1]
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    refused = edgefx("bundle", str(build), "-o", str(tmp_path / "c.zip"), "--oci", str(tmp_path / "a"))
+    assert refused.code == 2
+    assert "is there already" in refused.err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
