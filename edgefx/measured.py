@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from edgefx.histogram import LatencyHistogram
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFigures:
@@ -304,6 +306,7 @@ class Latency:
         conversion_share: Likewise, of what only changes the format or the layout of values.
         delegate_coverage: The share of the file's operations that a delegate executed; None where there are
             no delegates, or nobody asked.
+        histogram: How the timed inferences are distributed; None where an earlier version measured.
     """
 
     device: str
@@ -331,3 +334,4 @@ class Latency:
     float_share: float | None = None
     conversion_share: float | None = None
     delegate_coverage: float | None = None
+    histogram: LatencyHistogram | None = None

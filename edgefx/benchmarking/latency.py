@@ -25,6 +25,7 @@ from statistics import median, pstdev
 from edgefx.benchmarking.devices.local import HOST
 from edgefx.benchmarking.devices.protocol import Device, Runner
 from edgefx.errors import BenchmarkError
+from edgefx.histogram import LatencyHistogram
 from edgefx.protocols import Progress, Task
 from edgefx.results import Latency
 from edgefx.types import Precision
@@ -369,6 +370,7 @@ def _results(
             warmup_rounds=one.warmup.rounds,
             warmed_up=one.warmup.done,
             timed_ms=sum(times),
+            histogram=LatencyHistogram.of(times),
         )
     return results
 

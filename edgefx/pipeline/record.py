@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from edgefx import harmless
 from edgefx.provenance import lock as locks
 from edgefx.provenance import predictions
 from edgefx.provenance.lock import Lock, LockedFile, LockedImages, LockedModel, LockedTarget
-from edgefx.results import on_device
+from edgefx.results import Latency, on_device
 from edgefx.storage.atomic import write_text
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def lock_of(
                 content=tuple(contents.get(result.target, ())),
                 size_bytes=result.artifact.size_bytes if result.artifact else None,
                 accuracy=result.accuracy,
-                latency=result.latency,
+                latency=_locked(result.latency),
                 compilation=result.compilation,
             )
             for result in report
@@ -73,12 +74,17 @@ def lock_of(
                 content=tuple(contents.get(one.target, ())),
                 size_bytes=None,
                 accuracy=one.accuracy,
-                latency=one.latency,
+                latency=_locked(one.latency),
             )
             for device in report.devices
             for one in device.targets
         ),
     )
+
+
+def _locked(latency: Latency | None) -> Latency | None:
+    """Leave out how times are distributed, which only reports show."""
+    return None if latency is None else replace(latency, histogram=None)
 
 
 def _images(images: Images) -> LockedImages:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from edgefx.compilation import Arena, Compilation, NpuEstimate
 from edgefx.errors import UsageError
 from edgefx.harmless import line
+from edgefx.histogram import LatencyHistogram
 from edgefx.measured import TaskFigures
 from edgefx.metrics import METRICS, Figures
 from edgefx.results import Accuracy, Doubt, Gate, Latency, on_device
@@ -215,8 +216,8 @@ def _record(kind: type[R], document: Mapping[str, Any]) -> R:
 
 
 def _value(kind: str, value: object, name: str) -> object:
-    if value is None and "None" in kind:
-        return None
+    if (value is None and "None" in kind) or kind.startswith(LatencyHistogram.__name__):
+        return None  # no metric is made of how times are distributed
     if kind.startswith(TaskFigures.__name__) and isinstance(value, dict):
         return _record(TaskFigures, value)
     if kind.startswith("tuple") and isinstance(value, list) and len(value) == _PAIR:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from edgefx.histogram import LatencyHistogram
 from edgefx.measured import ComparedAnswers, Match
 from edgefx.report import findings
 from edgefx.results import (
@@ -90,6 +91,7 @@ def latency(*, p50_ms: float, ratio_to_float: float, ran: str = "int8") -> Laten
         peak_memory_mb=142.5,
         precision_ran=ran,
         ratio_to_float=ratio_to_float,
+        histogram=LatencyHistogram.of([p50_ms * (0.9 + 0.004 * number) for number in range(100)]),
     )
 
 

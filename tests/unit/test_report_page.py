@@ -115,6 +115,27 @@ def test_devices_have_a_section_and_what_failed_there_is_a_finding() -> None:
     assert "ssh://pi@board" in verdict
 
 
+def test_latencies_are_drawn_as_distributions_and_said_in_words() -> None:
+    made = everything()
+    page = Page(run_page.dumps(made))
+    ridges = page.of("path")
+    drawn = [found for _, found, _ in ridges if found.get("class") == "ridge"]
+    measured = [one.latency for one in made if one.latency]
+    there = [one.latency for device in made.devices for one in device.targets if one.latency]
+    assert len(drawn) == len(measured) + len(there) > len(measured) > 0
+    assert all(one["d"].count("V") <= 34 for one in drawn)
+    said = [
+        found["aria-label"] for _, found, _ in page.of("svg") if ": fastest" in found.get("aria-label", "")
+    ]
+    assert all(re.search(r"half of \d+ inferences took [\d.]+ to [\d.]+ ms$", one) for one in said)
+    assert any(one.startswith("tflite-int8@pi5: fastest") for one in said)
+    older = replace(made, targets=tuple(
+        replace(one, latency=replace(one.latency, histogram=None)) if one.latency else one for one in made
+    ))  # fmt: skip
+    assert Page(run_page.dumps(replace(older, devices=()))).of("path") != ridges
+    assert "ridge" not in run_page.dumps(replace(older, devices=())).partition("</style>")[2]
+
+
 def test_pages_are_well_formed_and_load_nothing(tmp_path: Path) -> None:
     for text in pages(tmp_path):
         page = Page(text)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgefx.histogram import LatencyHistogram
 from edgefx.report.changed import class_name, p_value
 from edgefx.report.page.svg import Axis, scale, track
 from edgefx.report.page.tables import PageCell, PageHead, PageTable, name, number
 from edgefx.report.text import interval, ms, percent, ratio, signed
-from edgefx.results import Changes, Latency, LayerSensitivity, RunReport, TargetResult
+from edgefx.results import (
+    Changes,
+    Latency,
+    LayerSensitivity,
+    RunReport,
+    TargetResult,
+    on_device,
+)
 from edgefx.types import ModelSpec
 
 
@@ -61,22 +69,27 @@ def drops(report: RunReport) -> PageTable | None:
 
 
 def latencies(report: RunReport) -> PageTable | None:
-    """Draw where each target's latencies lie; None where none was measured."""
-    shown = [(result, result.latency) for result in report if result.latency]
+    """Draw how each target's latencies are distributed, on devices too; None where none was measured."""
+    shown = [(result.target, result.latency) for result in report if result.latency]
+    shown += [
+        (on_device(one.target, device.device), one.latency)
+        for device in report.devices
+        for one in device.targets
+        if one.latency
+    ]
     if not shown:
         return None
     axis = Axis.around([value for _, one in shown for value in _ends(one)], log=True, margin=0.04)
     rows = []
-    for result, one in shown:
+    for target, one in shown:
         low, high = _ends(one)
-        says = f"{result.target}: fastest {ms(low)} ms, median {ms(one.p50_ms)} ms, slowest {ms(high)} ms"
         drawing = track(
-            axis, says=says, runtime=_runtime(result.target), point=one.p50_ms, span=(low, high),
-            thick=(low, one.p95_ms),
+            axis, says=_distribution(target, one), runtime=_runtime(target), point=one.p50_ms,
+            span=(low, high), thick=(low, one.p95_ms), ridge=one.histogram,
         )  # fmt: skip
         rows.append(
             [
-                name(result.target),
+                name(target),
                 PageCell(drawing=drawing, style="track"),
                 *(number(ms(value), value) for value in (one.min_ms, one.p50_ms, one.p95_ms, one.p99_ms)),
                 number(ratio(one.ratio_to_float), one.ratio_to_float),
@@ -84,7 +97,8 @@ def latencies(report: RunReport) -> PageTable | None:
             ]
         )
     return PageTable(
-        says="Latency in ms, on a logarithmic scale; thick to the 95th percentile, thin to the 99th",
+        says="Latency in ms, on a logarithmic scale: above, how the inferences are distributed, each target's"
+        " highest bin equally high; below, thick to the 95th percentile, thin to the 99th",
         heads=[
             PageHead(text="target", style="left"),
             PageHead(text="", style="track", drawing=scale(axis, "ms")),
@@ -98,6 +112,16 @@ def latencies(report: RunReport) -> PageTable | None:
         rows=rows,
         style="sortable plot",
     )
+
+
+def _distribution(target: str, one: Latency) -> str:
+    """Say what a drawing of latencies shows."""
+    low, high = _ends(one)
+    says = f"{target}: fastest {ms(low)} ms, median {ms(one.p50_ms)} ms, slowest {ms(high)} ms"
+    if one.histogram is None:
+        return says
+    quartiles = (ms(one.histogram.quantile(share)) for share in (0.25, 0.75))
+    return f"{says}; half of {one.rounds} inferences took {' to '.join(quartiles)} ms"
 
 
 def classes(model: ModelSpec, target: str, changes: Changes) -> PageTable:
@@ -212,7 +236,11 @@ def _limits(result: TargetResult) -> tuple[float, ...]:
 
 
 def _ends(one: Latency) -> tuple[float, float]:
-    return one.min_ms, max(one.p95_ms, one.p99_ms or 0.0)
+    return one.min_ms, max(one.p95_ms, one.p99_ms or 0.0, _slowest(one.histogram))
+
+
+def _slowest(found: LatencyHistogram | None) -> float:
+    return 0.0 if found is None else found.edge(len(found.counts))
 
 
 def _runtime(target: str) -> str:

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from edgefx.harmless import visible
+from edgefx.histogram import LatencyHistogram
 from edgefx.report.text import significant
 
 _TICKS = 5  # about as many
+_RIDGE = 24  # pixels that a distribution is high
+_RIDGE_BINS = 32
 _MARKS = {  # by runtime: told apart by shape as well as by colour
     "tflite": '<circle class="{classes}" r="{r}"/>',
     "onnx": '<rect class="{classes}" x="-{r}" y="-{r}" width="{d}" height="{d}"/>',
@@ -119,6 +122,7 @@ def track(
     thick: tuple[float, float] | None = None,
     limits: Sequence[float] = (),
     zero: float | None = None,
+    ridge: LatencyHistogram | None = None,
 ) -> Markup:
     """Return one row of a plot: a mark, a thin line for an interval, a thick one for a narrower one.
 
@@ -131,8 +135,12 @@ def track(
         thick: Likewise, the thick one.
         limits: Where a limit is drawn.
         zero: Where a line is drawn to compare with.
+        ridge: What is drawn above the lines, each bin as high as it is full for its width.
     """
+    above = 0 if ridge is None else _RIDGE
     parts = [_vertical("grid", axis.place(value)) for value in axis.ticks()]
+    if ridge is not None:
+        parts.append(_ridge(axis, ridge))
     if zero is not None:
         parts.append(_vertical("zero", axis.place(zero)))
     parts += [_vertical("limit", axis.place(value)) for value in limits]
@@ -140,16 +148,18 @@ def track(
         if ends is not None:
             parts.append(
                 fill(
-                    '<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="13" y2="13"/>',
+                    '<line class="{0}" x1="{2:.2f}%" x2="{3:.2f}%" y1="{1}" y2="{1}"/>',
                     name,
+                    13 + above,
                     *map(axis.place, ends),
                 )
             )
     if point is not None:
-        parts.append(mark(runtime, f"{axis.place(point):.2f}%", "13", radius=5))
+        parts.append(mark(runtime, f"{axis.place(point):.2f}%", str(13 + above), radius=5))
     return fill(
-        '<svg class="{}" width="100%" height="26" role="img" aria-label="{}">{}</svg>',
+        '<svg class="{}" width="100%" height="{}" role="img" aria-label="{}">{}</svg>',
         runtime,
+        26 + above,
         says,
         Markup().join(parts),
     )
@@ -176,5 +186,20 @@ def mark(runtime: str, x: str, y: str, *, radius: float, beaten: bool = False, t
     return fill('<svg x="{}" y="{}" class="{}">{}{}</svg>', x, y, runtime, told, shape)
 
 
+def _ridge(axis: Axis, found: LatencyHistogram) -> Markup:
+    """Return a histogram as an outline of steps; what is stretched to the width is its own drawing."""
+    bins = list(found.coarser(_RIDGE_BINS))
+    top = max(count for *_, count in bins)
+    steps = [f"M{axis.place(bins[0][0]):.2f} {_RIDGE}"]
+    for _, end, count in bins:
+        steps.append(f"V{_RIDGE * (1 - 0.95 * count / top):.1f}H{axis.place(end):.2f}")
+    return fill(
+        '<svg width="100%" height="{0}" viewBox="0 0 100 {0}" preserveAspectRatio="none">'
+        '<path class="ridge" d="{1}V{0}Z"/></svg>',
+        _RIDGE,
+        "".join(steps),
+    )
+
+
 def _vertical(name: str, place: float) -> Markup:
-    return fill('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="0" y2="26"/>', name, place, place)
+    return fill('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="0" y2="100%"/>', name, place, place)
