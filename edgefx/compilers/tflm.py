@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edgefx.compilation import Arena
+from edgefx.compilers import arena
 from edgefx.compilers.protocol import Compiled
 from edgefx.errors import ArtifactError, ConversionError
 from edgefx.harmless import line
@@ -133,6 +134,11 @@ def _smallest_arena(content: bytes, what: str) -> int:
             hint=f"change the layer that computes {unknown['name']}; see: edgefx check MODEL -t tflm-int8",
         )
     said = [text for text in ran.stderr.splitlines() if text.strip()] or [f"it ended with {ran.returncode}"]
+    if arena.ENDED in said[-1]:
+        raise ConversionError(
+            f"{what}: {line(said[-1])}",
+            hint="change the layer that this operation computes: on a chip it would end the program, too",
+        )
     # The last line is that of the largest arena; what comes before says why.
     raise ConversionError(f"{what}: TFLM refuses the file: {line(said[-2:][0])}", hint="see: edgefx inspect")
 

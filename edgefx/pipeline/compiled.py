@@ -21,6 +21,7 @@ from edgefx.pipeline.records import CompiledRecord
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.runtimes.protocol import Compilable
 from edgefx.storage.hashes import hash_file
+from edgefx.targets import TargetRow
 from edgefx.types import ArtifactFile, OpCount
 from edgefx.vocabulary import StageKind, TargetKind
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from edgefx.compilers.protocol import Compiled
     from edgefx.npus import NpuOptions, NpuRow
     from edgefx.pipeline.plan import PlannedTarget
-    from edgefx.targets import TargetRow
     from edgefx.types import Artifact
 
 _COMPARED = 8  # images
@@ -50,7 +50,9 @@ def compile_file(
     Raises:
         EdgefxError: The compiler refused it, or the file cannot be written.
     """
-    compiled = compilers.load(row).compile(runtime.plain(source), out, row.name, options)
+    is_mcu = isinstance(row, TargetRow) and row.kind is TargetKind.MCU
+    content = runtime.for_microcontrollers(source) if is_mcu else runtime.plain(source)
+    compiled = compilers.load(row).compile(content, out, row.name, options)
     return replace(_described(runtime, source, out), target=row.name), compiled
 
 

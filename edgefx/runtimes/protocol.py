@@ -234,6 +234,13 @@ class Compilable(Runtime, Protocol):
             ArtifactError: The file is missing or damaged.
         """
 
+    def for_microcontrollers(self, path: Path) -> bytes:
+        """Return an artifact's file as `plain` does, and so that a microcontroller runs it on every image.
+
+        Raises:
+            ArtifactError: The file is missing or damaged.
+        """
+
     def operators(self, path: Path) -> tuple[Operator, ...]:
         """Return the kinds of operations of an artifact, with the versions of their kernels.
 

@@ -162,7 +162,8 @@ def _precision(computing: Counter[str], stored: set[str]) -> str:
         return f"float32, {weights} weights" if weights else "float32"
     if "hybrid" in quantized:
         return "int8 weights, dynamic activations"
-    name = "int8 weights, int16 activations" if "int16" in quantized else "int8"
+    wide = computing["int16"] > computing["int8"]  # a softmax may answer in 16 bits between others of 8
+    name = "int8 weights, int16 activations" if wide else "int8"
     return f"{name}, {computing['float']} operations float32" if computing["float"] else name
 
 

@@ -314,10 +314,10 @@ def convert_ends(model: ModelT, input_dtype: IoDtype, output_dtype: IoDtype) -> 
     outer_first = first if input_dtype is IoDtype.INT8 else _twin(model, first, input_dtype)
     outer_last = last if output_dtype is IoDtype.INT8 else _twin(model, last, output_dtype)
     if outer_first != first:
-        graph.operators = [_conversion(model, "QUANTIZE", outer_first, first), *graph.operators]
+        graph.operators = [conversion(model, "QUANTIZE", outer_first, first), *graph.operators]
     if outer_last != last:
         kind = "DEQUANTIZE" if output_dtype is IoDtype.FLOAT32 else "QUANTIZE"
-        graph.operators = [*graph.operators, _conversion(model, kind, last, outer_last)]
+        graph.operators = [*graph.operators, conversion(model, kind, last, outer_last)]
     graph.inputs, graph.outputs = [outer_first], [outer_last]
 
 
@@ -340,7 +340,7 @@ def _twin(model: ModelT, index: int, dtype: IoDtype) -> int:
     return len(tensors) - 1
 
 
-def _conversion(model: ModelT, name: str, source: int, result: int) -> OperatorT:
+def conversion(model: ModelT, name: str, source: int, result: int) -> OperatorT:
     """Return a QUANTIZE or DEQUANTIZE operation, its operator code added when the model has none."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -376,23 +376,38 @@ def add_constant(model: ModelT, name: bytes, values: NDArray[Any]) -> int:
     return len(model.subgraphs[0].tensors) - 1
 
 
-def add_rounding(model: ModelT, index: int, scale: float, zero_point: int) -> int:
-    """Append QUANTIZE and DEQUANTIZE of a float tensor; returns the index of the rounded tensor."""
+def add_like(
+    model: ModelT, index: int, suffix: bytes, dtype: str, quantization: tuple[float, int] | None = None
+) -> int:
+    """Add a tensor of the shape of another one; returns its index.
+
+    Args:
+        model: Changed in place.
+        index: The other one.
+        suffix: Of its name, behind the other one's.
+        dtype: NumPy's name of the element type.
+        quantization: Scale and zero point.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
-    graph = model.subgraphs[0]
-    source = graph.tensors[index]
-    for suffix, dtype in ((b"/stored", "int8"), (b"/rounded", "float32")):
-        tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.buffer = source.name + suffix, source.shape, 0
-        tensor.type = dtype_code(dtype)
-        graph.tensors.append(tensor)
-    stored, rounded = len(graph.tensors) - 2, len(graph.tensors) - 1
-    quantization = schema.QuantizationParametersT()
-    quantization.scale, quantization.zeroPoint = [scale], [zero_point]
-    graph.tensors[stored].quantization = quantization
-    graph.operators.append(_conversion(model, "QUANTIZE", index, stored))
-    graph.operators.append(_conversion(model, "DEQUANTIZE", stored, rounded))
+    tensors = model.subgraphs[0].tensors
+    made = schema.TensorT()
+    made.name, made.shape, made.buffer = tensors[index].name + suffix, tensors[index].shape, 0
+    made.type = dtype_code(dtype)
+    if quantization is not None:
+        made.quantization = schema.QuantizationParametersT()
+        made.quantization.scale, made.quantization.zeroPoint = [quantization[0]], [quantization[1]]
+    tensors.append(made)
+    return len(tensors) - 1
+
+
+def add_rounding(model: ModelT, index: int, scale: float, zero_point: int) -> int:
+    """Append QUANTIZE and DEQUANTIZE of a float tensor; returns the index of the rounded tensor."""
+    stored = add_like(model, index, b"/stored", "int8", (scale, zero_point))
+    rounded = add_like(model, index, b"/rounded", "float32")
+    operators = model.subgraphs[0].operators
+    operators.append(conversion(model, "QUANTIZE", index, stored))
+    operators.append(conversion(model, "DEQUANTIZE", stored, rounded))
     return rounded
 
 

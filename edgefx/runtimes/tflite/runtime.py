@@ -174,6 +174,12 @@ class TfliteRuntime:
         metadata.remove(model)
         return flatbuffer.write(model)
 
+    def for_microcontrollers(self, path: Path) -> bytes:
+        """Return an artifact's file as TFLM runs it on every image; see `Compilable`."""
+        from edgefx.runtimes.tflite import micro
+
+        return micro.adapted(self.plain(path))
+
     def operators(self, path: Path) -> tuple[Operator, ...]:
         """Return the kinds of operations of an artifact; see `Compilable`."""
         from edgefx.runtimes.tflite import flatbuffer, kernels
