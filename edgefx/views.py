@@ -376,11 +376,11 @@ class DriftTest:
 
     Attributes:
         test: The figure.
-        of: "images" or "answers".
+        of: "images", "answers", or "features": what the artifact's last layer reads.
         reference: Its mean over the reference; None where it has none.
         new: Its mean over the new images, likewise.
-        distance: Between both, from 0; of "scores" the maximum mean discrepancy, of "classes" the total
-            variation, of others Kolmogorov and Smirnov's.
+        distance: Between both, from 0; of "scores" and "features" the maximum mean discrepancy, of "classes"
+            the total variation, of others Kolmogorov and Smirnov's.
         p_value: The share of samples without drift that are at least as far, corrected for all tests (Holm).
         drifted: Whether that is at most the alarm rate.
     """

@@ -43,10 +43,12 @@ class Sample:
     Attributes:
         traits: Per image, float64 [N]: see `traits`.
         scores: What the artifact answers, float32 [N, values].
+        features: What its last layer reads, float32 [N, channels]; None where that cannot be had.
     """
 
     traits: Mapping[str, Values]
     scores: Scores
+    features: NDArray[np.float32] | None = None
 
 
 def traits(pixels: Pixels) -> dict[str, Values]:
@@ -91,6 +93,9 @@ def compare(
     count = len(reference.scores)
     shuffled = _Shuffled(count, len(new.scores), seed)
     rows = [*_looks(reference, new, shuffled), *_answers(reference, new, shuffled, output, chooses=chooses)]
+    if reference.features is not None and new.features is not None:
+        both = _standardized(np.concatenate([reference.features, new.features]))
+        rows.append(("features", "features", None, None, *shuffled.test(_mean_discrepancy(both))))
     corrected = holm([p_value for *_, p_value in rows])
     return tuple(
         DriftTest(
@@ -136,6 +141,16 @@ def _answers(
         )
     points = np.sqrt(np.maximum(both, 0)) if output is OutputKind.PROBABILITIES else both
     yield "scores", "answers", None, None, *shuffled.test(_mean_discrepancy(points.astype(np.float64)))
+
+
+def _standardized(features: NDArray[np.float32]) -> Values:
+    """Give every channel the variance 1 over both sets, so that none outweighs the others.
+
+    Which image is in which set does not matter to that, so that the test stays a permutation test.
+    """
+    points = features.astype(np.float64)
+    spread = points.std(0)
+    return np.asarray((points - points.mean(0))[:, spread > 0] / spread[spread > 0])
 
 
 class _Shuffled:

@@ -79,8 +79,9 @@ def command(
     """Tell whether NEW_IMAGES are like those that RUN was measured on.
 
     RUN is the output folder of a run. What images look like (brightness, contrast, saturation, warmth,
-    sharpness) and what the artifact answers (classes, confidence, all scores) are compared by permutation
-    tests, and the exit code is 1 where they differ by more than chance. No labels are needed.
+    sharpness), what the artifact answers (classes, confidence, all scores) and the features that its last
+    layer makes these of are compared by permutation tests, and the exit code is 1 where they differ by more
+    than chance. No labels are needed.
     """
     from edgefx import api
     from edgefx.report import drift as shown

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgefx.protocols import Session
 
 SCHEMA_VERSION = 1
-FEWEST = 20  # images of either side: with fewer, a p-value of 8 tests can hardly be small enough
+FEWEST = 20  # images of either side: with fewer, a p-value of 9 tests can hardly be small enough
 _CHUNK = 16
 
 
@@ -74,30 +74,26 @@ def run(
     lock = locks.read(folder)
     chosen = _target(lock, folder, target)
     artifact = _artifact(chosen, folder)
-    known = _reference(lock, folder, reference, samples=samples, seed=seed)
-    new = _sampled(scan(data), samples=samples, seed=seed)
-    for found in (known, new):
-        _require_enough(found)
+    known = _enough(_reference(lock, folder, reference, samples=samples, seed=seed))
+    new = _enough(_sampled(scan(data), samples=samples, seed=seed))
     runtime = runtimes.for_artifact(artifact)
     described, metadata = runtime.describe(artifact), runtime.read_metadata(artifact)
     task = task_of(artifact, described.outputs[0], metadata, NO_HINTS)
     reading = foreign.read(artifact, described, runtime, metadata, hints=NO_HINTS, background=None)
     with ExitStack() as stack:
         scratch = stack.enter_context(temporary.workspace())
-        session = stack.enter_context(runtime.open_session(artifact, threads=threads or host.cores()))
-
+        opened = partial(runtime.open_session, threads=threads or host.cores())
+        session, features = stack.enter_context(opened(artifact)), None
+        if task.classifies and runtime.write_features(artifact, scratch / artifact.name):
+            features = stack.enter_context(opened(scratch / artifact.name))
+        answered = partial(_answered, session, features, progress)
         load = partial(
-            decoding.load,
-            height=reading.height,
-            width=reading.width,
-            resize=_resize(lock),
-            progress=progress,
-            scratch=scratch,
+            decoding.load, height=reading.height, width=reading.width, resize=_resize(lock), scratch=scratch
         )
-        with load(known, skip_bad=False, role="reference") as loader:
-            before = _answered(session, loader, progress, "reference")
-        with load(new, skip_bad=skip_bad, role="new") as loader:
-            after = _answered(session, loader, progress, "new")
+        with load(known, skip_bad=False, progress=progress, role="reference") as loader:
+            before = answered(loader, "reference")
+        with load(new, skip_bad=skip_bad, progress=progress, role="new") as loader:
+            after = answered(loader, "new")
     return DriftReport(
         schema_version=SCHEMA_VERSION,
         run=folder,
@@ -198,29 +194,35 @@ def _resize(lock: Lock) -> Resize:
     return Resize(said) if said in set(Resize) else Resize.STRETCH
 
 
-def _require_enough(dataset: Dataset) -> None:
+def _enough(dataset: Dataset) -> Dataset:
     if len(dataset.items) < FEWEST:
         raise DataError(
             f"{dataset.root}: {len(dataset.items)} images, too few to tell drift from chance",
             hint=f"give {FEWEST} or more; with a hundred or more, small changes are seen, too",
         )
+    return dataset
 
 
-def _answered(session: Session, loader: Loader, progress: Progress, role: str) -> Sample:
+def _answered(
+    session: Session, features: Session | None, progress: Progress, loader: Loader, role: str
+) -> Sample:
     """Look at images and let the artifact answer them, while others are being decoded."""
     import numpy as np
 
     from edgefx.analysis.drift import Sample, traits
 
-    scores, looks = [], []
+    scores, looks, read = [], [], []
     with progress.task(f"answer {role} images", len(loader)) as task:
         for _, chunk in loader.chunks(_CHUNK):
             scores.append(session.infer(chunk))
             looks.append(traits(chunk))
+            if features is not None:
+                read.append(features.infer(chunk))
             task.advance(len(chunk))
     for path, reason in loader.finish().skipped:
         progress.warn(f"skipped {path}: {reason}")
     return Sample(
         traits={name: np.concatenate([one[name] for one in looks]) for name in looks[0]},
         scores=np.concatenate(scores),
+        features=np.concatenate(read) if read else None,
     )

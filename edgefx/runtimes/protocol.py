@@ -188,6 +188,21 @@ class Runtime(Protocol):
             ArtifactError: A file is missing, damaged, has inputs of no fixed size, or the runtime refuses it.
         """
 
+    def write_features(self, path: Path, out: Path) -> bool:
+        """Write a copy of an artifact that ends in what its last layer with weights reads.
+
+        Args:
+            path: The main file of a classifier.
+            out: The main file of the copy, which `open_session` opens.
+
+        Returns:
+            Whether there is such a layer, and it reads one value of each channel; else nothing is written.
+
+        Raises:
+            ArtifactError: A file is missing or damaged.
+            OSError: `out` cannot be written.
+        """
+
 
 class Probes(Protocol):
     """An artifact opened so that it delivers what its layers put out."""

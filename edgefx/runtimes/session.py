@@ -179,6 +179,11 @@ def ends_of_classifier(
     )
 
 
+def is_vector(shape: Sequence[int]) -> bool:
+    """Whether a tensor of this shape has one value for each channel of an image, and no map of them."""
+    return sum(size > 1 for size in shape) <= 1
+
+
 def is_classifier(artifact: Artifact) -> bool:
     """Whether an artifact takes one image and gives one answer, so that images can be run through it."""
     try:

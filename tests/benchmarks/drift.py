@@ -2,6 +2,9 @@
 
     python -m tests.benchmarks drift
     python -m tests.benchmarks drift --samples 2000 --workers 8
+    python -m tests.benchmarks drift --run build/ --images photos/val
+
+The last takes an artifact and real images instead; see `tests.benchmarks.drift_real`.
 
 Both sides are drawn from one source, so that every alarm is false: their share should be the alarm rate or
 less. Then one side is shifted by so many standard deviations, or so many of its answers are another class's,
@@ -22,6 +25,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 
@@ -47,23 +51,30 @@ def main(options: list[str]) -> dict[str, object]:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--images", type=Path)
     args = parser.parse_args(options)
+    if args.run is not None:
+        from . import drift_real
+
+        found = drift_real.rows(args.run, args.images, samples=args.samples, seed=args.seed)
+        return show(found, as_json=args.json)
     rows: dict[str, object] = {}
     begin = time.monotonic()
     with _workers(args.workers) as pool:
         for before, after in SIZES:
             name = f"{before} against {after} images"
             least = partial(_least, pool, partial(least_p_value, before, after, args.seed))
-            found = least(args.samples, {})
+            alarms = least(args.samples, {})
             for rate in RATES:
-                rows[f"{name}, no drift, alarm rate {rate:g}"] = _share(found, rate)
+                rows[f"{name}, no drift, alarm rate {rate:g}"] = _share(alarms, rate)
             few = max(1, args.samples // 4)
             for shift in SHIFTS:
-                found = least(few, {"brighter": 0.1 * shift})
-                rows[f"{name}, brighter by {shift:g} standard deviations"] = _share(found, POWER_RATE)
+                alarms = least(few, {"brighter": 0.1 * shift})
+                rows[f"{name}, brighter by {shift:g} standard deviations"] = _share(alarms, POWER_RATE)
             for bias in BIASES:
-                found = least(few, {"bias": bias})
-                rows[f"{name}, one class's logit higher by {bias:g}"] = _share(found, POWER_RATE)
+                alarms = least(few, {"bias": bias})
+                rows[f"{name}, one class's logit higher by {bias:g}"] = _share(alarms, POWER_RATE)
             print(f"  {name}: done after {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
             for row in [row for row in rows if row.startswith(name)]:
                 print(f"    {row}: {rows[row]}", file=sys.stderr, flush=True)

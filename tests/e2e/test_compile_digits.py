@@ -6,14 +6,23 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from edgefx import runtimes
+from edgefx.system import resources
 from edgefx.targets import TARGETS
 from tests.documents import violations
 
 from .conftest import Finished
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgefx.types import Pixels
 
 
 def _by_target(run: Finished) -> dict[str, Any]:
@@ -85,6 +94,49 @@ def test_int8_tflite_is_fully_integer(everything: tuple[Finished, Path]) -> None
     assert artifact["outputs"][0]["name"] == "probabilities"
     names = {entry["op"] for entry in artifact["ops"]}
     assert not names & {"SHAPE", "STRIDED_SLICE", "PACK", "CUSTOM"}
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_features_are_those_of_the_float_model(
+    everything: tuple[Finished, Path], target: str, tmp_path: Path
+) -> None:
+    pixels = _digits()[::12]
+    run, out = everything
+    exact, found = (
+        _answers(run, out, name, pixels, cut_in=tmp_path) for name in ("openvino-float32", target)
+    )
+    assert found.shape == (30, 320)
+    assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > 0.9
+
+
+def test_features_are_what_the_last_layer_makes_scores_of(
+    everything: tuple[Finished, Path], tmp_path: Path
+) -> None:
+    """More images than features: only a linear layer's input explains all logits to the last digits."""
+    pixels = _digits()
+    features = _answers(*everything, "openvino-float32", pixels, cut_in=tmp_path)
+    logits = np.log(_answers(*everything, "openvino-float32", pixels).astype(np.float64))
+    logits -= logits.mean(1, keepdims=True)
+    points = np.concatenate([features, np.ones((360, 1), np.float32)], 1).astype(np.float64)
+    solved = np.linalg.lstsq(points, logits, rcond=None)[0]
+    assert np.abs(points @ solved - logits).max() < 1e-3 * np.abs(logits).max()
+
+
+def _digits() -> Pixels:
+    paths = sorted((resources.folder("calibration") / "digits" / "val").glob("*/*.png"))
+    return np.stack([np.asarray(Image.open(path).convert("RGB").resize((32, 32))) for path in paths])
+
+
+def _answers(
+    run: Finished, out: Path, target: str, pixels: Pixels, *, cut_in: Path | None = None
+) -> NDArray[np.float32]:
+    path = out / Path(_by_target(run)[target]["artifact"]["files"][0]["path"]).name
+    runtime = runtimes.for_artifact(path)
+    if cut_in is not None:
+        assert runtime.write_features(path, cut_in / path.name)
+        path = cut_in / path.name
+    with runtime.open_session(path, threads=1) as session:
+        return session.infer(pixels)
 
 
 def test_the_canonical_graph_equals_the_model(everything: tuple[Finished, Path]) -> None:

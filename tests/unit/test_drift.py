@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +21,15 @@ Draw = np.random.Generator
 
 
 def sample(
-    draw: Draw, images: int, *, brighter: float = 0.0, sharper: float = 1.0, bias: float = 0.0
+    draw: Draw,
+    images: int,
+    *,
+    brighter: float = 0.0,
+    sharper: float = 1.0,
+    bias: float = 0.0,
+    moved: float = 0.0,
 ) -> Sample:
-    """Draw images of one source, whose traits hang together, and scores of five classes."""
+    """Draw images of one source, whose traits, features and scores of five classes hang together."""
     common = draw.normal(size=images)
     looks = {
         "brightness": 0.4 + 0.1 * common + brighter,
@@ -32,7 +39,12 @@ def sample(
     }
     logits = draw.normal(size=(images, 5)) * 2 + np.array([bias, 0, 0, 0, 0])
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    return Sample(traits=looks, scores=scores.astype(np.float32))
+    features = draw.normal(size=(images, 12))
+    features[:, :5] += logits  # some of them tell the classes
+    features[:, 5] += common
+    features[:, 6] = 0  # a channel that is always off
+    features[:, 7:] += moved
+    return Sample(traits=looks, scores=scores.astype(np.float32), features=features.astype(np.float32))
 
 
 def drifted(before: Sample, after: Sample, *, alarm_rate: float = 0.05) -> set[str]:
@@ -56,6 +68,7 @@ def test_without_drift_there_are_no_more_alarms_than_stated() -> None:
         ({"sharper": 2.0}, "sharpness"),
         ({"bias": 3.0}, "classes"),
         ({"bias": 2.0}, "scores"),
+        ({"moved": 1.0}, "features"),
     ],
 )
 def test_a_change_is_seen_for_what_it_is(change: dict[str, float], seen: str) -> None:
@@ -70,6 +83,9 @@ def test_the_same_images_are_no_drift_and_scores_need_not_be_of_classes() -> Non
     one = sample(draw, 50)
     assert drifted(one, one) == set()
     tests = compare(one, one, output=OutputKind.VALUES, chooses=False, alarm_rate=0.05, seed=0)
+    assert [test.test for test in tests] == [*one.traits, "scores", "features"]
+    without = replace(one, features=None)
+    tests = compare(one, without, output=OutputKind.VALUES, chooses=False, alarm_rate=0.05, seed=0)
     assert [test.test for test in tests] == [*one.traits, "scores"]
     assert all(test.p_value == 1 for test in tests)
 

@@ -132,6 +132,12 @@ class OnnxRuntime:
         except (*bounds.DAMAGE, *refusals()) as error:
             raise bounds.damaged(path, error) from error
 
+    def write_features(self, path: Path, out: Path) -> bool:
+        """Write a copy of an artifact that ends in what its last weights read; see `Runtime`."""
+        from edgefx.runtimes.onnx import features
+
+        return features.write(path, out)
+
     def read_quantization(self, path: Path, graph: FrozenGraph) -> Quantization:
         """Read back what an artifact quantizes; see `Introspectable`."""
         from edgefx.runtimes.onnx import readback

@@ -154,6 +154,12 @@ class TfliteRuntime:
         except bounds.DAMAGE as error:
             raise bounds.damaged(path, error) from error
 
+    def write_features(self, path: Path, out: Path) -> bool:
+        """Write a copy of an artifact that ends in what its last weights read; see `Runtime`."""
+        from edgefx.runtimes.tflite import features
+
+        return features.write(path, out)
+
     def read_quantization(self, path: Path, graph: FrozenGraph) -> Quantization:
         """Read back what an artifact quantizes; see `Introspectable`."""
         from edgefx.runtimes.tflite import readback
