@@ -201,6 +201,12 @@ report_option = click.option(
     "(code quality), benchmark-json (github-action-benchmark), or github, which needs no FILE: it adds to "
     "the summary and the annotations of the GitHub Actions job. May be repeated.",
 )
+log_to_option = click.option(
+    "--log-to",
+    type=click.Choice(["mlflow"]),
+    help="Also log recipe, figures, artifacts and what they came from to MLflow, where MLFLOW_TRACKING_URI "
+    "says; it needs the package mlflow.",
+)
 resize_option = click.option(
     "--resize",
     type=click.Choice([resize.value for resize in Resize]),

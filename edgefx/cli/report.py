@@ -8,7 +8,7 @@ import click
 
 from edgefx.cli.annotations import annotate
 from edgefx.cli.context import App, pass_app
-from edgefx.cli.options import json_option, report_option
+from edgefx.cli.options import json_option, log_to_option, report_option
 from edgefx.harmless import visible
 
 
@@ -29,12 +29,7 @@ Examples:
     is_flag=True,
     help="Leave the small pictures of evaluation images out of the page, say because they are private.",
 )
-@click.option(
-    "--log-to",
-    type=click.Choice(["mlflow"]),
-    help="Also log recipe, figures, artifacts and what they came from to MLflow, where MLFLOW_TRACKING_URI "
-    "says; it needs the package mlflow.",
-)
+@log_to_option
 @click.option(
     "--cards", is_flag=True, help="Also write a model card beside each artifact, ARTIFACT.MODEL_CARD.md."
 )

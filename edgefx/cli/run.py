@@ -14,6 +14,7 @@ from edgefx.cli.options import (
     allow_unsafe_option,
     dry_run_option,
     json_option,
+    log_to_option,
     min_images_option,
     no_cache_option,
     on_inconclusive_option,
@@ -21,6 +22,7 @@ from edgefx.cli.options import (
     report_option,
     resume_option,
 )
+from edgefx.system import packages
 from edgefx.types import Effort
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ Examples:
 @min_images_option
 @on_inconclusive_option
 @report_option
+@log_to_option
 @resume_option
 @allow_unsafe_option
 @dry_run_option
@@ -73,6 +76,7 @@ def command(
     min_images: int | None,
     on_inconclusive: str | None,
     report_files: tuple[Path, ...],
+    log_to: str | None,
     resume: bool,
     dry_run: bool,
     as_json: bool,
@@ -98,7 +102,15 @@ def command(
     runs = load_runs(path, given, targets=targets)
     if dry_run:
         return show_plans(app, runs, as_json=as_json, report_files=report_files)
-    return execute(app, runs, name=path.stem, as_json=as_json, report_files=report_files, resume=resume)
+    return execute(
+        app,
+        runs,
+        name=path.stem,
+        as_json=as_json,
+        report_files=report_files,
+        log_to=log_to,
+        resume=resume,
+    )
 
 
 def execute(
@@ -107,6 +119,7 @@ def execute(
     *,
     as_json: bool,
     report_files: Sequence[Path] = (),
+    log_to: str | None = None,
     resume: bool = False,
     name: str = "",
 ) -> int:
@@ -117,6 +130,7 @@ def execute(
         runs: What to do.
         as_json: Print JSON instead of tables.
         report_files: Further files for the report, each in the format of its suffix.
+        log_to: Where to log what is finished, besides.
         resume: Let training go on from its checkpoint.
         name: The recipe's name, for the report on a matrix.
     """
@@ -130,6 +144,8 @@ def execute(
         with app.native_log(keep_as=run.output / "edgefx.log"):
             return run.carry_out(app, command=app.command_line, cache=app.use_cache, resume=resume)
 
+    if log_to:  # which is said now, and not after hours
+        packages.require(log_to, purpose=f"--log-to {log_to}")
     job = prepare(runs, recipe=name, files=report_files, allow_unsafe=app.allow_unsafe)
     result = job.carry_out(one, command=app.command_line)
     annotate(app, result, job.files)
@@ -139,9 +155,32 @@ def execute(
         terminal.render(result, app.stdout)
     else:
         matrix.render(result, app.stdout)
+    if log_to:
+        finished = [run.output for run in job.runs]
+        if not isinstance(result, RunReport):
+            finished = [run.output for run in result.runs if run.report is not None]
+        log_runs(app, finished)
     if isinstance(result, RunReport) and any(target.failure for target in result) and app.log_path:
         app.note(f"log: {app.log_path}")
     return int(result.exit_code)
+
+
+def log_runs(app: App, folders: Sequence[Path]) -> None:
+    """Log finished runs to MLflow.
+
+    Args:
+        app: Told where they are.
+        folders: Their output folders.
+
+    Raises:
+        EdgefxError: As `edgefx.bundles.tracking.log` says; reports and artifacts are as they were.
+    """
+    from edgefx.bundles import tracking
+
+    for folder in folders:
+        with app.native_log():
+            logged = tracking.log(folder)
+        app.note(f"{logged.uri}: experiment {logged.experiment}, run {logged.run_id}")
 
 
 def show_plans(

@@ -84,3 +84,37 @@ def test_without_mlflow_it_says_what_to_install(edgefx: Edgefx, run: Path) -> No
     refused = edgefx("report", str(run), "--log-to", "mlflow")
     assert refused.code == 3
     assert "pip install" in refused.err
+
+
+@needs_mlflow
+def test_a_run_is_logged_by_the_command_that_made_it(
+    edgefx: Edgefx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    done = edgefx(
+        *("compile", "digits", "-t", "tflite-float32", "--no-eval", "--no-benchmark", "-o", "out"),
+        *("--log-to", "mlflow", "--json"),
+    )
+    assert done.code == 0, done.err
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'edgefx'")
+    found = {one.data.tags["mlflow.runName"]: one for one in client.search_runs([experiment.experiment_id])}
+    assert set(found) == {"digits", "tflite-float32"}
+    assert found["digits"].info.run_id in done.err  # stdout is the report and nothing else
+    assert json.loads(done.out)["targets"][0]["target"] == "tflite-float32"
+    assert found["tflite-float32"].data.metrics["size_bytes"] > 0
+
+
+@pytest.mark.skipif(find_spec("mlflow") is not None, reason="mlflow is installed")
+@pytest.mark.parametrize("command", [("compile", "digits", "-t", "tflite-int8"), ("run", "digits-demo")])
+def test_that_mlflow_is_missing_is_said_before_anything_is_done(
+    edgefx: Edgefx, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    done = edgefx(*command, "-o", str(tmp_path / "out"), "--log-to", "mlflow")
+    assert done.code == 3
+    assert "mlflow" in done.err
+    assert not (tmp_path / "out").exists()
