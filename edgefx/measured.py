@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from edgefx.histogram import LatencyHistogram
 
+_MOST_PARTS = 32  # along a side of a map of saliency
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFigures:
@@ -245,6 +247,51 @@ class Changes:
     by_class: tuple[ClassChange, ...]
     shifts: tuple[ClassShift, ...]
     surest: tuple[FlippedImage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saliency:
+    """Which parts of an image an answer rests on, by occlusion.
+
+    Attributes:
+        target: The target that answers; "" is the float model.
+        label: Index of the class that it gives the image.
+        confidence: The probability of that class.
+        drops: By how much that falls with a quarter of each side covered, in rows from the top; the covered
+            part moves by half its size. Negative where the probability rises.
+    """
+
+    target: str
+    label: int
+    confidence: float
+    drops: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what no measurement can be: stored ones come from files.
+
+        Raises:
+            ValueError: It is empty, larger than a page can show, of rows of unequal length, or of no shares.
+        """
+        widths = {len(row) for row in self.drops}
+        if len(widths) != 1 or not all(0 < side <= _MOST_PARTS for side in (*widths, len(self.drops))):
+            raise ValueError("a map of saliency that is no table")
+        if not all(-1 <= one <= 1 for row in self.drops for one in row):
+            raise ValueError("a map of saliency with a change of probability beyond 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What the float model and those artifacts that answer otherwise look at in an image.
+
+    Attributes:
+        image: The file, relative to the folder of evaluation images.
+        sha256: Of the file.
+        maps: The float model's first.
+    """
+
+    image: str
+    sha256: str
+    maps: tuple[Saliency, ...]
 
 
 class Match(StrEnum):

@@ -12,7 +12,7 @@ from enum import StrEnum
 from edgefx.compilation import Compilation, Parity
 from edgefx.compression import CompressionEffect
 from edgefx.errors import ExitCode
-from edgefx.measured import Accuracy, Changes, ComparedAnswers, Latency
+from edgefx.measured import Accuracy, Changes, ComparedAnswers, Explanation, Latency
 from edgefx.notebook import Shown
 from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, StageKind
@@ -404,6 +404,8 @@ class RunReport(Shown):
         doubts: Why the float model's accuracy on these images, and so every drop, proves little.
         joint: All gates on accuracy judged together; None with fewer than two.
         devices: What the artifacts answer, and how fast they are, on devices.
+        explanations: Which parts of images that change their class the answers rest on, those first of whose
+            class the float model is surest; none unless asked for.
     """
 
     schema_version: int
@@ -427,6 +429,7 @@ class RunReport(Shown):
     doubts: tuple[Doubt, ...] = ()
     joint: JointVerdict | None = None
     devices: tuple[DeviceResult, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:

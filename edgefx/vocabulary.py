@@ -224,6 +224,8 @@ REPORT_FORMATS = {
 # where no answer changes the drop's 95 % interval still reaches 3.7 points; with 30 images it reaches 11.
 # As many are taken of a large set where a target's kernels are slow and no limit is judged.
 MIN_IMAGES = 100
+# Changed images whose explanation a report shows at most: each takes 50 inferences of every artifact.
+MOST_EXPLAINED = 12
 
 
 class OnInconclusive(StrEnum):

@@ -82,6 +82,7 @@ class CompileOptions(TypedDict, total=False):
     system_config: str | None
     memory_mode: str | None
     optimise: OptimiseName | None
+    explain: int
     bundle: bool
     min_images: int | None
     on_inconclusive: OnInconclusiveName | None
@@ -138,6 +139,7 @@ def compile(  # noqa: A001 - the command's name
     system_config: str | None = None,
     memory_mode: str | None = None,
     optimise: OptimiseName | None = None,
+    explain: int = 0,
     bundle: bool = False,
     min_images: int | None = None,
     on_inconclusive: OnInconclusiveName | None = None,
@@ -216,6 +218,8 @@ def compile(  # noqa: A001 - the command's name
         memory_mode: For NPUs, the compiler's name for where weights and activations lie; likewise.
         optimise: For NPUs, what to make small: the time, "Performance", which is the default, or the memory,
             "Size".
+        explain: Number of images that change their class of which the page shows what answers rest on, at
+            most 12.
         bundle: Put what was made into MODEL.edgefx.zip in the output folder, as `bundle` does.
         min_images: Evaluation images below which gates on accuracy are INCONCLUSIVE; by default 100.
         on_inconclusive: Which gates that cannot be judged fail the run: all ("fail"), those whose figure
@@ -290,6 +294,7 @@ def compile(  # noqa: A001 - the command's name
         system_config=system_config,
         memory_mode=memory_mode,
         optimise=optimise,
+        explain=explain,
         bundle=bundle,
         min_images=min_images,
         on_inconclusive=on_inconclusive,

@@ -37,6 +37,8 @@ training-effect
 evaluate
     The artifact by content, the evaluation images, the baseline's key, threads, the CPU's features (OpenVINO
     computes in bf16 where the CPU can), the runtime's version.
+explain
+    The key of the answers (baseline or evaluate), the images and their classes.
 benchmark
     All artifacts that are measured in turn, by content: figures compare only within one measurement. Threads,
     rounds, time limit; the CPU, its features and number, the kernel; the runtimes' versions.
@@ -403,6 +405,22 @@ def evaluation(
         cpu=cpu_features(),
         tools=(*row.run_by, *IMAGES, *_interpreter_tools(row)),
         code=_code(("artifacts", "images", "parity"), *_session(row), *_interpreter(row), *_ACCURACY),
+    )
+
+
+def explanation(answers: Key, asked: Sequence[Json]) -> Key:
+    """Key of what answers rest on.
+
+    Args:
+        answers: Key of the answers: `baseline` or `evaluation`.
+        asked: SHA-256 and class of each image.
+    """
+    return _key(
+        "explain",
+        answers=answers.digest,
+        asked=digest(list(asked)),
+        tools=(),
+        code=_code(("changed",), "edgefx.analysis.occlusion"),
     )
 
 

@@ -23,6 +23,7 @@ from edgefx.cli.options import (
     hint_options,
     input_size_option,
     json_option,
+    log_to_option,
     min_images_option,
     no_cache_option,
     npu_options,
@@ -37,7 +38,7 @@ from edgefx.cli.options import (
     skip_bad_option,
     threads_option,
 )
-from edgefx.vocabulary import MIN_IMAGES
+from edgefx.vocabulary import MIN_IMAGES, MOST_EXPLAINED
 
 if TYPE_CHECKING:
     from edgefx.recipe.schema import Recipe
@@ -225,11 +226,21 @@ Examples:
 @on_inconclusive_option
 @seed_option
 @click.option(
+    "--explain",
+    type=click.IntRange(0, MOST_EXPLAINED),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Show in the page which parts of at most N images that change their class the float model and the "
+    f"artifacts go by. N is at most {MOST_EXPLAINED}; each takes 50 inferences of each of them.",
+)
+@click.option(
     "--bundle",
     is_flag=True,
     help="Put what was made into MODEL.edgefx.zip in the output folder, as edgefx bundle does.",
 )
 @report_option
+@log_to_option
 @click.option(
     "--dump-recipe",
     is_flag=False,
@@ -248,6 +259,7 @@ def command(
     model: str,
     as_json: bool,
     report_files: tuple[Path, ...],
+    log_to: str | None,
     dump_recipe: str | None,
     dry_run: bool,
     resume: bool,
@@ -268,7 +280,7 @@ def command(
     runs = [NamedRecipe(name="", recipe=recipe, wording=AS_FLAGS)]
     if dry_run:
         return show_plans(app, runs, as_json=as_json, report_files=report_files)
-    return execute(app, runs, as_json=as_json, report_files=report_files, resume=resume)
+    return execute(app, runs, as_json=as_json, report_files=report_files, log_to=log_to, resume=resume)
 
 
 def _options(*, calib: Path | None, no_eval: bool, no_benchmark: bool, **same: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from edgefx import compilers, runtimes
 from edgefx.cache import keys
-from edgefx.cache.entry import Json
+from edgefx.cache.entry import Json, Key
 from edgefx.compilers.protocol import Interpreting
 from edgefx.errors import ConversionError
 from edgefx.pipeline import compiled, finish, parity
@@ -349,20 +349,10 @@ class ArtifactBuilder:
         Raises:
             EdgefxError: It cannot be run, or its scores are not finite.
         """
-        row, inputs = candidate.target.row, self._inputs
-        assert inputs.evaluation is not None
-        sample = self._sample(candidate.target)
+        row, sample = candidate.target.row, self._sample(candidate.target)
         stage = Stage(
             kind=StageKind.EVALUATE,
-            key=keys.evaluation(
-                row,
-                candidate.record.artifact,
-                images_sha256=inputs.evaluation.sha256,
-                skip_bad=inputs.evaluation.skip_bad,
-                sample=sample,
-                baseline=inputs.baseline_stage.key,
-                threads=self._threads,
-            ),
+            key=self.evaluation_key(candidate),
             result=Measured,
             compute=lambda: self._measured(candidate, label, sample),
             target=row.name,
@@ -370,6 +360,20 @@ class ArtifactBuilder:
             clock=row.name,
         )
         return self._memo.get(stage)
+
+    def evaluation_key(self, candidate: Candidate) -> Key:
+        """Return what determines the answers of an artifact to the evaluation images."""
+        images = self._inputs.evaluation
+        assert images is not None
+        return keys.evaluation(
+            candidate.target.row,
+            candidate.record.artifact,
+            images_sha256=images.sha256,
+            skip_bad=images.skip_bad,
+            sample=self._sample(candidate.target),
+            baseline=self._inputs.baseline_stage.key,
+            threads=self._threads,
+        )
 
     def evaluator(self, target: PlannedTarget) -> Evaluator:
         """Return the images that a target's artifact is judged by; there must be some."""
@@ -386,7 +390,7 @@ class ArtifactBuilder:
         path, output = self.files(candidate)[0], candidate.record.artifact.outputs[0]
         with (
             self._memo.progress.task(f"evaluate {label}", len(evaluator.places)) as task,
-            self._opened(row, path, candidate.record.artifact) as session,
+            self.opened(candidate) as session,
         ):
             accuracy, scores = evaluator.judge(session, output, task)
         spec, places = self._inputs.source.spec, evaluator.places
@@ -411,8 +415,9 @@ class ArtifactBuilder:
         )
         return Computed(value=found, opened=None)
 
-    def _opened(self, row: TargetRow, path: Path, described: Artifact) -> AbstractContextManager[Session]:
+    def opened(self, candidate: Candidate) -> AbstractContextManager[Session]:
         """Open an artifact in what it is for, if that runs here; else in its runtime."""
+        row, path, described = candidate.target.row, self.files(candidate)[0], candidate.record.artifact
         compiler = compilers.load(row) if row.is_compiled else None
         if isinstance(compiler, Interpreting):
             return compiler.open_session(path, described)

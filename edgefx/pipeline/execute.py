@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING
 
 from edgefx.cache.settings import CacheSettings, from_environment
 from edgefx.errors import DiskFullError, EdgefxError, UsageError
+from edgefx.measured import Explanation
 from edgefx.metrics import Figures
 from edgefx.pipeline import compression, on_devices, record, search
 from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
+from edgefx.pipeline.changed import Explainer, changes_of
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.latency import latency_stage, subjects_of
 from edgefx.pipeline.memo import Memo, Workspace
@@ -176,6 +178,8 @@ class Run:
         self._compressions: dict[str, CompressionEffect] = {}
         self._latencies: Mapping[str, Latency] = {}
         self._on_devices: tuple[DeviceResult, ...] = ()
+        self._changes: dict[str, Changes | None] = {}
+        self._explanations: tuple[Explanation, ...] = ()
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -190,7 +194,7 @@ class Run:
         if kind in (StageKind.QUANTIZE, StageKind.CONVERT):
             return self.inputs.source.known is not None
         if kind is StageKind.EVALUATE:
-            return target in self._built
+            return target in self._built if target else len(self._measured) == len(self._targets)
         return kind is StageKind.BENCHMARK and len(self._built) == len(self._targets)
 
     def carry_out(self, kind: StageKind, target: str) -> None:
@@ -211,6 +215,8 @@ class Run:
         elif kind is StageKind.CONVERT:
             with self._failing_alone(target, kind):
                 self._build(self._targets[target])
+        elif kind is StageKind.EVALUATE and not target:
+            self._explain()
         elif kind is StageKind.EVALUATE and target in self._built and target not in self._measured:
             with self._failing_alone(target, kind):
                 self._measured[target] = self._builder.measure(self._built[target].candidate, target)
@@ -251,6 +257,7 @@ class Run:
             training=self._training.result if self._training else None,
             cached=tuple(self._memo.cached),
             doubts=doubts,
+            explanations=self._explanations,
         )
         report = replace(report, devices=on_devices.judged(self._on_devices, report, self._plan))
         there = [
@@ -318,6 +325,22 @@ class Run:
             found = compression.effect(candidate, self._builder, self._memo)
             self._compressions[candidate.target.name] = found
         return self._builder.publish(candidate, self._out) if self._out is not None else candidate
+
+    def _changed(self, name: str) -> Changes | None:
+        """Compare a target's answers with the float model's; None where there are none, or no classes."""
+        if name not in self._changes and name in self._measured:
+            self._changes[name] = changes_of(self._measured[name], self.inputs)
+        return self._changes.get(name)
+
+    def _explain(self) -> None:
+        """Find out what the images that change their class are told by."""
+        most = self._plan.recipe.report.explain
+        explainer = Explainer(self.inputs, self._builder, self._memo, most=most)
+        found = {name: self._changed(name) for name in self._targets if name not in self.failures}
+        changed = {name: one for name, one in found.items() if one is not None}
+        self._explanations = explainer.explain(
+            changed, {name: self._built[name].candidate for name in changed}
+        )
 
     def _benchmark(self) -> None:
         """Measure the latency of all artifacts in turn, or take all of it from the cache."""
@@ -457,39 +480,9 @@ class Run:
             doubts=own,
             parity=measured.parity if measured else None,
             compression=self._compressions.get(name),
-            changes=self._changes(measured) if measured else None,
+            changes=self._changed(name),
         )
         gates = judge(target.gates, Figures.of(result), target=name)
         return replace(
             result, gates=trust.judged(gates, (*doubts, *own), accuracy, policy=target.on_inconclusive)
-        )
-
-    def _changes(self, measured: Measured) -> Changes | None:
-        """Compare an artifact's answers with the float model's; None where they are no classes."""
-        from edgefx.evaluation.changes import Answer, changes
-
-        images = self.inputs.evaluation
-        assert images is not None
-        if not self.inputs.source.spec.task.classifies:
-            return None
-        root, hashes = images.dataset.root, images.file_hashes
-        before = zip(self.inputs.baseline_top1, self.inputs.baseline_confidence, strict=True)
-        after = zip(measured.top1, measured.confidence, strict=True)
-        labels = images.labels or (None,) * len(images.paths)
-        return changes(
-            [
-                Answer(
-                    image=path.relative_to(root).as_posix(),
-                    sha256=hashes[path],
-                    label=label,
-                    before=was,
-                    after=best,
-                    before_confidence=sure,
-                    after_confidence=confidence,
-                )
-                for path, label, (was, sure), (best, confidence) in zip(
-                    images.paths, labels, before, after, strict=True
-                )
-                if best is not None and confidence is not None
-            ]
         )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgefx.compilation import Compilation, Parity
+from edgefx.measured import Saliency
 from edgefx.results import Accuracy, Check, Latency, LayerSensitivity
 from edgefx.types import Artifact, ArtifactFile, LayerInfo, ModelSpec
 
@@ -147,3 +148,10 @@ class Latencies:
     """What a benchmark measured, by target."""
 
     latencies: Mapping[str, Latency]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saliencies:
+    """What the float model, or an artifact, looks at in some images, in their order."""
+
+    maps: tuple[Saliency, ...]

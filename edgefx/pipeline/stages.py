@@ -130,6 +130,11 @@ def steps(plan: Plan) -> tuple[PlanStep, ...]:
             (StageKind.EVALUATE, target.name, _evaluation(target, plan, len(plan.evaluation.items)))
             for target in plan.targets
         ]
+        if recipe.report.explain:
+            most = recipe.report.explain
+            kinds.append(
+                (StageKind.EVALUATE, "", f"which parts of at most {most} changed images answers rest on")
+            )
     if recipe.benchmark is not None and not all(row.is_compiled for row in plan.rows):
         threads = recipe.benchmark.threads
         what = f"{recipe.benchmark.rounds} rounds on {HOST}, "

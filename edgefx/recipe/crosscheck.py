@@ -83,6 +83,7 @@ class CrossChecker:
             evaluates="evaluate" not in self._tree.entries or given("evaluate"),
             evaluation=given("evaluate", "images"),
             benchmarks="benchmark" not in self._tree.entries or given("benchmark"),
+            explains=self._text("report.explain") not in ("", "0"),
             for_zoo=tuple(key for key in ("model.weights", "model.classes") if given(*key.split("."))),
             devices=tuple(one.text for one in _scalars(at(self._tree, "benchmark", "devices"))),
             device_gates=self._device_gates(),

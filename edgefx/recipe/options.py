@@ -149,6 +149,7 @@ FLAGS = (
     Flag(flag="--rounds", option="rounds", path="benchmark.rounds", yields=True),
     Flag(flag="--price-per-hour", option="price_per_hour", path="benchmark.price_per_hour"),
     Flag(flag="--device", option="devices", path="benchmark.devices", convert=_unless_none),
+    Flag(flag="--explain", option="explain", path="report.explain"),
     Flag(flag="--bundle", option="bundle", path="bundle"),
     Flag(flag="--seed", option="seed", path="seed"),
     Flag(flag="--output", option="output", path="output"),

@@ -84,6 +84,7 @@ class Request:
         evaluation: Whether there are images to measure it on.
         benchmarks: Whether latency is to be measured.
         for_zoo: Which keys are given that only a model of the zoo has.
+        explains: Whether to show what answers rest on.
         devices: The devices that artifacts are run on.
         device_gates: Limits on what is measured there, by the device or ``TARGETS@DEVICE``.
     """
@@ -100,6 +101,7 @@ class Request:
     evaluation: bool = False
     benchmarks: bool = True
     for_zoo: tuple[str, ...] = ()
+    explains: bool = False
     devices: tuple[str, ...] = ()
     device_gates: Mapping[str, Sequence[Gate]] = field(default_factory=dict)
 
@@ -361,6 +363,13 @@ def _limits(request: Request) -> Iterator[Problem]:
     """What is limited must be measured."""
     has_images = request.evaluation or request.has_calibration or not request.model
     unmeasured = "{evaluate!}" if not request.evaluates else "" if has_images else "there are no images"
+    if request.explains and unmeasured:
+        yield Problem(
+            message=f"{{report.explain}} needs answers to compare, which there are none of: {unmeasured}",
+            key="report.explain",
+            hint="give images, as {evaluate.images=photos/test}, or leave {report.explain} out",
+            at_key=True,
+        )
     for target in request.targets:
         for key in target.limits:
             if LIMITED[key] is Origin.ACCURACY and unmeasured:

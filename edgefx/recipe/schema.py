@@ -40,7 +40,7 @@ from edgefx.recipe.values import (
     Weights,
     weight_compression,
 )
-from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Ending, ModelTask, Ranges, Resize
+from edgefx.vocabulary import MIN_IMAGES, MOST_EXPLAINED, NATIVE, Effort, Ending, ModelTask, Ranges, Resize
 
 if TYPE_CHECKING:
     from edgefx.quantization import QatSettings, WeightCompression
@@ -336,6 +336,11 @@ class ReportSection(Section):
     files: tuple[ReportPath, ...] = Field(
         default=(),
         description="Further report files, as --report takes them: report.md, or junit=ci/junit.xml.",
+    )
+    explain: Annotated[int, Field(ge=0, le=MOST_EXPLAINED)] = Field(
+        default=0,
+        description="Number of images that change their class of which the page shows which parts the float "
+        "model and the artifacts go by; each takes 50 inferences.",
     )
 
 

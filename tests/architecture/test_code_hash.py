@@ -99,6 +99,11 @@ WORK = {
         "edgefx.pipeline.records:Measured",
         "{runtime}.runtime:open_session",
     ),
+    "explain": (
+        "edgefx.pipeline.changed:Explainer._asked",
+        "edgefx.pipeline.records:Saliencies",
+        "edgefx.analysis.occlusion:explain",
+    ),
     "benchmark": (
         "edgefx.pipeline.latency:latency_stage",
         "edgefx.benchmarking.worker:main",
@@ -130,6 +135,7 @@ def key_of(stage: str, runtime: str) -> Key:
         "evaluate": lambda: keys.evaluation(
             row, made, images_sha256="images", skip_bad=False, sample=None, baseline=KEY, threads=1
         ),
+        "explain": lambda: keys.explanation(KEY, [["sha256", 0]]),
         "benchmark": lambda: keys.benchmark(
             [(row, made, None)], threads=1, rounds=1, seconds=1.0, max_noise=0.25, warmup=1
         ),

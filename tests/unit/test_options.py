@@ -25,7 +25,7 @@ VALUES: dict[str, Any] = {
     "min_npu_coverage": "100%", "max_estimated_ms": "9", "max_sram": "2MB", "max_arena": "90kB",
     "max_flash": "3MB",
     "system_config": "Ethos_U55_Deep_Embedded", "memory_mode": "Sram_Only", "optimise": "Size",
-    "bundle": True, "price_per_hour": 0.17,
+    "bundle": True, "explain": 3, "price_per_hour": 0.17,
     "task": "binary", "head": "kind", "pixels": "0..1", "custom_objects": "mine.py",
     "threshold": 0.3, "devices": ["pi5"], "gates": ["pi5: p95_ms <= 20"],
 }  # fmt: skip

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgefx.evaluation.changes import Answer, changes
-from edgefx.measured import FlippedImage
+from edgefx.measured import Explanation, FlippedImage, Saliency
 from edgefx.metrics import METRICS, Figures
 from edgefx.provenance import gating
 from edgefx.report import formats, write_report
@@ -33,6 +33,7 @@ from edgefx.report.remedies import remedies
 from edgefx.results import DropUnit, MaxDrop, RunReport, Verdict
 from edgefx.types import Resize
 from edgefx.views import MatrixReport
+from edgefx.vocabulary import MOST_EXPLAINED
 from tests.unit import test_report_matrix
 from tests.unit.report_samples import (
     gate,
@@ -268,16 +269,30 @@ def huge(tmp_path_factory: pytest.TempPathFactory) -> RunReport:
             replace(base.targets[0], target=f"tflite-int8-{number}", changes=found[number % 3])
             for number in range(12)
         ),
-    )
+        explanations=tuple(
+            Explanation(
+                image=one.image,
+                sha256=one.sha256,
+                maps=tuple(
+                    Saliency(
+                        target=f"tflite-int8-{number}" if number else "", label=0, confidence=0.5,
+                        drops=tuple(tuple(draw.uniform(-1, 1) for _ in range(7)) for _ in range(7)),
+                    )
+                    for number in range(13)
+                ),
+            )
+            for one in found[0].surest[:MOST_EXPLAINED]
+        ),
+    )  # fmt: skip
 
 
 def test_the_page_of_a_huge_run_is_small(huge: RunReport) -> None:
     text = run_page.dumps(huge)
     assert len(text.encode()) <= 5_000_000
-    assert text.count("data:image/jpeg") > 20
+    assert text.count("data:image/jpeg") > 20 + 13 * MOST_EXPLAINED
     assert text.count("<h3>") <= run_page.MOST_CARDS + 5
     Page(text)
-    assert "data:image" not in run_page.dumps(huge, pictures=False)
+    assert "data:image" not in run_page.dumps(replace(huge, explanations=()), pictures=False)
 
 
 def test_pictures_are_of_the_images_that_were_evaluated_and_no_others(tmp_path: Path) -> None:

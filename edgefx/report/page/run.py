@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgefx.measured import FlippedImage
+from edgefx.measured import Explanation, FlippedImage
 from edgefx.report import compilations, compressions, findings, page
 from edgefx.report.changed import class_name
-from edgefx.report.page import plots, tables
+from edgefx.report.page import heat, plots, tables
 from edgefx.report.page.pareto import pareto
 from edgefx.report.page.tables import PageTable
 from edgefx.report.page.thumbnails import Thumbnails, folder_of
@@ -55,6 +55,7 @@ class Card:
         label: What is right, or "".
         before: The float model's class, with its probability.
         after: Target, class with probability, and "good" or "bad" where that is right or was lost.
+        maps: What answers rest on: whose they are, the same in words, and a data URL or "".
     """
 
     image: str
@@ -62,6 +63,7 @@ class Card:
     label: str
     before: str
     after: tuple[tuple[str, str, str], ...]
+    maps: tuple[tuple[str, str, str], ...] = ()
 
 
 def dumps(report: RunReport, *, roots: Mapping[str, str] | None = None, pictures: bool = True) -> str:
@@ -164,6 +166,7 @@ def _details(report: RunReport, pictures: Thumbnails) -> dict[str, object]:
             for result, changes in changed
         ],
         "cards": list(_cards(report, pictures)),
+        "explained": len(report.explanations),
         "small": max(report.model.height, report.model.width) < _PIXELATED,
         "arithmetic": _arithmetic(report),
         "layers": [
@@ -196,6 +199,7 @@ def _cards(report: RunReport, pictures: Thumbnails) -> Iterator[Card]:
     for result in report:
         for one in result.changes.surest if result.changes else ():
             by_image.setdefault(one.image, []).append((result.target, one))
+    explained = {one.image: one for one in report.explanations}
     order = sorted(by_image.values(), key=lambda found: -found[0][1].before_confidence)
     for found in order[:MOST_CARDS]:
         first = found[0][1]
@@ -212,7 +216,17 @@ def _cards(report: RunReport, pictures: Thumbnails) -> Iterator[Card]:
                 )
                 for target, one in found
             ),
+            maps=tuple(_maps(explained[first.image], pictures)) if first.image in explained else (),
         )
+
+
+def _maps(explanation: Explanation, pictures: Thumbnails) -> Iterator[tuple[str, str, str]]:
+    """Yield what each answer rests on: whose it is, the same in words, and its picture."""
+    first = next(iter(explanation.maps), None)
+    for one, picture in zip(explanation.maps, pictures.maps(explanation), strict=True):
+        like = heat.likeness(first.drops, one.drops) if first is not None and one is not first else None
+        name = one.target or "float model"
+        yield name if like is None else f"{name}, r {like:.2f}", f"{name}: {heat.words(one.drops)}", picture
 
 
 def _became(one: FlippedImage) -> str:

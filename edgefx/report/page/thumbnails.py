@@ -6,9 +6,14 @@ import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgefx.measured import FlippedImage
+from edgefx.measured import Explanation, FlippedImage
+from edgefx.report.page import heat
 from edgefx.types import ModelSpec, Resize
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SIDE = 96  # pixels of the longer side at most
 MOST_BYTES = 1_500_000  # of all pictures of a page, encoded
@@ -35,31 +40,52 @@ class Thumbnails:
         self._left = MOST_BYTES
         self._made: dict[str, str] = {}
 
-    def get(self, image: FlippedImage) -> str:
+    def get(self, image: FlippedImage | Explanation) -> str:
         """Return a picture as a data URL; "" where there is none."""
         if image.image not in self._made:
-            made = self._encoded(image) if self._root is not None else ""
-            self._left -= len(made)
-            self._made[image.image] = made if self._left >= 0 else ""
+            picture = self._picture(image)
+            self._made[image.image] = "" if picture is None else self._encoded(picture)
         return self._made[image.image]
 
-    def _encoded(self, image: FlippedImage) -> str:
+    def maps(self, explanation: Explanation) -> list[str]:
+        """Return a picture of each map, as data URLs: the image in grey, coloured; "" beyond `MOST_BYTES`.
+
+        All are as strong as the largest change in any of them, so that they compare. Without the image the
+        colours stand on plain grey.
+        """
+        from PIL import Image
+
+        picture = self._picture(explanation)
+        if picture is None:
+            width, height = self._model.width, self._model.height
+            shrunk = SIDE / max(width, height)
+            picture = Image.new("L", (max(1, round(width * shrunk)), max(1, round(height * shrunk))), 128)
+        strongest = max(abs(one) for found in explanation.maps for row in found.drops for one in row)
+        return [self._encoded(heat.over(picture, found.drops, strongest)) for found in explanation.maps]
+
+    def _picture(self, image: FlippedImage | Explanation) -> Image | None:
         from PIL import Image
 
         from edgefx.data.pixels import read
 
-        assert self._root is not None
+        if self._root is None or self._left <= 0 or ".." in Path(image.image).parts:
+            return None
         path = self._root / image.image
-        if self._left <= 0 or ".." in Path(image.image).parts or not path.is_relative_to(self._root):
-            return ""
+        if not path.is_relative_to(self._root):
+            return None
         found = read(path, self._model.height, self._model.width, self._resize)
         if found.pixels is None or found.digest != image.sha256:
-            return ""
+            return None
         picture = Image.fromarray(found.pixels)
         picture.thumbnail((SIDE, SIDE))
+        return picture
+
+    def _encoded(self, picture: Image) -> str:
         stream = io.BytesIO()
         picture.save(stream, "JPEG", quality=_QUALITY, optimize=True)
-        return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+        made = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+        self._left -= len(made)
+        return made if self._left >= 0 else ""
 
 
 def folder_of(roots: Mapping[str, str], role: str = "evaluation") -> Path | None:

@@ -1,0 +1,67 @@
+"""What answers rest on, asked of a real artifact: images between two classes, some of which change theirs."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgefx.system import resources
+from tests.e2e.conftest import edgefx
+
+
+@pytest.fixture(scope="module")
+def undecided(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures that are half of one digit and half of the next, so that little decides between them."""
+    folder = tmp_path_factory.mktemp("undecided")
+    by_class = [
+        sorted(one.iterdir())
+        for one in sorted((resources.folder("calibration") / "digits" / "val").iterdir())
+        if one.is_dir()
+    ]
+    for first, second in pairwise([*by_class, by_class[0]]):
+        (folder / first[0].parent.name).mkdir()
+        for one, other in zip(first[:30], second[:30], strict=False):
+            both = [np.asarray(Image.open(path).convert("RGB"), np.float32) for path in (one, other)]
+            mixed = Image.fromarray(((both[0] + both[1]) / 2).round().astype(np.uint8))
+            mixed.save(folder / first[0].parent.name / one.name)
+    return folder
+
+
+def test_changed_images_are_explained_and_drawn_again(undecided: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = edgefx(
+        *("compile", "digits", "-t", "tflite-dynamic", "--eval", undecided, "--explain", "2"),
+        *("--no-benchmark", "-o", out, "--json"),
+    )
+    assert run.code == 0, run.stderr
+    surest = run.json["targets"][0]["changes"]["surest"]
+    found = run.json["explanations"]
+    assert [one["image"] for one in found] == [one["image"] for one in surest[:2]]
+    for one, flip in zip(found, surest, strict=False):
+        before, after = one["maps"]
+        assert (before["target"], after["target"]) == ("", "tflite-dynamic")
+        assert (before["label"], after["label"]) == (flip["before"], flip["after"])
+        assert before["confidence"] == pytest.approx(flip["before_confidence"], abs=1e-3)
+        assert after["confidence"] == pytest.approx(flip["after_confidence"], abs=1e-3)
+        drops = np.array([before["drops"], after["drops"]])
+        assert drops.shape == (2, 7, 7)
+        assert abs(drops).max() > 0.05
+
+    again = edgefx("report", out, "--report", tmp_path / "again.html")
+    assert again.code == 0, again.stderr
+    assert (tmp_path / "again.html").read_text().count('alt="tflite-dynamic: ') == len(found)
+    assert len(json.loads((out / "report.json").read_text())["explanations"]) == len(found)
+
+
+def test_there_must_be_answers_to_explain(tmp_path: Path) -> None:
+    run = edgefx(
+        "compile", "digits", "-t", "tflite-float32", "--no-eval", "--explain", "2", "-o", tmp_path / "x"
+    )
+    assert run.code == 2
+    assert "--explain needs answers to compare, which there are none of: --no-eval" in run.stderr
+    assert not (tmp_path / "x").exists()
