@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from edgefx.histogram import LatencyHistogram
+from edgefx.vocabulary import ModelTask
 
 _MOST_PARTS = 32  # along a side of a map of saliency
 
@@ -98,6 +99,9 @@ class Accuracy:
         baseline_ece: That of the float Keras model.
         brier: Brier score of the artifact's probabilities, 0 to 2; None when unlabelled.
         baseline_brier: That of the float Keras model.
+        outputs: Of a model with several outputs, what was found of each. The other figures are those of the
+            output that the model is described by, but that `mean_kl` is the sum and `max_abs_dp` the largest
+            of all outputs.
     """
 
     images: int
@@ -128,6 +132,7 @@ class Accuracy:
     baseline_ece: float | None = None
     brier: float | None = None
     baseline_brier: float | None = None
+    outputs: tuple[OutputAccuracy, ...] = field(default=(), metadata={"sparse": True})
 
     @property
     def drop_percent(self) -> float | None:
@@ -157,6 +162,21 @@ class Accuracy:
         """
         if self.images < 1:
             raise ValueError(f"an accuracy measured on {self.images} images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputAccuracy:
+    """The accuracy of one of several outputs.
+
+    Attributes:
+        name: The output's.
+        task: What it answers.
+        accuracy: Against the float Keras model.
+    """
+
+    name: str
+    task: ModelTask
+    accuracy: Accuracy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from edgefx.errors import ExitCode
 from edgefx.measured import Accuracy, Changes, ComparedAnswers, Explanation, Latency
 from edgefx.notebook import Shown
 from edgefx.training import TrainingEffect, TrainingResult
-from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, StageKind
+from edgefx.types import SPARSE, Artifact, DataInfo, Effort, ModelSpec, StageKind
 from edgefx.vocabulary import Hardware
 
 __all__ = ["Accuracy", "Changes", "ComparedAnswers", "Latency"]  # re-exported
@@ -57,12 +57,19 @@ class Gate:
         limit: In the metric's unit; an upper limit where less is better, else a lower one. It is inclusive.
         targets: Names and globs.
         devices: The devices that it is for; none where it is for what this machine measures.
+        output: The one of several outputs that it is for; "" for the output that the model is described by.
     """
 
     metric: str
     limit: float
     targets: tuple[str, ...] = ("*",)
     devices: tuple[str, ...] = ()
+    output: str = field(default="", metadata=SPARSE)
+
+    @property
+    def name(self) -> str:
+        """The metric, behind its output."""
+        return f"{self.output}.{self.metric}" if self.output else self.metric
 
 
 class DropUnit(StrEnum):

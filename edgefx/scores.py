@@ -15,8 +15,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgefx.types import Scores
+    from edgefx.types import ModelSpec, Scores
     from edgefx.vocabulary import ScoreFunction
+
+
+def of_first(scores: Scores, spec: ModelSpec) -> Scores:
+    """Return the scores of the output that a model with several is described by; else all of them.
+
+    Args:
+        scores: float32 [N, columns].
+        spec: The model.
+
+    Returns:
+        float32 [N, classes], a column per class.
+    """
+    for one, place in spec.parts:
+        if one is spec.first:
+            return by_class(scores[:, place], one.output)
+    return scores
 
 
 def of_logits(logits: Scores, function: ScoreFunction | None) -> Scores:

@@ -7,10 +7,12 @@ command may import it. Units are part of the names: ``_ms`` milliseconds, ``_mb`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from edgefx.vocabulary import (
     Effort,
@@ -49,12 +51,55 @@ __all__ = [  # of the vocabulary: re-exported
     "StageKind",
 ]
 
+# Of a field: left out of a document where it is empty. Few models or runs have it.
+SPARSE: Final = {"sparse": True}
+
 # -------------------------------------------------------------------------------------------------- model
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutputSpec:
+    """One of several outputs of a model.
+
+    Attributes:
+        name: As the model calls it; an artifact's output is called so, too.
+        shape: Without the batch.
+        task: What it answers.
+        output: What its values are.
+        threshold: See `ModelSpec.threshold`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    task: ModelTask
+    output: OutputKind
+    threshold: float = 0.5
+
+    @property
+    def columns(self) -> int:
+        """How many values it has."""
+        return math.prod(self.shape)
+
+    @property
+    def truths(self) -> int:
+        """How many numbers say what is right for an image: its class, or what each value should be."""
+        if self.task.classifies or self.task.is_embedding:
+            return 1
+        return 0 if self.task is ModelTask.FEATURES else self.columns
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; of values where there are none. See `ModelSpec.classes`."""
+        return 2 if self.task is ModelTask.BINARY else self.columns
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """What the rest of edgefx needs to know of a classifier.
+    """What the rest of edgefx needs to know of a model.
+
+    A model with several outputs is described by its first one, which is the first that chooses a class where
+    one does; all of them are in `outputs`. Its scores are a row per image as well: the values of all outputs,
+    one output after the other (`parts`).
 
     Attributes:
         name: Zoo name, or the file's stem.
@@ -70,6 +115,7 @@ class ModelSpec:
         class_names: Names by index, of the model or of the labelled images; empty where unknown.
         task: What the model answers.
         threshold: Of tasks whose scores stand alone: the probability above which one counts as a yes.
+        outputs: All outputs, in the order of the scores, where there are several; else empty.
     """
 
     name: str
@@ -85,6 +131,30 @@ class ModelSpec:
     class_names: tuple[str, ...] = ()
     task: ModelTask = ModelTask.CLASSIFICATION
     threshold: float = 0.5
+    outputs: tuple[OutputSpec, ...] = field(default=(), metadata=SPARSE)
+
+    @property
+    def columns(self) -> int:
+        """How many scores an image has."""
+        return sum(one.columns for one in self.outputs) or self.classes
+
+    @property
+    def parts(self) -> tuple[tuple[OutputSpec, slice], ...]:
+        """The outputs, each with its columns of the scores; none where there is one output."""
+        ends = list(accumulate(one.columns for one in self.outputs))
+        return tuple(
+            (one, slice(end - one.columns, end)) for one, end in zip(self.outputs, ends, strict=True)
+        )
+
+    @property
+    def first(self) -> OutputSpec | None:
+        """The one of several outputs that the model is described by; None where there is one output."""
+        return self.first_of(self.outputs) if self.outputs else None
+
+    @staticmethod
+    def first_of(outputs: Sequence[OutputSpec]) -> OutputSpec:
+        """Return the output that a model is described by: the first that chooses a class, if one does."""
+        return next((one for one in outputs if one.task.classifies), outputs[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +187,9 @@ class FrozenGraph:
 
     Attributes:
         path: A TensorFlow ``GraphDef`` (binary ``.pb``) without variables. Its input is the placeholder
-            ``image:0``, float32 [1, H, W, 3], raw RGB in [0, 255]; its output is ``probabilities:0`` or
-            ``logits:0``, float32 [1, classes]. Operations are named ``<layer>/<op>``.
+            ``image:0``, float32 [1, H, W, 3], raw RGB in [0, 255]; its output is ``probabilities:0``,
+            ``logits:0`` or ``values:0``, float32 [1, classes], and several are called as the model does.
+            Operations are named ``<layer>/<op>``.
         spec: The model it came from.
         layers: The canonical layers in topological order; empty for a SavedModel without Keras layers.
         workdir: A temporary folder of this graph alone, which lives as long as the run. What several targets
@@ -142,9 +213,22 @@ class FrozenGraph:
         return "image"
 
     @property
-    def output_name(self) -> str:
-        """Name of the one graph output, without ``:0``."""
-        return self.left_off.output_name if self.left_off is not None else self.spec.output.value
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the graph's outputs, without ``:0``; mostly there is one."""
+        if self.spec.outputs:
+            return tuple(one.name for one in self.spec.outputs)
+        return (self.left_off.output_name if self.left_off is not None else self.spec.output.value,)
+
+    @property
+    def first_output_name(self) -> str:
+        """The name of the output that the model is described by."""
+        first = self.spec.first
+        return first.name if first is not None else self.output_names[0]
+
+    @property
+    def output_kinds(self) -> tuple[OutputKind, ...]:
+        """What each of them is."""
+        return tuple(one.output for one in self.spec.outputs) or (self.spec.output,)
 
 
 # --------------------------------------------------------------------------------------------------- data
@@ -174,12 +258,15 @@ class Dataset:
         items: Files in a fixed order (sorted by class, then name; or the order of labels.csv).
         class_names: Class names by index; empty when unlabelled or when labels.csv holds bare indices.
         kind: ``folders`` (sub-folder per class), ``csv`` (labels.csv) or ``flat`` (unlabelled).
+        columns: Of a labels.csv without the column ``label``: those for the outputs of a model, by their
+            names, which `labels.fit` reads.
     """
 
     root: Path
     items: tuple[ImageItem, ...]
     class_names: tuple[str, ...]
     kind: str
+    columns: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -189,7 +276,9 @@ class Dataset:
     @property
     def known(self) -> bool:
         """True when something is known to be right for every item: its class, or its values."""
-        return self.labelled or (bool(self.items) and all(item.values for item in self.items))
+        return self.labelled or (
+            bool(self.items) and (bool(self.columns) or all(item.values for item in self.items))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,6 +429,21 @@ class Artifact:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutputMetadata:
+    """What an artifact says of one of several outputs; see `ArtifactMetadata`.
+
+    Attributes:
+        tensor: The output, called as the model calls it.
+        output_kind: What a value of it is, one of `OutputKind`.
+        task: What it answers, one of `ModelTask`.
+    """
+
+    tensor: TensorInfo
+    output_kind: str
+    task: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArtifactMetadata:
     """What an artifact says of itself: how its input is made of an image, and what its output means.
 
@@ -361,6 +465,7 @@ class ArtifactMetadata:
             itself are in an output called after the function that the artifact leaves off (`ScoreFunction`).
         class_names: By index, each one line of at most 200 characters; empty where unknown.
         task: What the model answers, one of `ModelTask`.
+        outputs: All outputs, where there are several; `output` is the one that the class names belong to.
     """
 
     edgefx: str
@@ -375,6 +480,7 @@ class ArtifactMetadata:
     resize: str = ""
     class_names: tuple[str, ...] = ()
     task: str = ModelTask.CLASSIFICATION.value
+    outputs: tuple[OutputMetadata, ...] = field(default=(), metadata=SPARSE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from edgefx.errors import UsageError
-from edgefx.vocabulary import IoDtype
+from edgefx.vocabulary import IoDtype, ModelTask
 
 if TYPE_CHECKING:
     from edgefx.results import MaxDrop
@@ -229,3 +229,24 @@ def parse_io_dtypes(text: str, *, option: str = "--io-dtype") -> tuple[IoDtype |
         found[end] = IoDtype(word)
     both = found.get("")
     return found.get("input", both), found.get("output", both)
+
+
+def parse_tasks(text: str, *, option: str = "--task") -> ModelTask | dict[str, ModelTask]:
+    """Parse what a model answers: "regression", or by output "class=classification,quality=regression".
+
+    Raises:
+        UsageError: An unknown task, or an output twice.
+    """
+    example = f"for example {option} regression, or of one of several outputs {option} quality=regression"
+    found: dict[str, ModelTask] = {}
+    for part in text.split(","):
+        name, is_assigned, word = (one.strip() for one in part.rpartition("="))
+        if word not in set(ModelTask) or bool(name) != bool(is_assigned) or (not name and "," in text):
+            known = ", ".join(ModelTask)
+            raise UsageError(
+                f"{option} {text}: '{part.strip()}' is no task", hint=f"{example}; known: {known}"
+            )
+        if name in found:
+            raise UsageError(f"{option} {text}: says the task of {name} twice", hint=example)
+        found[name] = ModelTask(word)
+    return found.get("") or found

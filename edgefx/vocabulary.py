@@ -179,6 +179,11 @@ class ModelTask(StrEnum):
         """Whether an image has one right class of several."""
         return self in (ModelTask.CLASSIFICATION, ModelTask.BINARY)
 
+    @property
+    def is_embedding(self) -> bool:
+        """Whether vectors are compared with each other."""
+        return self is ModelTask.EMBEDDING
+
 
 class StageKind(StrEnum):
     """The steps of a compilation, in order."""

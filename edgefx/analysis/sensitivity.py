@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.analysis.simulate import Simulation
-from edgefx.evaluation.tasks import difference
+from edgefx.evaluation.outputs import difference
 from edgefx.protocols import Progress
 from edgefx.results import Accuracy, LayerSensitivity
 from edgefx.runtimes import introspectable
@@ -51,7 +51,7 @@ def units(simulation: Simulation) -> dict[str, tuple[str, ...]]:
         for layer in simulation.weighted_layers
         if simulation.is_rounded(layer)
         and (follower := simulation.activation_of(layer)) is not None
-        and follower != simulation.output_layer
+        and follower not in simulation.output_layers
     }
     groups = {}
     for layer in simulation.weighted_layers:
@@ -80,10 +80,10 @@ def measure(
     """
     with progress.task("quantizing each layer alone", len(groups) * len(images)) as task:
         base, alone = simulation.alone(images.pixels, groups, advance=task.advance)
-    output = simulation.graph.spec.output
+    spec = simulation.graph.spec
     found = []
     for layer, scores in alone.items():
-        change = difference(base, scores, output, floor=floor)
+        change = difference(base, scores, spec, floor=floor)
         found.append(LayerSensitivity(layer=layer, mean_kl=change.mean_kl, top1_changed=_changed(change)))
     return tuple(sorted(found, key=lambda one: (-one.mean_kl, -one.top1_changed)))
 

@@ -81,7 +81,7 @@ class Simulation:
         self._ops, self._constants = _read(tf, graph)
         self._index = {name: i for i, op in enumerate(self._ops) for name in op.outputs}
         self._last_use = self._last_uses()
-        self._output = f"{graph.output_name}:0"
+        self._outputs = [f"{name}:0" for name in graph.output_names]
         self._execute = _executor(tf, graph)
         self._batch: int | None = None
         self._weights = {stored.layer: stored for stored in quantization.weights}
@@ -103,9 +103,13 @@ class Simulation:
         return tuple(layer for layer in self.layers if layer in self._weights)
 
     @property
-    def output_layer(self) -> str:
-        """The last canonical layer."""
-        return self.graph.layers[-1].name
+    def output_layers(self) -> frozenset[str]:
+        """The canonical layers that outputs come from."""
+        names = self.graph.output_names
+        if len(names) == 1:
+            return frozenset({self.graph.layers[-1].name})
+        layers = {name: op.layer for op in self._ops for name in op.outputs}
+        return frozenset(layers[op.inputs[0]] for op in self._ops if op.name in names)
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -227,7 +231,7 @@ class Simulation:
                     found[name].append(self._finish(dict(values), start, switched[name]))
                     advance(len(chunk))
                 self._step(start, values, _Switched())
-            base.append(values[self._output].numpy())
+            base.append(self._scores(values))
         return np.concatenate(base), {name: np.concatenate(parts) for name, parts in found.items()}
 
     # ------------------------------------------------------------------------------------------- one step
@@ -248,8 +252,13 @@ class Simulation:
         """Run from operation number `start` to the end, given the values that it and the rest need."""
         for index in range(start, len(self._ops)):
             self._step(index, values, switched, tap)
-        scores: Scores = values[self._output].numpy()
-        return scores
+        return self._scores(values)
+
+    def _scores(self, values: Mapping[str, Any]) -> Scores:
+        found: list[Scores] = [values[name].numpy() for name in self._outputs]
+        if len(found) == 1:
+            return found[0]
+        return np.concatenate([one.reshape(len(one), -1) for one in found], axis=1)
 
     def _step(
         self,
@@ -383,7 +392,8 @@ class Simulation:
         last = dict(self._index)
         for index, op in enumerate(self._ops):
             last.update(dict.fromkeys((name for name in op.inputs if name in last), index))
-        last.pop(f"{self.graph.output_name}:0")
+        for name in self._outputs:
+            last.pop(name)
         uses: dict[int, list[str]] = {}
         for name, index in last.items():
             uses.setdefault(index, []).append(name)

@@ -170,8 +170,9 @@ def compile(  # noqa: A001 - the command's name
         classes: The number of classes of a zoo model.
         input_size: Input height and width in pixels: 224, or "224x320".
         task: What the model answers: "classification", "binary", "multilabel", "regression", "embedding" or
-            "features"; by default told from its last layer.
-        head: The name of the output that is meant, of a model with several.
+            "features"; by default told from its last layer. Of several outputs by their names:
+            "class=classification,quality=regression".
+        head: The name of the one output to compile, of a model with several; by default all of them.
         pixels: What black and white were in training, such as "0..1" or "-1..1", or "imagenet", where the
             model does not scale pixels itself; "bgr:0..1" where blue came first, "caffe" for the
             preprocessing of Keras' ResNet50. The artifact takes raw RGB all the same.
@@ -207,7 +208,8 @@ def compile(  # noqa: A001 - the command's name
             "1%" (of the model's top-1). INT8 targets are searched for it.
         max_p95_ms: Gate on the 95th percentile of host latency in milliseconds.
         max_size: Gate on the size of the artifact's files, such as "6MB".
-        gates: Limits on what devices measure: "pi5: p95_ms <= 20", "tflite-*@pi5: drop_pp <= 1".
+        gates: Limits: "mean_kl <= 0.01", "quality.mae <= 2" of one of several outputs; and on what devices
+            measure: "pi5: p95_ms <= 20", "tflite-*@pi5: drop_pp <= 1".
         min_npu_coverage: Gate of NPUs on the share of the operations that the NPU computes, such as "100%".
         max_estimated_ms: Gate of NPUs on the time of one inference that the compiler estimates.
         max_arena: Gate of tflm-int8 on the tensor arena to reserve, such as "100kB".

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from edgefx.errors import UnknownNameError, UsageError
 from edgefx.npus import Optimise
-from edgefx.units import parse_size_of_input
+from edgefx.units import parse_size_of_input, parse_tasks
 from edgefx.vocabulary import Effort, Ending, IoDtype, ModelTask, OnInconclusive, QatMode, Resize
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ ResizeName: TypeAlias = Resize | Literal["stretch", "crop", "pad"]
 IoDtypeName: TypeAlias = IoDtype | str  # "uint8", or "input=uint8,output=float32"
 EndingName: TypeAlias = Ending | Literal["scores", "logits"]
 QatName: TypeAlias = QatMode | Literal["distill", "supervised"]
-TaskName: TypeAlias = (
-    ModelTask | Literal["classification", "binary", "multilabel", "regression", "embedding", "features"]
-)
+TaskName: TypeAlias = ModelTask | str  # "regression", or "class=classification,quality=regression"
 OptimiseName: TypeAlias = Optimise | Literal["Performance", "Size"]
 OnInconclusiveName: TypeAlias = OnInconclusive | Literal["fail", "fail-if-doubtful", "warn"]
 E = TypeVar("E", bound=StrEnum)
@@ -49,7 +47,7 @@ def hints(
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(f"threshold={threshold!r} is no probability", hint="give one between 0 and 1")
     return Hints(
-        task=None if task is None else choice(ModelTask, task, "task"),
+        task=None if task is None else parse_tasks(str(task), option="task"),
         head=head,
         pixels=pixels,
         custom_objects=path(custom_objects),

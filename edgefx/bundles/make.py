@@ -89,6 +89,12 @@ def run(
     if oci_layout is not None:
         oci.require_free(oci_layout)
     report, document = reports.read(folder)
+    if report.model.outputs:
+        names = ", ".join(one.name for one in report.model.outputs)
+        raise UsageError(
+            f"{folder}: bundles are for models with one output, and {report.model.name} has several: {names}",
+            hint="ship the artifacts as they are, or compile one output: --head NAME",
+        )
     results = _chosen(report, targets, folder)
     for layout, _ in repositories:
         serving.check(layout, [result.target for result in results])

@@ -83,7 +83,7 @@ _KEPT = ("edgefx.pipeline.records", "edgefx.storage.serde")
 # The modules that compute it, besides the runtime's own.
 _MODEL = ("edgefx.models.load", "edgefx.models.graph.canonical")
 _PIXELS = ("edgefx.data.images",)
-_ACCURACY = ("edgefx.evaluation.tasks", *_PIXELS)
+_ACCURACY = ("edgefx.evaluation.outputs", *_PIXELS)
 # The files of the pipeline that call them for what all targets share.
 _INPUTS = ("inputs", "images", "model")
 

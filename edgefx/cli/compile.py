@@ -218,9 +218,9 @@ Examples:
     "--gate",
     "gates",
     multiple=True,
-    metavar="[TARGETS@]DEVICE: METRIC<=LIMIT",
-    help="A limit on what a device of --device measures, as in edgefx gate: 'pi5: p95_ms <= 20'. May be "
-    "repeated.",
+    metavar="[[TARGETS@]DEVICE:] [OUTPUT.]METRIC<=LIMIT",
+    help="A limit on a figure, as in edgefx gate: 'quality.mae <= 2' of one of several outputs, or "
+    "'pi5: p95_ms <= 20' on what a device of --device measures. May be repeated.",
 )
 @min_images_option
 @on_inconclusive_option

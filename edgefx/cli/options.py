@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from edgefx import units
 from edgefx.cli import completion
@@ -80,6 +81,45 @@ class IoDtypes(click.ParamType[str]):
         return str(value)
 
 
+class _Task(click.ParamType[str]):
+    """A task, or that of an output."""
+
+    name = "task"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the text."""
+        try:
+            units.parse_tasks(str(value))
+        except UsageError as error:
+            self.fail(f"{error.message.partition(': ')[2]}; {error.hint}", param, ctx)
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Offer the tasks, behind what is typed of an output."""
+        del ctx, param
+        output, is_assigned, _ = incomplete.rpartition("=")
+        return [
+            CompletionItem(f"{output}{is_assigned}{task}")
+            for task in ModelTask
+            if f"{output}{is_assigned}{task}".startswith(incomplete)
+        ]
+
+
+def _joined(given: Sequence[str]) -> str | None:
+    """Put together what was said of several outputs.
+
+    Raises:
+        UsageError: A task was said twice.
+    """
+    if not given:
+        return None
+    text = ",".join(given)
+    units.parse_tasks(text)
+    return text
+
+
 class _InputSize(click.ParamType[int | str]):
     """Pixels of an input image: a side of a square one, or HxW."""
 
@@ -104,11 +144,16 @@ input_size_option = click.option(
 _HINT_OPTIONS = (
     click.option(
         "--task",
-        type=click.Choice([task.value for task in ModelTask]),
-        help="What the model answers.  [default: told from its last layer; needed for a single output "
-        "without sigmoid]",
+        type=_Task(),
+        multiple=True,
+        callback=lambda _ctx, _param, given: _joined(given),
+        metavar="[OUTPUT=]TASK",
+        help=f"What the model answers: {', '.join(ModelTask)}; OUTPUT=TASK for each of several outputs.  "
+        "[default: told from its last layers; needed for a single value without sigmoid]",
     ),
-    click.option("--head", metavar="NAME", help="Which output is meant, of a model with several."),
+    click.option(
+        "--head", metavar="NAME", help="Which output to compile, of a model with several.  [default: all]"
+    ),
     click.option(
         "--pixels",
         metavar="[bgr:]LOW..HIGH|imagenet|mean=M/std=S",

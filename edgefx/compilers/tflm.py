@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +23,7 @@ from edgefx.errors import ArtifactError, ConversionError
 from edgefx.harmless import line
 from edgefx.npus import NPU_DEFAULTS, NpuOptions
 from edgefx.protocols import Session
-from edgefx.runtimes.session import BatchSession, ends_of_classifier
+from edgefx.runtimes.session import BatchSession, ends_of_images
 from edgefx.storage.atomic import write_artifact
 from edgefx.system.packages import is_installed, missing
 
@@ -85,7 +85,7 @@ class TflmSession(BatchSession):
 
         super().__init__(
             path,
-            *ends_of_classifier(path, described.inputs, described.outputs),
+            *ends_of_images(path, described.inputs, described.outputs),
             refusals=(RuntimeError,),
         )
         content = path.read_bytes()
@@ -104,9 +104,8 @@ class TflmSession(BatchSession):
     def _invoke(self) -> None:
         self._interpreter.invoke()
 
-    def _take(self) -> NDArray[Any]:
-        found: NDArray[Any] = self._interpreter.get_output(0).reshape(self._layout.batch, -1)
-        return found
+    def _take(self) -> Sequence[NDArray[Any]]:
+        return [self._interpreter.get_output(place) for place in range(len(self._outputs))]
 
 
 def _smallest_arena(content: bytes, what: str) -> int:

@@ -31,6 +31,7 @@ _WNID = re.compile(r"n\d{8}")
 _INTEGER = re.compile(r"[+-]?\d{1,9}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _LABELS_BYTES = 256 * 10**6  # ImageNet's 1.3 million rows take 40 MB
+_HEADER_BYTES = 1 << 16
 _SPLIT_NAMES = {"calib", "calibration", "eval", "test", "train", "training", "val", "valid", "validation"}
 _LAYOUTS = (
     "give a folder with a sub-folder per class, a folder with labels.csv (columns file,label), "
@@ -251,7 +252,20 @@ def _with_imagenet_index(dataset: Dataset) -> Dataset:
 
 
 def _from_table(root: Path, table: Path) -> Dataset:
-    found = list(rows(table))
+    return of_classes(root, table, list(rows(table)))
+
+
+def of_classes(root: Path, table: Path, found: Sequence[tuple[int, str, str]]) -> Dataset:
+    """Return the images of a labels.csv with their classes.
+
+    Args:
+        root: The folder that it lies in.
+        table: The labels.csv.
+        found: Its `rows`, whose labels are class indices or names.
+
+    Raises:
+        DataError: They are neither, or files are missing.
+    """
     if not found:
         raise DataError(f"{table}: no rows below the header", hint="give a line file,label for each image")
     numeric = [bool(_INTEGER.fullmatch(label)) for _, _, label in found]
@@ -284,6 +298,18 @@ def _from_table(root: Path, table: Path) -> Dataset:
     paths = listed_files(root, table, [(number, file) for number, file, _ in found])
     items = tuple(ImageItem(path=path, label=label) for path, label in zip(paths, labels, strict=True))
     return Dataset(root=root, items=items, class_names=names, kind="csv")
+
+
+def columns(table: Path) -> tuple[str, ...]:
+    """Return the columns of a labels.csv beside ``file``; none where it has no such column or is no table."""
+    try:
+        with open_regular(table) as stream:
+            line = stream.readline(_HEADER_BYTES).decode("utf-8-sig")
+        header = [name.strip() for name in next(csv.reader([line], strict=True), ())]
+    except (OSError, csv.Error, UnicodeDecodeError):
+        return ()  # reading it says what is wrong
+    others = tuple(name for name in header if name and name != "file")
+    return others if "file" in header else ()
 
 
 def listed_files(root: Path, table: Path, listed: Sequence[tuple[int, str]]) -> list[Path]:
@@ -321,12 +347,13 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def rows(table: Path, *, may_be_empty: bool = False) -> Iterator[tuple[int, str, str]]:
+def rows(table: Path, *, may_be_empty: bool = False, column: str = "label") -> Iterator[tuple[int, str, str]]:
     """Yield (row number as an editor shows it, file, label) of a labels.csv.
 
     Args:
         table: The file.
         may_be_empty: Whether an image may have no label.
+        column: The column that the labels stand in.
 
     Raises:
         DataError: It cannot be read, is no such table, or names an image twice.
@@ -336,19 +363,20 @@ def rows(table: Path, *, may_be_empty: bool = False) -> Iterator[tuple[int, str,
         text = read_bytes(table, limit_bytes=_LABELS_BYTES).decode("utf-8-sig")
         with io.StringIO(text, newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            if not {"file", "label"} <= set(header):
+            reader.fieldnames = header = [name.strip() for name in reader.fieldnames or ()]
+            if not {"file", column} <= set(header):
                 raise DataError(
-                    f"{table}, row 1: the columns file and label are needed, "
+                    f"{table}, row 1: the columns file and {column} are needed, "
                     f"found: {', '.join(header) or 'nothing'}",
-                    hint="the first line must be: file,label (separated by a comma)",
+                    hint=f"the first line must be: file,{column} (separated by a comma)",
                 )
-            reader.fieldnames = header
             for row in reader:
-                name, label = ((row[key] or "").strip() for key in ("file", "label"))
+                name, label = ((row[key] or "").strip() for key in ("file", column))
                 where = f"{table}, row {reader.line_num}"
                 if not name or not (label or may_be_empty):
-                    raise DataError(f"{where}: no {'label' if name else 'file'}", hint="expected file,label")
+                    raise DataError(
+                        f"{where}: no {column if name else 'file'}", hint=f"expected file,{column}"
+                    )
                 if name in first_row:
                     raise DataError(
                         f"{where}: '{name}' is already in row {first_row[name]}",

@@ -10,14 +10,16 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from edgefx import harmless
 from edgefx.data import folders
 from edgefx.errors import DataError
-from edgefx.types import Dataset, ImageItem, ModelTask
+from edgefx.types import Dataset, ImageItem, ModelSpec, ModelTask, OutputSpec
 
 _SEPARATOR = ";"
+_LABEL = "label"  # the column of labels.csv for a model with one output
 _INDEX = re.compile(r"\d{1,5}")
 _MOST_LABELS = 10_000
 
@@ -33,19 +35,11 @@ def scan(root: Path, task: ModelTask | None) -> Dataset:
         DataError: As for `folders.scan`; labels.csv holds something else than the task needs.
     """
     table = root / folders.TABLE
+    columns = folders.columns(table) if task is None and table.is_file() else ()
+    if columns and _LABEL not in columns:  # for the outputs of a model, which is known later
+        return _listed(root, table, columns)
     if task in (ModelTask.REGRESSION, ModelTask.MULTILABEL) and root.is_dir() and table.exists():
-        rows = [(number, file, label) for number, file, label in folders.rows(table, may_be_empty=True)]
-        names: tuple[str, ...] = ()
-        if task is ModelTask.REGRESSION:
-            values = [_quantities(f"{table}, row {number}", label) for number, _, label in rows]
-        else:
-            names, values = _several(table, rows)
-        _check_same_length(table, values)
-        paths = folders.listed_files(root, table, [(number, file) for number, file, _ in rows])
-        items = tuple(
-            ImageItem(path=path, label=None, values=value) for path, value in zip(paths, values, strict=True)
-        )
-        return Dataset(root=root, items=items, class_names=names, kind="csv")
+        return _of_values(root, table, list(folders.rows(table, may_be_empty=True)), task)
     found = folders.scan(root)
     if task is ModelTask.MULTILABEL and found.labelled:  # a folder's name is the one label of its images
         count = len(found.class_names)
@@ -55,6 +49,21 @@ def scan(root: Path, task: ModelTask | None) -> Dataset:
         )
         return replace(found, items=items)
     return _unlabelled(found) if task in (ModelTask.REGRESSION, ModelTask.FEATURES) else found
+
+
+def _of_values(root: Path, table: Path, rows: list[tuple[int, str, str]], task: ModelTask) -> Dataset:
+    """Return the images of a labels.csv with their quantities, or with 1 for each label and 0 for others."""
+    names: tuple[str, ...] = ()
+    if task is ModelTask.REGRESSION:
+        values = [_quantities(f"{table}, row {number}", label) for number, _, label in rows]
+    else:
+        names, values = _several(table, rows)
+    _check_same_length(table, values)
+    paths = folders.listed_files(root, table, [(number, file) for number, file, _ in rows])
+    items = tuple(
+        ImageItem(path=path, label=None, values=value) for path, value in zip(paths, values, strict=True)
+    )
+    return Dataset(root=root, items=items, class_names=names, kind="csv")
 
 
 def by_name(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
@@ -87,6 +96,8 @@ def fit(dataset: Dataset, task: ModelTask, classes: int) -> Dataset:
     Raises:
         DataError: It does not: other classes, or more or fewer values than the model gives.
     """
+    if dataset.columns:  # says that there is no column "label"
+        list(folders.rows(dataset.root / folders.TABLE))
     if task.classifies:
         return folders.check_labels(dataset, classes)
     if task is ModelTask.EMBEDDING:
@@ -108,6 +119,80 @@ def fit(dataset: Dataset, task: ModelTask, classes: int) -> Dataset:
             details=folders.first_names(dataset.class_names),
         )
     return dataset
+
+
+def fit_outputs(dataset: Dataset, spec: ModelSpec) -> Dataset:
+    """Put together what is right for each of several outputs; an unlabelled data set passes.
+
+    It stands in columns of labels.csv that are called as the outputs are. Classes of folders, or of the
+    column ``label``, are those of the output that the model is described by.
+
+    Args:
+        dataset: From `scan`.
+        spec: The model.
+
+    Returns:
+        The images, labelled by the output that the model is described by. Their values are what is right for
+        all outputs, one after the other (`OutputSpec.truths`); NaN where that is not known.
+
+    Raises:
+        DataError: A column does not fit its output, or is called as none.
+    """
+    names = [one.name for one in spec.outputs]
+    unknown = [name for name in dataset.columns if name not in names]
+    if unknown:
+        raise DataError(
+            f"{dataset.root / folders.TABLE}: no output of the model is called {unknown[0]}",
+            hint=f"columns are called as the outputs are: {', '.join(names)}",
+        )
+    first = spec.first
+    parts: list[list[tuple[float, ...]]] = []
+    labelled: Dataset | None = None  # by the output that the model is described by
+    for one in spec.outputs:
+        own: Dataset | None = None
+        if one.name in dataset.columns:
+            own = fit(_of_column(dataset, one), one.task, one.classes)
+        elif one is first and not dataset.columns and one.truths:
+            own = fit(dataset, one.task, one.classes)
+        if one is first:
+            labelled = own
+        parts.append(_numbers(own, one, len(dataset.items)))
+    if labelled is None:
+        labelled = _unlabelled(dataset)
+    items = tuple(
+        replace(item, values=tuple(chain.from_iterable(row)))
+        for item, *row in zip(labelled.items, *parts, strict=True)
+    )
+    return replace(labelled, items=items, columns=dataset.columns)
+
+
+def _of_column(dataset: Dataset, output: OutputSpec) -> Dataset:
+    """Return the images with what a column of labels.csv says of them."""
+    root, table = dataset.root, dataset.root / folders.TABLE
+    many = output.task is ModelTask.MULTILABEL
+    found = list(folders.rows(table, may_be_empty=many, column=output.name))
+    if output.task.classifies or output.task.is_embedding:
+        every = folders.of_classes(root, table, found)
+    else:
+        every = _of_values(root, table, found, output.task)
+    known = {item.path: item for item in every.items}
+    return replace(every, items=tuple(known[item.path] for item in dataset.items))
+
+
+def _numbers(dataset: Dataset | None, output: OutputSpec, images: int) -> list[tuple[float, ...]]:
+    """Return what is right for an output, NaN where that is not known."""
+    if dataset is None or not dataset.known:
+        return [(math.nan,) * output.truths] * images
+    return [item.values or (float(item.label or 0),) for item in dataset.items]
+
+
+def _listed(root: Path, table: Path, columns: tuple[str, ...]) -> Dataset:
+    """Return the images of a labels.csv; its columns are read when it is known what they are."""
+    listed = [(number, file) for number, file, _ in folders.rows(table, column=columns[0], may_be_empty=True)]
+    if not listed:
+        raise DataError(f"{table}: no rows below the header", hint="give a line for each image")
+    items = tuple(ImageItem(path=path, label=None) for path in folders.listed_files(root, table, listed))
+    return Dataset(root=root, items=items, class_names=(), kind="csv", columns=columns)
 
 
 def _unlabelled(dataset: Dataset) -> Dataset:

@@ -65,7 +65,9 @@ def observe(graph: FrozenGraph, pixels: Pixels, *, task: Task | None = None) -> 
     names = [f"{name}:0" for name in _tapped(graph_def, {layer.name for layer in graph.layers})]
     with tf.Graph().as_default() as tapped:
         image, scores, *tensors = tf.graph_util.import_graph_def(
-            graph_def, name="", return_elements=[f"{graph.input_name}:0", f"{graph.output_name}:0", *names]
+            graph_def,
+            name="",
+            return_elements=[f"{graph.input_name}:0", f"{graph.first_output_name}:0", *names],
         )
         floats = [tf.cast(value, tf.float32) for value in tensors if value.dtype.is_floating]
         ends = [tf.stack([tf.reduce_min(value), tf.reduce_max(value)]) for value in floats]

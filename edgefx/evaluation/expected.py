@@ -53,6 +53,7 @@ def of(gate: Gate, figures: Figures, *, unchanged: bool = False) -> Expectation 
         None where chance has no part in the metric, or its part is not known: sizes, latencies, divergences,
         or a report without counts.
     """
+    figures = figures.of_output(gate.output)
     row, accuracy = METRICS[gate.metric], figures.accuracy
     if row.origin is not Origin.ACCURACY or row.interval is None or accuracy is None:
         return None

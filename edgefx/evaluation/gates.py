@@ -68,11 +68,18 @@ def describe(row: MetricRow, value: float) -> str:
 def limit_text(gate: Gate) -> str:
     """Write a gate as a condition: "top-1 drop <= 1 pp"."""
     row = METRICS[gate.metric]
-    return f"{row.name} {'<=' if row.better == 'less' else '>='} {describe(row, gate.limit)}"
+    return f"{called(gate)} {'<=' if row.better == 'less' else '>='} {describe(row, gate.limit)}"
+
+
+def called(gate: Gate) -> str:
+    """Return the name of what a gate limits: "top-1 drop", or "mean absolute error of quality"."""
+    row = METRICS[gate.metric]
+    return f"{row.name} of {gate.output}" if gate.output else row.name
 
 
 def _judge_one(gate: Gate, figures: Figures) -> GateResult:
     row = METRICS[gate.metric]
+    figures = figures.of_output(gate.output)
     measured = row.value(figures)
     if measured is None or figures.size_bytes is None:
         return GateResult(
@@ -83,7 +90,7 @@ def _judge_one(gate: Gate, figures: Figures) -> GateResult:
     passed = row.within(measured, gate.limit)
     if not passed and is_at == limit:  # rounding must not make a failure look like a pass
         is_at, limit = f"{measured!r}", f"{gate.limit!r}"
-    reason = f"{row.name} {is_at}{_sample(row, figures)}, {'limit' if is_less else 'at least'} {limit}"
+    reason = f"{called(gate)} {is_at}{_sample(row, figures)}, {'limit' if is_less else 'at least'} {limit}"
     result = GateResult(
         gate=gate,
         measured=measured,

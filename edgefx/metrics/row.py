@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -76,6 +76,14 @@ class Figures:
             latency=result.latency,
             compilation=result.compilation,
         )
+
+    def of_output(self, name: str) -> Figures:
+        """Return the figures with the accuracy of one of several outputs; "" is the one that leads them."""
+        if not name:
+            return self
+        found = self.accuracy.outputs if self.accuracy is not None else ()
+        own = next((one.accuracy for one in found if one.name == name), None)
+        return replace(self, accuracy=own)
 
 
 @dataclass(frozen=True, kw_only=True)

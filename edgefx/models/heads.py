@@ -30,7 +30,15 @@ class Head:
     classes: int
 
 
-def find(graph_def: Any, output: str, shape: tuple[int, ...], *, task: ModelTask | None, source: str) -> Head:
+def find(
+    graph_def: Any,
+    output: str,
+    shape: tuple[int, ...],
+    *,
+    task: ModelTask | None,
+    source: str,
+    option: str = "--task ",
+) -> Head:
     """Tell what a model answers from the operation that it ends in and its output's shape.
 
     Softmax, and scores without one, are those of a classifier. One sigmoid is a binary classifier's. Several
@@ -43,6 +51,7 @@ def find(graph_def: Any, output: str, shape: tuple[int, ...], *, task: ModelTask
         shape: Of the output, without the batch.
         task: What the user says that it answers; None leaves it to the graph.
         source: The model, for messages.
+        option: How a message says a task, up to its name.
 
     Raises:
         UsageError: The task must be said, or is not one that such an output can be.
@@ -51,11 +60,13 @@ def find(graph_def: Any, output: str, shape: tuple[int, ...], *, task: ModelTask
     values = math.prod(shape)
     if len(shape) == 3:
         if task not in (None, ModelTask.FEATURES):
-            raise _misfit(task, source, "its output is a map [height, width, channels]", ("features",))
+            raise _misfit(
+                task, source, "its output is a map [height, width, channels]", ("features",), option
+            )
         return Head(task=ModelTask.FEATURES, output=OutputKind.VALUES, classes=values)
     if task is None:
-        task = _recognised(end, values, source)
-    _check(task, end, values, source)
+        task = _recognised(end, values, source, option)
+    _check(task, end, values, source, option)
     if task in _WITH_VALUES:
         return Head(task=task, output=OutputKind.VALUES, classes=values)
     is_normalised = end in (_SOFTMAX, _SIGMOID)
@@ -66,32 +77,38 @@ def find(graph_def: Any, output: str, shape: tuple[int, ...], *, task: ModelTask
     )
 
 
-def _recognised(end: str, values: int, source: str) -> ModelTask:
+def _recognised(end: str, values: int, source: str, option: str) -> ModelTask:
     if values > 1:
         return ModelTask.CLASSIFICATION
     if end == _SIGMOID:
         return ModelTask.BINARY
     raise UsageError(
         f"{source}: the model has a single output without a sigmoid, which may be a logit or a quantity",
-        hint="say which: --task binary for a logit, or --task regression",
+        hint=f"say which: {option}binary for a logit, or {option}regression",
     )
 
 
-def _check(task: ModelTask, end: str, values: int, source: str) -> None:
+def _check(task: ModelTask, end: str, values: int, source: str, option: str) -> None:
     """Refuse a task that such an output cannot be."""
     if task is ModelTask.FEATURES:
-        raise _misfit(task, source, f"its output is a vector of {values}", ("embedding", "regression"))
+        raise _misfit(
+            task, source, f"its output is a vector of {values}", ("embedding", "regression"), option
+        )
     if task is ModelTask.BINARY and values != 1:
-        raise _misfit(task, source, f"it has {values} outputs, not one", ("classification", "multilabel"))
+        raise _misfit(
+            task, source, f"it has {values} outputs, not one", ("classification", "multilabel"), option
+        )
     if task is ModelTask.CLASSIFICATION and values == 1:
-        raise _misfit(task, source, "it has a single output", ("binary", "regression"))
+        raise _misfit(task, source, "it has a single output", ("binary", "regression"), option)
     if task is ModelTask.MULTILABEL and end == _SOFTMAX:
-        raise _misfit(task, source, "in a softmax one class excludes the others", ("classification",))
+        raise _misfit(task, source, "in a softmax one class excludes the others", ("classification",), option)
 
 
-def _misfit(task: ModelTask | None, source: str, why: str, instead: tuple[str, ...]) -> UsageError:
-    choices = " or ".join(f"--task {name}" for name in instead)
-    return UsageError(f"--task {task}: the model {source} cannot be that: {why}", hint=f"try {choices}")
+def _misfit(
+    task: ModelTask | None, source: str, why: str, instead: tuple[str, ...], option: str
+) -> UsageError:
+    choices = " or ".join(f"{option}{name}" for name in instead)
+    return UsageError(f"{option}{task}: the model {source} cannot be that: {why}", hint=f"try {choices}")
 
 
 def threshold_of(task: ModelTask, threshold: float | None) -> float:
@@ -117,7 +134,7 @@ def last_operation(graph_def: Any, output: str) -> str:
     """
     functions = {function.signature.name: function for function in graph_def.library.function}
     nodes = {node.name: node for node in graph_def.node}
-    name = output
+    name, place = output, 0  # of an operation, and which of its outputs
     while True:
         node = nodes.get(name)
         if node is None:
@@ -125,8 +142,17 @@ def last_operation(graph_def: Any, output: str) -> str:
         if node.op in _CALLS:
             function = functions[node.attr["f"].func.name]
             nodes = {inner.name: inner for inner in function.node_def}
-            name = function.ret[function.signature.output_arg[0].name].split(":")[0]
+            name, place = _tensor(function.ret[function.signature.output_arg[place].name])
         elif node.op in PASS_THROUGH:
-            name = node.input[0].lstrip("^").split(":")[0]
+            name, place = _tensor(node.input[0].lstrip("^"))
         else:
             return str(node.op)
+
+
+def _tensor(source: str) -> tuple[str, int]:
+    """Return the operation of ``name``, ``name:1`` or ``name:output:0``, and the number of its output.
+
+    The last is how functions write it, whose calls of others number their outputs behind that name.
+    """
+    name, *place = source.split(":")
+    return name, int(place[-1]) if place else 0

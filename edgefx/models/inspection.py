@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from edgefx.units import parse_size_of_input
 
 @dataclass(frozen=True, kw_only=True)
 class Interface:
-    """A model's one input, and the output that is meant.
+    """A model's one input, and the outputs that are meant.
 
     Attributes:
         batch: Fixed batch size, or None.
@@ -21,8 +22,8 @@ class Interface:
         channels: Number of channels of the input: 3, or 1 for grey images.
         dtype: Element type of the input.
         input_name: Name in the signature of a SavedModel, else "".
-        output_name: Name of the output in the signature of a SavedModel, else "".
-        output_index: Which of a Keras model's outputs it is.
+        output_names: What the model calls these outputs.
+        output_indices: Which of the model's outputs they are.
     """
 
     batch: int | None
@@ -31,8 +32,8 @@ class Interface:
     channels: int
     dtype: str
     input_name: str = ""
-    output_name: str = ""
-    output_index: int = 0
+    output_names: tuple[str, ...] = ("",)
+    output_indices: tuple[int, ...] = (0,)
 
 
 def keras_interface(
@@ -44,7 +45,7 @@ def keras_interface(
         model: Of Keras 2 or 3.
         source: The model, for messages.
         input_size: Height and width, where the model leaves them open.
-        head: The name of one of several outputs.
+        head: The name of the one of several outputs that is meant.
 
     Raises:
         ModelError: Several inputs, or unknown shapes.
@@ -61,17 +62,16 @@ def keras_interface(
             hint="export it with model.export('folder') and compile that folder",
         )
     _check_single_input(source, [t.name for t in inputs])
-    # A Sequential model has one output, and no names for it.
-    names = getattr(model, "output_names", None) or [t.name for t in outputs]
-    index = _chosen(source, [str(name) for name in names], head)
+    names = _output_names(model, outputs)
+    indices = _chosen(names, head)
     return _interface(
         tuple(inputs[0].shape),
-        tuple(outputs[index].shape),
+        [tuple(outputs[index].shape) for index in indices],
         _dtype_name(inputs[0].dtype),
         source=source,
         input_size=input_size,
         default_size=_family_size(model),
-        output_index=index,
+        outputs=(tuple(names[index] for index in indices), indices),
     )
 
 
@@ -101,15 +101,17 @@ def signature_interface(
     outputs = signature.structured_outputs
     _check_single_input(source, list(inputs))
     input_name, given = next(iter(inputs.items()))
-    output_name, result = list(outputs.items())[_chosen(source, list(outputs), head)]
+    names = list(outputs)
+    indices = _chosen(names, head)
     interface = _interface(
         _dimensions(given.shape),
-        _dimensions(result.shape),
+        [_dimensions(outputs[names[index]].shape) for index in indices],
         given.dtype.name,
         source=source,
         input_size=input_size,
         default_size=None,
-        names=(input_name, output_name),
+        input_name=input_name,
+        outputs=(tuple(names[index] for index in indices), indices),
     )
     return signature, interface
 
@@ -127,35 +129,41 @@ def _check_single_input(source: str, names: list[str]) -> None:
         )
 
 
-def _chosen(source: str, names: list[str], head: str | None) -> int:
-    """Return the place of the output that is meant.
+def _output_names(model: Any, outputs: Any) -> list[str]:
+    """Return what a Keras model calls its outputs: the keys of a dictionary, else its layers' names."""
+    for attribute in ("_outputs_struct", "_nested_outputs"):  # of Keras 3 and 2
+        structure = getattr(model, attribute, None)
+        if isinstance(structure, dict) and not any(
+            isinstance(v, dict | list | tuple) for v in structure.values()
+        ):
+            return sorted(map(str, structure))  # as both flatten it
+    # A Sequential model has one output, and no names for it.
+    return [str(name) for name in getattr(model, "output_names", None) or [t.name for t in outputs]]
+
+
+def _chosen(names: list[str], head: str | None) -> tuple[int, ...]:
+    """Return the places of the outputs that are meant: all, or the one that was named.
 
     Raises:
-        UsageError: There are several and none was named.
         UnknownNameError: There is none of that name.
     """
     if head is None:
-        if len(names) == 1:
-            return 0
-        raise UsageError(
-            f"{source}: the model has {len(names)} outputs ({', '.join(names)}), and edgefx compiles one",
-            hint=f"say which, for example: --head {names[0]}",
-        )
+        return tuple(range(len(names)))
     if head not in names:
         raise UnknownNameError("output", head, names)
-    return names.index(head)
+    return (names.index(head),)
 
 
 def _interface(
     given: tuple[int | None, ...],
-    result: tuple[int | None, ...],
+    results: Sequence[tuple[int | None, ...]],
     dtype: str,
     *,
     source: str,
     input_size: int | str | None,
     default_size: int | None,
-    names: tuple[str, str] = ("", ""),
-    output_index: int = 0,
+    outputs: tuple[tuple[str, ...], tuple[int, ...]],
+    input_name: str = "",
 ) -> Interface:
     if len(given) != 4:
         raise ModelError(
@@ -183,16 +191,17 @@ def _interface(
             f"--input-size {input_size}: the model {source} takes {height} x {width} px and no other size",
             hint="leave --input-size out",
         )
-    _check_output(result, source)
+    for result in results:
+        _check_output(result, source)
     return Interface(
         batch=batch,
         height=height,
         width=width,
         channels=channels,
         dtype=dtype,
-        input_name=names[0],
-        output_name=names[1],
-        output_index=output_index,
+        input_name=input_name,
+        output_names=outputs[0],
+        output_indices=outputs[1],
     )
 
 

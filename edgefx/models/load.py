@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgefx.errors import ModelError, UsageError
-from edgefx.models import zoo
+from edgefx.models import outputs, zoo
 from edgefx.models.backend import first_line, import_keras, import_tensorflow, import_tf_keras
 from edgefx.models.customs import custom_objects
 from edgefx.models.formats import SUFFIXES, Container, ModelFile, name_of, sniff
 from edgefx.models.front import Front, front
 from edgefx.models.graph.flatten import is_layered
-from edgefx.models.heads import Head, find, threshold_of
 from edgefx.models.hints import NO_HINTS, Hints
-from edgefx.models.inspection import check_classes, keras_interface, signature_interface
+from edgefx.models.inspection import Interface, check_classes, keras_interface, signature_interface
 from edgefx.models.safety.configs import judge_config
 from edgefx.models.safety.graphs import judge_saved_model
 from edgefx.models.safety.snapshot import Snapshot, snapshot
@@ -65,7 +64,7 @@ class LoadedModel:
         model: The ``keras.Model`` or ``tf_keras.Model``; for a SavedModel without Keras layers, what
             TensorFlow loaded.
         layered: Whether `model` consists of layers that can be followed.
-        function: Maps raw RGB, float32 [N, H, W, 3], to the model's output on TensorFlow tensors.
+        function: Maps raw RGB, float32 [N, H, W, 3], to the model's outputs, a list of TensorFlow tensors.
         front: What is in front of `model` in it.
         fixed_batch: The one batch size it takes, or None for any.
         notes: What the user should know, for the report.
@@ -87,7 +86,8 @@ class LoadedModel:
             task: Advanced by the number of images after each batch.
 
         Returns:
-            float32 [N, classes]: probabilities, logits or values (see ``spec.output``); a map in one row.
+            float32 [N, columns]: probabilities, logits or values (see ``spec.output``), and of several
+            outputs all, one after the other; a map in one row.
 
         Raises:
             ModelError: An operation fails on the images.
@@ -100,24 +100,28 @@ class LoadedModel:
             if self.fixed_batch and count < size:
                 batch = np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), np.float32)])
             with running(self.spec.source):
-                found = np.asarray(self.function(batch), np.float32)[:count]
-            return by_class(found.reshape(count, -1), self.spec.output)
+                found = [
+                    np.asarray(one, np.float32)[:count].reshape(count, -1) for one in self.function(batch)
+                ]
+            # Of several outputs each is made one column per class where it is compared.
+            return np.concatenate(found, 1) if self.spec.outputs else by_class(found[0], self.spec.output)
 
-        parts = [np.empty((0, self.spec.classes), np.float32)]
+        parts = [np.empty((0, self.spec.columns), np.float32)]
         for scores in ordered(predicted, range(0, len(pixels), size)):
             parts.append(scores)
             if task is not None:
                 task.advance(len(scores))
         return np.concatenate(parts)
 
-    def trace(self, *, batch: int, output: str) -> Any:
-        """Return a concrete function with the placeholder ``image`` and the operation `output`."""
+    def trace(self, *, batch: int, outputs: Sequence[str]) -> Any:
+        """Return a concrete function with the placeholder ``image`` and the operations `outputs`."""
         import tensorflow as tf
 
         shape = [batch, self.spec.height, self.spec.width, 3]
 
         def canonical(image: Any) -> Any:
-            return tf.identity(self.function(image), name=output)
+            results = self.function(image)
+            return [tf.identity(one, name=name) for one, name in zip(results, outputs, strict=True)]
 
         signature = [tf.TensorSpec(shape, tf.float32, name="image")]
         return tf.function(canonical, input_signature=signature, autograph=False).get_concrete_function()
@@ -290,12 +294,13 @@ def _from_keras(
 
     interface = keras_interface(model, source=source, input_size=input_size, head=hints.head)
     if len(model.outputs) > 1:
-        model = _with_output(model, interface.output_index)
+        model = _with_outputs(model, interface.output_indices)
     fitted = front(hints.pixels, channels=interface.channels)
     notes = _to_float32(model) + _preprocessing_notes(model, hints.pixels)
 
     def scores(image: Any) -> Any:
-        return tf.cast(model(tf.cast(fitted.apply(image), interface.dtype), training=False), tf.float32)
+        found = model(tf.cast(fitted.apply(image), interface.dtype), training=False)
+        return [tf.cast(one, tf.float32) for one in tf.nest.flatten(found)]
 
     signature = [tf.TensorSpec([interface.batch, interface.height, interface.width, 3], tf.float32)]
     function = tf.function(scores, input_signature=signature, autograph=False)
@@ -303,21 +308,17 @@ def _from_keras(
         graph = function.get_concrete_function().graph
     except Exception as error:  # a custom layer may raise anything
         raise ModelError(f"{source}: the model cannot be run: {first_line(error)}") from error
-    head = _head_of(graph, hints, source=source)
-    check_classes(head.classes, source=source, wanted=classes)
+    answers = _answers(graph, interface, hints, source=source, classes=classes)
     spec = ModelSpec(
         name=name,
         source=source,
         height=interface.height,
         width=interface.width,
-        classes=head.classes,
-        output=head.output,
+        **answers,
         parameters=int(model.count_params()),
         macs=0,
         sha256=sha256,
         class_names=class_names,
-        task=head.task,
-        threshold=threshold_of(head.task, hints.threshold),
     )
     return LoadedModel(
         spec=spec,
@@ -330,17 +331,27 @@ def _from_keras(
     )
 
 
-def _with_output(model: Any, index: int) -> Any:
-    """Return a model of the same layers with one of its outputs."""
+def _with_outputs(model: Any, indices: Sequence[int]) -> Any:
+    """Return a model of the same layers with some of its outputs, as a list."""
     keras = import_tf_keras() if type(model).__module__.startswith("tf_keras") else import_keras()
-    return keras.Model(model.inputs, model.outputs[index], name=model.name)
+    return keras.Model(model.inputs, [model.outputs[index] for index in indices], name=model.name)
 
 
-def _head_of(graph: Any, hints: Hints, *, source: str) -> Head:
-    """Tell what a traced model answers."""
-    output = graph.outputs[0]
-    shape = tuple(int(length) for length in output.shape[1:])
-    return find(graph.as_graph_def(), output.op.name, shape, task=hints.task, source=source)
+def _answers(
+    graph: Any, interface: Interface, hints: Hints, *, source: str, classes: int | None
+) -> dict[str, Any]:
+    """Return the fields of `ModelSpec` that say what a traced model answers."""
+    found = outputs.describe(graph, interface.output_names, hints, source=source)
+    several = found if len(found) > 1 else ()
+    first = ModelSpec.first_of(found)
+    check_classes(first.classes, source=source, wanted=classes)
+    return {
+        "classes": first.classes,
+        "output": first.output,
+        "task": first.task,
+        "threshold": first.threshold,
+        "outputs": several,
+    }
 
 
 def _from_saved_model(
@@ -366,25 +377,22 @@ def _from_saved_model(
     fitted = front(hints.pixels, channels=interface.channels)
 
     def scores(image: Any) -> Any:
-        outputs = signature(**{interface.input_name: tf.cast(fitted.apply(image), interface.dtype)})
-        return tf.cast(outputs[interface.output_name], tf.float32)
+        found = signature(**{interface.input_name: tf.cast(fitted.apply(image), interface.dtype)})
+        return [tf.cast(found[name], tf.float32) for name in interface.output_names]
 
     shape = [interface.batch, interface.height, interface.width, 3]
     function = tf.function(scores, input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
-    head = _head_of(function.get_concrete_function().graph, hints, source=str(path))
-    check_classes(head.classes, source=str(path), wanted=classes)
+    graph = function.get_concrete_function().graph
+    answers = _answers(graph, interface, hints, source=str(path), classes=classes)
     spec = ModelSpec(
         name=name,
         source=str(path),
         height=interface.height,
         width=interface.width,
-        classes=head.classes,
-        output=head.output,
+        **answers,
         parameters=sum(int(np.prod(v.shape)) for v in signature.variables),
         macs=0,
         sha256=copy.sha256,
-        task=head.task,
-        threshold=threshold_of(head.task, hints.threshold),
     )
     return LoadedModel(
         spec=spec,

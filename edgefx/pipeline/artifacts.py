@@ -37,7 +37,7 @@ from edgefx.quantization import UNCOMPRESSED, QuantScheme
 from edgefx.quantize.selection import select
 from edgefx.results import LayerSensitivity
 from edgefx.runtimes.protocol import ConversionRequest
-from edgefx.scores import chosen, confidences
+from edgefx.scores import chosen, confidences, of_first
 from edgefx.system.blas import one_thread
 from edgefx.targets import TargetRow
 from edgefx.training import TrainingEffect
@@ -387,16 +387,17 @@ class ArtifactBuilder:
         self, candidate: Candidate, label: str, sample: tuple[int, ...] | None
     ) -> Computed[Measured, None]:
         row, evaluator = candidate.target.row, Evaluator.of(self._inputs, sample)
-        path, output = self.files(candidate)[0], candidate.record.artifact.outputs[0]
+        path, outputs = self.files(candidate)[0], candidate.record.artifact.outputs
         with (
             self._memo.progress.task(f"evaluate {label}", len(evaluator.places)) as task,
             self.opened(candidate) as session,
         ):
-            accuracy, scores = evaluator.judge(session, output, task)
+            accuracy, scores = evaluator.judge(session, outputs, task)
         spec, places = self._inputs.source.spec, evaluator.places
         images = accuracy.sampled_of or accuracy.images
-        best = chosen(scores, spec.output, spec.threshold)
-        sure = confidences(scores, spec.output, best) if spec.task.classifies else ()
+        deciding = of_first(scores, spec)
+        best = chosen(deciding, spec.output, spec.threshold)
+        sure = confidences(deciding, spec.output, best) if spec.task.classifies else ()
         found = Measured(
             accuracy=accuracy,
             top1=_spread(best.tolist(), places, images),
@@ -406,7 +407,7 @@ class ArtifactBuilder:
                 path,
                 scores,
                 evaluator.pixels,
-                output=output,
+                output=outputs[0],
                 threads=self._threads,
                 progress=self._memo.progress,
             )

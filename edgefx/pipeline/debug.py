@@ -41,7 +41,7 @@ from edgefx.pipeline.search import failing_alone
 from edgefx.protocols import Progress
 from edgefx.recipe.schema import DataSection, ModelSection, PtqSection, Recipe, TargetSection
 from edgefx.results import Failure, LayerSensitivity
-from edgefx.scores import chosen
+from edgefx.scores import chosen, of_first
 from edgefx.targets import TARGETS, TargetRow
 from edgefx.types import Artifact, Effort, ImageSet, ModelSpec, Precision, Resize
 from edgefx.vocabulary import StageKind
@@ -149,7 +149,7 @@ def _planned(settings: Settings) -> Plan:
             "debug needs calibration images, to set ranges and to measure on",
             hint="give a folder of about 100 typical images with --calib DIR (labels are not needed)",
         )
-    listed = labels.scan(settings.calib or digits.calibration_folder(), settings.hints.task)
+    listed = labels.scan(settings.calib or digits.calibration_folder(), settings.hints.only_task)
     samples = settings.samples or min(DEFAULT_SAMPLES, len(listed.items))
     if samples > len(listed.items):
         raise UsageError(
@@ -181,7 +181,7 @@ def _planned(settings: Settings) -> Plan:
     )
     if settings.evaluation is None:
         return plan
-    others = labels.scan(settings.evaluation, settings.hints.task)
+    others = labels.scan(settings.evaluation, settings.hints.only_task)
     count = min(settings.images, len(others.items))
     measured, _ = calibration.split(others, samples=count, seed=settings.seed)
     note = f"{count} of {len(others.items)} images of {settings.evaluation}, seed {settings.seed}"
@@ -298,7 +298,9 @@ class _Run:
         with module.probes(path, graph, threads=self.settings.threads) as tapped:
             layers = layer_figures(simulation, tapped, pixels[:_TAPPED], alone, self.progress)
         # The output's own grid cannot be left out of an artifact with an integer output.
-        blamable = tuple(one for one in alone if one.layer != simulation.output_layer and one.mean_kl > 0)
+        blamable = tuple(
+            one for one in alone if one.layer not in simulation.output_layers and one.mean_kl > 0
+        )
         cure = self._cure(simulation, scores, pixels, blamable, floor=floor)
         first_bad = None
         if was_changed_by_conversion(steps):
@@ -334,7 +336,7 @@ class _Run:
             return ()
         spec = self.inputs.source.spec
         before, after = (
-            float((chosen(scores[step], spec.output, spec.threshold) == labels).mean())
+            float((chosen(of_first(scores[step], spec), spec.output, spec.threshold) == labels).mean())
             for step in (Step.LOADED, Step.ARTIFACT)
         )
         return (f"top-1 on these {len(labels)} images: {before:.2%} -> {after:.2%}",)
@@ -401,16 +403,15 @@ def _steps(scores: dict[Step, Scores], spec: ModelSpec, floor: float) -> tuple[S
 
 
 def _difference(earlier: Scores, later: Scores, spec: ModelSpec, floor: float) -> Difference:
-    from edgefx.evaluation.tasks import difference
+    from edgefx.evaluation.outputs import difference
 
-    found = difference(earlier, later, spec.output, floor=floor)
+    found = difference(earlier, later, spec, floor=floor)
     return Difference(max_abs_dp=found.max_abs_dp, mean_kl=found.mean_kl, agreement=found.agreement)
 
 
 def _floor(artifact: Artifact) -> float:
-    """Half a step of an integer output."""
-    scale = artifact.outputs[0].scale
-    return scale / 2 if scale is not None else 0.0
+    """Half a step of an integer output; of several, half the finest."""
+    return min((one.scale / 2 for one in artifact.outputs if one.scale is not None), default=0.0)
 
 
 def _notes(row: TargetRow, simulation: Simulation) -> tuple[str, ...]:

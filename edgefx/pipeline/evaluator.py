@@ -26,8 +26,9 @@ class Evaluator:
         spec: The model.
         pixels: uint8 [N, H, W, 3], raw RGB.
         labels: The right class of each image; None when unlabelled.
-        values: What is right in a regression, or 0 and 1 for each label, float32 [N, values]; else None.
-        baseline: The float model's scores, float32 [N, classes].
+        values: What is right in a regression, or 0 and 1 for each label, float32 [N, values], or for all of
+            several outputs; else None.
+        baseline: The float model's scores, float32 [N, columns].
         places: Where these images are among the evaluation images.
         sampled_of: Number of evaluation images; None where these are all of them.
     """
@@ -62,23 +63,39 @@ class Evaluator:
             sampled_of=None if sample is None else len(images),
         )
 
-    def judge(self, session: Session, output: TensorInfo, task: Task) -> tuple[Accuracy, Scores]:
+    def judge(self, session: Session, outputs: Sequence[TensorInfo], task: Task) -> tuple[Accuracy, Scores]:
         """Run the images through an artifact, and hold its answers against the float model's.
 
         Args:
             session: The artifact, here or on a device.
-            output: Its output.
+            outputs: Its outputs.
             task: Counts images.
 
         Returns:
-            The accuracy, and the scores float32 [N, classes].
+            The accuracy, and the scores float32 [N, columns].
 
         Raises:
             EdgefxError: It cannot be run, or its scores are not finite.
         """
         from edgefx.evaluation import accuracy, tasks
+        from edgefx.evaluation import outputs as several
 
-        scores, images_per_s = accuracy.run(session, self.pixels, task=task)
+        scores, ran_at = accuracy.run(session, self.pixels, task=task)
+        images_per_s = likeness.throughput(session, len(scores), len(scores) / ran_at)
+        if self.spec.outputs:
+            found = several.compare(
+                self.baseline,
+                scores,
+                self.spec,
+                known=several.truths(self.spec, self.values),
+                outputs=outputs,
+                images_per_s=images_per_s,
+            )
+            sampled = tuple(
+                replace(one, accuracy=replace(one.accuracy, sampled_of=self.sampled_of))
+                for one in found.outputs
+            )
+            return replace(found, sampled_of=self.sampled_of, outputs=sampled), scores
         compared = tasks.compare(
             self.baseline,
             scores,
@@ -86,8 +103,8 @@ class Evaluator:
             output=self.spec.output,
             labels=self.labels,
             targets=self.values,
-            images_per_s=likeness.throughput(session, len(scores), len(scores) / images_per_s),
-            stored=accuracy.stored_as(output, scores),
+            images_per_s=images_per_s,
+            stored=accuracy.stored_as(outputs[0], scores),
             threshold=self.spec.threshold,
         )
         return replace(compared, sampled_of=self.sampled_of), scores

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.cache.settings import CacheSettings, from_environment
-from edgefx.errors import DiskFullError, EdgefxError, UsageError
+from edgefx.errors import DiskFullError, EdgefxError
 from edgefx.measured import Explanation
 from edgefx.metrics import Figures
 from edgefx.pipeline import compression, on_devices, record, search
@@ -53,7 +53,7 @@ from edgefx.results import (
 from edgefx.storage import temporary
 from edgefx.storage.disk import disk_errors
 from edgefx.types import ModelSpec
-from edgefx.vocabulary import Ending, OutputKind, StageKind
+from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:
     from edgefx.compression import CompressionEffect
@@ -206,7 +206,6 @@ class Run:
         """
         if kind is StageKind.LOAD:
             self.inputs.load()
-            self._check_ends()
         elif kind is StageKind.CANONICALIZE:
             self.inputs.compare()
         elif kind is StageKind.QUANTIZE:
@@ -290,20 +289,6 @@ class Run:
         return report
 
     # ---------------------------------------- steps
-
-    def _check_ends(self) -> None:
-        """Refuse logits of a model that gives values.
-
-        Raises:
-            UsageError: They are asked for.
-        """
-        spec = self.inputs.source.spec
-        asked = [name for name, target in self._targets.items() if target.ends is Ending.LOGITS]
-        if asked and spec.output is OutputKind.VALUES:
-            raise UsageError(
-                f"--ends logits: {spec.source} gives values, which no sigmoid or softmax makes of logits",
-                hint="leave it out",
-            )
 
     def _train(self) -> None:
         """Train for all targets; where that fails, each of them that needs it fails alike."""

@@ -15,7 +15,7 @@ from edgefx.cache import keys
 from edgefx.pipeline.records import FinishedFiles
 from edgefx.pipeline.stages import Computed, Stage
 from edgefx.storage.hashes import hash_file
-from edgefx.types import Artifact, ArtifactFile, ArtifactMetadata
+from edgefx.types import Artifact, ArtifactFile, ArtifactMetadata, OutputMetadata
 from edgefx.version import __version__
 from edgefx.vocabulary import OutputKind, ScoreFunction, StageKind, TargetKind
 
@@ -35,18 +35,24 @@ def metadata(target: str, artifact: Artifact, inputs: Inputs) -> ArtifactMetadat
         inputs: What the run is made of: the model, and images that may name the classes.
     """
     spec, image_sets = inputs.named_spec, inputs.image_sets
+    tensors = {tensor.name: tensor for tensor in artifact.outputs}
+    output = artifact.outputs[0] if spec.first is None else tensors[spec.first.name]
     return ArtifactMetadata(
         edgefx=__version__,
         target=target,
         model=harmless.line(spec.name),
         model_sha256=spec.sha256,
         input=artifact.inputs[0],
-        output=artifact.outputs[0],
-        output_kind=OutputKind.LOGITS if ScoreFunction.of(artifact.outputs[0].name) else spec.output,
+        output=output,
+        output_kind=OutputKind.LOGITS if ScoreFunction.of(output.name) else spec.output,
         pixel_range=spec.pixel_range,
         resize=image_sets[0].resize if image_sets else "",
         class_names=tuple(map(harmless.line, spec.class_names)),
         task=spec.task,
+        outputs=tuple(
+            OutputMetadata(tensor=tensors[one.name], output_kind=one.output, task=one.task)
+            for one in spec.outputs
+        ),
     )
 
 

@@ -115,6 +115,12 @@ def read(
         ArtifactError: It does not take one image of a fixed size, or its metadata are damaged.
         UsageError: The pixels cannot be those of such an input.
     """
+    if metadata is not None and metadata.outputs:
+        names_of = ", ".join(one.tensor.name for one in metadata.outputs)
+        raise UsageError(
+            f"{artifact} has {len(metadata.outputs)} outputs: {names_of}; it is measured where it is made",
+            hint="edgefx compile MODEL --eval DIR measures each of them",
+        )
     image, scores, layout = ends_of_classifier(artifact, described.inputs, described.outputs)
     values = math.prod(scores.shape[1:])
     outputs = 2 if values == 1 and kind_of(scores.name) is not OutputKind.VALUES else values

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from edgefx.cache import keys
 from edgefx.data import labels
-from edgefx.errors import DataError, ModelError, UsageError
-from edgefx.metrics import METRICS, Origin
+from edgefx.errors import DataError, ModelError
+from edgefx.pipeline import demands
 from edgefx.pipeline.images import Images
 from edgefx.pipeline.memo import Memo
 from edgefx.pipeline.model import Source
@@ -22,9 +22,9 @@ from edgefx.pipeline.records import BaselineRecord, CalibrationChecks, Copies, E
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.recipe.schema import QatSection
 from edgefx.results import Check, Doubt
-from edgefx.scores import chosen, confidences
+from edgefx.scores import chosen, confidences, of_first
 from edgefx.types import DataInfo, Dataset, ModelSpec
-from edgefx.vocabulary import ModelTask, StageKind
+from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:
     from edgefx.pipeline.plan import Plan
@@ -96,7 +96,7 @@ class Inputs:
             EdgefxError: The model cannot be loaded, the images cannot be used, or the labels do not fit.
         """
         plan = self._plan
-        self._check_limits(self.source.spec.task)
+        demands.check(plan, self.source.spec)
         for note in self.source.notes:
             self._memo.warn(f"{self.source.spec.source}: {note}")
         if plan.calibration is not None:
@@ -115,25 +115,6 @@ class Inputs:
         if self.evaluation is not None:
             self._memo.get(self.baseline_stage)
             self._note(self.evaluation, plan.evaluation_note)
-
-    def _check_limits(self, task: ModelTask) -> None:
-        """Refuse limits on what is not measured of such a model.
-
-        Raises:
-            UsageError: Names the limit, and what can be limited instead.
-        """
-        known = {f"gates.{row.gate}": row for row in METRICS.values() if row.gate and row.measures(task)}
-        drops = {"quantize.budget"} if "gates.max_drop" in known else set()
-        limits = dict.fromkeys(key for target in self._plan.targets for key in target.limits)
-        for key in limits:
-            if key not in known and key not in drops:
-                own = [name for name, row in known.items() if row.tasks and row.origin is Origin.ACCURACY]
-                wording = self._plan.wording
-                raise UsageError(
-                    f"{wording.name(key)}: that is not measured of {self.source.spec.source}, whose task is"
-                    f" {task}",
-                    hint=f"in a recipe's section gates, limit one of: {', '.join(one[6:] for one in own)}",
-                )
 
     def compare(self) -> None:
         """Prove that the canonical graph is the model.
@@ -192,7 +173,10 @@ class Inputs:
         )
 
     def _fit(self, dataset: Dataset) -> Dataset:
-        return labels.fit(dataset, self.source.spec.task, self.source.spec.classes)
+        spec = self.source.spec
+        if spec.outputs:
+            return labels.fit_outputs(dataset, spec)
+        return labels.fit(dataset, spec.task, spec.classes)
 
     def _fitting(self, dataset: Dataset) -> Dataset:
         """Return the training images, without their labels where these are neither the model's nor needed.
@@ -290,11 +274,12 @@ class Inputs:
                 scores = np.concatenate(
                     [loaded.predict(chunk, task=task) for _, chunk in loader.chunks(_CHUNK)]
                 )
-        best = chosen(scores, spec.output, spec.threshold)
+        deciding = of_first(scores, spec)
+        best = chosen(deciding, spec.output, spec.threshold)
         return Computed(
             value=BaselineRecord(
                 top1=tuple(best.tolist()),
-                confidence=confidences(scores, spec.output, best) if spec.task.classifies else (),
+                confidence=confidences(deciding, spec.output, best) if spec.task.classifies else (),
             ),
             opened=scores,
             files={_SCORES: scores.astype("<f4").tobytes()},
@@ -304,7 +289,7 @@ class Inputs:
         import numpy as np
 
         del record
-        return np.frombuffer(files.read(_SCORES), "<f4").reshape(-1, self.source.spec.classes)
+        return np.frombuffer(files.read(_SCORES), "<f4").reshape(-1, self.source.spec.columns)
 
     def _compared(self) -> Computed[Equality, None]:
         from edgefx.models.graph.canonical import compare

@@ -16,6 +16,7 @@ from edgefx.pipeline.records import GraphRecord
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.storage.hashes import hash_file
 from edgefx.types import FrozenGraph, ModelSpec, Spread
+from edgefx.units import parse_tasks
 from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ class Source:
             {
                 "graph": hash_file(graph.path),
                 "output": graph.spec.output,
+                **({"outputs": to_json(graph.spec.outputs)} if graph.spec.outputs else {}),
                 "layers": to_json(graph.layers),
                 "channels": to_json(channels),
                 "spreads": hashlib.sha256(spreads).hexdigest(),
@@ -202,7 +204,7 @@ class Source:
 def hints_of(section: ModelSection) -> Hints:
     """Return what a recipe says of a model that its file does not tell."""
     return Hints(
-        task=section.task,
+        task=None if section.task is None else parse_tasks(section.task),
         head=section.head,
         pixels=section.pixels,
         custom_objects=section.custom_objects,

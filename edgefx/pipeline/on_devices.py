@@ -265,7 +265,7 @@ class _Measurement:
                     precision=row.precision,
                 ) as session,
             ):
-                accuracy, scores = judge.judge(session, candidate.artifact.outputs[0], task)
+                accuracy, scores = judge.judge(session, candidate.artifact.outputs, task)
         except _LOST:
             raise
         except EdgefxError as error:

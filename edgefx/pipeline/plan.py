@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,8 +90,16 @@ class PlannedTarget:
     @property
     def limits(self) -> tuple[str, ...]:
         """The recipe's keys of its budget and its gates."""
+        return self._limits(self.gates)
+
+    @property
+    def plain_limits(self) -> tuple[str, ...]:
+        """Those of `limits` that are not said of one of several outputs."""
+        return self._limits(gate for gate in self.gates if not gate.output)
+
+    def _limits(self, gates: Iterable[Gate]) -> tuple[str, ...]:
         budget = ("quantize.budget",) if self.budget is not None else ()
-        return (*budget, *(f"gates.{METRICS[gate.metric].gate}" for gate in self.gates))
+        return (*budget, *(f"gates.{METRICS[gate.metric].gate}" for gate in gates))
 
     @property
     def needs_labels(self) -> tuple[str, ...]:
@@ -276,7 +284,7 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
         result = replace(result, integer_only=True)
     if row.follows_hardware:
         result = replace(result, hardware=hardware)
-    limits = gates.gates()
+    limits = (*gates.gates(), *recipe.gates.gates_of(row.name))
     if row.slow_kernels and recipe.evaluate is not None:
         # One image of 100 is a percentage point: what is judged is measured on all images.
         is_judged = any(METRICS[gate.metric].origin is Origin.ACCURACY for gate in limits)
@@ -378,7 +386,7 @@ def _with_data(plan: Plan) -> Plan:
     needing = any(row.needs_calibration for row in plan.rows)
     chosen: Dataset | None = None
     if source is not None:
-        listed = labels.scan(source, recipe.model.task)
+        listed = labels.scan(source, recipe.model.only_task)
         samples = recipe.calibration.samples if recipe.calibration else None
         count = _sample_count(listed, samples, shared=held_out is None and recipe.evaluate is not None)
         chosen, rest = calibration.split(listed, samples=count, seed=recipe.seed)
@@ -396,9 +404,9 @@ def _with_data(plan: Plan) -> Plan:
                 checks=calibration.listing_checks(chosen),
             )
     if isinstance(recipe.quantize, QatSection) and recipe.quantize.train is not None:
-        plan = replace(plan, training=labels.scan(recipe.quantize.train, recipe.model.task))
+        plan = replace(plan, training=labels.scan(recipe.quantize.train, recipe.model.only_task))
     if held_out is not None:
-        listed = labels.scan(held_out, recipe.model.task)
+        listed = labels.scan(held_out, recipe.model.only_task)
         plan = replace(
             plan,
             evaluation=listed,

@@ -154,10 +154,10 @@ class Training:
             EdgefxError: One of them cannot be run, or its scores are not finite.
         """
         from edgefx.evaluation import accuracy
-        from edgefx.evaluation.tasks import difference
+        from edgefx.evaluation.outputs import difference
 
         pixels, labels = self._validation
-        output = self._inputs.source.spec.output
+        spec = self._inputs.source.spec
         losses = []
         for path in (before, after):
             runtime = runtimes.load(row)
@@ -165,9 +165,9 @@ class Training:
                 scores, _ = accuracy.run(session, pixels)
             if self._settings.mode is QatMode.SUPERVISED:
                 assert labels is not None
-                losses.append(accuracy.cross_entropy(scores, labels, output=output))
+                losses.append(accuracy.cross_entropy(scores, labels, output=spec.output))
             else:
-                losses.append(difference(self._exact, scores, output).mean_kl)
+                losses.append(difference(self._exact, scores, spec).mean_kl)
         return TrainingEffect(loss_before=losses[0], loss_after=losses[1], images=len(pixels))
 
     @cached_property
@@ -186,7 +186,7 @@ class Training:
         from edgefx.models.graph.freeze import GraphRunner
 
         graph = self._inputs.source.graph
-        return GraphRunner(graph.path, output=graph.output_name).infer(self._validation[0])
+        return GraphRunner(graph.path, outputs=graph.output_names).infer(self._validation[0])
 
     # ---------------------------------------- the stage
 

@@ -201,7 +201,7 @@ def _judged(
     expectations: list[Expectation | None] = []
     compared = replace(target.figures, accuracy=_between(paired))
     for gate in conditions:
-        is_paired = against is not None and gate.metric in _PAIRED
+        is_paired = against is not None and gate.metric in _PAIRED and not gate.output
         figures = compared if is_paired else target.figures
         judged = gates.judge((gate,), figures, target=target.target, device=target.device)
         if is_paired:
@@ -234,7 +234,7 @@ def _without_result(
                 gate=gate,
                 measured=None,
                 verdict=Verdict.INCONCLUSIVE,
-                reason=f"{METRICS[gate.metric].name}: the run failed",
+                reason=f"{gates.called(gate)}: the run failed",
                 tolerated=policy is OnInconclusive.WARN,
             )
             for gate in found

@@ -12,11 +12,12 @@ from edgefx.compilation import Arena, Compilation, NpuEstimate
 from edgefx.errors import UsageError
 from edgefx.harmless import line
 from edgefx.histogram import LatencyHistogram
-from edgefx.measured import TaskFigures
+from edgefx.measured import OutputAccuracy, TaskFigures
 from edgefx.metrics import METRICS, Figures
 from edgefx.results import Accuracy, Doubt, Gate, Latency, on_device
 from edgefx.storage.regular import read_bytes
 from edgefx.storage.serde import loads
+from edgefx.vocabulary import ModelTask
 
 NAMES = ("report.json", "matrix.json")  # of a run, of all runs of a matrix
 VERSION = 1
@@ -201,6 +202,7 @@ def _gate(document: Mapping[str, Any]) -> Gate:
         limit=_number(document["limit"]),
         targets=tuple(map(str, document["targets"])),
         devices=tuple(map(str, document.get("devices", ()))),
+        output=str(document.get("output", "")),
     )
 
 
@@ -208,11 +210,21 @@ def _record(kind: type[R], document: Mapping[str, Any]) -> R:
     """Make a record of numbers, texts, pairs and figures of a task; keys of a later version are left out."""
     values: dict[str, Any] = {}
     for field in fields(kind):
-        if field.name in document:
+        if field.name == "outputs" and field.name in document:
+            values[field.name] = tuple(map(_output, document[field.name]))
+        elif field.name in document:
             values[field.name] = _value(str(field.type), document[field.name], field.name)
         elif field.default is MISSING:
             raise KeyError(field.name)
     return kind(**values)
+
+
+def _output(document: Mapping[str, Any]) -> OutputAccuracy:
+    return OutputAccuracy(
+        name=str(document["name"]),
+        task=ModelTask(document["task"]),
+        accuracy=_record(Accuracy, document["accuracy"]),
+    )
 
 
 def _value(kind: str, value: object, name: str) -> object:

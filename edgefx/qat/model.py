@@ -174,12 +174,12 @@ def without_head(graph: Graph) -> tuple[Graph, str]:
     Returns:
         The graph, and "softmax", "sigmoid" or "" where the model ends in logits.
     """
-    last = graph.by_name()[graph.output.node]
+    last = graph.by_name()[graph.outputs[0].node]
     head = last.op.function if isinstance(last.op, ir.Activation) else ""
     if head not in ("softmax", "sigmoid") or graph.consumers()[last.name] != 1:
         return graph, ""
     nodes = [node for node in graph.nodes if node.name != last.name]
-    return Graph(nodes=nodes, output=Ref(*last.inputs[0])), head
+    return Graph(nodes=nodes, outputs=(Ref(*last.inputs[0]),)), head
 
 
 def block_outputs(graph: Graph) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ class Trainer:
         self._head, self._task = self._student.head, graph.spec.task
         proven = keras2.to_tf_keras(graph, images.pixels[:_PROVEN_ON])
         beheaded, _ = without_head(layers)
-        names = (beheaded.output.node, *features)
+        names = (beheaded.outputs[0].node, *features)
         outputs = [proven.get_layer(name).output for name in names]
         self._teacher = tf_keras.Model(proven.input, outputs[0] if len(outputs) == 1 else outputs)
         self._ask = tf.function(

@@ -18,7 +18,10 @@ from edgefx.results import Gate
 from edgefx.vocabulary import HOST
 
 EXAMPLE = "tflite-*: drop_pp <= 0.5"
-_FORM = re.compile(r"\s*(?P<metric>[A-Za-z0-9_]*)\s*(?P<sign>[<>=!~]*)\s*(?P<limit>.*)", re.ASCII | re.DOTALL)
+_FORM = re.compile(
+    r"\s*(?:(?P<output>[A-Za-z0-9_.\-]+)\.)?(?P<metric>[A-Za-z0-9_]*)\s*(?P<sign>[<>=!~]*)\s*(?P<limit>.*)",
+    re.ASCII | re.DOTALL,
+)
 _NUMBER = re.compile(
     r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-z%]*)", re.ASCII
 )
@@ -39,11 +42,12 @@ _UNITS: dict[Unit, dict[str, float]] = {
 
 
 def parse(text: str, *, option: str = "--gate") -> Gate:
-    """Read ``[TARGETS[@DEVICE]:] METRIC <= LIMIT``, or ``>=`` for a metric of which more is better.
+    """Read ``[TARGETS[@DEVICE]:] [OUTPUT.]METRIC <= LIMIT``, or ``>=`` where more is better.
 
     Args:
-        text: The condition; TARGETS are names or globs, separated by commas, LIMIT is a number with or
-            without its unit. A name alone is taken for a target; see `on_devices`.
+        text: The condition; TARGETS are names or globs, separated by commas, OUTPUT is one of several outputs
+            of the model, LIMIT is a number with or without its unit. A name alone is taken for a target; see
+            `on_devices`.
         option: What a message calls it.
 
     Raises:
@@ -74,6 +78,7 @@ def parse(text: str, *, option: str = "--gate") -> Gate:
         limit=_limit(row, match, where),
         targets=targets,
         devices=tuple(name for name in devices if name != HOST),
+        output=match["output"] or "",
     )
 
 
@@ -116,6 +121,27 @@ def of_device(scope: str, condition: str, *, option: str = "gates.devices") -> G
             f"{option}: '{scope}' is no device",
             hint="what this machine measures is limited by the other keys",
         )
+    return gate
+
+
+def of_run(condition: str, *, option: str = "gates.conditions") -> Gate:
+    """Read a limit on a figure of this machine: ``[TARGETS:] [OUTPUT.]METRIC <= LIMIT``.
+
+    Args:
+        condition: It.
+        option: What a message calls it.
+
+    Raises:
+        UsageError: It cannot be read, is for a device, or limits what no run limits.
+    """
+    gate = parse(condition, option=option)
+    if gate.devices:
+        raise UsageError(
+            f"{option}: '{condition}' is for a device", hint="limits on devices are those of gates.devices"
+        )
+    if not METRICS[gate.metric].gate:
+        limited = ", ".join(row.id for row in METRICS.values() if row.gate)
+        raise UsageError(f"{option}: {gate.metric} is no limit of a run", hint=f"limit one of: {limited}")
     return gate
 
 

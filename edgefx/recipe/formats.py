@@ -112,6 +112,13 @@ def _io_dtype(node: Scalar, key: str) -> object:
     return node.text
 
 
+def _task(node: Scalar, key: str) -> object:
+    from edgefx.units import parse_tasks
+
+    parse_tasks(node.text, option=f"{key}:")
+    return node.text
+
+
 def _input_size(node: Scalar, key: str) -> object:
     from edgefx.units import parse_size_of_input
 
@@ -184,6 +191,13 @@ def _condition(node: Scalar, key: str) -> object:
     return node.text
 
 
+def _run_condition(node: Scalar, key: str) -> object:
+    from edgefx.recipe.conditions import of_run
+
+    of_run(node.text, option=key)
+    return node.text
+
+
 FORMATS: dict[str, Callable[[Scalar, str], object]] = {
     "path": _input_path,
     "model": _model,
@@ -195,10 +209,12 @@ FORMATS: dict[str, Callable[[Scalar, str], object]] = {
     "size": _size,
     "input-size": _input_size,
     "io-dtype": _io_dtype,
+    "task": _task,
     "share": _share,
     "prune": _prune,
     "points": _points,
     "condition": _condition,
+    "run-condition": _run_condition,
     "output-path": _output_path,
     "report-path": _report_path,
 }

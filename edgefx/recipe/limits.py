@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, create_model
 
 from edgefx.metrics import METRICS, MetricRow, Unit
-from edgefx.recipe.conditions import of_device
-from edgefx.recipe.values import Conditions, Drop, Megabytes, Milliseconds, Points, Section, Share, Size
+from edgefx.recipe.conditions import of_device, of_run
+from edgefx.recipe.values import (
+    Conditions,
+    Drop,
+    Megabytes,
+    Milliseconds,
+    Points,
+    RunConditionTexts,
+    Section,
+    Share,
+    Size,
+)
 from edgefx.results import Gate
 from edgefx.vocabulary import MIN_IMAGES, OnInconclusive
 
@@ -80,6 +91,15 @@ def gates_section() -> type[_Gates]:
     )
 
 
+def _conditions(given: tuple[str, ...]) -> tuple[str, ...]:
+    for condition in given:
+        of_run(condition)
+    return given
+
+
+RunConditions = Annotated[RunConditionTexts, AfterValidator(_conditions)]
+
+
 def _readable(devices: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     for scope, conditions in devices.items():
         for condition in conditions:
@@ -109,6 +129,17 @@ class RunGatesSection(GatesSection):
         description="Limits on what devices measure: by device, as 'pi5: p95_ms <= 20', or by targets on it, "
         "as 'tflite-*@pi5: [p95_ms <= 20, drop_pp <= 1]'. Metrics are called as in report.json.",
     )
+
+    conditions: RunConditions = Field(
+        default=(),
+        description="Further limits on what this machine measures, such as 'tflite-*: mean_kl <= 0.01', and "
+        "on one of several outputs, such as 'quality.mae <= 2'. Metrics are called as in report.json.",
+    )
+
+    def gates_of(self, target: str) -> tuple[Gate, ...]:
+        """Return the `conditions` for a target."""
+        found = (of_run(condition) for condition in self.conditions)
+        return tuple(gate for gate in found if any(fnmatch.fnmatchcase(target, one) for one in gate.targets))
 
     def device_gates(self) -> dict[str, tuple[Gate, ...]]:
         """Return the limits on what devices measure, by the device or ``TARGETS@DEVICE``."""

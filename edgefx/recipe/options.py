@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgefx.errors import EdgefxError, UnknownNameError, UsageError
-from edgefx.recipe.conditions import of_device
+from edgefx.recipe.conditions import of_device, of_run
 from edgefx.units import parse_drop, parse_ms, parse_prune, parse_share, parse_size
 
 _UNSAID = object()  # what an option gives that leaves its key alone
@@ -42,14 +42,22 @@ def _unless_none(value: Any, _name: str) -> Any:
 
 
 def _by_device(value: Any, name: str) -> Any:
-    """Return conditions by what stands before their colons."""
+    """Return the conditions with something before their colons, by that."""
     found: dict[str, list[str]] = {}
     for text in [value] if isinstance(value, str) else list(value):
         scope, _, condition = (part.strip() for part in text.rpartition(":"))
-        if not scope:
-            raise UsageError(f"{name} '{text}' names no device", hint=f"for example {name} 'pi5: {text}'")
-        of_device(scope, condition, option=name)
-        found.setdefault(scope, []).append(condition)
+        if scope:
+            of_device(scope, condition, option=name)
+            found.setdefault(scope, []).append(condition)
+    return found or _UNSAID
+
+
+def _of_this_machine(value: Any, name: str) -> Any:
+    """Return the other conditions."""
+    texts = [value] if isinstance(value, str) else list(value)
+    found = [text for text in texts if not text.rpartition(":")[0].strip()]
+    for text in found:
+        of_run(text, option=name)
     return found or _UNSAID
 
 
@@ -127,6 +135,7 @@ FLAGS = (
     Flag(flag="--max-sram", option="max_sram", path="gates.max_sram", convert=_limit(parse_size)),
     Flag(flag="--max-flash", option="max_flash", path="gates.max_flash", convert=_limit(parse_size)),
     Flag(flag="--gate", option="gates", path="gates.devices", convert=_by_device),
+    Flag(flag="--gate", option="gates", path="gates.conditions", convert=_of_this_machine),
     Flag(flag="--min-images", option="min_images", path="gates.min_images"),
     Flag(flag="--on-inconclusive", option="on_inconclusive", path="gates.on_inconclusive"),
     Flag(flag="--target", option="targets", path="targets"),

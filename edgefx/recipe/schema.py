@@ -36,10 +36,12 @@ from edgefx.recipe.values import (
     ReportPath,
     Section,
     TargetGlob,
+    Tasks,
     Values,
     Weights,
     weight_compression,
 )
+from edgefx.units import parse_tasks
 from edgefx.vocabulary import MIN_IMAGES, MOST_EXPLAINED, NATIVE, Effort, Ending, ModelTask, Ranges, Resize
 
 if TYPE_CHECKING:
@@ -76,13 +78,15 @@ class ModelSection(Section):
         description="Input height and width in pixels, of a model that takes any size: 224, or 224x320 for "
         "224 pixels high and 320 wide.",
     )
-    task: ModelTask | None = Field(
+    task: Tasks | None = Field(
         default=None,
         description="What the model answers, where its last layer does not tell: binary or regression for a "
-        "single output without sigmoid, multilabel for several sigmoids, embedding for a vector.",
+        "single output without sigmoid, multilabel for several sigmoids, embedding for a vector. Of "
+        "several outputs by their names: quality=regression,face=embedding.",
     )
     head: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(
-        default=None, description="The name of the output that is meant, of a model with several."
+        default=None,
+        description="The name of the one output to compile, of a model with several; by default all.",
     )
     pixels: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
         default=None,
@@ -101,6 +105,12 @@ class ModelSection(Section):
         description="The probability above which a score of its own counts as a yes, of the tasks binary and "
         "multilabel; 0.5 unless given. Of logits it is taken as a probability, too: 0.5 is the sign.",
     )
+
+    @property
+    def only_task(self) -> ModelTask | None:
+        """The task of a model's only output; what is said of several counts once they are known."""
+        said = None if self.task is None else parse_tasks(self.task)
+        return said if isinstance(said, ModelTask) else None
 
 
 Model = Annotated[

@@ -30,8 +30,9 @@ from edgefx.units import (
     parse_share,
     parse_size,
     parse_size_of_input,
+    parse_tasks,
 )
-from edgefx.vocabulary import NATIVE, Hardware, IoDtype
+from edgefx.vocabulary import NATIVE, Hardware, IoDtype, ModelTask
 
 if TYPE_CHECKING:
     from edgefx.quantization import WeightCompression
@@ -58,6 +59,15 @@ def _unless_parsed(value: object) -> object:
 
 def _megabytes(value: object) -> float:
     return value if isinstance(value, float) else parse_size(str(value)) / 1e6
+
+
+def _tasks(value: object) -> str:
+    text = str(value)
+    try:
+        parse_tasks(text)
+    except UsageError as error:  # is said together with what else is wrong
+        raise ValueError(f"{error.message.partition(': ')[2]}; {error.hint}") from error
+    return ModelTask(text) if text in set(ModelTask) else text
 
 
 def _input_size(value: object) -> int | str:
@@ -143,6 +153,17 @@ IoDtypes = Annotated[
         {"type": "string", "format": "io-dtype", "examples": ["uint8", "input=uint8,output=float32"]}
     ),
 ]
+Tasks = Annotated[
+    ModelTask | str,
+    BeforeValidator(_tasks),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "task",
+            "examples": ["regression", "class=classification,quality=regression"],
+        }
+    ),
+]
 InputSize = Annotated[
     int | str,
     BeforeValidator(_input_size),
@@ -175,6 +196,14 @@ Condition = Annotated[
 Conditions = Annotated[
     tuple[Condition, ...],
     BeforeValidator(_as_tuple, json_schema_input_type=Condition | tuple[Condition, ...]),
+]
+RunConditionText = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "format": "run-condition", "examples": ["quality.mae <= 2"]}),
+]
+RunConditionTexts = Annotated[
+    tuple[RunConditionText, ...],
+    BeforeValidator(_as_tuple, json_schema_input_type=RunConditionText | tuple[RunConditionText, ...]),
 ]
 DeviceName = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 DeviceNames = Annotated[

@@ -105,6 +105,9 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
     elif images is not None:
         without = ", without labels" if report.model.task.classifies else ""
         yield "baseline", f"the float Keras model on the same {counted(images, 'image')}{without}"
+    if report.model.first is not None and images is not None:
+        first = report.model.first.name
+        yield "outputs", f"the table of targets, and limits that name no output, are about {first}"
     if report.model.task is ModelTask.EMBEDDING and images is not None:
         yield (
             "top-1, agree",

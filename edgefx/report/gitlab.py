@@ -30,7 +30,7 @@ def dumps(rows: Sequence[Row]) -> str:
                 issues.append(
                     _issue(
                         row,
-                        gate.gate.metric,
+                        gate.gate.name,
                         repr(gate.gate.limit),
                         severity,
                         f"{gate.verdict} {gate.reason}",

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edgefx.report.terminal import Facts, table
 from edgefx.report.text import answers, count, percent, significant, size
-from edgefx.types import Artifact, ArtifactMetadata, ForeignMetadata, TensorInfo
+from edgefx.types import Artifact, ArtifactMetadata, ForeignMetadata, ModelSpec, OutputMetadata, TensorInfo
 from edgefx.views import ArtifactInspection, ModelInspection
 from edgefx.vocabulary import ScoreFunction
 
@@ -49,12 +49,22 @@ def _metadata(metadata: ArtifactMetadata) -> list[tuple[str, str | Text]]:
     resized = f", resized with {metadata.resize}" if metadata.resize else ""
     rows: list[tuple[str, str | Text]] = [
         ("pixels", f"{metadata.color}, values {low:g} to {high:g}{resized}"),
-        ("classes", f"{metadata.output.shape[-1]}, {metadata.output_kind}{_names(metadata.class_names)}"),
+        *(_output(one, metadata) for one in metadata.outputs),
+        *([] if metadata.outputs else [("classes", _classes(metadata))]),
         *_left_off(metadata),
         ("made by", f"edgefx {metadata.edgefx} for {metadata.target}"),
         ("made from", f"{metadata.model}, sha256 {metadata.model_sha256}"),
     ]
     return rows
+
+
+def _classes(metadata: ArtifactMetadata) -> str:
+    return f"{metadata.output.shape[-1]}, {metadata.output_kind}{_names(metadata.class_names)}"
+
+
+def _output(output: OutputMetadata, metadata: ArtifactMetadata) -> tuple[str, str | Text]:
+    names = _names(metadata.class_names) if output.tensor.name == metadata.output.name else ""
+    return output.tensor.name, f"{output.task}, {output.output_kind}{names}"
 
 
 def _left_off(metadata: ArtifactMetadata) -> list[tuple[str, str | Text]]:
@@ -119,7 +129,8 @@ def render_model(inspection: ModelInspection, console: Console, *, every_layer: 
     rows: list[tuple[str, str | Text]] = [
         ("loaded from", model.source),
         ("input", f"RGB image {model.height}x{model.width}, values {low:g} to {high:g}"),
-        ("output", f"{model.output}, {answers(model)}{_names(model.class_names)}"),
+        *(("output", f"{one.name}: {one.output}, {answers(one)}") for one in model.outputs),
+        *([] if model.outputs else [("output", _answer(model))]),
         ("parameters", f"{count(model.parameters)} ({model.parameters})"),
         ("MACs", f"{count(model.macs)} per image"),
         ("sha256", model.sha256),
@@ -130,6 +141,10 @@ def render_model(inspection: ModelInspection, console: Console, *, every_layer: 
     if inspection.layers:
         console.print()
         console.print(_layers(inspection) if every_layer else _kinds(inspection), highlight=False)
+
+
+def _answer(model: ModelSpec) -> str:
+    return f"{model.output}, {answers(model)}{_names(model.class_names)}"
 
 
 def _layers(inspection: ModelInspection) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgefx.report import changed, compilations, compressions, findings
 from edgefx.report.markdown_text import heading, item, paragraph, table, verdict
-from edgefx.report.terminal import device_table, result_tables, trial_rows
+from edgefx.report.terminal import device_table, output_tables, result_tables, trial_rows
 from edgefx.report.text import answers, count
 from edgefx.results import RunReport, Verdict
 
@@ -19,6 +19,10 @@ def dumps(report: RunReport) -> str:
     for columns in result_tables(report):
         rows = [[str(column.cell(result)) for column in columns] for result in report]
         lines += [*table([column.title for column in columns], [column.left for column in columns], rows), ""]
+    for title, columns, results in output_tables(report):
+        rows = [[str(column.cell(result)) for column in columns] for result in results]
+        heads, left = [column.title for column in columns], [column.left for column in columns]
+        lines += [paragraph(f"{title}:"), "", *table(heads, left, rows), ""]
     for device in report.devices:
         lines += [paragraph(findings.device_line(device)), ""]
         columns, results = device_table(report, device)

@@ -40,7 +40,7 @@ def _gates(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         for gate in row.gates:
             for verdict in Verdict:
-                labels = _labels(row, metric=gate.gate.metric, edgefx_gate=verdict.value)
+                labels = _labels(row, metric=gate.gate.name, edgefx_gate=verdict.value)
                 if labels not in seen:  # two limits on one metric: the first is told
                     seen.add(labels)
                     yield f"edgefx_gate{labels} {int(gate.verdict is verdict)}"

@@ -29,7 +29,7 @@ def _others(report: RunReport, result: TargetResult, gate: GateResult) -> Iterat
     row = METRICS[gate.gate.metric]
     keeping = []
     for other in report:
-        value = row.value(Figures.of(other))
+        value = row.value(Figures.of(other).of_output(gate.gate.output))
         if other.target != result.target and value is not None and row.within(value, gate.gate.limit):
             keeping.append(f"{other.target} ({metric(row, value)})")
     if keeping:

@@ -34,8 +34,8 @@ _ATTRIBUTE = re.compile(r"^(\w+): (.*)$")
 def json_schema(kind: type[Any], *, title: str) -> dict[str, Any]:
     """Return the JSON Schema of what `edgefx.storage.serde.dumps` makes of a dataclass.
 
-    Every key is required, since a document always has all of them. Further keys are allowed: a later version
-    may add some without changing `schema_version`.
+    Every key is required, since a document always has all of them, but for those that are left out where they
+    are empty. Further keys are allowed: a later version may add some without changing `schema_version`.
 
     Args:
         kind: The dataclass.
@@ -80,7 +80,8 @@ class _Generator(GenerateJsonSchema):
                 answer = get_type_hints(computed.fget)["return"]
                 made["properties"][name] = self.generate_inner(TypeAdapter(answer).core_schema)
                 said[name] = (inspect.getdoc(computed) or "").splitlines()[0]
-        made["required"] = list(made["properties"])
+        sparse = {field.name for field in fields(kind) if field.metadata.get("sparse")}
+        made["required"] = [name for name in made["properties"] if name not in sparse]
         for name, value in made["properties"].items():
             value.pop("default", None)
             if name in said:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -235,6 +235,26 @@ def device_table(
     return (_TARGET, *used), rows if used else ()
 
 
+def output_tables(
+    report: RunReport,
+) -> Iterator[tuple[str, tuple[Column, ...], Sequence[TargetResult]]]:
+    """Yield a title, the columns and the rows of each of several outputs that accuracy was measured of."""
+    for output in report.model.outputs:
+        rows = [
+            replace(result, accuracy=one.accuracy)
+            for result in report
+            if result.accuracy is not None
+            for one in result.accuracy.outputs
+            if one.name == output.name
+        ]
+        labelled = any(row.accuracy and row.accuracy.top1 is not None for row in rows)
+        candidates = [*metric_columns(Origin.ACCURACY)]
+        candidates += [] if labelled else metric_columns(Origin.ACCURACY, unlabelled_only=True)
+        used = [column for column in candidates if any(str(column.cell(row)) for row in rows)]
+        if used:
+            yield f"output {output.name} ({answers(output)})", (_TARGET, *used), rows
+
+
 def _device_parts(report: RunReport, console: Console) -> Iterator[Table | Text]:
     for device in report.devices:
         yield Text(findings.device_line(device), style="bold")
@@ -242,6 +262,14 @@ def _device_parts(report: RunReport, console: Console) -> Iterator[Table | Text]
         if rows:
             yield Text()
             yield from fitting(*_cells(rows, chosen), console)
+        yield Text()
+
+
+def _output_parts(report: RunReport, console: Console) -> Iterator[Table | Text]:
+    for title, chosen, rows in output_tables(report):
+        yield Text(title, style="bold")
+        yield Text()
+        yield from fitting(*_cells(rows, chosen), console)
         yield Text()
 
 
@@ -277,6 +305,7 @@ def _parts(report: RunReport, console: Console) -> Iterator[Table | Text | Facts
     for result in _tables(report, console):
         yield result
         yield Text()
+    yield from _output_parts(report, console)
     yield from _device_parts(report, console)
     for row in report:
         if row.search is not None and len(row.search.trials) > 1:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from edgefx.metrics import MetricRow, Unit
-from edgefx.types import ModelSpec, ModelTask
+from edgefx.types import ModelSpec, ModelTask, OutputSpec
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -96,8 +96,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:.{places}f}"
 
 
-def answers(model: ModelSpec) -> str:
-    """Say what a model answers: "5 classes"."""
+def answers(model: ModelSpec | OutputSpec) -> str:
+    """Say what a model or one of its outputs answers: "5 classes"."""
+    if isinstance(model, ModelSpec) and model.outputs:
+        each = ", ".join(f"{one.name} ({answers(one)})" for one in model.outputs)
+        return f"{len(model.outputs)} outputs: {each}"
     number = model.classes
     plural = "" if number == 1 else "s"
     above = f", a yes above {model.threshold:g}" if model.threshold != 0.5 else ""

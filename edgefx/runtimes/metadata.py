@@ -47,7 +47,8 @@ def loads(text: str | bytes, path: Path) -> ArtifactMetadata:
         raise ArtifactError(
             f"{path}: its metadata of edgefx is damaged: {harmless.line(reason)}", hint="convert it again"
         ) from error
-    if not found.input.shape or not found.output.shape:
+    tensors = (found.input, found.output, *(one.tensor for one in found.outputs))
+    if not all(tensor.shape for tensor in tensors):
         raise ArtifactError(
             f"{path}: its metadata of edgefx is damaged: a tensor without axes", hint="convert it again"
         )

@@ -38,7 +38,7 @@ class Canonical:
             if op.type == "Const" or not op.outputs:
                 continue
             self._shapes[op.name] = _shape(op.outputs[0])
-            layer = self.layer_of(op.name)
+            layer = None if op.name in graph.output_names else self.layer_of(op.name)
             if layer:
                 self._last[layer] = op.name
             if layer and op.type in ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2"):
@@ -48,10 +48,11 @@ class Canonical:
                 if op.type == "DepthwiseConv2dNative":
                     self._depthwise.add(layer)
         self.order = {name: number for number, name in enumerate(self._shapes)}
-        output = imported.get_operation_by_name(graph.output_name)
-        self.output: str = output.inputs[0].op.name if output.type == "Identity" else output.name
-        self._same: dict[str, str] = {graph.output_name: self.output}
-        if imported.get_operation_by_name(self.output).type in ("Sigmoid", "Softmax"):
+        ends = [imported.get_operation_by_name(name) for name in graph.output_names]
+        behind: list[str] = [end.inputs[0].op.name if end.type == "Identity" else end.name for end in ends]
+        self.output = behind[0]
+        self._same: dict[str, str] = dict(zip(graph.output_names, behind, strict=True))
+        if len(ends) == 1 and imported.get_operation_by_name(self.output).type in ("Sigmoid", "Softmax"):
             # An artifact of the same model may end before it.
             before = imported.get_operation_by_name(self.output).inputs[0].op.name
             self._same |= {function.output_name: before for function in ScoreFunction}

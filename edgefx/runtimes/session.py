@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,14 +49,13 @@ class BatchSession(ABC):
         self,
         path: Path,
         image: TensorInfo,
-        scores: TensorInfo,
+        outputs: tuple[TensorInfo, ...],
         layout: Layout,
         *,
         refusals: tuple[type[Exception], ...] = (),
     ) -> None:
         self._path = path
-        self._image, self._scores, self._layout = image, scores, layout
-        self._output, self._function = kind_of(scores.name), ScoreFunction.of(scores.name)
+        self._image, self._outputs, self._layout = image, outputs, layout
         # What running a file of other origin may raise.
         self._damage: tuple[type[Exception], ...] = (*bounds.DAMAGE, *refusals)
 
@@ -82,8 +82,8 @@ class BatchSession(ABC):
         """Run what is in the input."""
 
     @abstractmethod
-    def _take(self) -> NDArray[Any]:
-        """Return the output [batch, classes] as stored; valid until the next run."""
+    def _take(self) -> Sequence[NDArray[Any]]:
+        """Return the outputs, each [batch, ...] as stored; valid until the next run."""
 
     def prepared(self, batch: Pixels) -> Callable[[], None]:
         """Put images into the input, at most the file's batch; returns what runs them, to be timed alone.
@@ -102,9 +102,10 @@ class BatchSession(ABC):
         return invoke
 
     def infer(self, batch: Pixels) -> Scores:
-        """Run raw RGB uint8 [N, H, W, 3]; returns float32 [N, classes], dequantized.
+        """Run raw RGB uint8 [N, H, W, 3]; returns float32 [N, columns], dequantized.
 
-        Of artifacts that end before the sigmoid or softmax of their model, it is computed here.
+        Of artifacts that end before the sigmoid or softmax of their model, it is computed here. Several
+        outputs stand side by side, in the file's order.
 
         Files of other origin may take what somebody has prepared: float32, or a single channel.
 
@@ -131,21 +132,26 @@ class BatchSession(ABC):
         import numpy as np
 
         layout = self._layout
-        scores: Scores | None = None
+        found: list[Scores] = []  # by output
         for start in range(0, len(ready), layout.batch):
             part = ready[start : start + layout.batch]
             self._put(part)
             self._invoke()
-            found = self._take()
-            if scores is None:
-                scores = np.empty((len(ready), found.shape[1]), np.float32)
-            scores[start : start + len(part)] = found[: len(part)]
-        if scores is None:
-            return np.empty((0, int(np.prod(self._scores.shape[1:]))), np.float32)
-        if self._scores.scale is not None:
-            scores -= self._scores.zero_point or 0
-            scores *= np.float32(self._scores.scale)
-        return by_class(of_logits(scores, self._function), self._output)
+            taken = [one.reshape(layout.batch, -1) for one in self._take()]
+            if not found:
+                found = [np.empty((len(ready), one.shape[1]), np.float32) for one in taken]
+            for all_of_it, one in zip(found, taken, strict=True):
+                all_of_it[start : start + len(part)] = one[: len(part)]
+        if not found:
+            return np.empty((0, sum(math.prod(one.shape[1:]) for one in self._outputs)), np.float32)
+        for info, scores in zip(self._outputs, found, strict=True):
+            if info.scale is not None:
+                np.subtract(scores, np.float32(info.zero_point or 0), out=scores)
+                np.multiply(scores, np.float32(info.scale), out=scores)
+        if len(found) > 1:
+            return np.concatenate(found, axis=1)
+        (name,) = (info.name for info in self._outputs)
+        return by_class(of_logits(found[0], ScoreFunction.of(name)), kind_of(name))
 
 
 def ends_of_classifier(
@@ -158,21 +164,34 @@ def ends_of_classifier(
     Raises:
         ArtifactError: The file is no image classifier.
     """
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise ArtifactError(
-            f"{path}: {len(inputs)} inputs and {len(outputs)} outputs",
-            hint="edgefx runs image classifiers: one image in, one score vector out",
-        )
+    if len(outputs) != 1:
+        raise _no_classifier(path, inputs, outputs)
+    image, scores, layout = ends_of_images(path, inputs, outputs)
+    return image, scores[0], layout
+
+
+def ends_of_images(
+    path: Path, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+) -> tuple[TensorInfo, tuple[TensorInfo, ...], Layout]:
+    """Return the only input, the outputs, and how images lie in the input.
+
+    Raises:
+        ArtifactError: The file does not take one image, or has several outputs of which one has no fixed
+            size.
+    """
+    free = len(outputs) > 1 and any(min(one.shape[1:], default=1) < 1 for one in outputs)
+    if len(inputs) != 1 or not outputs or free:
+        raise _no_classifier(path, inputs, outputs)
     shape = inputs[0].shape
     if len(shape) == 4 and min(shape[1:]) > 0:
         batch = max(1, shape[0])
         for channels in (3, 1):
             if shape[3] == channels:
                 layout = Layout(batch, shape[1], shape[2], channels_first=False, channels=channels)
-                return inputs[0], outputs[0], layout
+                return inputs[0], tuple(outputs), layout
             if shape[1] == channels:
                 layout = Layout(batch, shape[2], shape[3], channels_first=True, channels=channels)
-                return inputs[0], outputs[0], layout
+                return inputs[0], tuple(outputs), layout
     raise ArtifactError(
         f"{path}: input shape {list(shape)} is not [N, height, width, 3] or [N, 3, height, width]",
         hint="edgefx runs image classifiers on RGB or grey images of a fixed size",
@@ -182,6 +201,13 @@ def ends_of_classifier(
 def is_vector(shape: Sequence[int]) -> bool:
     """Whether a tensor of this shape has one value for each channel of an image, and no map of them."""
     return sum(size > 1 for size in shape) <= 1
+
+
+def _no_classifier(path: Path, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> ArtifactError:
+    return ArtifactError(
+        f"{path}: {len(inputs)} inputs and {len(outputs)} outputs",
+        hint="edgefx runs image classifiers: one image in, one score vector out",
+    )
 
 
 def is_classifier(artifact: Artifact) -> bool:

@@ -12,8 +12,8 @@ from edgefx.types import FrozenGraph, TensorInfo
 def problems_of_ends(ends: Iterable[TensorInfo], graph: FrozenGraph, scheme: QuantScheme) -> list[str]:
     """Return what is wrong with a file's inputs and outputs; nothing where they are as asked for."""
     found = [(end.name, end.dtype) for end in ends]
-    names = (graph.input_name, graph.output_name)
-    wanted = [(name, dtype.value) for name, dtype in zip(names, scheme.io_dtypes, strict=True)]
+    first, last = scheme.io_dtypes
+    wanted = [(graph.input_name, first.value), *((name, last.value) for name in graph.output_names)]
     return [] if found == wanted else [f"inputs and outputs are {found}, asked for {wanted}"]
 
 

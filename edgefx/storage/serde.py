@@ -54,7 +54,11 @@ def to_json(value: object, *, root: Path | None = None) -> Json:  # noqa: PLR091
     if isinstance(value, Path):
         return _path(value, root)
     if is_dataclass(value) and not isinstance(value, type):
-        document = {field.name: to_json(getattr(value, field.name), root=root) for field in fields(value)}
+        document = {
+            field.name: to_json(item, root=root)
+            for field in fields(value)
+            if (item := getattr(value, field.name)) or not field.metadata.get("sparse")
+        }
         for name in COMPUTED:
             if isinstance(getattr(type(value), name, None), property):
                 document[name] = to_json(getattr(value, name), root=root)

@@ -150,10 +150,11 @@ class _Bench:
         test = self.held_out(spec.height, spec.width)
         want = loaded.predict(test.pixels)
         parity = compare(want[:_COMPARED], graph, test.pixels[:_COMPARED])
-        row: dict[str, Any] = {"task": spec.task.value, "parity": parity.max_abs_dp, "macs": graph.spec.macs}
+        tasks = "+".join(one.task for one in spec.outputs) or spec.task.value
+        row: dict[str, Any] = {"task": tasks, "parity": parity.max_abs_dp, "macs": graph.spec.macs}
         for target in INT8:
             row[target] = self._ours(target, graph, calibration, test.pixels, want)
-        if self.converters:
+        if self.converters and not spec.outputs:
             plain = folder / "plain.pb"
             plain.write_bytes(_plain(loaded))
             for target in INT8:
@@ -178,7 +179,7 @@ class _Bench:
             return {"refused": _said(error)}
         described = runtime.describe(path)
         return {
-            **_fidelity(want, got, graph.spec.task),
+            **_fidelity_of_model(want, got, graph.spec),
             "int8": described.compute_int8,
             "float": described.compute_float,
             "share": described.int8_macs_share,
@@ -201,8 +202,8 @@ def _plain(loaded: LoadedModel) -> bytes:
     """Return the model as TensorFlow traces it, frozen: none of edgefx's rewriting is in it."""
     from edgefx.models.graph.freeze import freeze
 
-    output = loaded.spec.output.value
-    frozen = freeze(loaded.trace(batch=1, output=output), output=output, inline=True)
+    outputs = tuple(one.name for one in loaded.spec.outputs) or (loaded.spec.output.value,)
+    frozen = freeze(loaded.trace(batch=1, outputs=outputs), outputs=outputs, inline=True)
     content: bytes = frozen.SerializeToString()
     return content
 
@@ -216,6 +217,15 @@ def _some(found: ImageSet, count: int) -> ImageSet:
     chosen = slice(0, step * count, step)
     assert found.labels is not None
     return replace(found, pixels=found.pixels[chosen], labels=found.labels[chosen], paths=found.paths[chosen])
+
+
+def _fidelity_of_model(want: Scores, got: Scores, spec: ModelSpec) -> dict[str, Any]:
+    """Of several outputs the signal to noise of the worst, and how often the class stays."""
+    if not spec.outputs:
+        return _fidelity(want, got, spec.task)
+    found = [(one, _fidelity(want[:, place], got[:, place], one.task)) for one, place in spec.parts]
+    agreement = next(each["agreement"] for one, each in found if one is spec.first)
+    return {"db": min(each["db"] for _, each in found), "agreement": agreement}
 
 
 def _fidelity(want: Scores, got: Scores, task: ModelTask) -> dict[str, Any]:

@@ -131,4 +131,4 @@ def tiny_scores(tiny_graph: FrozenGraph, tiny_images: ImageSet) -> Scores:
     """The float graph's probabilities of `tiny_images`, by TensorFlow."""
     from edgefx.models.graph.freeze import GraphRunner
 
-    return GraphRunner(tiny_graph.path, output=tiny_graph.output_name).infer(tiny_images.pixels)
+    return GraphRunner(tiny_graph.path, outputs=tiny_graph.output_names).infer(tiny_images.pixels)

@@ -63,7 +63,7 @@ def test_equals_the_model_as_loaded(name: str, tmp_path: Path) -> None:
     definition = graph_def(graph)
     assert [node.op for node in definition.node if node.name == "image"] == ["Placeholder"]
     assert [node.name for node in definition.node if node.op == "Placeholder"] == ["image"]
-    assert definition.node[-1].name == graph.output_name
+    assert definition.node[-1].name == graph.first_output_name
     assert not definition.library.function
     assert not [node.op for node in definition.node if FORBIDDEN.match(node.op)]
     expected = OutputKind.LOGITS if "logits" in name else OutputKind.PROBABILITIES
@@ -73,7 +73,7 @@ def test_equals_the_model_as_loaded(name: str, tmp_path: Path) -> None:
         assert graph.layers == ()
         return
     assert graph.spec.macs == sum(layer.macs for layer in graph.layers)
-    scopes = {node.name.split("/")[0] for node in definition.node} - {"image", graph.output_name}
+    scopes = {node.name.split("/")[0] for node in definition.node} - {"image", *graph.output_names}
     assert scopes <= {layer.name for layer in graph.layers}
     assert not [layer for layer in graph.layers if layer.kind.startswith(("Random", "Dropout", "Gaussian"))]
 

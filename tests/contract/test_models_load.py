@@ -166,7 +166,6 @@ def test_models_that_do_not_answer_one_image(keras: Any, tmp_path: Path) -> None
             simple(keras, outputs=lambda x: layers.Reshape((4, -1))(layers.Conv2D(4, 3)(x))),
             r"its output has shape \[N, 4, 196\], expected scores or values",
         ),
-        (simple(keras, outputs=lambda x: [head(keras, x), head(keras, x)]), "2 outputs"),
         (simple(keras, outputs=lambda x: head(keras, x, 1, "linear")), "single output"),
         (
             simple(keras, outputs=lambda x: head(keras, x), shape=(16, 16, 2)),

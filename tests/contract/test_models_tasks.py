@@ -76,7 +76,7 @@ def test_what_a_model_answers(keras: Any, tmp_path: Path, case: tuple[Any, Hints
     assert (loaded.spec.task, loaded.spec.output, loaded.spec.classes) == (task, output, classes)
     assert loaded.predict(images()).shape == (6, classes)
     assert parity(loaded, tmp_path) <= 1e-5
-    assert canonicalize(loaded, tmp_path).output_name == output
+    assert canonicalize(loaded, tmp_path).output_names == (output,)
 
 
 def test_one_score_is_that_of_the_second_class(keras: Any, tmp_path: Path) -> None:
@@ -94,7 +94,9 @@ _MISTAKES = [  # head, what is said, message, hint
     (dense(1, "sigmoid"), Hints(task=ModelTask.CLASSIFICATION), "a single output", "--task binary"),
     (dense(3, None), Hints(task=ModelTask.FEATURES), "a vector of 3", "--task embedding"),
     (lambda _, x: x, Hints(task=ModelTask.BINARY), "its output is a map", "--task features"),
-    (both, Hints(), r"2 outputs \(kind, embedding\)", "--head kind"),
+    (both, Hints(task=ModelTask.EMBEDDING), "2 outputs: kind, embedding", "--task kind=embedding"),
+    (both, Hints(task={"knd": ModelTask.BINARY}), "unknown output 'knd'", "did you mean kind"),
+    (both, Hints(task={"kind": ModelTask.BINARY}), "output kind cannot be", "--task kind=classification"),
     (both, Hints(head="knd"), "unknown output 'knd'", "did you mean kind"),
     (dense(3, "softmax"), Hints(pixels="-1..x"), "neither a range nor", "-1..1"),
     (dense(3, "softmax"), Hints(pixels="1..0"), "must be less", "0..1"),

@@ -508,7 +508,7 @@ def test_convolutions_without_a_bias_get_one_where_they_are_read(tmp_path: Path)
     path = _make(graph, tmp_path, Precision.INT8, images)
     fake = [op for op in artifact.read(path).get_ordered_ops() if op.get_type_name() == "FakeQuantize"]
     assert [op.input_value(0).get_node().get_type_name() for op in fake] == ["Convolution", "Add"]
-    wanted = GraphRunner(graph.path, output=graph.output_name).infer(pixels)
+    wanted = GraphRunner(graph.path, outputs=graph.output_names).infer(pixels)
     with RUNTIME.open_session(path, threads=1) as session:
         scores = session.infer(pixels)
     assert np.abs((scores - wanted).mean(axis=0)).max() < 0.01 * np.abs(wanted).max()

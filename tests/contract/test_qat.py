@@ -173,7 +173,7 @@ def test_biases_for_runtimes_that_round_less_keep_the_means(
     from edgefx.qat.transfer import transferred
 
     def logits(graph: FrozenGraph) -> NDArray[np.float32]:
-        scores = GraphRunner(graph.path, output=graph.output_name).infer(tiny_calibration.pixels)
+        scores = GraphRunner(graph.path, outputs=graph.output_names).infer(tiny_calibration.pixels)
         return np.log(np.maximum(scores, 1e-12))
 
     def error(graph: FrozenGraph) -> float:
@@ -214,7 +214,7 @@ def test_other_weights_are_written_into_a_graph_of_their_own(
             exact[node.name] = node.op.kernel, node.op.bias
     same = with_weights(tiny_graph, exact, tmp_path)
     before, after = (
-        GraphRunner(graph.path, output=graph.output_name).infer(tiny_images.pixels[:5])
+        GraphRunner(graph.path, outputs=graph.output_names).infer(tiny_images.pixels[:5])
         for graph in (tiny_graph, same)
     )
     np.testing.assert_array_equal(before, after)

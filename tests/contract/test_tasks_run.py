@@ -13,7 +13,7 @@ import edgefx
 from edgefx import runtimes
 from edgefx.benchmarking.devices.remote import Remote
 from edgefx.errors import UsageError
-from edgefx.report import findings
+from edgefx.report import findings, formats
 from edgefx.results import Accuracy
 from edgefx.types import ModelTask
 
@@ -241,3 +241,56 @@ def test_values_have_no_logits(model: Path, photos: tuple[Path, Any], tmp_path: 
             model, targets="tflite-int8", calibration=photos[0], evaluate=False, benchmark=False, cache=False,
             output=tmp_path / "out", head="light", task="regression", ends="logits",
         )  # fmt: skip
+
+
+def test_several_outputs_in_one_artifact(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
+    light = photos[1].mean((1, 2, 3)) / 255
+    test = labelled(photos[0], tmp_path / "test", ["0"] * COUNT)
+    rows = [
+        f"{number:02}.png,{one:.5f},{int(one > np.median(light))},"
+        + ";".join(["0"] * int(one > 0.3) + ["1"] * int(one < 0.6))
+        for number, one in enumerate(light)
+    ]
+    (test / "labels.csv").write_text("\n".join(["file,light,bright,several", *rows]) + "\n")
+    found: Any = edgefx.compile(
+        model, targets=TARGETS, calibration=photos[0], evaluation=test, effort="fast", benchmark=False,
+        cache=False, output=tmp_path / "out", task="light=regression,several=multilabel,vector=embedding",
+        gates=["light.r2_drop <= 0.05", "bright.auc_drop_pp <= 5", "maps.cosine >= 0.99"], min_images=COUNT,
+    )  # fmt: skip
+    assert [result.failure for result in found] == [None] * len(TARGETS)
+    names = ["light", "bright", "several", "vector", "maps"]
+    assert [one.name for one in found.model.outputs] == names
+    assert (found.model.task, found.model.classes) == (ModelTask.BINARY, 2)
+    for result in found:
+        assert [one.name for one in result.artifact.outputs] == names
+        figures = {one.name: one.accuracy for one in result.accuracy.outputs}
+        assert figures["light"].task.r2 > 0.95
+        assert figures["bright"].task.auc > 0.95
+        assert figures["bright"].agreement == result.accuracy.agreement
+        assert figures["several"].task.mean_average_precision > 0.9
+        assert figures["vector"].task.cosine > 0.995
+        assert figures["maps"].task.cosine > 0.99
+        assert result.accuracy.mean_kl == pytest.approx(sum(one.mean_kl for one in figures.values()))
+        if result.target == "tflite-float32":
+            assert max(figures[name].task.relative_error for name in ("light", "vector", "maps")) < 1e-4
+        # Pictures of the calibration set, changed in one pixel, prove nothing, so that none passes.
+        assert {gate.gate.name: gate.measured for gate in result.gates} == {
+            "light.r2_drop": figures["light"].task.r2_drop,
+            "bright.auc_drop_pp": figures["bright"].task.auc_drop_pp,
+            "maps.cosine": figures["maps"].task.cosine,
+        }
+        path = result.artifact.path
+        metadata: Any = runtimes.for_artifact(path).read_metadata(path)
+        assert [(one.tensor.name, one.task) for one in metadata.outputs] == [
+            (one.name, one.task) for one in found.model.outputs
+        ]
+        assert metadata.output.name == "bright"
+        seen: Any = edgefx.inspect(path)
+        assert seen.metadata == metadata
+    for kind in ("terminal", "markdown", "html"):
+        text = formats.dumps(found, kind)
+        assert all(f"output {name} (" in text for name in names)
+    (judged, *_) = edgefx.gate(tmp_path / "out", gates=["vector.cosine >= 0.9"]).targets
+    assert judged.gates[0].measured == found.targets[0].accuracy.outputs[3].accuracy.task.cosine
+    with pytest.raises(UsageError, match="5 outputs"):
+        edgefx.evaluate(found.targets[0].artifact.path, test)

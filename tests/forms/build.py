@@ -10,7 +10,7 @@ import numpy as np
 
 from edgefx.models.front import front
 from edgefx.models.hints import Hints
-from edgefx.types import ModelTask
+from edgefx.units import parse_tasks
 
 from . import fitting
 from .bodies import SIZE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def hints_of(form: Form) -> Hints:
     """Return what the user says of the form."""
-    return Hints(task=ModelTask(form.task) if form.task else None, **form.hints)
+    return Hints(task=parse_tasks(form.task) if form.task else None, **form.hints)
 
 
 def save(form: Form, folder: Path, images: Callable[[int, int], ImageSet], *, fitted: int = 48) -> Path:

@@ -173,6 +173,31 @@ def class_and_vector(keras: Any, x: Any) -> Any:
     return [keras.layers.Dense(CLASSES, activation="softmax", name="head")(pooled), pooled]
 
 
+def class_and_quality(keras: Any, x: Any) -> dict[str, Any]:
+    """A dictionary of outputs: what it is, and how good it is."""
+    pooled = keras.layers.GlobalAveragePooling2D()(x)
+    kind = keras.layers.Dense(CLASSES, activation="softmax", name="head")(pooled)
+    return {"class": kind, "quality": keras.layers.Dense(1, name="grade")(pooled)}
+
+
+def class_and_embedding(keras: Any, x: Any) -> list[Any]:
+    """What it is, and a vector of length 1 to search by."""
+    pooled = keras.layers.GlobalAveragePooling2D()(x)
+    vector = keras.layers.Dense(32, name="vector")(pooled)
+    kind = keras.layers.Dense(CLASSES, activation="softmax", name="head")(pooled)
+    return [kind, keras.layers.UnitNormalization(name="embedding")(vector)]
+
+
+def pyramid(keras: Any) -> Any:
+    """The maps of a backbone in three scales, as detectors take them."""
+    base = trunk(keras)
+    scales: dict[int, Any] = {}
+    for layer in base.layers:
+        if layer.__class__.__name__ == "Activation" and len(layer.output.shape) == 4:
+            scales[layer.output.shape[1]] = layer.output
+    return keras.Model(base.inputs, list(scales.values())[:3])
+
+
 def twins(keras: Any) -> Any:
     """One trunk called twice: on the image, and on it turned over."""
     layers = keras.layers

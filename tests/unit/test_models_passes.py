@@ -19,7 +19,7 @@ def chain(*ops: ir.Op) -> Graph:
         name = f"{type(op).__name__.lower()}{index}"
         nodes.append(Node(name=name, kind=type(op).__name__, inputs=(Ref(previous),), op=op))
         previous = name
-    return Graph(nodes, Ref(previous))
+    return Graph(nodes, (Ref(previous),))
 
 
 def affine(channels: int) -> ir.Affine:
@@ -53,21 +53,21 @@ def test_affines_fold_into_what_they_follow_and_lead_to() -> None:
     simplify(graph)
     assert [type(node.op).__name__ for node in graph.nodes] == ["Conv", "Activation", "Dense"]
     assert [node.name for node in graph.nodes] == ["conv0", "activation2", "dense5"]
-    assert graph.output == Ref("dense5")
+    assert graph.outputs == (Ref("dense5"),)
     np.testing.assert_allclose(run(graph, x), before, rtol=1e-5, atol=1e-5)
 
 
 def test_a_batchnorm_whose_convolution_has_another_reader_stays() -> None:
     graph = chain(pointwise(3, 6), affine(6), ir.Activation("relu"))
     graph.nodes.append(Node(name="add", kind="Add", inputs=(Ref("conv0"), Ref("activation2")), op=ir.Add()))
-    graph.output = Ref("add")
+    graph.outputs = (Ref("add"),)
     simplify(graph)
     assert [node.name for node in graph.nodes] == ["conv0", "affine1", "activation2", "add"]
 
 
 def test_the_output_counts_as_a_reader() -> None:
     graph = chain(pointwise(3, 6), affine(6))
-    graph.output = Ref("conv0")
+    graph.outputs = (Ref("conv0"),)
     simplify(graph)
     assert len(graph.nodes) == 2
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ModelError
-from edgefx.models.graph.equality import Discrepancy, difference
+from edgefx.models.graph.equality import Discrepancy, of_model
 from edgefx.models.graph.flatten import flatten
 from edgefx.models.graph.freeze import GraphRunner, count_macs, freeze
 from edgefx.models.graph.ir import Conv, Dense, DepthwiseConv
@@ -50,15 +50,15 @@ def canonicalize(loaded: LoadedModel, workdir: Path) -> FrozenGraph:
 def _graph_def(loaded: LoadedModel) -> tuple[Any, tuple[LayerInfo, ...], dict[str, Spread]]:
     """Layer by layer where the model has layers, else TensorFlow's own graph of it."""
     spec = loaded.spec
-    output = spec.output.value
+    outputs = tuple(one.name for one in spec.outputs) or (spec.output.value,)
     if not loaded.layered:
-        return freeze(loaded.trace(batch=1, output=output), output=output, inline=True), (), {}
+        return freeze(loaded.trace(batch=1, outputs=outputs), outputs=outputs, inline=True), (), {}
     graph = flatten(loaded.model)
     if loaded.front.is_needed:
         loaded.front.prepend(graph)
     simplify(graph)
-    emitted = to_tensorflow(graph, height=spec.height, width=spec.width, output=output)
-    graph_def = freeze(emitted.function, output=output, inline=emitted.opaque)
+    emitted = to_tensorflow(graph, height=spec.height, width=spec.width, outputs=outputs)
+    graph_def = freeze(emitted.function, outputs=outputs, inline=emitted.opaque)
     used = {node.name.split("/", 1)[0] for node in graph_def.node}
     spreads = {
         node.name: node.op.spread
@@ -77,5 +77,5 @@ def compare(want: Scores, graph: FrozenGraph, pixels: Pixels, *, task: Task | No
         pixels: Real images, uint8 [N, H, W, 3].
         task: Counts images.
     """
-    got = GraphRunner(graph.path, output=graph.output_name).infer(pixels, task=task)
-    return difference(want, got, graph.spec.output)
+    got = GraphRunner(graph.path, outputs=graph.output_names).infer(pixels, task=task)
+    return of_model(want, got, graph.spec)

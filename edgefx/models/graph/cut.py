@@ -27,7 +27,8 @@ def before_scores(graph: FrozenGraph) -> FrozenGraph:
     if graph.spec.output is not OutputKind.PROBABILITIES:
         return graph
     graph_def = read(graph.path)
-    end = _end(graph_def, graph.output_name)
+    (output,) = graph.output_names
+    end = _end(graph_def, output)
     if end is None:
         raise ModelError(
             f"{graph.spec.source}: it does not end in a sigmoid or a softmax of its own",
@@ -38,9 +39,9 @@ def before_scores(graph: FrozenGraph) -> FrozenGraph:
         node.input[:] = [
             end.input[0] if source.split(":")[0] == end.name else source for source in node.input
         ]
-        if node.name == graph.output_name:
+        if node.name == output:
             node.name = function.output_name
-    graph_def = reachable(graph_def, function.output_name)
+    graph_def = reachable(graph_def, [function.output_name])
     used = {node.name.split("/", 1)[0] for node in graph_def.node}
     workdir = graph.workdir / "logits"
     workdir.mkdir(exist_ok=True)

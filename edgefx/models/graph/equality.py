@@ -17,7 +17,7 @@ from edgefx.scores import by_class
 from edgefx.types import OutputKind
 
 if TYPE_CHECKING:
-    from edgefx.types import Scores
+    from edgefx.types import ModelSpec, Scores
 
 USUAL = 1e-5  # of a probability: what is above is worth a word
 ALLOWED = 1e-4  # likewise: what is above is another function
@@ -59,8 +59,27 @@ class Discrepancy:
         return text
 
 
+def of_model(want: Scores, got: Scores, spec: ModelSpec) -> Discrepancy:
+    """Compare two computations of a model.
+
+    Args:
+        want: The scores to compare with, float32 [N, columns].
+        got: The scores to judge, float32 [N, columns].
+        spec: The model. Of several outputs, that which differs most decides.
+    """
+    if not spec.outputs:
+        return difference(want, got, spec.output)
+    found = [difference(want[:, place], got[:, place], one.output) for one, place in spec.parts]
+    largest = [one.max_abs_dp for one in found]
+    return Discrepancy(
+        max_abs_dp=float(np.max(largest)),
+        top1_changed=max(one.top1_changed for one in found),
+        images=len(want),
+    )
+
+
 def difference(want: Scores, got: Scores, output: OutputKind) -> Discrepancy:
-    """Compare two computations.
+    """Compare two computations of one output.
 
     Args:
         want: The scores to compare with, float32 [N, classes].

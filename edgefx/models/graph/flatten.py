@@ -31,7 +31,7 @@ def flatten(model: Any) -> Graph:
     """
     walker = _Walker()
     outputs = walker.call(model, (Ref(IMAGE),), {})
-    walker.graph.output = outputs[0]
+    walker.graph.outputs = tuple(outputs)
     return walker.graph
 
 

@@ -31,12 +31,12 @@ _SCOPES = re.compile(
 )  # inlined calls and Grappler's
 
 
-def freeze(function: Any, *, output: str, inline: bool) -> Any:
+def freeze(function: Any, *, outputs: Sequence[str], inline: bool) -> Any:
     """Return the GraphDef of a concrete function, with variables and captured tensors as constants.
 
     Args:
         function: A concrete function whose input placeholder is named ``image``.
-        output: Name of the operation to keep, with all it needs.
+        outputs: Names of the operations to keep, with all they need.
         inline: Also inline functions and fold constants, so that shapes computed at run time vanish.
 
     Raises:
@@ -44,21 +44,21 @@ def freeze(function: Any, *, output: str, inline: bool) -> Any:
     """
     graph_def = function.graph.as_graph_def()
     if inline:
-        graph_def = _optimize(graph_def, output, ["function"])
-    graph_def = reachable(graph_def, output)
+        graph_def = _optimize(graph_def, outputs, ["function"])
+    graph_def = reachable(graph_def, outputs)
     _check_deterministic(graph_def)  # before folding, which would turn a random draw into a constant
     _replace_captures(graph_def, function)
     if inline:
-        graph_def = reachable(graph_def, output)
+        graph_def = reachable(graph_def, outputs)
         _fix_shapes(graph_def)
-        graph_def = _optimize(graph_def, output, ["constfold", "dependency"])
-    graph_def = reachable(graph_def, output)
+        graph_def = _optimize(graph_def, outputs, ["constfold", "dependency"])
+    graph_def = reachable(graph_def, outputs)
     if inline:
         _drop_scopes(graph_def)
     return graph_def
 
 
-def _optimize(graph_def: Any, output: str, optimizers: Sequence[str]) -> Any:
+def _optimize(graph_def: Any, outputs: Sequence[str], optimizers: Sequence[str]) -> Any:
     """Run the named optimizers of Grappler; layouts and fusing are left to the runtimes."""
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
@@ -66,7 +66,7 @@ def _optimize(graph_def: Any, output: str, optimizers: Sequence[str]) -> Any:
 
     graph = imported(graph_def)
     meta = tf.compat.v1.train.export_meta_graph(graph=graph, graph_def=graph.as_graph_def(add_shapes=True))
-    meta.collection_def["train_op"].node_list.value.append(output)  # what Grappler must keep
+    meta.collection_def["train_op"].node_list.value.extend(outputs)  # what Grappler must keep
     config = config_pb2.ConfigProto()
     options = config.graph_options.rewrite_options
     options.min_graph_nodes = -1  # small graphs too
@@ -75,13 +75,13 @@ def _optimize(graph_def: Any, output: str, optimizers: Sequence[str]) -> Any:
     return tf_optimizer.OptimizeGraph(config, meta)
 
 
-def reachable(graph_def: Any, output: str) -> Any:
-    """The nodes whose values `output` is computed from, in their order, and the functions they call.
+def reachable(graph_def: Any, outputs: Sequence[str]) -> Any:
+    """The nodes whose values `outputs` are computed from, in their order, and the functions they call.
 
     Control edges only order side effects, of which none is left, and are dropped.
     """
     nodes = {node.name: node for node in graph_def.node}
-    needed, todo = {IMAGE}, [output]
+    needed, todo = {IMAGE}, list(outputs)
     while todo:
         name = todo.pop()
         if name not in needed:
@@ -193,18 +193,18 @@ class GraphRunner:
     For some dozens of images, that takes longer than it saves.
     """
 
-    def __init__(self, path: Path, *, output: str) -> None:
+    def __init__(self, path: Path, *, outputs: Sequence[str]) -> None:
         import tensorflow as tf
 
         graph = imported(read(path))
         config = tf.compat.v1.ConfigProto()
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         self._session = tf.compat.v1.Session(graph=graph, config=config)
-        image, scores = (graph.get_tensor_by_name(f"{name}:0") for name in (IMAGE, output))
-        self._run = self._session.make_callable(scores, feed_list=[image])
+        image, *results = (graph.get_tensor_by_name(f"{name}:0") for name in (IMAGE, *outputs))
+        self._run = self._session.make_callable(results, feed_list=[image])
 
     def infer(self, pixels: Pixels, *, task: Task | None = None) -> Scores:
-        """The output, float32 [N, values], of raw RGB uint8 [N, H, W, 3]; a map in one row.
+        """The outputs, float32 [N, values], of raw RGB uint8 [N, H, W, 3]; of an image all in one row.
 
         Raises:
             ModelError: An operation fails on an image.
@@ -212,7 +212,8 @@ class GraphRunner:
 
         def scores(image: NDArray[np.uint8]) -> Scores:
             with running("the model's graph"):
-                return np.asarray(self._run(image[None].astype(np.float32)).reshape(-1))
+                found = self._run(image[None].astype(np.float32))
+            return np.concatenate([one.reshape(-1) for one in found])
 
         rows = []
         for row in ordered(scores, pixels):

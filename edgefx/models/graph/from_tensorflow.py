@@ -99,7 +99,7 @@ class _Reader:
         self.layers = {layer.name: layer for layer in graph.layers}
         groups: dict[str, list[Any]] = {}
         for node in definition.node:
-            if node.op not in ("Const", "Placeholder") and node.name != graph.output_name:
+            if node.op not in ("Const", "Placeholder") and node.name not in graph.output_names:
                 groups.setdefault(self._layer_of(node.name), []).append(node)
         # Grappler may have moved operations; the layers are in topological order.
         self.groups = {layer: groups[layer] for layer in self.layers if layer in groups}
@@ -117,12 +117,13 @@ class _Reader:
     def read(self) -> Graph:
         """Read the layers in the order of their first operation."""
         found = Graph()
+        ends = [_tensor(self.nodes[name].input[0]) for name in self.graph.output_names]
         for layer, nodes in self.groups.items():
             outside = {
                 _tensor(source) for name, others in self.groups.items() if name != layer for node in others
                 for source in node.input
             }  # fmt: skip
-            outside.add(_tensor(self.nodes[self.graph.output_name].input[0]))
+            outside.update(ends)
             names = {node.name for node in nodes}
             outputs = sorted(tensor for tensor in outside if tensor.split(":", maxsplit=1)[0] in names)
             inputs = list(
@@ -142,7 +143,7 @@ class _Reader:
             refs = tuple(self.refs[tensor] for tensor in inputs)
             found.nodes.append(Node(name=layer, kind=self.layers[layer].kind, inputs=refs, op=op))
             self.refs.update({tensor: Ref(layer, number) for number, tensor in enumerate(outputs)})
-        found.output = self.refs[_tensor(self.nodes[self.graph.output_name].input[0])]
+        found.outputs = tuple(self.refs[tensor] for tensor in ends)
         return found
 
     # ---------------------------------------------------------------------------------------- known layers

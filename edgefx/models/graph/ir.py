@@ -172,15 +172,15 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes in topological order, and which tensor is the output."""
+    """Nodes in topological order, and which tensors are the outputs."""
 
     nodes: list[Node] = field(default_factory=list)
-    output: Ref = field(default_factory=lambda: Ref(IMAGE))
+    outputs: tuple[Ref, ...] = ()
 
     def consumers(self) -> Counter[str]:
-        """How many inputs read each node; the graph's output counts as one."""
+        """How many inputs read each node; an output of the graph counts as one."""
         counts = Counter(ref.node for node in self.nodes for ref in node.inputs)
-        counts[self.output.node] += 1
+        counts.update(ref.node for ref in self.outputs)
         return counts
 
     def by_name(self) -> dict[str, Node]:

@@ -27,6 +27,7 @@ _RANDOM = frozenset(
 _IDENTITY = _RANDOM | {"ActivityRegularization", "Identity", "InputLayer"}
 
 _ACTIVATION_ALIASES = {"swish": "silu"}
+_TINY = 1e-12  # of a squared length: what is less is no direction
 
 Part = tuple[str, str, ir.Op]  # (suffix to the layer's name, Keras class, operation)
 
@@ -215,6 +216,20 @@ def _normalization_of_each(layer: Any, arranged: Callable[[Any], tuple[Any, tupl
     return ir.Opaque(call, parameters=sum(0 if one is None else one.size for one in (gamma, beta)))
 
 
+def _unit_normalization(layer: Any) -> ir.Op | None:
+    """Return vectors over their length, written as converters know it: as one operation if they have it."""
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    if axes not in ([-1], [_rank(layer) - 1]):
+        return None
+
+    def call(tensors: Sequence[Any]) -> list[Any]:
+        import tensorflow as tf
+
+        return [tf.math.l2_normalize(tensors[0], -1, epsilon=_TINY)]
+
+    return ir.Opaque(call)
+
+
 def _rescaling(layer: Any) -> ir.Op | None:
     return _affine(_float64(layer.scale), _float64(layer.offset))
 
@@ -306,6 +321,7 @@ _READERS: dict[str, Callable[[Any], ir.Op | None]] = {
     "Rescaling": _rescaling,
     "Reshape": _reshape,
     "Softmax": _softmax,
+    "UnitNormalization": _unit_normalization,
     "ZeroPadding2D": _pad,
 }
 

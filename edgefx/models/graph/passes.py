@@ -74,8 +74,7 @@ def _redirect(graph: Graph, old: str, new: str) -> None:
         if any(ref.node == old for ref in node.inputs):
             inputs = tuple(ref._replace(node=new) if ref.node == old else ref for ref in node.inputs)
             graph.nodes[index] = replace(node, inputs=inputs)
-    if graph.output.node == old:
-        graph.output = graph.output._replace(node=new)
+    graph.outputs = tuple(ref._replace(node=new) if ref.node == old else ref for ref in graph.outputs)
 
 
 def _merge_affines(producer: Node, consumer: Node) -> Op | None:

@@ -25,7 +25,7 @@ import numpy as np
 from edgefx.errors import ModelError
 from edgefx.models.backend import import_tf_keras
 from edgefx.models.graph import ir
-from edgefx.models.graph.equality import ALLOWED, difference
+from edgefx.models.graph.equality import ALLOWED, of_model
 from edgefx.models.graph.freeze import GraphRunner
 from edgefx.models.graph.from_tensorflow import from_tensorflow
 from edgefx.models.graph.ir import IMAGE, Graph, Node, Ref
@@ -74,7 +74,8 @@ def build(
         values.update({Ref(node.name, number): value for number, value in enumerate(results)})
         if not is_own:
             set_weights(plain, node.op)
-    return tf_keras.Model(values[Ref(IMAGE)], values[graph.output], name="canonical")
+    results = [values[ref] for ref in graph.outputs]
+    return tf_keras.Model(values[Ref(IMAGE)], results[0] if len(results) == 1 else results, name="canonical")
 
 
 def to_tf_keras(graph: FrozenGraph, pixels: Pixels) -> Any:
@@ -103,9 +104,9 @@ def prove(model: Any, graph: FrozenGraph, pixels: Pixels) -> float:
     Raises:
         ModelError: It is more than float32 explains; see `edgefx.models.graph.equality`.
     """
-    want = GraphRunner(graph.path, output=graph.output_name).infer(pixels)
+    want = GraphRunner(graph.path, outputs=graph.output_names).infer(pixels)
     got = predict(model, pixels)
-    found = difference(want, got, graph.spec.output)
+    found = of_model(want, got, graph.spec)
     if not found.is_allowed:
         raise ModelError(
             f"{graph.spec.source}: its tf_keras counterpart differs: {found}; allowed is {ALLOWED:g}",

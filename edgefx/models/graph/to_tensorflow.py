@@ -30,14 +30,15 @@ class Emitted:
     opaque: bool
 
 
-def to_tensorflow(graph: Graph, *, height: int, width: int, output: str) -> Emitted:
-    """Build a function of ``image``, float32 [1, height, width, 3]; `output` names its result."""
+def to_tensorflow(graph: Graph, *, height: int, width: int, outputs: Sequence[str]) -> Emitted:
+    """Build a function of ``image``, float32 [1, height, width, 3]; `outputs` name its results."""
     import tensorflow as tf
 
     emitter = _Emitter(tf, graph)
 
     def canonical(image: Any) -> Any:
-        return tf.identity(emitter.run(image), name=output)
+        results = emitter.run(image)
+        return [tf.identity(one, name=name) for one, name in zip(results, outputs, strict=True)]
 
     signature = [tf.TensorSpec([1, height, width, 3], tf.float32, name=IMAGE)]
     function = tf.function(canonical, input_signature=signature, autograph=False).get_concrete_function()
@@ -58,7 +59,7 @@ class _Emitter:
         self.layers: list[LayerInfo] = []
 
     def run(self, image: Any) -> Any:
-        """Emit all nodes; returns the output tensor."""
+        """Emit all nodes; returns the output tensors."""
         self.layers.clear()
         self.values: dict[Ref, Any] = {Ref(IMAGE): image}
         for node in self.graph.nodes:
@@ -67,7 +68,7 @@ class _Emitter:
             for index, value in enumerate(outputs):
                 self.values[Ref(node.name, index)] = value
             self.layers.append(_describe(node, outputs[0]))
-        return self.values[self.graph.output]
+        return [self.values[ref] for ref in self.graph.outputs]
 
     def _node(self, node: Node) -> list[Any]:
         inputs = [self.values[ref] for ref in node.inputs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from edgefx.report.page.pareto import pareto
 from edgefx.report.page.tables import PageTable
 from edgefx.report.page.thumbnails import Thumbnails, folder_of
 from edgefx.report.remedies import remedies
-from edgefx.report.terminal import device_table, trial_rows
+from edgefx.report.terminal import Column, device_table, output_tables, trial_rows
 from edgefx.report.text import answers, count, counted, percent, seconds
-from edgefx.results import DeviceResult, RunReport, TargetResult, Verdict
+from edgefx.results import RunReport, TargetResult, Verdict
 from edgefx.types import Resize, StageKind
 
 MOST_CARDS = 48  # images that are shown
@@ -155,7 +155,8 @@ def _details(report: RunReport, pictures: Thumbnails) -> dict[str, object]:
         "pareto": pareto(report),
         "drops": plots.drops(report),
         "latencies": plots.latencies(report),
-        "devices": [_device(report, device) for device in report.devices],
+        "outputs": [_table(*one) for one in output_tables(report)],
+        "devices": [_table(findings.device_line(one), *device_table(report, one)) for one in report.devices],
         "measured": [*findings.measured_on(report)],
         "changed": [
             {
@@ -268,11 +269,10 @@ def _arithmetic(report: RunReport) -> PageTable:
     )
 
 
-def _device(report: RunReport, device: DeviceResult) -> PageTable:
-    """Show what was measured on a device; without rows where nothing was."""
-    columns, results = device_table(report, device)
+def _table(says: str, columns: Sequence[Column], results: Sequence[TargetResult]) -> PageTable:
+    """Show what was measured of an output, or on a device; without rows where nothing was."""
     return PageTable(
-        says=findings.device_line(device),
+        says=says,
         heads=[tables.PageHead(text=one.title, style="left" if one.left else "") for one in columns],
         rows=[
             [

@@ -35,7 +35,7 @@ def float_model(graph: FrozenGraph, progress: Progress) -> onnx.ModelProto:
 
     Raises:
         ConversionError: The graph holds an operation without an ONNX counterpart, or the result is not a
-            classifier with one input and one output of fixed shape.
+            graph with one input and the outputs of the graph, of fixed shape.
     """
     import onnx
 
@@ -74,7 +74,7 @@ def _convert(graph: FrozenGraph) -> onnx.ModelProto:
             f"the ONNX graph of '{graph.spec.name}' is not valid: {error}",
             hint="please report this model: a valid TensorFlow graph became an invalid ONNX graph",
         ) from error
-    if len(model.graph.input) != 1 or len(model.graph.output) != 1:
+    if len(model.graph.input) != 1 or len(model.graph.output) != len(graph.output_names):
         names = [info.name for info in model.graph.input]
         raise ConversionError(
             f"the ONNX graph of '{graph.spec.name}' has inputs {names}, one image input was expected",
@@ -99,7 +99,7 @@ def _translate(graph: FrozenGraph) -> onnx.ModelProto:
                     tf_graph,
                     opset=OPSET,
                     input_names=[f"{graph.input_name}:0"],
-                    output_names=[f"{graph.output_name}:0"],
+                    output_names=[f"{name}:0" for name in graph.output_names],
                 )
                 optimized = optimizer.optimize_graph(translated, catch_errors=False, optimizers=_optimizers())
                 model: onnx.ModelProto = optimized.make_model("edgefx")
@@ -187,8 +187,8 @@ def _quiet_tf2onnx() -> Iterator[None]:
 
 
 def _name_ends(model: onnx.ModelProto, graph: FrozenGraph) -> onnx.ModelProto:
-    """Name input and output without TensorFlow's ``:0``."""
-    table = {f"{name}:0": name for name in (graph.input_name, graph.output_name)}
+    """Name input and outputs without TensorFlow's ``:0``, and put outputs in the graph's order."""
+    table = {f"{name}:0": name for name in (graph.input_name, *graph.output_names)}
     taken = {name for node in model.graph.node for name in (*node.input, *node.output)} & set(table.values())
     for node in model.graph.node:
         # An inner tensor may already bear the plain name; it gives way.
@@ -197,4 +197,5 @@ def _name_ends(model: onnx.ModelProto, graph: FrozenGraph) -> onnx.ModelProto:
     for info in (*model.graph.input, *model.graph.output):
         info.name = table.get(info.name, info.name)
         info.doc_string = ""
+    model.graph.output.sort(key=lambda info: graph.output_names.index(info.name))
     return model

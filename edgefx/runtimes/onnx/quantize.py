@@ -25,7 +25,7 @@ them weights are uint8 around 128, which ONNX Runtime multiplies without (`Hardw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,7 @@ def static(
     ranges: Mapping[str, Range],
     *,
     io_dtypes: tuple[IoDtype, IoDtype] = (IoDtype.FLOAT32, IoDtype.FLOAT32),
-    output: OutputKind = OutputKind.PROBABILITIES,
+    outputs: Sequence[OutputKind] = (OutputKind.PROBABILITIES,),
     codes: Mapping[str, NDArray[np.int8]] | None = None,
     channels: Mapping[str, ChannelRanges] | None = None,
     unsigned: bool = False,
@@ -105,9 +105,9 @@ def static(
     Args:
         model: The tidy float32 model, the biases of the plan's dynamic convolutions split off.
         plan: From `plan`.
-        ranges: Real range per tensor of the plan; with an integer output of logits also the output's.
-        io_dtypes: Element types of the graph's input and output.
-        output: What the output means; probabilities span [0, 1].
+        ranges: Real range per tensor of the plan; with integer outputs also those of logits and values.
+        io_dtypes: Element types of the graph's input and of its outputs.
+        outputs: What each output means; probabilities span [0, 1].
         codes: Weights of convolutions where they are not just rounded, from `rounding`.
         channels: Tensors in front of a swish whose channels have ranges of their own.
         unsigned: See `Writer`.
@@ -116,7 +116,6 @@ def static(
     graph = OnnxGraph(model)
     shapes, readers = graph.shapes(), graph.consumers()
     writer = Writer(graph, unsigned=unsigned)
-    output_name = graph.outputs[0].name
     quantized_by: set[str] = set()  # outputs of INT8 convolutions: all their readers must read the DQ
     fused: set[str] = set()
     for node in graph.nodes:
@@ -155,9 +154,16 @@ def static(
     if io_dtypes[0] is not IoDtype.FLOAT32:
         writer.integer_input(io_dtypes[0])
     if io_dtypes[1] is not IoDtype.FLOAT32:
-        limits = Range(0.0, 1.0) if output is OutputKind.PROBABILITIES else ranges[output_name]
-        writer.integer_output(io_dtypes[1], limits)
+        _integer_outputs(writer, io_dtypes[1], outputs, ranges)
     return writer.finish()
+
+
+def _integer_outputs(
+    writer: Writer, dtype: IoDtype, outputs: Sequence[OutputKind], ranges: Mapping[str, Range]
+) -> None:
+    for result, kind in zip(writer.graph.outputs, outputs, strict=True):
+        limits = Range(0.0, 1.0) if kind is OutputKind.PROBABILITIES else ranges[result.name]
+        writer.integer_output(result, dtype, limits)
 
 
 def _store(writer: Writer, node: onnx.NodeProto, codes: NDArray[np.int8] | None, *, kept: bool) -> None:
@@ -246,11 +252,12 @@ class _Quantization:
 
     def find_ranges(self) -> None:
         scheme, extra = self.scheme, tuple[str, ...]()
-        if (
-            scheme.io_dtypes[1] is not IoDtype.FLOAT32
-            and self.graph.spec.output is not OutputKind.PROBABILITIES
-        ):
-            extra = (self.graph.output_name,)
+        if scheme.io_dtypes[1] is not IoDtype.FLOAT32:
+            extra = tuple(
+                name
+                for name, kind in zip(self.graph.output_names, self.graph.output_kinds, strict=True)
+                if kind is not OutputKind.PROBABILITIES
+            )
         self.ranges = calibrate.ranges(
             self.model, self.plan, extra, self.calibration, self.progress, asked=scheme.ranges
         )
@@ -284,7 +291,7 @@ class _Quantization:
                 self.plan,
                 self.ranges,
                 io_dtypes=self.scheme.io_dtypes,
-                output=self.graph.spec.output,
+                outputs=self.graph.output_kinds,
                 codes=self.codes,
                 channels=self.channels,
                 unsigned=self.scheme.hardware.saturates_pairs,

@@ -71,11 +71,11 @@ class _Reader:
         self.unmatched: list[str] = []
         # The operation of the canonical graph behind each activation, by tensor.
         self.counterparts: dict[str, str | None] = {self.graph.inputs[0].name: canonical.image}
-        ends, end = self.graph.output_names, canonical.end(self.graph.outputs[0].name)
+        ends = {name: canonical.end(name) for name in self.graph.output_names}
         ends |= {
-            node.input[0]
+            node.input[0]: ends[node.output[0]]
             for node in self.graph.nodes
-            if node.op_type == "QuantizeLinear" and ends & set(node.output)
+            if node.op_type == "QuantizeLinear" and node.output[0] in ends
         }
         # What the artifact multiplied the channels of an activation by, float32 [channels], by tensor.
         self.factors: dict[str, NDArray[np.float32]] = {}
@@ -83,7 +83,7 @@ class _Reader:
             if not any(name in self.counterparts for name in node.input):
                 continue  # weights
             for name in node.output:
-                self.counterparts[name] = end if name in ends else self._counterpart(node, name)
+                self.counterparts[name] = ends[name] if name in ends else self._counterpart(node, name)
             factor = self._factor(node)
             if factor is not None:
                 self.factors.update(dict.fromkeys(node.output, factor))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
 from edgefx.runtimes.onnx import artifact
-from edgefx.runtimes.session import AnySession, BatchSession, ends_of_classifier
+from edgefx.runtimes.session import AnySession, BatchSession, ends_of_images
 from edgefx.types import TensorInfo
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class OrtSession(BatchSession):
     def __init__(self, path: Path, threads: int) -> None:
         self._session = _opened(path, threads)
         ends = _ends(self._session, path)
-        super().__init__(path, *ends_of_classifier(path, ends.inputs, ends.outputs), refusals=refusals())
+        super().__init__(path, *ends_of_images(path, ends.inputs, ends.outputs), refusals=refusals())
 
     @property
     def precision_ran(self) -> str:
@@ -50,8 +51,8 @@ class OrtSession(BatchSession):
     def _invoke(self) -> None:
         self._found = self._session.run(None, self._feed)
 
-    def _take(self) -> NDArray[Any]:
-        found: NDArray[Any] = self._found[0].reshape(self._layout.batch, -1)
+    def _take(self) -> Sequence[NDArray[Any]]:
+        found: list[NDArray[Any]] = self._found
         return found
 
     def close(self) -> None:

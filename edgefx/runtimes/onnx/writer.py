@@ -373,11 +373,11 @@ class Writer:
         self.nodes += body
         source.type.tensor_type.elem_type = element
 
-    def integer_output(self, dtype: IoDtype, limits: Range) -> None:
-        """Give the graph an integer output, whose levels span the limits."""
+    def integer_output(self, result: onnx.ValueInfoProto, dtype: IoDtype, limits: Range) -> None:
+        """Make one of the graph's outputs integers, whose levels span the limits."""
         integer, element, offset = _integers(dtype)
-        result = self.graph.outputs[0]
         for node in self.nodes:
+            node.input[:] = [f"{name}/float" if name == result.name else name for name in node.input]
             node.output[:] = [f"{name}/float" if name == result.name else name for name in node.output]
         scale, zero_point = activation_parameters(limits)
         ends = [

@@ -98,10 +98,16 @@ def read(path: Path) -> Any:
     return model
 
 
-def set_quantization(model: Any, *, scale: float, zero_point: int) -> None:
-    """Record the output's quantization; an IR has no field for it."""
-    model.set_rt_info(repr(scale), [_RT_INFO, "output_scale"])
-    model.set_rt_info(str(zero_point), [_RT_INFO, "output_zero_point"])
+def set_quantization(model: Any, place: int, *, scale: float, zero_point: int) -> None:
+    """Record an output's quantization; an IR has no field for it."""
+    end = _numbered(place)
+    model.set_rt_info(repr(scale), [_RT_INFO, f"output{end}_scale"])
+    model.set_rt_info(str(zero_point), [_RT_INFO, f"output{end}_zero_point"])
+
+
+def _numbered(place: int) -> str:
+    """Return what tells a further output from the first in the names of what is recorded."""
+    return f"_{place}" if place else ""
 
 
 def state_hardware(model: Any, laid_out_for: Hardware) -> None:
@@ -127,20 +133,20 @@ def ends(model: Any) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     """Describe the graph's inputs and outputs; see `input_info` and `output_info`."""
     return (
         (input_info(model), *(_tensor(port) for port in model.inputs[1:])),
-        (output_info(model), *(_tensor(port) for port in model.outputs[1:])),
+        tuple(output_info(model, place) for place in range(len(model.outputs))),
     )
 
 
-def output_info(model: Any) -> TensorInfo:
-    """Describe the graph's first output, with the quantization recorded by `set_quantization`."""
-    info = _tensor(model.outputs[0])
-    if info.dtype in ("uint8", "int8") and model.has_rt_info([_RT_INFO, "output_scale"]):
+def output_info(model: Any, place: int = 0) -> TensorInfo:
+    """Describe one of the graph's outputs, with the quantization recorded by `set_quantization`."""
+    info, end = _tensor(model.outputs[place]), _numbered(place)
+    if info.dtype in ("uint8", "int8") and model.has_rt_info([_RT_INFO, f"output{end}_scale"]):
         return TensorInfo(
             name=info.name,
             shape=info.shape,
             dtype=info.dtype,
-            scale=float(str(model.get_rt_info([_RT_INFO, "output_scale"]).value)),
-            zero_point=int(str(model.get_rt_info([_RT_INFO, "output_zero_point"]).value)),
+            scale=float(str(model.get_rt_info([_RT_INFO, f"output{end}_scale"]).value)),
+            zero_point=int(str(model.get_rt_info([_RT_INFO, f"output{end}_zero_point"]).value)),
         )
     return info
 

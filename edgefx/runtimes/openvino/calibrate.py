@@ -148,6 +148,9 @@ def ask(model: Any, questions: Sequence[Question[Any, Any]], images: ImageSet, t
     if not outputs:
         return
     probe.add_outputs(list(outputs.values()))
+    # What is an output of the model already is not added again.
+    results = [_port(result.input_value(0)) for result in probe.get_results()]
+    places = [results.index(_port(port)) for port in outputs.values()]
     streams = min(cores(), len(images))
     config = {
         "INFERENCE_PRECISION_HINT": "f32",
@@ -163,12 +166,16 @@ def ask(model: Any, questions: Sequence[Question[Any, Any]], images: ImageSet, t
         request = idle.get()
         try:
             request.infer([image[None].astype(np.float32)])
-            found = [request.get_output_tensor(1 + place).data for place in range(len(outputs))]
+            found = [request.get_output_tensor(place).data for place in places]
             return keep(dict(zip(outputs, found, strict=True)))
         finally:
             idle.put(request)
 
     asking.ask(questions, images.pixels, run, task=task, workers=streams)
+
+
+def _port(value: Any) -> tuple[str, int]:
+    return value.get_node().get_friendly_name(), value.get_index()
 
 
 class InGraph(Generic[_Key]):

@@ -29,7 +29,8 @@ def float_model(graph: FrozenGraph, progress: Progress) -> Any:
                     f"OpenVINO refused the graph: {error}",
                     hint="a layer may have no OpenVINO counterpart; the log file has more",
                 ) from error
-        names.name_operations(model, graph.path, output=graph.output_name)
+        model = _ordered(model, graph)
+        names.name_operations(model, graph.path, outputs=graph.output_names)
         finish(model, graph)
         artifact.write(model, shared, half=False, exact=False, check=artifact.read)
     return artifact.read(shared)
@@ -62,18 +63,35 @@ def products_to_convolutions(model: Any) -> None:
     model.validate_nodes_and_infer_types()
 
 
+def _ordered(model: Any, graph: FrozenGraph) -> Any:
+    """Return a converted model with its outputs in the graph's order."""
+    import openvino as ov
+
+    if len(graph.output_names) == 1:
+        return model
+    by_name = {
+        name.removesuffix(":0"): result
+        for result in model.get_results()
+        for name in (*result.output(0).get_names(), *result.input_value(0).get_names())
+    }
+    results = [by_name[name] for name in graph.output_names]
+    return ov.Model(results, model.get_parameters(), graph.spec.name)
+
+
 def finish(model: Any, graph: FrozenGraph) -> None:
     """Give the model and its ends their names, and number what has no name of its own."""
     from edgefx.runtimes.openvino import names
 
     model.set_friendly_name(graph.spec.name)
-    parameter, result = model.get_parameters()[0], model.get_results()[0]
+    parameter, results = model.get_parameters()[0], model.get_results()
     parameter.set_friendly_name(graph.input_name)
     parameter.output(0).set_names({graph.input_name})
-    result.set_friendly_name(graph.output_name)
+    for result, name in zip(results, graph.output_names, strict=True):
+        result.set_friendly_name(name)
     for operation in model.get_ops():
         for port in operation.outputs():
             if operation is not parameter and port.get_names():
                 port.set_names(set())  # TensorFlow's tensor names, e.g. "Identity:0"
-    result.input_value(0).set_names({graph.output_name})
+    for result, name in zip(results, graph.output_names, strict=True):
+        result.input_value(0).set_names({name})
     names.number_unnamed(model)

@@ -9,6 +9,7 @@ value. What has no counterpart is numbered, so that the same graph always yields
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,20 @@ _PASSED = {"Identity", "Transpose", "Reshape", "Squeeze", "ExpandDims"}
 _UNNAMED = re.compile(r"^[A-Za-z]\w*_\d+$")
 
 
-def name_operations(model: Any, graph_def: Path, *, output: str) -> None:
+def name_operations(model: Any, graph_def: Path, *, outputs: Sequence[str]) -> None:
     """Name the operations of `model` (an ``openvino.Model``) after those of the GraphDef it was made from.
 
     Args:
         model: Converted from `graph_def`; renamed in place.
         graph_def: A binary GraphDef.
-        output: Name of the GraphDef's output operation.
+        outputs: Names of the GraphDef's output operations, in the order of the model's results.
     """
     nodes = _read(graph_def)
     named: set[str] = set()
-    todo = [(model.get_results()[0].input_value(0).get_node(), nodes[output])]
+    todo = [
+        (result.input_value(0).get_node(), nodes[output])
+        for result, output in zip(model.get_results(), outputs, strict=True)
+    ]
     while todo:
         operation, node = _aligned(*todo.pop(), nodes)
         if not _same(operation, node) or node.name in named:

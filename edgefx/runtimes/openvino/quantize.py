@@ -282,9 +282,14 @@ def set_input_dtype(model: Any, dtype: IoDtype) -> None:
 
 
 def set_output_dtype(
-    model: Any, dtype: IoDtype, *, output: OutputKind, scores: NDArray[np.float32] | None
+    model: Any,
+    dtype: IoDtype,
+    *,
+    output: OutputKind,
+    scores: NDArray[np.float32] | None,
+    place: int = 0,
 ) -> tuple[float, int]:
-    """Make the output integers; returns its scale and zero point.
+    """Make an output integers; returns its scale and zero point.
 
     Probabilities have the scale 1/255; logits get theirs from `scores`.
 
@@ -293,6 +298,7 @@ def set_output_dtype(
         dtype: ``UINT8`` or ``INT8``.
         output: What the output means.
         scores: Float outputs on the calibration images [N, classes]; used for logits only.
+        place: Which of the model's outputs it is.
     """
     from openvino import opset13 as ops
 
@@ -303,7 +309,7 @@ def set_output_dtype(
         low, high = min(0.0, float(scores.min())), max(0.0, float(scores.max()))
     scale = float(np.float32((high - low) / 255 or 1.0))
     zero_point = round(lowest - low / scale)
-    result = model.get_results()[0]
+    result = model.get_results()[place]
     float_output = result.input_value(0)
     names = float_output.get_names()
     float_output.set_names(set())
@@ -333,21 +339,27 @@ def int8_model(
     """Quantize a float model and give it the ends that were asked for."""
     model = quantize(model, calibration, scheme, progress, trained_ranges=trained_ranges)
     first, last = scheme.io_dtypes
-    scores = None
-    if last is not IoDtype.FLOAT32 and graph.spec.output is not OutputKind.PROBABILITIES:
+    kinds, scores = graph.output_kinds, None
+    if last is not IoDtype.FLOAT32 and set(kinds) != {OutputKind.PROBABILITIES}:
         scores = _scores(model, calibration)
     if first is not IoDtype.FLOAT32:
         set_input_dtype(model, first)
-    if last is not IoDtype.FLOAT32:
-        scale, zero_point = set_output_dtype(model, last, output=graph.spec.output, scores=scores)
-        artifact.set_quantization(model, scale=scale, zero_point=zero_point)
+    for place, kind in enumerate(kinds) if last is not IoDtype.FLOAT32 else ():
+        scale, zero_point = set_output_dtype(
+            model, last, output=kind, scores=scores[place] if scores else None, place=place
+        )
+        artifact.set_quantization(model, place, scale=scale, zero_point=zero_point)
     return model
 
 
-def _scores(model: Any, images: ImageSet) -> NDArray[np.float32]:
-    """Return the outputs [N, classes] of a model that is not yet written."""
+def _scores(model: Any, images: ImageSet) -> list[NDArray[np.float32]]:
+    """Return the outputs, each [N, ...], of a model that is not yet written."""
     # In float32 whatever this CPU offers: an artifact does not depend on the machine that makes it.
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core().compile_model(model, "CPU", config)
-    rows = [compiled([image[None].astype(np.float32)])[0][0].copy() for image in images.pixels]
-    return np.asarray(rows, np.float32)
+    found: list[list[Any]] = [[] for _ in model.outputs]
+    for image in images.pixels:
+        answers = compiled([image[None].astype(np.float32)])
+        for place, rows in enumerate(found):
+            rows.append(answers[place][0].copy())
+    return [np.asarray(rows, np.float32) for rows in found]

@@ -64,16 +64,18 @@ class _Reader:
         self.counterparts: dict[str, str | None] = {
             model.get_parameters()[0].get_friendly_name(): canonical.image
         }
-        last = model.get_results()[0].input_value(0)
-        # Integer scores are made of the layer's output by further operations.
-        end = _name(last) if last.get_element_type().is_real() else ""
-        made = canonical.end(model.outputs[0].get_any_name())
+        # What the outputs are made from. Integer ones are made of the layer's output by further operations.
+        ends = {
+            _name(last): canonical.end(port.get_any_name())
+            for result, port in zip(model.get_results(), model.outputs, strict=True)
+            if (last := result.input_value(0)).get_element_type().is_real()
+        }
         # What the artifact multiplied the channels of an activation by, float32 [channels], by operation.
         self.factors: dict[str, NDArray[np.float32]] = {}
         for operation in self.operations:
             name = operation.get_friendly_name()
             if operation.get_type_name() != "Result" and self._depends_on_image(operation):
-                self.counterparts[name] = made if name == end else self._counterpart(operation)
+                self.counterparts[name] = ends[name] if name in ends else self._counterpart(operation)
                 factor = self._factor(operation)
                 if factor is not None:
                     self.factors[name] = factor

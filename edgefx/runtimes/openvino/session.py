@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
 from edgefx.runtimes.openvino import artifact, profile
 from edgefx.runtimes.openvino.core import core
-from edgefx.runtimes.session import AnySession, BatchSession, ends_of_classifier
+from edgefx.runtimes.session import AnySession, BatchSession, ends_of_images
 from edgefx.system import cpu
 from edgefx.types import Precision
 
@@ -26,7 +26,7 @@ class OpenVinoSession(BatchSession):
         import openvino as ov
 
         model = artifact.read(path)
-        super().__init__(path, *ends_of_classifier(path, *artifact.ends(model)))
+        super().__init__(path, *ends_of_images(path, *artifact.ends(model)))
         if model.inputs[0].get_partial_shape().is_dynamic:
             model.reshape(list(self._layout.shape))
         work = artifact.macs_by_name(model)
@@ -55,9 +55,8 @@ class OpenVinoSession(BatchSession):
     def _invoke(self) -> None:
         self._request.infer(share_outputs=True)  # else it copies them, and they are taken from its tensor
 
-    def _take(self) -> NDArray[Any]:
-        found: NDArray[Any] = self._request.get_output_tensor(0).data.reshape(self._layout.batch, -1)
-        return found
+    def _take(self) -> Sequence[NDArray[Any]]:
+        return [self._request.get_output_tensor(place).data for place in range(len(self._outputs))]
 
 
 class AnyOpenVinoSession(AnySession):

@@ -11,6 +11,7 @@ from edgefx.quantization import QuantScheme
 from edgefx.runtimes import written
 from edgefx.runtimes.tflite.flatbuffer import (
     CONVERSIONS,
+    FLOAT_AT_ENDS,
     dtype_name,
     is_constant,
     op_name,
@@ -41,8 +42,8 @@ def verify(content: bytes, graph: FrozenGraph, scheme: QuantScheme) -> None:
     problems = written.problems_of_ends((*found.inputs, *found.outputs), graph, scheme)
     if found.custom_ops:
         problems.append(f"custom operations: {', '.join(sorted(set(found.custom_ops)))}")
-    last = ["LOGISTIC"] if scheme.float_sigmoid else []
-    is_integer = not found.float_ops or list(found.float_ops) == last
+    last = [name for name in found.float_ops if name in FLOAT_AT_ENDS] if scheme.float_sigmoid else []
+    is_integer = list(found.float_ops) == last[: len(found.outputs)]
     if scheme.precision in (Precision.INT8, Precision.INT16X8) and not is_integer and not scheme.keep_float:
         problems.append(_left_in_float(found))
     if scheme.precision is Precision.INT8:

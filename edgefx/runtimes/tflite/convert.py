@@ -29,7 +29,7 @@ def from_tensorflow(graph: FrozenGraph, precision: Precision) -> bytes:
     try:
         definition = freeze.read(graph.path)
         function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(definition, name=""), [])
-        pruned = function.prune(f"{graph.input_name}:0", f"{graph.output_name}:0")
+        pruned = function.prune(f"{graph.input_name}:0", [f"{name}:0" for name in graph.output_names])
         converter = tf.lite.TFLiteConverter.from_concrete_functions([pruned], trackable_obj=function)
         if precision is not Precision.FLOAT32:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -41,5 +41,5 @@ def from_tensorflow(graph: FrozenGraph, precision: Precision) -> bytes:
             f"TensorFlow's TFLite converter refused the graph: {error}",
             hint="a layer may have no TFLite counterpart; the log file has the converter's messages",
         ) from error
-    flatbuffer.rename_io(model, input_name=graph.input_name, output_name=graph.output_name)
+    flatbuffer.rename_io(model, input_name=graph.input_name, output_names=graph.output_names)
     return flatbuffer.write(model)

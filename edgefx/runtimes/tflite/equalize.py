@@ -125,6 +125,7 @@ def find(model: ModelT) -> list[Swish]:
     graph = model.subgraphs[0]
     readers = flatbuffer.consumers(model)
     makers = {int(index): op for op in graph.operators for index in op.outputs}
+    ends = {int(index) for index in graph.outputs}  # read as they are, whatever is done behind them
     found = []
     for before, behind in calibrate.analyse(model).swish.items():
         maker = makers[before]
@@ -137,6 +138,8 @@ def find(model: ModelT) -> list[Swish]:
         ):
             continue
         weighted, followers = followed
+        if ends & {before, *followers}:
+            continue
         found.append(
             Swish(
                 before=before,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _IDENTIFIER = b"TFL3"
 _ABSENT = -1  # an optional input that an operation is not given, such as a bias; the first two never are
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+# What is computed in float in front of a float output: it gives steps that are too large in 8 bits.
+FLOAT_AT_ENDS = ("LOGISTIC", "L2_NORMALIZATION")
 
 
 def read(source: Path | bytes | bytearray) -> ModelT:
@@ -227,20 +229,22 @@ def constant(model: ModelT, tensor: TensorT) -> NDArray[np.float64] | None:
 # ------------------------------------------------------------------------------------------------ editing
 
 
-def rename_io(model: ModelT, *, input_name: str, output_name: str) -> None:
-    """Name the graph's one input and one output, and make them the one signature ``serving_default``.
+def rename_io(model: ModelT, *, input_name: str, output_names: Sequence[str]) -> None:
+    """Name the graph's one input and its outputs, and make them the one signature ``serving_default``.
 
     Raises:
-        ArtifactError: The graph has not exactly one input and one output.
+        ArtifactError: The graph has not exactly one input and as many outputs as there are names.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     graph = model.subgraphs[0]
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+    indices = [int(index) for index in (*graph.inputs, *graph.outputs)]
+    if len(graph.inputs) != 1 or len(set(indices)) != 1 + len(output_names):
         raise ArtifactError(
-            f"expected one input and one output, found {len(graph.inputs)} and {len(graph.outputs)}"
+            f"expected one input and {len(output_names)} outputs, found {len(graph.inputs)} and"
+            f" {len(set(map(int, graph.outputs)))}"
         )
-    ends = {int(graph.inputs[0]): input_name, int(graph.outputs[0]): output_name}
+    ends = dict(zip(indices, (input_name, *output_names), strict=True))
     taken = set(ends.values())
     for index, tensor in enumerate(graph.tensors):
         if index in ends:
@@ -254,8 +258,8 @@ def rename_io(model: ModelT, *, input_name: str, output_name: str) -> None:
     for index, name in ends.items():
         entry = schema.TensorMapT()
         entry.name, entry.tensorIndex = name.encode(), index
-        maps.append([entry])
-    signature.inputs, signature.outputs = maps
+        maps.append(entry)
+    signature.inputs, signature.outputs = maps[:1], maps[1:]
     model.signatureDefs = [signature]
 
 
@@ -264,34 +268,49 @@ def finish_ends(
     io_dtypes: tuple[IoDtype, IoDtype],
     *,
     input_name: str,
-    output_name: str,
+    output_names: Sequence[str],
     float_sigmoid: bool = False,
 ) -> None:
-    """Give an integer model's input and output their types and their names.
+    """Give an integer model's input and outputs their types and their names.
 
     Args:
         model: Changed in place.
-        io_dtypes: The types.
+        io_dtypes: The types of the input and of the outputs.
         input_name: Of the image.
-        output_name: Of the scores.
+        output_names: Of the outputs.
         float_sigmoid: See `QuantScheme.float_sigmoid`.
     """
-    rename_io(model, input_name=input_name, output_name=output_name)
+    rename_io(model, input_name=input_name, output_names=output_names)
     if any(dtype is not IoDtype.INT8 for dtype in io_dtypes):
         convert_ends(model, *io_dtypes)
         if float_sigmoid:
-            _float_sigmoid(model)
-        rename_io(model, input_name=input_name, output_name=output_name)
+            _float_ends(model)
+        rename_io(model, input_name=input_name, output_names=output_names)
 
 
-def _float_sigmoid(model: ModelT) -> None:
-    """Exchange a sigmoid that the graph ends in with the conversion to float behind it."""
+def _float_ends(model: ModelT) -> None:
+    """Exchange each sigmoid or the like that the graph ends in with the conversion to float behind it."""
+    graph = model.subgraphs[0]
+    readers = consumers(model)
+    makers = {int(index): place for place, op in enumerate(graph.operators) for index in op.outputs}
+    for output in map(int, graph.outputs):
+        leave = makers[output]
+        if op_name(model, graph.operators[leave]) != "DEQUANTIZE":
+            continue
+        scores = int(graph.operators[leave].inputs[0])
+        sigmoid = makers.get(scores)
+        if sigmoid is None or op_name(model, graph.operators[sigmoid]) not in FLOAT_AT_ENDS:
+            continue
+        if len(readers[scores]) == 1:
+            _exchange(model, sigmoid, leave)
+
+
+def _exchange(model: ModelT, first: int, second: int) -> None:
+    """Let a DEQUANTIZE change places with the function in front of it, which computes in float then."""
     from ai_edge_litert import schema_py_generated as schema
 
     graph = model.subgraphs[0]
-    sigmoid, leave = graph.operators[-2:]
-    if op_name(model, sigmoid) != "LOGISTIC" or op_name(model, leave) != "DEQUANTIZE":
-        return
+    sigmoid, leave = graph.operators[first], graph.operators[second]
     logits, scores = int(sigmoid.inputs[0]), int(leave.outputs[0])
     between = schema.TensorT()
     between.name = graph.tensors[logits].name + b"_float32"
@@ -300,7 +319,7 @@ def _float_sigmoid(model: ModelT) -> None:
     graph.tensors.append(between)
     leave.inputs, leave.outputs = [logits], [len(graph.tensors) - 1]
     sigmoid.inputs, sigmoid.outputs = leave.outputs, [scores]
-    graph.operators[-2:] = [leave, sigmoid]
+    graph.operators[first], graph.operators[second] = leave, sigmoid
 
 
 def convert_ends(model: ModelT, input_dtype: IoDtype, output_dtype: IoDtype) -> None:
@@ -310,15 +329,17 @@ def convert_ends(model: ModelT, input_dtype: IoDtype, output_dtype: IoDtype) -> 
     and the runtime does it as one pass that flips the top bit.
     """
     graph = model.subgraphs[0]
-    first, last = int(graph.inputs[0]), int(graph.outputs[0])
-    outer_first = first if input_dtype is IoDtype.INT8 else _twin(model, first, input_dtype)
-    outer_last = last if output_dtype is IoDtype.INT8 else _twin(model, last, output_dtype)
-    if outer_first != first:
-        graph.operators = [conversion(model, "QUANTIZE", outer_first, first), *graph.operators]
-    if outer_last != last:
+    first = int(graph.inputs[0])
+    if input_dtype is not IoDtype.INT8:
+        outer = _twin(model, first, input_dtype)
+        graph.operators = [conversion(model, "QUANTIZE", outer, first), *graph.operators]
+        graph.inputs = [outer]
+    if output_dtype is not IoDtype.INT8:
+        inner = [int(index) for index in graph.outputs]
+        graph.outputs = [_twin(model, index, output_dtype) for index in inner]
         kind = "DEQUANTIZE" if output_dtype is IoDtype.FLOAT32 else "QUANTIZE"
-        graph.operators = [*graph.operators, conversion(model, kind, last, outer_last)]
-    graph.inputs, graph.outputs = [outer_first], [outer_last]
+        for index, outer in zip(inner, graph.outputs, strict=True):
+            graph.operators = [*graph.operators, conversion(model, kind, index, outer)]
 
 
 def _twin(model: ModelT, index: int, dtype: IoDtype) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # lite/tools/versioning/op_version.cc. EXP and LOG could be here; but a grid of 256 steps from 0 to the
 # exponential of the largest value holds nothing of the others.
 _VERSIONS = {"ELU": 1, "LEAKY_RELU": 1, "PRELU": 1, "RELU6": 2}
+_UNIT_STEP = 1 / 128  # of vectors of length 1, whose zero is 0
 _LARGEST = 127  # code of weights that are symmetric around zero
 
 
@@ -52,6 +53,50 @@ def adopt(model: ModelT, *, kept: Collection[str] = ()) -> None:
             other.inputs = [int(op.outputs[0])]
         _set_version(model, op)
     graph.operators = [op for op in graph.operators if not any(op is one for one in removed)]
+    _drop_unread(model)
+
+
+def normalize(model: ModelT) -> None:
+    """Let vectors be divided by their length in integers.
+
+    The kernel prescribes steps of 1/128, of which the vectors' own grid is made where they are read on.
+
+    Args:
+        model: A quantized graph, changed in place.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = model.subgraphs[0]
+    makers = {int(index): op for op in graph.operators for index in op.outputs}
+    removed: list[OperatorT] = []
+    for op in graph.operators:
+        if flatbuffer.op_name(model, op) != "L2_NORMALIZATION":
+            continue
+        enter, result = makers.get(int(op.inputs[0])), int(op.outputs[0])
+        leaving = flatbuffer.consumers(model)[result]
+        if enter is None or not _converts(model, enter, "DEQUANTIZE"):
+            continue
+        if not all(_converts(model, one, "QUANTIZE") for one in leaving):
+            continue
+        tensor = graph.tensors[result]
+        tensor.type = flatbuffer.dtype_code("int8")
+        tensor.quantization = schema.QuantizationParametersT()
+        tensor.quantization.scale, tensor.quantization.zeroPoint = [_UNIT_STEP], [0]
+        op.inputs = [int(enter.inputs[0])]
+        code = model.operatorCodes[op.opcodeIndex]
+        code.version = max(code.version, 2)  # the first with 8-bit signed integers
+        for one in leaving:
+            made = int(one.outputs[0])
+            if made in graph.outputs and not flatbuffer.consumers(model)[made]:
+                graph.outputs = [result if int(index) == made else int(index) for index in graph.outputs]
+                removed.append(one)
+    graph.operators = [op for op in graph.operators if not any(op is one for one in removed)]
+    _drop_unread(model)
+
+
+def _drop_unread(model: ModelT) -> None:
+    """Leave out conversions to float that nothing reads."""
+    graph = model.subgraphs[0]
     readers = flatbuffer.consumers(model)
     graph.operators = [
         op

@@ -25,7 +25,7 @@ from edgefx.runtimes.tflite import tables
 from edgefx.runtimes.tflite.tables import Bytes, Number, Old, Table, Value
 from edgefx.storage.atomic import replacing
 from edgefx.storage.regular import open_regular
-from edgefx.types import ArtifactMetadata, OutputKind, TensorInfo
+from edgefx.types import ArtifactMetadata, OutputKind, OutputMetadata, TensorInfo
 from edgefx.vocabulary import ScoreFunction
 
 if TYPE_CHECKING:
@@ -93,25 +93,46 @@ def remove(model: ModelT) -> None:
 
 def standard(metadata: ArtifactMetadata) -> bytes:
     """Return the metadata as TFLite's own tools read them: a flatbuffer with the root table ModelMetadata."""
-    meaning = f"{metadata.output_kind}, one per class"
-    if (function := ScoreFunction.of(metadata.output.name)) is not None:
-        meaning += f"; the {function} of them, which is not in the model, is the scores"
-    scores: Table = {0: metadata.output.name, 1: meaning}
-    scores[3] = {0: Number("B", 1), 1: {}}  # Content: FeatureProperties
-    if metadata.output_kind == OutputKind.PROBABILITIES:
-        scores[5] = {0: (1.0,), 1: (0.0,)}  # Stats: max, min
-    if metadata.class_names:  # AssociatedFile, of the type TENSOR_AXIS_LABELS
-        scores[6] = [{0: LABELS, 1: "class names, in the order of the scores", 2: Number("B", 2)}]
+    tables_of_outputs: list[Value] = [
+        _output(one, metadata) for one in metadata.outputs or (_only_output(metadata),)
+    ]
     return tables.flatbuffer(
         b"M001",
         {
             0: metadata.model,
-            1: f"{metadata.model}, an image classifier; made by edgefx {metadata.edgefx} for"
+            1: f"{metadata.model}, {_kind(metadata)}; made by edgefx {metadata.edgefx} for"
             f" {metadata.target} from a model with SHA-256 {metadata.model_sha256}",
-            3: [{0: metadata.model, 2: [_image(metadata)], 3: [scores]}],  # SubGraphMetadata
+            3: [{0: metadata.model, 2: [_image(metadata)], 3: tables_of_outputs}],  # SubGraphMetadata
             7: "1.0.0",  # the first version of the schema has all of these fields
         },
     )
+
+
+def _only_output(metadata: ArtifactMetadata) -> OutputMetadata:
+    return OutputMetadata(tensor=metadata.output, output_kind=metadata.output_kind, task=metadata.task)
+
+
+def _kind(metadata: ArtifactMetadata) -> str:
+    if not metadata.outputs:
+        return "an image classifier"
+    return f"of images, with {len(metadata.outputs)} outputs"
+
+
+def _output(output: OutputMetadata, metadata: ArtifactMetadata) -> Table:
+    """Return the TensorMetadata of an output."""
+    name = output.tensor.name
+    meaning = f"{output.output_kind}, one per class"
+    if metadata.outputs:
+        meaning = f"{output.output_kind} ({output.task})"
+    if (function := ScoreFunction.of(name)) is not None:
+        meaning += f"; the {function} of them, which is not in the model, is the scores"
+    scores: Table = {0: name, 1: meaning}
+    scores[3] = {0: Number("B", 1), 1: {}}  # Content: FeatureProperties
+    if output.output_kind == OutputKind.PROBABILITIES:
+        scores[5] = {0: (1.0,), 1: (0.0,)}  # Stats: max, min
+    if metadata.class_names and name == metadata.output.name:  # AssociatedFile, type TENSOR_AXIS_LABELS
+        scores[6] = [{0: LABELS, 1: "class names, in the order of the scores", 2: Number("B", 2)}]
+    return scores
 
 
 def _image(metadata: ArtifactMetadata) -> Table:

@@ -90,6 +90,7 @@ class _Quantization:
         if precision is Precision.INT8:
             names = self.model.subgraphs[0].tensors
             integers.adopt(self.quantized, kept={names[index].name.decode() for index in self.kept})
+            integers.normalize(self.quantized)
 
     def round(self) -> None:
         if self.correlated is None:

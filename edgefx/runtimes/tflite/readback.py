@@ -159,13 +159,13 @@ class Reader:
             return source
         if index not in self._ends:
             return found
-        return self.canonical.end(self.tensors[self.model.subgraphs[0].outputs[0]].name.decode())
+        return self.canonical.end(self._ends[index])
 
-    def _find_ends(self) -> set[int]:
-        """The graph's output, and the tensor that a last conversion makes it from."""
-        ends = {int(self.model.subgraphs[0].outputs[0])}
+    def _find_ends(self) -> dict[int, str]:
+        """The graph's outputs, and the tensors that a last conversion makes them from, with their names."""
+        ends = {int(index): self.tensors[index].name.decode() for index in self.model.subgraphs[0].outputs}
         return ends | {
-            int(op.inputs[0])
+            int(op.inputs[0]): ends[int(op.outputs[0])]
             for op in self.operators
             if self._name(op) in _CONVERSIONS and int(op.outputs[0]) in ends
         }

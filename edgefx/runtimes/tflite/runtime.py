@@ -239,7 +239,7 @@ def _weights_quantized(graph: FrozenGraph, progress: Progress) -> bytes:
     model = flatbuffer.read(convert.float_content(graph, progress))
     with progress.task("quantizing weights"):
         quantized = flatbuffer.read(aeq.quantize_weights(model))
-    flatbuffer.rename_io(quantized, input_name=graph.input_name, output_name=graph.output_name)
+    flatbuffer.rename_io(quantized, input_name=graph.input_name, output_names=graph.output_names)
     return flatbuffer.write(quantized)
 
 
@@ -255,7 +255,7 @@ def _quantized(request: ConversionRequest, progress: Progress) -> bytes:
         quantized,
         scheme.io_dtypes,
         input_name=graph.input_name,
-        output_name=graph.output_name,
+        output_names=graph.output_names,
         float_sigmoid=scheme.float_sigmoid,
     )
     return flatbuffer.write(quantized)

@@ -131,9 +131,13 @@ def run(
 
 
 def advance(model: ModelT, start: int, end: int, given: Values) -> dict[int, NDArray[Any]]:
-    """Run the operations from `start` up to `end`; return the activations that those from `end` on read."""
+    """Run the operations from `start` up to `end`.
+
+    Returns:
+        The activations that the operations from `end` on read, or that the graph gives.
+    """
     graph = model.subgraphs[0]
-    later = {int(index) for op in graph.operators[end:] for index in op.inputs}
+    later = {int(index) for op in graph.operators[end:] for index in op.inputs} | set(map(int, graph.outputs))
     segment = graph.operators[start:end]
     made = [int(index) for op in segment for index in op.outputs if int(index) in later]
     kept = {index: values for index, values in given.items() if index in later}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
-from edgefx.runtimes.session import AnySession, BatchSession, ends_of_classifier
+from edgefx.runtimes.session import AnySession, BatchSession, ends_of_images
 from edgefx.system.packages import require
 from edgefx.types import TensorInfo
 
@@ -23,9 +23,9 @@ class LiteRtSession(BatchSession):
         self._interpreter = _interpreter(path, threads, reference=reference)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         ends = [[_tensor_info(details) for details in side] for side in (inputs, outputs)]
-        super().__init__(path, *ends_of_classifier(path, *ends))
+        super().__init__(path, *ends_of_images(path, *ends))
         self._feed = self._interpreter.tensor(inputs[0]["index"])
-        self._fetch = self._interpreter.tensor(outputs[0]["index"])
+        self._fetch = [self._interpreter.tensor(one["index"]) for one in outputs]
 
     @property
     def precision_ran(self) -> str:
@@ -39,9 +39,8 @@ class LiteRtSession(BatchSession):
     def _invoke(self) -> None:
         self._interpreter.invoke()
 
-    def _take(self) -> NDArray[Any]:
-        found: NDArray[Any] = self._fetch().reshape(self._layout.batch, -1).copy()
-        return found
+    def _take(self) -> Sequence[NDArray[Any]]:
+        return [one().copy() for one in self._fetch]
 
     def close(self) -> None:
         """Free the interpreter and its memory."""

@@ -61,7 +61,7 @@ def written(
         model,
         scheme.io_dtypes,
         input_name=graph.input_name,
-        output_name=graph.output_name,
+        output_names=graph.output_names,
         float_sigmoid=scheme.float_sigmoid,
     )
     return flatbuffer.write(model)

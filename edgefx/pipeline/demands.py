@@ -1,0 +1,104 @@
+"""Whether a model has what a plan asks of it: known once it is loaded, and said before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edgefx.errors import UnknownNameError, UsageError
+from edgefx.metrics import METRICS, Origin
+from edgefx.recipe.schema import QatSection
+from edgefx.results import Gate
+from edgefx.types import ModelSpec, OutputKind
+from edgefx.vocabulary import Ending, TargetKind
+
+if TYPE_CHECKING:
+    from edgefx.pipeline.plan import Plan
+
+
+def check(plan: Plan, spec: ModelSpec) -> None:
+    """Refuse what such a model cannot be asked for.
+
+    Raises:
+        UsageError: A limit on what is not measured of it, logits of values, or something that is only done
+            with one output.
+    """
+    for gate in dict.fromkeys(gate for target in plan.targets for gate in target.gates):
+        if gate.output:
+            _check_gate(gate, spec, plan.wording.name("gates.conditions"))
+    _check_limits(plan, spec)
+    if spec.outputs:
+        _check_several(plan, spec)
+    asks_logits = any(target.ends is Ending.LOGITS for target in plan.targets)
+    if asks_logits and spec.output is OutputKind.VALUES:
+        raise UsageError(
+            f"--ends logits: {spec.source} gives values, which no sigmoid or softmax makes of logits",
+            hint="leave it out",
+        )
+
+
+def _check_limits(plan: Plan, spec: ModelSpec) -> None:
+    """Refuse limits on what is not measured of such a model, of those that are not said of an output."""
+    known = {f"gates.{row.gate}": row for row in METRICS.values() if row.gate and row.measures(spec.task)}
+    drops = {"quantize.budget"} if "gates.max_drop" in known else set()
+    for key in dict.fromkeys(key for target in plan.targets for key in target.plain_limits):
+        if key in known or key in drops:
+            continue
+        others = [
+            f"{one.name}.{row.id}"
+            for one in spec.outputs
+            for row in METRICS.values()
+            if f"gates.{row.gate}" == key and row.measures(one.task)
+        ]
+        own = [name[6:] for name, row in known.items() if row.tasks and row.origin is Origin.ACCURACY]
+        whose = f", output {spec.first.name}" if spec.first is not None else ""
+        raise UsageError(
+            f"{plan.wording.name(key)}: that is not measured of {spec.source}{whose}, whose task is"
+            f" {spec.task}",
+            hint=f"say of which output, with {plan.wording.name('gates.conditions')}: {', '.join(others)}"
+            if others
+            else f"in a recipe's section gates, limit one of: {', '.join(own)}",
+        )
+
+
+def _check_gate(gate: Gate, spec: ModelSpec, name: str) -> None:
+    """Refuse a limit on what is not measured of an output."""
+    output = next((one for one in spec.outputs if one.name == gate.output), None)
+    if output is None:
+        if spec.outputs:
+            raise UnknownNameError("output", gate.output, [one.name for one in spec.outputs])
+        raise UsageError(
+            f"{name}: {gate.name}: {spec.source} has one output", hint=f"leave '{gate.output}.' out"
+        )
+    row = METRICS[gate.metric]
+    if row.origin is not Origin.ACCURACY or not row.measures(output.task):
+        limited = (row for row in METRICS.values() if row.gate and row.origin is Origin.ACCURACY)
+        measured = [f"{output.name}.{row.id}" for row in limited if row.measures(output.task)]
+        raise UsageError(
+            f"{name}: {gate.metric} is not measured of output {output.name}, whose task is {output.task}",
+            hint=f"limit one of: {', '.join(measured)}",
+        )
+
+
+def _check_several(plan: Plan, spec: ModelSpec) -> None:
+    """Refuse what is only done with one output."""
+    for what in _only_of_one(plan):
+        names = [one.name for one in spec.outputs]
+        raise UsageError(
+            f"{what} is for models with one output, and {spec.source} has {len(names)}: {', '.join(names)}",
+            hint=f"leave it out, or compile one of them: --head {names[0]}",
+        )
+
+
+def _only_of_one(plan: Plan) -> Iterator[str]:
+    if isinstance(plan.recipe.quantize, QatSection):
+        yield plan.wording.name("quantize.method")
+    if any(target.ends is Ending.LOGITS for target in plan.targets):
+        yield plan.wording.name("ends")
+    if plan.recipe.benchmark is not None and plan.recipe.benchmark.others:
+        yield plan.wording.name("benchmark.devices")
+    for target in plan.targets:
+        if target.row.kind in (TargetKind.NATIVE, TargetKind.MCU):
+            yield f"target {target.name}"
+    if plan.recipe.bundle:
+        yield plan.wording.name("bundle")
