@@ -27,7 +27,7 @@ VALUES: dict[str, Any] = {
     "system_config": "Ethos_U55_Deep_Embedded", "memory_mode": "Sram_Only", "optimise": "Size",
     "bundle": True, "explain": 3, "price_per_hour": 0.17,
     "task": "binary", "head": "kind", "pixels": "0..1", "custom_objects": "mine.py",
-    "threshold": 0.3, "devices": ["pi5"], "gates": ["pi5: p95_ms <= 20"],
+    "threshold": 0.3, "devices": ["pi5"], "gates": ["pi5: p95_ms <= 20", "quality.mae <= 2"],
 }  # fmt: skip
 
 
@@ -67,7 +67,11 @@ def test_each_option_reaches_its_key(row: Any) -> None:
     options = {name: VALUES[name] for name in {"model", "targets", row.option, *filter(None, (row.needs,))}}
     found = document(options)
     expected = None if row.option in ("evaluate", "benchmark") else VALUES[row.option]
-    special = {"quantize.method": "qat", "gates.devices": {"pi5": ["p95_ms <= 20"]}}
+    special = {
+        "quantize.method": "qat",
+        "gates.devices": {"pi5": ["p95_ms <= 20"]},
+        "gates.conditions": ["quality.mae <= 2"],
+    }
     assert at(found, row.path) == special.get(row.path, expected)
     parse(found, where="test")
 
