@@ -12,6 +12,7 @@ from edgefx.measured import Changes, Explanation, FlippedImage, Saliency
 from edgefx.pipeline.records import Saliencies
 from edgefx.pipeline.search import failing_alone
 from edgefx.pipeline.stages import Computed, Stage
+from edgefx.scores import of_first
 from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Explainer:
     ) -> Computed[Saliencies, None]:
         from edgefx.analysis import occlusion
 
-        evaluation = self._inputs.evaluation
+        evaluation, spec = self._inputs.evaluation, self._inputs.source.spec
         assert evaluation is not None
         decoded, root = evaluation.get(), evaluation.dataset.root
         places = {path.relative_to(root).as_posix(): place for place, path in enumerate(evaluation.paths)}
@@ -170,7 +171,9 @@ class Explainer:
         with self._memo.progress.task(f"explain {target or 'float model'}", len(images)) as task:
             for one, label in zip(images, labels, strict=True):
                 pixels = decoded.pixels[places[one.image]]
-                whole, drops = occlusion.explain(pixels, label, answer, self._inputs.source.spec.output)
+                whole, drops = occlusion.explain(
+                    pixels, label, lambda chunk: of_first(answer(chunk), spec), spec.output
+                )
                 found.append(Saliency(target=target, label=label, confidence=whole, drops=drops))
                 task.advance()
         return Computed(value=Saliencies(maps=tuple(found)), opened=None)

@@ -35,7 +35,7 @@ def softmax(classes: int) -> bytes:
     code.version = 2
     model.operatorCodes = [code]
     graph.operators, graph.inputs, graph.outputs = [op], [0], [1]
-    flatbuffer.rename_io(model, input_name="logits", output_name="scores")
+    flatbuffer.rename_io(model, input_name="logits", output_names=("scores",))
     return flatbuffer.write(model)
 
 
