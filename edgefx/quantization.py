@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgefx.hardware import HardwareProfile
 from edgefx.vocabulary import Effort, Ending, Hardware, IoDtype, Precision, QatMode, Ranges
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class QuantScheme:
         ranges: How activation ranges are chosen; one of those in the target's row.
         keep_float: Canonical layers that an INT8 conversion leaves in floating point.
         hardware: The class of CPU that the artifact is laid out for.
+        profile: What was measured of that class, or of the very device; None for what is known of classes.
         integer_only: Whether nothing may be computed in float but conversions at the ends.
         ends: What the artifact ends in.
         compression: What is asked of the weights beyond 8 bits; only fully integer TFLite has a choice.
@@ -71,6 +73,7 @@ class QuantScheme:
     ranges: Ranges = Ranges.AUTO
     keep_float: frozenset[str] = frozenset()
     hardware: Hardware = Hardware.OTHER
+    profile: HardwareProfile | None = None
     integer_only: bool = False
     ends: Ending = Ending.SCORES
     compression: WeightCompression = UNCOMPRESSED

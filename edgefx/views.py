@@ -70,6 +70,9 @@ class Doctor:
         advice: What should be known, but stops nothing.
         fix: The command that installs what is missing, or "".
         deep: Whether the packages were really imported.
+        hardware: The class of this machine's CPU.
+        measured: What was measured of that class, which artifacts are laid out by: the CPU and the day; ""
+            where nothing was.
     """
 
     environment: Environment
@@ -82,6 +85,8 @@ class Doctor:
     advice: tuple[str, ...]
     fix: str
     deep: bool
+    hardware: Hardware = Hardware.OTHER
+    measured: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

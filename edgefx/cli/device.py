@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import click
 
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.group import LazyGroup
-from edgefx.cli.options import json_option
+from edgefx.cli.options import Counts, PositiveNumber, json_option
 from edgefx.errors import ExitCode, UsageError
 from edgefx.vocabulary import Runtime
 
 _COMMANDS = {
     "list": ("edgefx.cli.device:list_", "List the devices that devices.yaml names."),
     "check": ("edgefx.cli.device:check", "Connect devices and say what they are and lack."),
+    "profile": ("edgefx.cli.device:profile", "Measure what is faster in INT8 on a device, for --hardware."),
     "setup": ("edgefx.cli.device:setup", "Install runtimes on a device, in a virtual environment."),
 }
 
@@ -26,10 +28,11 @@ _COMMANDS = {
 Examples:
   edgefx device check ssh://pi@raspberrypi.local --json
   edgefx device setup pi5 --runtime tflite
+  edgefx device profile pi5 -o pi5.json
 """,
 )
 def command() -> None:
-    """List, check and set up the devices that `--device` can name.
+    """List, check, set up and measure the devices that `--device` can name.
 
     A device is an address, ssh://user@host, or a name in devices.yaml: that of the working folder, else
     ~/.config/edgefx/devices.yaml; EDGEFX_DEVICES names another file.
@@ -81,6 +84,86 @@ def check(app: App, *, devices: tuple[str, ...], device_python: str | None, as_j
     else:
         render_check(found, app.stdout)
     return int(code)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  edgefx device profile
+  edgefx device profile pi5 --runtime onnx --threads 1,4 -o pi5.json
+  edgefx compile model.keras -t onnx-int8 --calib photos/ --hardware pi5.json
+"""
+)
+@click.argument("device", default="host", metavar="[DEVICE]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("hardware.json"),
+    show_default=True,
+    metavar="FILE.json",
+    help="Where the profile goes. One that is there is replaced.",
+)
+@click.option(
+    "--runtime",
+    "runtimes",
+    type=click.Choice([str(Runtime.ONNX), str(Runtime.OPENVINO)]),
+    multiple=True,
+    help="Runtime to measure. May be repeated.  [default: those that are installed there]",
+)
+@click.option(
+    "--threads",
+    type=Counts(),
+    default=(),
+    metavar="N[,N...]",
+    help="Numbers of threads; what counts is the time with all of them together.  [default: 1 and all cores]",
+)
+@click.option(
+    "--seconds",
+    type=PositiveNumber(),
+    default=170.0,
+    show_default=True,
+    metavar="S",
+    help="Time limit. More time measures more forms, and those with less chance in them.",
+)
+@click.option("--device-python", metavar="PATH", help="The device's Python.  [default: python3]")
+@click.option("--device-dir", metavar="DIR", help="Folder of the device.  [default: ~/.cache/edgefx]")
+@json_option
+@pass_app
+def profile(
+    app: App,
+    *,
+    device: str,
+    output: Path,
+    runtimes: tuple[str, ...],
+    threads: tuple[int, ...],
+    seconds: float,
+    device_python: str | None,
+    device_dir: str | None,
+    as_json: bool,
+) -> None:
+    """Measure which convolutions are faster in INT8 on DEVICE, by default on this machine.
+
+    Small models of one convolution each are timed in float and in INT8, with the conversions that INT8 takes
+    there. The profile that is written can be given to --hardware of edgefx compile: onnx-int8 and
+    openvino-int8 then compute in INT8 what is faster in it on that device, and the rest in float. Measure
+    while the device has nothing else to do.
+    """
+    from edgefx.benchmarking.devices.connect import DeviceChoice
+    from edgefx.pipeline import hardware as use_case
+    from edgefx.report.hardware import render
+    from edgefx.storage import hardware as files
+
+    files.check_destination(output)
+    choice = DeviceChoice(device=device, python=device_python, folder=device_dir)
+    wanted = [Runtime(name) for name in runtimes]
+    found = use_case.profile(choice, app, runtimes=wanted, threads=threads, seconds=seconds)
+    files.write(found, output)
+    if as_json:
+        app.write(files.dumps(found))
+    else:
+        render(found, app.stdout)
+    app.note(f"use it with --hardware {shlex.quote(str(output))}")
 
 
 @click.command(

@@ -280,7 +280,8 @@ hardware_option = click.option(
     show_default=True,
     metavar="CLASS|FILE",
     help=f"The class of CPU that onnx-int8, onnx-dynamic and openvino-int8 are made for: {NATIVE} (this "
-    f"machine), {', '.join(Hardware)}, or the path of a .yaml profile.",
+    f"machine), {', '.join(Hardware)}, or the path of a profile: a .json file of edgefx device profile, or a "
+    ".yaml file.",
 )
 min_images_option = click.option(
     "--min-images",

@@ -41,6 +41,12 @@ Examples:
     metavar="DIR",
     help="Folder of the evaluation images, if they have moved.",
 )
+@click.option(
+    "--hardware",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Path of the hardware profile, if it has moved.",
+)
 @click.option("--benchmark", is_flag=True, help="Also measure latency, which is never the same twice.")
 @allow_unsafe_option
 @json_option
@@ -53,6 +59,7 @@ def command(
     model: str | None,
     calib: Path | None,
     evaluation: Path | None,
+    hardware: Path | None,
     benchmark: bool,
     as_json: bool,
 ) -> int:
@@ -79,6 +86,7 @@ def command(
         model=model,
         calibration=calib,
         evaluation=evaluation,
+        hardware=hardware,
         benchmark=benchmark,
     )
     with app.native_log(keep_as=output / "edgefx.log"):

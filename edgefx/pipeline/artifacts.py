@@ -137,6 +137,7 @@ class ArtifactBuilder:
             ranges=target.ranges,
             keep_float=select(target.keep_float, self._inputs.source.record.layers),
             hardware=target.hardware,
+            profile=target.profile,
             integer_only=target.integer_only,
             ends=target.ends,
             compression=target.compression if target.row.compresses_weights else UNCOMPRESSED,

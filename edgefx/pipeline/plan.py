@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgefx import compilers, runtimes, targets
 from edgefx.errors import Block, UsageError
+from edgefx.hardware import HardwareProfile
 from edgefx.metrics import METRICS, Origin
 from edgefx.models.zoo import brings_images, recognized
 from edgefx.npus import NPU_DEFAULTS, NpuOptions
@@ -18,7 +19,7 @@ from edgefx.recipe.options import BY_PATH, Wording
 from edgefx.recipe.rules import Request, TargetRequest
 from edgefx.recipe.schema import NoneSection, QatSection, Recipe, TargetSection
 from edgefx.results import Check, Gate, MaxDrop
-from edgefx.system import cpu
+from edgefx.storage import hardware as machines
 from edgefx.system.host import cores
 from edgefx.targets import TargetRow
 from edgefx.types import Dataset, Effort, Ending, IoDtype, Precision, Ranges
@@ -47,6 +48,7 @@ class PlannedTarget:
         min_images: Evaluation images below which limits on accuracy are not judged.
         on_inconclusive: Which limits that cannot be judged fail the run.
         hardware: The class of CPU that the artifact is laid out for.
+        profile: What was measured of it, by which operations are placed; None where nothing was.
         npu: What the compiler for an NPU is told.
         eval_limit: Evaluation images above which its accuracy is measured on a sample of so many; None for
             no such limit.
@@ -66,6 +68,7 @@ class PlannedTarget:
     min_images: int = MIN_IMAGES
     on_inconclusive: OnInconclusive = OnInconclusive.FAIL_IF_DOUBTFUL
     hardware: Hardware = Hardware.OTHER
+    profile: HardwareProfile | None = None
     eval_limit: int | None = None
     npu: NpuOptions = NPU_DEFAULTS
     compression: WeightCompression = UNCOMPRESSED
@@ -125,6 +128,7 @@ class Plan:
         listed: The folder that the evaluation images come from, with the images that calibrate or are left
             out: a label that does not fit the model says that the folder is not the model's.
         wording: How messages name what was asked for.
+        hardware: What the artifacts are laid out for; None before it is read.
         allow_unsafe: Whether a model file is loaded that would be refused as unsafe. No recipe can say so:
             recipes come from the same places as models.
     """
@@ -141,6 +145,7 @@ class Plan:
     listed: Dataset | None = None
     wording: Wording = BY_PATH
     allow_unsafe: bool = False
+    hardware: machines.AskedHardware | None = None
 
     @property
     def device_gates(self) -> tuple[Gate, ...]:
@@ -178,8 +183,9 @@ def plan(recipe: Recipe, *, wording: Wording = BY_PATH, allow_unsafe: bool = Fal
         DataError: A folder is missing, empty or wrongly labelled.
     """
     # Written out, so that a lock file compiles for the same CPUs wherever it is run again.
-    recipe = recipe.model_copy(update={"hardware": cpu.resolve(recipe.hardware).value})
-    planned = resolve(recipe)
+    asked = machines.resolve(recipe.hardware)
+    recipe = recipe.model_copy(update={"hardware": asked.name})
+    planned = resolve(recipe, asked)
     recognized(recipe.model.source)  # who gives a file that is no model is told that first
     check(recipe, planned, wording)
     if recipe.model.custom_objects is not None and wording.of_a_file and not allow_unsafe:
@@ -202,6 +208,7 @@ def plan(recipe: Recipe, *, wording: Wording = BY_PATH, allow_unsafe: bool = Fal
             evaluation=None,
             wording=wording,
             allow_unsafe=allow_unsafe,
+            hardware=asked,
         )
     )
 
@@ -224,8 +231,10 @@ def threads_of(plan: Plan) -> int:
     return asked or cores()
 
 
-def resolve(recipe: Recipe) -> tuple[PlannedTarget, ...]:
+def resolve(recipe: Recipe, asked: machines.AskedHardware | None = None) -> tuple[PlannedTarget, ...]:
     """Return the recipe's targets in table order, each with the options that hold for it.
+
+    The hardware that it names is read, unless that was `asked` for before.
 
     Raises:
         UsageError: No target, or an unknown one.
@@ -233,11 +242,11 @@ def resolve(recipe: Recipe) -> tuple[PlannedTarget, ...]:
     rows = targets.select(section.target for section in recipe.targets)
     if not rows:
         raise UsageError("no target given", hint="name one with --target, e.g. --target tflite-int8")
-    hardware = cpu.resolve(recipe.hardware)
+    hardware = asked or machines.resolve(recipe.hardware)
     return tuple(_resolved(recipe, row, hardware) for row in rows)
 
 
-def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarget:
+def _resolved(recipe: Recipe, row: TargetRow, asked: machines.AskedHardware) -> PlannedTarget:
     """Put together what holds for one target: of what is said twice, the later counts."""
     quantize = recipe.quantize
     first, last = _io_dtypes(recipe.io_dtype, row)
@@ -283,7 +292,8 @@ def _resolved(recipe: Recipe, row: TargetRow, hardware: Hardware) -> PlannedTarg
     if row.is_compiled:  # what computes in float would be left to the CPU
         result = replace(result, integer_only=True)
     if row.follows_hardware:
-        result = replace(result, hardware=hardware)
+        placed = row.precision is Precision.INT8  # others have nothing that could be left in float
+        result = replace(result, hardware=asked.hardware, profile=asked.profile if placed else None)
     limits = (*gates.gates(), *recipe.gates.gates_of(row.name))
     if row.slow_kernels and recipe.evaluate is not None:
         # One image of 100 is a percentage point: what is judged is measured on all images.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgefx import harmless
 from edgefx.provenance import lock as locks
 from edgefx.provenance import predictions
-from edgefx.provenance.lock import Lock, LockedFile, LockedImages, LockedModel, LockedTarget
+from edgefx.provenance.lock import Lock, LockedFile, LockedImages, LockedModel, LockedProfile, LockedTarget
 from edgefx.results import Latency, on_device
 from edgefx.storage.atomic import write_text
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgefx.pipeline.inputs import Inputs
     from edgefx.pipeline.plan import Plan
     from edgefx.results import RunReport
+    from edgefx.storage.hardware import AskedHardware
     from edgefx.types import ModelSpec
 
 
@@ -51,6 +52,7 @@ def lock_of(
         ),
         data=tuple(map(_images, inputs.image_sets)),
         environment=report.environment,
+        profile=_profile(plan.hardware),
         targets=tuple(
             LockedTarget(
                 target=result.target,
@@ -85,6 +87,12 @@ def lock_of(
 def _locked(latency: Latency | None) -> Latency | None:
     """Leave out how times are distributed, which only reports show."""
     return None if latency is None else replace(latency, histogram=None)
+
+
+def _profile(asked: AskedHardware | None) -> LockedProfile | None:
+    if asked is None or asked.profile is None or asked.sha256 is None:
+        return None
+    return LockedProfile(cpu=asked.profile.cpu, sha256=asked.sha256)
 
 
 def _images(images: Images) -> LockedImages:

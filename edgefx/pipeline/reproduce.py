@@ -26,6 +26,7 @@ def recipe_of(
     model: str | None = None,
     calibration: Path | None = None,
     evaluation: Path | None = None,
+    hardware: Path | None = None,
     benchmark: bool = False,
 ) -> Recipe:
     """Return the recipe that runs a lock again.
@@ -37,6 +38,7 @@ def recipe_of(
         model: Where the model is now, if it has moved.
         calibration: Where the calibration images are now.
         evaluation: Where the evaluation images are now.
+        hardware: Where the hardware profile is now.
         benchmark: Measure latency too; it is never the same twice.
 
     Raises:
@@ -51,6 +53,8 @@ def recipe_of(
         document["calibration"] = {**(document.get("calibration") or {}), "images": str(calibration)}
     if evaluation is not None:
         document["evaluate"] = {**(document.get("evaluate") or {}), "images": str(evaluation)}
+    if hardware is not None:
+        document["hardware"] = str(hardware)
     if benchmark and document.get("benchmark"):
         document["benchmark"] = {**document["benchmark"], "threads": lock.threads}
     if not benchmark:

@@ -26,7 +26,7 @@ class Change:
     """An input that differs between two runs.
 
     Attributes:
-        kind: "recipe", "model", "images", "version" or "machine".
+        kind: "recipe", "model", "images", "version", "machine" or "hardware".
         name: Which one.
         before: In the first run; "" when it was not there.
         after: In the second run, likewise.
@@ -257,7 +257,7 @@ def _class_names(before: Predictions | None, after: Predictions | None) -> tuple
 
 
 def input_changes(before: Lock, after: Lock) -> tuple[Change, ...]:
-    """Return the inputs that differ between two runs: recipe, model, images, versions, machine."""
+    """Return the inputs that differ between two runs: recipe, model, images, versions, machine, profile."""
     return tuple(
         Change(kind=kind, name=name, before=old, after=new)
         for kind, pairs in (
@@ -266,10 +266,15 @@ def input_changes(before: Lock, after: Lock) -> tuple[Change, ...]:
             ("images", _images_pairs(before, after)),
             ("version", _version_pairs(before, after)),
             ("machine", _machine_pairs(before, after)),
+            ("hardware", [("profile", _measured(before), _measured(after))]),
         )
         for name, old, new in pairs
         if old != new
     )
+
+
+def _measured(lock: Lock) -> str:
+    return "" if lock.profile is None else f"{lock.profile.cpu}, {lock.profile.sha256[:12]}"
 
 
 def flips(before: Predictions, after: Predictions, target: str, *, changed: frozenset[str]) -> Flips | None:

@@ -72,6 +72,19 @@ class LockedModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LockedProfile:
+    """The hardware profile that operations were placed by.
+
+    Attributes:
+        cpu: What the CPU is called that it was measured on.
+        sha256: Hash of what it says.
+    """
+
+    cpu: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class LockedTarget:
     """A target's result.
 
@@ -123,6 +136,9 @@ class Lock:
         environment: Where it happened.
         targets: One result for each target.
         devices: What was measured of them on devices, each without files and named ``target@device``.
+        profile: What was measured of the hardware that artifacts are laid out for: a file that was named, or
+            that of the class, which ships with edgefx; None where there is none, and in the lock of an
+            earlier version.
     """
 
     schema_version: int
@@ -136,6 +152,7 @@ class Lock:
     environment: Environment
     targets: tuple[LockedTarget, ...]
     devices: tuple[LockedTarget, ...] = ()
+    profile: LockedProfile | None = None
 
     def images(self, role: str) -> LockedImages | None:
         """Return the images of a role."""

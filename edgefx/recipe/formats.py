@@ -169,15 +169,19 @@ def _report_path(node: Scalar, key: str) -> object:
 
 def _hardware(node: Scalar, _key: str) -> object:
     """Return the name of a class of hardware, or the path of a profile, which is read only by the plan."""
+    from edgefx.storage.hardware import SUFFIX
     from edgefx.system.cpu import PROFILE_SUFFIXES
     from edgefx.vocabulary import NATIVE, Hardware
 
     if node.text in {NATIVE, *Hardware}:
         return node.text
     path = resolved_path(node)
-    if path.suffix not in PROFILE_SUFFIXES:
+    if path.suffix not in (SUFFIX, *PROFILE_SUFFIXES):
         raise UnknownNameError(
-            "hardware", node.text, [NATIVE, *Hardware], hint="(or the path of a profile, a .yaml file)"
+            "hardware",
+            node.text,
+            [NATIVE, *Hardware],
+            hint="(or the path of a profile, a .json or .yaml file)",
         )
     if not _is(path, "file"):
         raise EdgefxError(f"{quoted(node.text)}: no such profile", hint=_looked(node, path))

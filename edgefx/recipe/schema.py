@@ -397,8 +397,8 @@ class Recipe(Section):
     hardware: HardwareName = Field(
         default=NATIVE,
         description="The class of CPU that onnx-int8, onnx-dynamic and openvino-int8 are made for: native "
-        "(that of the machine that compiles), the name of another class, or the path of a profile (a .yaml "
-        "file with architecture and features).",
+        "(that of the machine that compiles), the name of another class, or the path of a profile (a .json "
+        "file that edgefx device profile has written, or a .yaml file with architecture and features).",
     )
     npu: NpuSection = Field(
         default_factory=NpuSection, description="What is assumed of NPUs that are compiled for."

@@ -19,6 +19,7 @@ from edgefx.results import (
     TargetResult,
     Verdict,
 )
+from edgefx.runtimes.hardware import WEIGHTS_ONLY
 from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import DataInfo, ModelTask, OutputKind, Precision, StageKind
 from edgefx.vocabulary import ScoreFunction
@@ -221,7 +222,11 @@ def complete(report: RunReport) -> RunReport:
     targets = tuple(
         replace(
             result,
-            warnings=(*result.warnings, *_latency_warnings(result, "this host")),
+            warnings=(
+                *result.warnings,
+                *_weights_only_warnings(result),
+                *_latency_warnings(result, "this host"),
+            ),
             notes=(
                 *result.notes,
                 *_precision_notes(result),
@@ -359,6 +364,19 @@ def _sample_notes(result: TargetResult) -> Iterator[str]:
         )
 
 
+def _weights_only_warnings(result: TargetResult) -> Iterator[str]:
+    """Warn of an INT8 artifact that computes in float, and say what it is worth."""
+    if result.artifact is None or WEIGHTS_ONLY not in result.artifact.notes:
+        return
+    size = ""
+    if result.size_ratio_to_float is not None:
+        size = f"; its file has {ratio(result.size_ratio_to_float)} the size of the float32 weights"
+    yield (
+        f"computes in float32: on {result.hardware} none of its convolutions is faster in INT8, so that only"
+        f" its weights are stored in it{size}"
+    )
+
+
 def _latency_warnings(result: TargetResult, where: str) -> Iterator[str]:
     """Warn of INT8 that is slower than float, and of figures that noise has spoilt."""
     latency = result.latency
@@ -370,7 +388,15 @@ def _latency_warnings(result: TargetResult, where: str) -> Iterator[str]:
         yield (
             f"slower than float32 of the same runtime on {where}:"
             f" {ratio(latency.ratio_to_float)} its median{_interval(latency)}{_spent(latency)}"
+            f"{_to_profile(result)}"
         )
+
+
+def _to_profile(result: TargetResult) -> str:
+    """Say what leaves in float what is not faster in INT8, for a target that can."""
+    if result.hardware is None or _precision(result) != Precision.INT8:
+        return ""
+    return "; what is not faster in INT8 is left in float by a profile: edgefx device profile"
 
 
 def _spent(latency: Latency) -> str:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edgefx.vocabulary import Hardware
+from edgefx.quantization import QuantScheme
+from edgefx.vocabulary import Hardware, Runtime
 
+WEIGHTS_ONLY = "no convolution runs in INT8, as none is faster in it there: only the weights are stored in it"
+WEIGHTS_ONLY_KEY = "weights_only"  # of an artifact's metadata
 KEY = "hardware"  # of the statement in an artifact's metadata
 _NOTE = "laid out for "
 # Where it was measured which operations are faster in INT8; other classes get the forms of the nearest one.
 MEASURED = frozenset({Hardware.X86_VNNI, Hardware.X86_AMX})
 
 
-def statement(hardware: Hardware) -> str:
+def statement(scheme: QuantScheme, runtime: Runtime) -> str:
     """Return what goes into an artifact's metadata."""
-    return str(hardware) if hardware in MEASURED else f"{hardware}, whose speed was never measured"
+    if scheme.profile is not None and scheme.profile.of(runtime) is not None:
+        return f"{scheme.hardware}, as measured on {scheme.profile.cpu}"
+    if scheme.hardware in MEASURED:
+        return str(scheme.hardware)
+    return f"{scheme.hardware}, whose speed was never measured"
 
 
 def stated(notes: Iterable[str]) -> Hardware | None:

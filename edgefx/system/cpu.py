@@ -79,7 +79,9 @@ def resolve(asked: str) -> Hardware:
     path = Path(asked)
     if path.suffix not in PROFILE_SUFFIXES:
         known = [NATIVE, *Hardware]
-        raise UnknownNameError("hardware", asked, known, hint="(or the path of a profile, a .yaml file)")
+        raise UnknownNameError(
+            "hardware", asked, known, hint="(or the path of a profile, a .json or .yaml file)"
+        )
     return _profile(path)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgefx.protocols import Progress
 from edgefx.results import Environment
+from edgefx.system import cpu
 from edgefx.system.host import available_bytes, environment
 from edgefx.system.packages import extras, is_installed, module_of, satisfies
 from edgefx.system.resources import folder
@@ -78,6 +79,7 @@ def examine(packages: tuple[PackageState, ...], *, deep: bool, environments: Col
         advice=tuple(_advice(machine, memory, disk, targets)),
         fix=fix,
         deep=deep,
+        hardware=cpu.detect(),
     )
 
 

@@ -32,6 +32,7 @@ BENCHMARKS = {
     "forms": "whether every form of model compiles, and what INT8 leaves of it, against the converters",
     "twins": "how well the same picture in another file is found",
     "onnx_forms": "which convolutions ONNX Runtime should compute in INT8 on this machine",
+    "pays": "whether INT8 is faster where a hardware profile says so: compile, profile, compile again",
     "timing": "what the timing itself costs, against a bare loop over each runtime",
     "devices": "connections over SSH that are cut must leave nothing; ratios over SSH against those here",
     "emulated": "what artifacts answer on ARM CPUs, emulated, against what they answer here",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgefx.protocols import SILENT
+from edgefx.quantization import QuantScheme
 from edgefx.quantize import gptq
 from edgefx.quantize.ranges import Range
 from edgefx.runtimes.onnx import channels as onnx_channels
@@ -22,7 +23,7 @@ from edgefx.runtimes.onnx import writer as onnx_writer
 from edgefx.runtimes.onnx.graph import OnnxGraph
 from edgefx.runtimes.onnx.writer import ChannelRanges, weight_parameters
 from edgefx.system import cpu
-from edgefx.types import Effort, ImageSet, Resize
+from edgefx.types import Effort, ImageSet, IoDtype, Precision, Resize
 from edgefx.vocabulary import Hardware
 
 _CHANNELS = 64
@@ -312,9 +313,12 @@ def test_machines_are_told_apart(architecture: str, cpuinfo: str | None, expecte
 
 
 def test_where_nothing_was_measured_it_is_said() -> None:
-    assert profile.caveat(Hardware.X86_VNNI) is None
+    def scheme(hardware: Hardware) -> QuantScheme:
+        return QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, hardware=hardware)
+
+    assert profile.caveat(scheme(Hardware.X86_VNNI)) is None
     for unmeasured in set(Hardware) - set(profile.INTENSITY):
-        message = profile.caveat(unmeasured)
+        message = profile.caveat(scheme(unmeasured))
         assert message is not None
         assert str(unmeasured) in message
         assert profile.intensity(unmeasured) == profile.INTENSITY[Hardware.X86_VNNI]

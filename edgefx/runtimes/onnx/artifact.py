@@ -16,7 +16,7 @@ from edgefx.runtimes.onnx import external, graph
 from edgefx.storage.hashes import hash_file
 from edgefx.storage.regular import open_regular
 from edgefx.types import Artifact, ArtifactFile, FrozenGraph, OpCount, Precision, TensorInfo
-from edgefx.vocabulary import Hardware
+from edgefx.vocabulary import Runtime
 
 if TYPE_CHECKING:
     import onnx
@@ -30,6 +30,7 @@ _MOVES = _VIEWS | {
 _INTEGER_COMPUTE = frozenset({"ConvInteger", "MatMulInteger", "QGemm"})
 _INT8 = frozenset({"int8", "uint8"})
 _HARDWARE = f"edgefx.{hardware.KEY}"
+WEIGHTS_ONLY = f"edgefx.{hardware.WEIGHTS_ONLY_KEY}"  # metadata: that nothing was to compute in INT8
 KEPT_FLOAT = "edgefx.keep_float"  # metadata: layers that were kept in float because someone asked for it
 
 
@@ -104,6 +105,8 @@ def _described(model: onnx.ModelProto, path: Path) -> Artifact:
             f"{convolutions[True]} of {sum(convolutions.values())} convolutions run in INT8, "
             "the rest in float32, where that is faster or much more accurate"
         )
+    if _metadata(model, WEIGHTS_ONLY) and facts.compressed == "int8" and not integer:
+        notes.append(hardware.WEIGHTS_ONLY)
     if stated := _metadata(model, _HARDWARE):
         notes.append(hardware.note(stated))
     if kept := _kept(model):
@@ -131,9 +134,9 @@ def _described(model: onnx.ModelProto, path: Path) -> Artifact:
     )
 
 
-def state_hardware(model: onnx.ModelProto, laid_out_for: Hardware) -> None:
+def state_hardware(model: onnx.ModelProto, scheme: QuantScheme) -> None:
     """Write the class of CPU that a model is laid out for into its metadata."""
-    model.metadata_props.add(key=_HARDWARE, value=hardware.statement(laid_out_for))
+    model.metadata_props.add(key=_HARDWARE, value=hardware.statement(scheme, Runtime.ONNX))
 
 
 def _metadata(model: onnx.ModelProto, key: str) -> str:
@@ -348,6 +351,7 @@ def verify(path: Path, graph: FrozenGraph, scheme: QuantScheme) -> None:
     """Read the written file back; raise `ConversionError` when it is not what was asked for."""
     found = describe(path)
     problems = written.problems_of_ends((*found.inputs, *found.outputs), graph, scheme)
-    if scheme.precision is Precision.INT8 and not found.compute_int8:
+    without = scheme.profile is not None and hardware.WEIGHTS_ONLY in found.notes
+    if scheme.precision is Precision.INT8 and not found.compute_int8 and not without:
         problems.append("no operation runs in INT8")
     written.refuse(problems, f"onnx-{scheme.precision}")

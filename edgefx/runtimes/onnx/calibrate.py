@@ -93,6 +93,8 @@ def ranges(
     if asked is not Ranges.AUTO:
         methods = dict.fromkeys(methods, RangeMethod(asked))
     tensors = {**plan.tensors, **dict.fromkeys(extra, Consumer.SCORES)}
+    if not tensors:
+        return {}
     collectors = {
         product: RangeCollector(
             {name: kind for name, kind in tensors.items() if (name in plan.products) is product},

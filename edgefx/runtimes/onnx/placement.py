@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgefx.errors import ConversionError
+from edgefx.hardware import Form, Role, RuntimeProfile
 from edgefx.quantize.ranges import Consumer
 from edgefx.runtimes.onnx import gates, profile
 from edgefx.runtimes.onnx import graph as onnx_graph
@@ -51,8 +52,12 @@ def plan(
     costly: Collection[str] = (),
     intensity: float | None = None,
     hardware: Hardware = Hardware.OTHER,
+    measured: RuntimeProfile | None = None,
 ) -> Placement:
     """Choose the convolutions that gain from INT8 and list the tensors whose ranges they need.
+
+    Where it was measured what gains, nothing else is chosen, and maybe nothing at all: the weights are then
+    stored as INT8, and all is computed in float.
 
     Args:
         model: The tidy float32 model; biases of gated convolutions may be split off.
@@ -61,12 +66,11 @@ def plan(
         intensity: Multiply-accumulates per value moved from which INT8 is faster; that of the hardware where
             none is given.
         hardware: The class of CPU that the artifact is for.
+        measured: What was measured of ONNX Runtime there, unless `intensity` is given.
 
     Raises:
         ConversionError: The model has no convolution with constant weights at all, or none is left.
     """
-    if intensity is None:
-        intensity = profile.intensity(hardware)
     graph = OnnxGraph(model)
     shapes, readers, producers = graph.shapes(), graph.consumers(), graph.producers()
     candidates = [
@@ -79,16 +83,14 @@ def plan(
         raise ConversionError(
             "the model has no convolution that could run in INT8", hint="is it an EfficientNet?"
         )
-    candidates.sort(key=lambda candidate: -candidate[0])  # stable: equal ones stay in graph order
-    needed, chosen = _LEAST_SHARE * sum(macs for _, macs, _ in candidates), []
-    for own_intensity, macs, node in candidates:
-        if own_intensity < intensity and needed <= 0:
-            break
-        chosen.append(node)
-        needed -= macs
+    if intensity is not None or measured is None:
+        measured = None
+        chosen = _above(candidates, profile.intensity(hardware) if intensity is None else intensity)
+    else:
+        chosen = [node for _, _, node in candidates if measured.pays(form_of(node, graph, shapes, readers))]
     kept = frozenset(node.name for node in graph.nodes if onnx_graph.layer_of(node.name) in keep_float)
     chosen = [node for node in chosen if node.name not in kept and node.name not in costly]
-    if not chosen:
+    if not chosen and measured is None:
         raise ConversionError(
             "all convolutions that could run in INT8 are to be kept in float",
             hint="use onnx-float32, or keep fewer layers in float",
@@ -115,6 +117,47 @@ def plan(
             for _, _, node in candidates
             if node not in chosen and node.name not in kept and _weights(node, graph)
         ),
+    )
+
+
+def _above(candidates: list[tuple[float, int, onnx.NodeProto]], intensity: float) -> list[onnx.NodeProto]:
+    """Choose the convolutions by their arithmetic per value, the most first.
+
+    Args:
+        candidates: Arithmetic per value, multiply-accumulates and node of each.
+        intensity: From where INT8 is faster; those below are chosen, too, until enough are.
+    """
+    needed, chosen = _LEAST_SHARE * sum(macs for _, macs, _ in candidates), []
+    for own_intensity, macs, node in sorted(candidates, key=lambda candidate: -candidate[0]):  # stable
+        if own_intensity < intensity and needed <= 0:
+            break
+        chosen.append(node)
+        needed -= macs
+    return chosen
+
+
+def form_of(
+    node: onnx.NodeProto,
+    graph: OnnxGraph,
+    shapes: Mapping[str, tuple[int, ...]],
+    readers: Mapping[str, list[onnx.NodeProto]],
+) -> Form:
+    """Return a dense convolution of maps in the terms of hardware profiles."""
+    weight = graph.constants[node.input[1]].shape
+    role = Role.PLAIN
+    if gates.find(graph, [node.name]):
+        role = Role.GATED
+    elif any(onnx_graph.swish_of(reader, readers) is not None for reader in readers[node.output[0]]):
+        role = Role.SWISH
+    height, width = (*shapes[node.input[0]][2:], 1)[:2]
+    return Form(
+        role=role,
+        kernel=max(weight[2:]),
+        stride=max(onnx_graph.integers(node, "strides", (1,))),
+        inputs=weight[1],
+        outputs=weight[0],
+        height=height,
+        width=width,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgefx.quantization import QuantScheme
 from edgefx.runtimes.hardware import MEASURED
 from edgefx.vocabulary import Hardware
 
@@ -24,11 +25,12 @@ def intensity(hardware: Hardware) -> float:
     return INTENSITY.get(hardware, INTENSITY[_ASSUMED])
 
 
-def caveat(hardware: Hardware) -> str | None:
+def caveat(scheme: QuantScheme) -> str | None:
     """Say what a user should know where nothing was measured."""
-    if hardware in MEASURED:
+    if scheme.hardware in MEASURED or (scheme.profile is not None and scheme.profile.onnx is not None):
         return None
     return (
-        f"onnx-int8: which convolutions are faster in INT8 was measured on {_ASSUMED}, not on {hardware}: "
-        "compare the latency with onnx-float32"
+        f"onnx-int8: which convolutions are faster in INT8 was measured on {_ASSUMED}, not on "
+        f"{scheme.hardware}: compare the latency with onnx-float32, or measure the device: edgefx device "
+        "profile"
     )

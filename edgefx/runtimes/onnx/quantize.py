@@ -34,7 +34,7 @@ from edgefx.quantization import ActivationRanges, QuantScheme
 from edgefx.quantize.ranges import Range
 from edgefx.runtimes.onnx import bias, calibrate, channels, equalize, gates, passes, placement, rounding
 from edgefx.runtimes.onnx import graph as onnx_graph
-from edgefx.runtimes.onnx.artifact import KEPT_FLOAT
+from edgefx.runtimes.onnx.artifact import KEPT_FLOAT, WEIGHTS_ONLY
 from edgefx.runtimes.onnx.graph import OnnxGraph, swish_of, weights
 from edgefx.runtimes.onnx.placement import Placement
 from edgefx.runtimes.onnx.writer import ChannelRanges, Writer
@@ -149,8 +149,7 @@ def static(
         _store(writer, node, codes.get(node.name), kept=node.name in plan.kept)
         if _is_between(node, readers, graph, plan):
             writer.keep_float(node)
-    if plan.kept:
-        writer.note(KEPT_FLOAT, ",".join(sorted({onnx_graph.layer_of(name) for name in plan.kept})))
+    _note(writer, plan)
     if io_dtypes[0] is not IoDtype.FLOAT32:
         writer.integer_input(io_dtypes[0])
     if io_dtypes[1] is not IoDtype.FLOAT32:
@@ -164,6 +163,14 @@ def _integer_outputs(
     for result, kind in zip(writer.graph.outputs, outputs, strict=True):
         limits = Range(0.0, 1.0) if kind is OutputKind.PROBABILITIES else ranges[result.name]
         writer.integer_output(result, dtype, limits)
+
+
+def _note(writer: Writer, plan: Placement) -> None:
+    """Write into the metadata what a reader would take for a mistake."""
+    if not plan.convolutions:
+        writer.note(WEIGHTS_ONLY, "true")
+    if plan.kept:
+        writer.note(KEPT_FLOAT, ",".join(sorted({onnx_graph.layer_of(name) for name in plan.kept})))
 
 
 def _store(writer: Writer, node: onnx.NodeProto, codes: NDArray[np.int8] | None, *, kept: bool) -> None:
@@ -235,6 +242,7 @@ class _Quantization:
             costly=self.costly,
             intensity=self.intensity,
             hardware=self.scheme.hardware,
+            measured=self.scheme.profile.onnx if self.scheme.profile else None,
         )
 
     def equalize(self) -> None:

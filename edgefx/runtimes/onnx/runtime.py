@@ -49,14 +49,14 @@ class OnnxRuntime:
             case Precision.DYNAMIC:
                 model = quantize.dynamic(model, unsigned=scheme.hardware.saturates_pairs)
             case Precision.INT8:
-                if message := profile.caveat(scheme.hardware):
+                if message := profile.caveat(scheme):
                     progress.note(message)
                 assert request.calibration is not None  # requests.check
                 model = quantize.int8_model(
                     model, graph, scheme, request.calibration, progress, trained_ranges=request.trained_ranges
                 )
         if scheme.precision in (Precision.DYNAMIC, Precision.INT8):
-            artifact.state_hardware(model, scheme.hardware)
+            artifact.state_hardware(model, scheme)
         convert.save(model, out, check=lambda path: artifact.verify(path, graph, scheme))
         return (out,)
 

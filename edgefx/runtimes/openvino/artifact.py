@@ -22,7 +22,7 @@ from edgefx.storage import atomic, temporary
 from edgefx.storage.disk import disk_full, explained
 from edgefx.storage.hashes import hash_file
 from edgefx.types import Artifact, ArtifactFile, FrozenGraph, OpCount, Precision, TensorInfo
-from edgefx.vocabulary import Hardware
+from edgefx.vocabulary import Runtime
 
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
 # What OpenVINO computes in the kernel of the convolution before it.
@@ -110,9 +110,11 @@ def _numbered(place: int) -> str:
     return f"_{place}" if place else ""
 
 
-def state_hardware(model: Any, laid_out_for: Hardware) -> None:
+def state_hardware(model: Any, scheme: QuantScheme) -> None:
     """Record the class of CPU that a model is laid out for."""
-    model.set_rt_info(hardware.statement(laid_out_for), [_RT_INFO, hardware.KEY])
+    model.set_rt_info(hardware.statement(scheme, Runtime.OPENVINO), [_RT_INFO, hardware.KEY])
+    if not any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops()):
+        model.set_rt_info("true", [_RT_INFO, hardware.WEIGHTS_ONLY_KEY])
 
 
 def input_info(model: Any) -> TensorInfo:
@@ -184,6 +186,8 @@ def describe(path: Path) -> Artifact:
             macs[is_integer] += _macs(operation)
             left_float[kind] += not is_integer
     notes = []
+    if model.has_rt_info([_RT_INFO, hardware.WEIGHTS_ONLY_KEY]) and not computing[True]:
+        notes.append(hardware.WEIGHTS_ONLY)
     if model.has_rt_info([_RT_INFO, hardware.KEY]):
         notes.append(hardware.note(str(model.get_rt_info([_RT_INFO, hardware.KEY]).value)))
     if _PRECISE in path.read_text(encoding="utf-8") and not computing[True]:
@@ -325,6 +329,7 @@ def verify(path: Path, graph: FrozenGraph, scheme: QuantScheme) -> None:
     """Read the written file back; raise `ConversionError` when it is not what was asked for."""
     found = describe(path)
     problems = written.problems_of_ends((*found.inputs, *found.outputs), graph, scheme)
-    if scheme.precision is Precision.INT8 and not found.compute_int8:
+    without = scheme.profile is not None and hardware.WEIGHTS_ONLY in found.notes
+    if scheme.precision is Precision.INT8 and not found.compute_int8 and not without:
         problems.append("no convolution runs in INT8")
     written.refuse(problems, f"openvino-{scheme.precision}")

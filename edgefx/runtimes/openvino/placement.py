@@ -8,7 +8,9 @@ integers there (mean KL to the float model, V2-B0: 0.0068 -> 0.0040; B0: 0.0105 
 faster. (With NNCF's placement, which quantizes the values behind the depthwise convolution as well, leaving
 that convolution in float had made the model 10 to 25 % slower.)
 
-On CPUs with AMX, which OpenVINO lets compute in bf16, large maps stay in float altogether; see `_LARGE`.
+Where a profile says what was measured, the convolutions that gain nothing compute in float; see
+`without_gain`. On CPUs with AMX, which OpenVINO lets compute in bf16, large maps stay in float altogether;
+see `_LARGE`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgefx.hardware import Form, Role, RuntimeProfile
 from edgefx.runtimes.openvino import artifact
 from edgefx.vocabulary import Hardware
 
@@ -88,6 +91,69 @@ def large(
     reading = {reader for site in find(model, keep_float=keep_float) for reader, _ in site.consumers}
     dense = {operation.get_friendly_name() for operation in weighted(model)} & reading
     return frozenset(found) if dense - found else frozenset()
+
+
+def without_gain(model: Any, measured: RuntimeProfile) -> frozenset[str]:
+    """Return the names of the operations that compute in float because INT8 would not be faster.
+
+    These are the dense convolutions of forms that do not pay, and the residual sums that no other convolution
+    reads: quantizing their inputs is free only where the convolutions around them compute in INT8.
+
+    Args:
+        model: Float.
+        measured: What was measured of OpenVINO.
+    """
+    dense = {
+        operation.get_friendly_name(): operation
+        for operation in weighted(model)
+        if operation.get_type_name() == "Convolution"
+    }
+    slow = {name for name, operation in dense.items() if not measured.pays(form_of(operation))}
+    sums = {
+        operation.get_friendly_name()
+        for operation in model.get_ordered_ops()
+        if _is_residual_sum(operation)
+        and not any(reader in dense and reader not in slow for reader in _readers(operation))
+    }
+    return frozenset(slow | sums)
+
+
+def form_of(operation: Any) -> Form:
+    """Return a dense convolution in the terms of hardware profiles."""
+    shape, weights = operation.get_input_shape(0), operation.input_value(1).get_shape()
+    source = operation.input_value(0).get_node()
+    role = Role.PLAIN
+    if source.get_type_name() == "Multiply" and any(
+        list(value.get_shape()[2:]) == [1, 1] for value in source.input_values()
+    ):
+        role = Role.GATED
+    elif "Swish" in _behind(operation):
+        role = Role.SWISH
+    return Form(
+        role=role,
+        kernel=max(weights[2:]),
+        stride=max(operation.get_attributes()["strides"]),
+        inputs=weights[1],
+        outputs=weights[0],
+        height=shape[2],
+        width=(*shape[3:], 1)[0],
+    )
+
+
+def _behind(operation: Any) -> list[str]:
+    """Return the types of the operations that read what a convolution makes, past its bias."""
+    found = []
+    for reader in operation.output(0).get_target_inputs():
+        node = reader.get_node()
+        constant = node.get_type_name() == "Add" and any(
+            artifact.is_constant(value.get_node()) for value in node.input_values()
+        )
+        found += _behind(node) if constant else [str(node.get_type_name())]
+    return found
+
+
+def _readers(operation: Any) -> list[str]:
+    return [str(reader.get_node().get_friendly_name()) for reader in operation.output(0).get_target_inputs()]
 
 
 def find(model: Any, *, keep_float: Collection[str] = (), in_float: Collection[str] = ()) -> tuple[Site, ...]:

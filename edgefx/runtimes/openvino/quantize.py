@@ -60,14 +60,18 @@ class _Quantization:
     correlating: openvino_rounding.Correlating | None = None
 
     def place(self) -> None:
-        kept, hardware = self.scheme.keep_float, self.scheme.hardware
-        self.large = placement.large(self.model, keep_float=kept, hardware=hardware)
+        kept, hardware, profile = self.scheme.keep_float, self.scheme.hardware, self.scheme.profile
+        in_float = frozenset[str]()
+        if profile is not None and profile.openvino is not None:
+            in_float = placement.without_gain(self.model, profile.openvino)
+        else:
+            in_float = self.large = placement.large(self.model, keep_float=kept, hardware=hardware)
         if self.large:
             self.progress.note(
                 f"openvino-int8: large maps stay in float, which {hardware} runs faster; for other CPUs "
                 "name theirs with --hardware"
             )
-        self.sites = placement.find(self.model, keep_float=kept, in_float=self.large)
+        self.sites = placement.find(self.model, keep_float=kept, in_float=in_float)
         self.readers = frozenset(consumer for site in self.sites for consumer, _ in site.consumers)
         self.weighted = [
             operation
@@ -146,7 +150,7 @@ class _Quantization:
         means = self.shifted.means()
         after = {consumer: mean for site, mean in means.items() for consumer, _ in site.consumers}
         _quantize_activations(self.model, self.grids)  # first: a new bias stands before what is quantized
-        narrow = self.scheme.hardware.saturates_pairs
+        integer = {consumer for site in self.sites for consumer, _ in site.consumers}
         with self.progress.task("rounding weights for OpenVINO", len(self.weighted)) as task:
             for operation in self.weighted:
                 name = operation.get_friendly_name()
@@ -158,7 +162,15 @@ class _Quantization:
                     openvino_weights.store_as_half(operation)
                 else:
                     moments = self.correlating.moments(name) if self.correlating else None
-                    _quantize_weights(operation, before, after.get(name, before), moments, narrow=narrow)
+                    _quantize_weights(
+                        operation,
+                        before,
+                        after.get(name, before),
+                        moments,
+                        narrow=self.scheme.hardware.saturates_pairs,
+                        # Others' bytes stay as they are until it is measured what they gain.
+                        at_once=self.scheme.profile is not None and name not in integer,
+                    )
                 task.advance()
         self.model.validate_nodes_and_infer_types()
 
@@ -237,6 +249,7 @@ def _quantize_weights(
     moments: NDArray[np.float64] | None,
     *,
     narrow: bool,
+    at_once: bool,
 ) -> None:
     """Store INT8 weights, and correct the bias for them and for the inputs' quantization.
 
@@ -246,6 +259,7 @@ def _quantize_weights(
         quantized_mean: Of each channel it reads, after quantization.
         moments: Covariance of what its weights are multiplied with; None rounds to the nearest level.
         narrow: See `weights.scales`.
+        at_once: See `weights.store`.
     """
     groups = operation.get_type_name() == "GroupConvolution"
     weights = openvino_weights.read(operation)
@@ -255,7 +269,7 @@ def _quantize_weights(
     else:
         rows = len(weights)
         codes = gptq.rounded(weights.reshape(rows, -1), steps.reshape(-1), moments).reshape(weights.shape)
-    openvino_weights.store(operation, codes, steps)
+    openvino_weights.store(operation, codes, steps, at_once=at_once)
     if operation.get_type_name() == "MatMul" and len(operation.get_input_shape(0)) > 2:
         return  # of tokens or of a map: channels come last there, and the means are those of the second axis
     amount = openvino_weights.shift(weights, codes * steps, mean, quantized_mean, groups=groups)

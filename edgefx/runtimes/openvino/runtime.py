@@ -52,7 +52,7 @@ class OpenVinoRuntime:
             model = quantize.int8_model(
                 model, graph, scheme, request.calibration, progress, trained_ranges=request.trained_ranges
             )
-            artifact.state_hardware(model, scheme.hardware)
+            artifact.state_hardware(model, scheme)
         elif scheme.precision is Precision.FLOAT32:
             convert.products_to_convolutions(model)
         convert.finish(model, graph)

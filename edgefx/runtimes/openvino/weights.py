@@ -83,16 +83,27 @@ def shift(
     return difference.reshape(-1)
 
 
-def store(operation: Any, integers: NDArray[np.int8], steps: FloatArray) -> None:
-    """Replace the weights by INT8 ones that are unpacked when the model is opened."""
+def store(operation: Any, integers: NDArray[np.int8], steps: FloatArray, *, at_once: bool = False) -> None:
+    """Replace the weights by INT8 ones.
+
+    Args:
+        operation: Changed in place.
+        integers: The weights, shaped as `read` returns them.
+        steps: Of each output channel.
+        at_once: Unpack them when the model is opened. What computes in INT8 cannot have that. For what
+            computes in float, OpenVINO 2026.4 unpacks INT8 weights in every inference: it leaves Convert and
+            Multiply alone, lest they be folded before they can be fused. Another Convert between the two, to
+            float16 that holds all codes, is not what it looks for.
+    """
     import openvino as ov
     from openvino import opset13 as ops
 
     if operation.get_type_name() == "MatMul" and not operation.get_attributes()["transpose_b"]:
         integers, steps = np.ascontiguousarray(integers.T), steps.T
-    unpacked = ops.multiply(
-        ops.convert(ops.constant(integers), ov.Type.f32), ops.constant(steps.astype(np.float32))
-    )
+    codes = ops.constant(integers)
+    if at_once:
+        codes = ops.convert(codes, ov.Type.f16)
+    unpacked = ops.multiply(ops.convert(codes, ov.Type.f32), ops.constant(steps.astype(np.float32)))
     operation.input(1).replace_source_output(unpacked.output(0))
 
 
