@@ -340,6 +340,31 @@ class ComparedAnswers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Throughput:
+    """How many images a second an artifact answers when several are run at once.
+
+    Attributes:
+        batch: Images of each inference.
+        streams: Inferences at the same time, each by a session and a thread of its own, in one process.
+        threads: Runtime threads of each stream.
+        images_per_s: The middle one of several measurements, one after the other.
+        slowest_per_s: The slowest of them.
+        fastest_per_s: The fastest.
+        seconds: What they took together.
+        cpu_utilization: CPU time of the process over that and the cores that it may use.
+    """
+
+    batch: int
+    streams: int
+    threads: int
+    images_per_s: float
+    slowest_per_s: float
+    fastest_per_s: float
+    seconds: float
+    cpu_utilization: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Latency:
     """Latency of one artifact on one device.
 
@@ -350,11 +375,14 @@ class Latency:
         p50_ms: Median.
         p95_ms: 95th percentile.
         min_ms: Fastest.
-        cold_start_ms: Opening the file plus the first inference, in a fresh process, imports not counted.
+        cold_start_ms: Opening the file plus the first inference, in a fresh process, imports not counted; the
+            middle one of several processes.
         peak_memory_mb: Peak resident set of that process, runtime included.
         precision_ran: What the runtime executed in.
-        ratio_to_float: p50 over the p50 of the same runtime's float32 artifact in the same run.
-        ratio_ci95: 95 % bootstrap interval of that ratio, low then high.
+        ratio_to_float: Median over that of the same runtime's float32 artifact, formed in each pass of the
+            measurement; the median of the passes.
+        ratio_ci95: Where that ratio would lie in another measurement like this, with 95 %, low then high;
+            None with one process, which tells nothing of the next.
         noise: By how much the speed changed while it, and what it is compared with, were measured: the range
             of the passes' medians between quartiles over their median, the larger; 0 with too few to tell.
         noisy: Whether that is too much to rely on the figures, after measuring again.
@@ -368,6 +396,17 @@ class Latency:
             faster.
         warmed_up: Whether they had stopped getting faster; None with too few to tell.
         timed_ms: What all timed inferences took together.
+        p50_ci95_ms: Where the median would lie in another measurement, like `ratio_ci95`.
+        launches: Processes that were started for it one after the other; None where an earlier version
+            measured.
+        cpu_utilization: The CPU time of its process while it was timed, over the time that passed and the
+            cores that it may use, likewise; 1 where all of them are busy all the time.
+        energy_mj: Energy of an inference in millijoules, with what the machine takes when it is idle; None
+            where nothing measured it.
+        energy_watts: The mean power meanwhile.
+        energy_source: "RAPL" or "hwmon" are the machine's own counters, "meter" is an external one.
+        model_memory_mb: What the peak resident set grew by from opening the file on, likewise: the artifact's
+            own share of it.
         float_share: The share of the time of all operations that is computed in floating point, by the
             runtime's profiler; None unless it was asked.
         conversion_share: Likewise, of what only changes the format or the layout of values.
@@ -398,6 +437,13 @@ class Latency:
     warmup_rounds: int | None = None
     warmed_up: bool | None = None
     timed_ms: float | None = None
+    p50_ci95_ms: tuple[float, float] | None = None
+    launches: int | None = None
+    cpu_utilization: float | None = None
+    model_memory_mb: float | None = None
+    energy_mj: float | None = None
+    energy_watts: float | None = None
+    energy_source: str | None = None
     float_share: float | None = None
     conversion_share: float | None = None
     delegate_coverage: float | None = None

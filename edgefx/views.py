@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgefx.errors import ExitCode
 from edgefx.execution import ExecutionProfile
-from edgefx.measured import ComparedAnswers, TaskFigures
+from edgefx.measured import ComparedAnswers, TaskFigures, Throughput
 from edgefx.notebook import Shown
 from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
 from edgefx.types import (
@@ -253,6 +253,7 @@ class Benchmark(Shown):
         hardware: The class of its CPU; None where nothing says so.
         notes: What must be known, for example that an artifact is laid out for other hardware.
         profiles: What each artifact really ran, named as in `latencies`; empty unless it was asked for.
+        throughputs: What each answers in batches and streams, likewise.
     """
 
     environment: Environment
@@ -262,6 +263,7 @@ class Benchmark(Shown):
     hardware: Hardware | None = None
     notes: tuple[str, ...] = ()
     profiles: Mapping[str, ExecutionProfile] = field(default_factory=dict)
+    throughputs: Mapping[str, tuple[Throughput, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

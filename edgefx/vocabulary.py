@@ -63,6 +63,9 @@ class Hardware(StrEnum):
 
 
 HOST = "host"  # of devices: the machine that edgefx runs on
+LAUNCHES = 5  # processes that latency is measured in, of each artifact
+MOST_LAUNCHES = 10
+MIN_SECONDS = 1.0  # that the timed inferences of each artifact take together
 NATIVE = "native"  # of a recipe: the class of the CPU that compiles
 
 

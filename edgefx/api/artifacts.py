@@ -13,10 +13,11 @@ from edgefx.api import values
 from edgefx.api.values import EffortName, ResizeName, StrPath, Targets, TaskName
 from edgefx.errors import UsageError
 from edgefx.protocols import SILENT, Progress
-from edgefx.vocabulary import Effort, Resize
+from edgefx.vocabulary import LAUNCHES, MIN_SECONDS, MOST_LAUNCHES, Effort, Resize
 
 if TYPE_CHECKING:
     from edgefx.analysis.diagnosis import DebugReport
+    from edgefx.benchmarking.throughput import Load
     from edgefx.provenance.comparison import RunDiff
     from edgefx.views import ArtifactInspection, Benchmark, Evaluation, ModelInspection
 
@@ -110,6 +111,8 @@ def benchmark(
     artifacts: StrPath | Iterable[StrPath],
     *,
     rounds: int = 100,
+    min_seconds: float = MIN_SECONDS,
+    launches: int = LAUNCHES,
     price_per_hour: float | None = None,
     warmup: int = 5,
     seconds: float = 30.0,
@@ -117,6 +120,11 @@ def benchmark(
     device: str = "host",
     device_python: str | None = None,
     device_dir: str | None = None,
+    benchmark_model: StrPath | None = None,
+    batch: int | Sequence[int] = (),
+    streams: int | Sequence[int] = (),
+    energy: bool = False,
+    energy_csv: StrPath | None = None,
     profile: bool = False,
     progress: Progress = SILENT,
 ) -> Benchmark:
@@ -127,15 +135,26 @@ def benchmark(
 
     Args:
         artifacts: One or more .tflite, .onnx or OpenVINO .xml files.
-        rounds: Timed inferences per artifact.
+        rounds: Least number of timed inferences per artifact.
+        min_seconds: Least time that those of each artifact take together: fast ones get more.
+        launches: Processes that are started for each artifact, one after the other, and share its inferences.
         price_per_hour: What an hour of the machine costs, in any currency, for the cost of 1000 inferences.
         warmup: Least number of inferences before the timed ones; more follow while an artifact gets faster.
         seconds: Time limit of all timed inferences together; slow artifacts then get fewer rounds.
         threads: Runtime threads; by default all cores. With several numbers, each artifact is measured with
             each of them.
-        device: Where to measure: "host", which is this machine, or "ssh://user@host".
+        device: Where to measure: "host", which is this machine, "ssh://user@host", "adb://serial", or a name
+            of devices.yaml.
         device_python: The device's Python; by default python3.
         device_dir: Where files are kept on the device; by default ~/.cache/edgefx.
+        benchmark_model: LiteRT's benchmark_model for Android, to measure .tflite files on a phone without
+            Python.
+        batch: Also measure the throughput with so many images at once, where the artifact leaves its batch
+            free. With several numbers, each of them.
+        streams: Also measure the throughput of so many inferences at the same time, each by a session and a
+            thread of its own; likewise. They share the cores, where `threads` does not say how many each has.
+        energy: Also measure the energy of an inference, where the machine has a counter that can be read.
+        energy_csv: The same by an external meter, which writes times and watts to this file meanwhile.
         profile: Also ask the runtimes' profilers what is executed, how long and in which precision.
         progress: Where timed inferences and artifacts that cannot be measured are reported.
 
@@ -152,29 +171,54 @@ def benchmark(
         >>> found = edgefx.benchmark(["build/b0-int8.tflite", "build/b0-float32.tflite"], threads=1)
         >>> print(found.latencies["build/b0-int8.tflite"].ratio_to_float)
     """
+    from edgefx.benchmarking.asked import Timing
     from edgefx.benchmarking.devices.connect import DeviceChoice
+    from edgefx.benchmarking.power_log import PowerLog
     from edgefx.pipeline import benchmark as use_case
     from edgefx.system.quiet import quiet
 
-    values.check(1, rounds=rounds)
-    values.check(0, warmup=warmup, seconds=seconds)
+    values.check(1, rounds=rounds, launches=launches)
+    values.check(0, warmup=warmup, seconds=seconds, min_seconds=min_seconds)
+    if launches > MOST_LAUNCHES:
+        raise UsageError(f"launches {launches} are too many", hint=f"give {MOST_LAUNCHES} at most")
     counts = [] if threads is None else [threads] if isinstance(threads, int) else list(threads)
     given = [artifacts] if isinstance(artifacts, (str, os.PathLike)) else artifacts
     if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
         raise UsageError(f"price_per_hour {price_per_hour} is no price", hint="for example 0.34")
+    tool = None if benchmark_model is None else Path(benchmark_model)
     with quiet():
         found = use_case.run(
             [Path(path) for path in given],
             progress,
             threads=[values.threads(number) for number in dict.fromkeys(counts)],
-            rounds=rounds,
-            warmup=warmup,
-            seconds=seconds,
-            device=DeviceChoice(device=device, python=device_python, folder=device_dir),
-            profile=profile,
+            timing=Timing(
+                rounds=rounds, least_s=min_seconds, launches=launches, warmup=warmup, budget_s=seconds
+            ),
+            device=DeviceChoice(device=device, python=device_python, folder=device_dir, benchmark_model=tool),
+            besides=use_case.Besides(
+                loads=_loads(batch, streams),
+                energy=energy if energy_csv is None else PowerLog(Path(energy_csv)),
+                profile=profile,
+            ),
         )
     priced = {name: replace(one, price_per_hour=price_per_hour) for name, one in found.latencies.items()}
     return replace(found, latencies=priced)
+
+
+def _loads(batch: int | Sequence[int], streams: int | Sequence[int]) -> list[Load]:
+    """Combine batches and streams; none where neither is asked for."""
+    from edgefx.benchmarking.throughput import Load
+
+    batches, counts = (
+        [one] if isinstance(one, int) else list(dict.fromkeys(one)) for one in (batch, streams)
+    )
+    for number in batches:
+        values.check(1, batch=number)
+    for number in counts:
+        values.check(1, streams=number)
+    if not batches and not counts:
+        return []
+    return [Load(batch=one, streams=other) for one in batches or [1] for other in counts or [1]]
 
 
 def inspect(
@@ -340,7 +384,8 @@ def diff(
     """Compare two runs: inputs, size, accuracy image by image, latency.
 
     Args:
-        before: A run's output folder, or its edgefx.lock.json or report.json; or the folder of a matrix.
+        before: A run's output folder, or its edgefx.lock.json or report.json; or the folder of a matrix; or a
+            result card, or a folder of cards.
         after: Another run, or another matrix, whose runs of the same name are compared.
         fail_on: How much worse what may get, each as ``METRIC=CHANGE``, such as "drop_pp=0.5pp" or
             "size_bytes=5%"; the result's `exit_code` is 1 where a target of the first run got worse by more.
@@ -354,9 +399,9 @@ def diff(
         >>> for target in edgefx.diff("build-main/", "build-branch/").targets:
         ...     print(target.target, target.identical, target.flips)
     """
-    from edgefx.provenance import comparison, regressions
+    from edgefx.provenance import differences, regressions
 
     limits = [regressions.parse(text) for text in fail_on]
-    found = comparison.diff(Path(before), Path(after))
+    found = differences.diff(Path(before), Path(after))
     judged = regressions.judge(found, limits, tolerated=on_inconclusive == "warn")
     return replace(found, regressions=judged)

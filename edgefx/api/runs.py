@@ -23,6 +23,7 @@ from edgefx.api.values import (
 )
 from edgefx.errors import UsageError
 from edgefx.protocols import SILENT, Progress
+from edgefx.vocabulary import MIN_SECONDS
 
 if TYPE_CHECKING:
     from edgefx.pipeline.runs import Job, PlannedRun
@@ -68,6 +69,7 @@ class CompileOptions(TypedDict, total=False):
     skip_bad_images: bool
     threads: int | None
     rounds: int
+    min_seconds: float
     price_per_hour: float | None
     devices: str | Sequence[str]
     max_drop: str | None
@@ -125,6 +127,7 @@ def compile(  # noqa: A001 - the command's name
     skip_bad_images: bool = False,
     threads: int | None = None,
     rounds: int = 100,
+    min_seconds: float = MIN_SECONDS,
     price_per_hour: float | None = None,
     devices: str | Sequence[str] = (),
     max_drop: str | None = None,
@@ -201,7 +204,8 @@ def compile(  # noqa: A001 - the command's name
         resize: How an image of any shape becomes the input.
         skip_bad_images: Leave corrupt images out, and say how many.
         threads: Runtime threads; by default all cores.
-        rounds: Timed inferences per artifact.
+        rounds: Least number of timed inferences per artifact.
+        min_seconds: Least time that those of each artifact take together: fast ones get more.
         price_per_hour: What an hour of this machine costs, in any currency, for the cost of 1000 inferences.
         devices: Also run the artifacts on these devices: "ssh://user@host", or names of devices.yaml.
         max_drop: Gate on the top-1 lost against the float Keras model, such as "1pp" (percentage points) or
@@ -282,6 +286,7 @@ def compile(  # noqa: A001 - the command's name
         skip_bad_images=skip_bad_images,
         threads=threads,
         rounds=rounds,
+        min_seconds=min_seconds,
         price_per_hour=price_per_hour,
         devices=devices,
         max_drop=max_drop,

@@ -6,60 +6,34 @@ after the other do not compare. Each artifact therefore lives in a worker proces
 and idle ones block on their stdin. Drift then hits all of them alike and cancels in ratios.
 
 What is left shows in the medians of the passes: a measurement whose passes disagree is made again while there
-is time, the quietest is kept, and it says of itself when even that was noisy. Intervals of ratios are
-bootstrapped over passes (Efron, "Bootstrap methods: another look at the jackknife", 1979), not over single
-inferences, which are not independent: what disturbs one disturbs its neighbours.
+is time, the quietest is kept, and it says of itself when even that was noisy. Processes differ, too, and all
+of one process is alike: each artifact is launched several times (`edgefx.benchmarking.repeats`).
 """
 
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from statistics import median, pstdev
 
+from edgefx.benchmarking.asked import Subject, Timing
 from edgefx.benchmarking.devices.local import HOST
-from edgefx.benchmarking.devices.protocol import Device, Runner
+from edgefx.benchmarking.devices.protocol import Device, Measurer, Runner, Stats, Timed
+from edgefx.benchmarking.repeats import median_interval, percentile, ratio, ratio_interval
+from edgefx.benchmarking.schedule import Schedule, schedule
 from edgefx.errors import BenchmarkError
 from edgefx.histogram import LatencyHistogram
-from edgefx.protocols import Progress, Task
+from edgefx.protocols import SILENT, Progress, Task
 from edgefx.results import Latency
-from edgefx.types import Precision
 
-PASSES = 20  # how many times the measurement goes around all artifacts
-MIN_ROUNDS = 5  # measured of each artifact, whatever the budget
-NOISY = 0.25  # `Latency.noise` above which figures are not to be relied on, by default
 _FEWEST_PASSES = 10  # that tell noise from chance
 _MOST_TRIES = 3  # measurements, where they are noisy
-_RESAMPLES = 1000  # of the bootstrap
 _STILL_FASTER = 0.95  # of the group before: an artifact is not warm yet
 _MOST_GROUPS = 10  # of warm-up
 _WARMUP_S = 2.0  # after which no further group begins
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """An artifact to measure.
-
-    Attributes:
-        key: How the caller finds its result.
-        path: The artifact's main file.
-        precision: What the target asked for, if known.
-        float_key: Key of the same runtime's float32 artifact in this run, for `Latency.ratio_to_float`.
-        threads: Its intra-op threads; None for those of the measurement.
-        any_ends: Whether it is something else than an image classifier.
-    """
-
-    key: str
-    path: Path
-    precision: Precision | None = None
-    float_key: str | None = None
-    threads: int | None = None
-    any_ends: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,30 +73,42 @@ def warm(worker: Runner, rounds: int) -> Warmup:
 
 @dataclass(kw_only=True)
 class _Running:
-    """A subject, its worker and what was measured so far."""
+    """A subject, its process in this launch, and what that has measured so far."""
 
     subject: Subject
     worker: Runner
     cold_start_ms: float
     warmup: Warmup
     estimate_ms: float
-    schedule: list[int] = field(default_factory=list)  # timed inferences in each pass
-    passes: list[list[float]] = field(default_factory=list)  # times in ms of each pass
+    passes: list[Timed] = field(default_factory=list)
+    stats: Stats | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """The launches of one subject."""
+
+    launches: tuple[_Running, ...]
+
+    @property
+    def passes(self) -> list[Timed]:
+        """Those of all launches."""
+        return [one for launch in self.launches for one in launch.passes]
 
     @property
     def times_ms(self) -> list[float]:
         """All timed inferences."""
-        return [time for times in self.passes for time in times]
+        return [time for one in self.passes for time in one.times_ms]
 
     @property
-    def medians(self) -> list[float]:
-        """The median of each pass that timed anything."""
-        return [median(times) for times in self.passes if times]
+    def medians(self) -> list[list[float]]:
+        """The median of each pass, launch by launch."""
+        return [[median(one.times_ms) for one in launch.passes] for launch in self.launches]
 
     @property
     def noise(self) -> float:
         """How far the passes disagree: see `Latency.noise`."""
-        medians = self.medians
+        medians = [one for launch in self.medians for one in launch]
         if len(medians) < _FEWEST_PASSES:
             return 0.0
         return (percentile(medians, 0.75) - percentile(medians, 0.25)) / median(medians)
@@ -130,13 +116,10 @@ class _Running:
 
 def measure(
     subjects: Sequence[Subject],
+    timing: Timing,
     *,
     threads: int,
-    rounds: int,
-    warmup: int,
-    budget_s: float,
     progress: Progress,
-    max_noise: float = NOISY,
     on_failure: Callable[[Subject, BenchmarkError], None] | None = None,
     device: Device = HOST,
 ) -> dict[str, Latency]:
@@ -144,13 +127,9 @@ def measure(
 
     Args:
         subjects: What to measure; keys must differ.
+        timing: How much is timed.
         threads: Intra-op threads of each runtime.
-        rounds: Timed inferences of each artifact; slow artifacts get fewer so that the budget holds.
-        warmup: Least number of inferences before the timed ones, after the cold start; see `warm`.
-        budget_s: Wall time for the timed inferences of all subjects together; five of each are made
-            whatever it says.
         progress: Where every timed inference is reported.
-        max_noise: `Latency.noise` of any subject above which all are measured again, while the budget allows.
         on_failure: Called for a subject whose worker failed; the others go on. Without it the first
             failure is raised.
         device: Where to measure.
@@ -168,212 +147,191 @@ def measure(
             raise error
         on_failure(subject, error)
 
-    with ExitStack() as stack:
-        running = _start(
-            subjects,
-            device=device,
-            threads=threads,
-            warmup=warmup,
-            stack=stack,
-            progress=progress,
-            failed=failed,
+    if isinstance(device, Measurer):
+        return device.measure(subjects, timing, threads=threads, progress=progress, on_failure=failed)
+    measurement = _Measurement(
+        list(subjects), timing, threads=threads, progress=progress, on_failure=failed, device=device
+    )
+    quietest: dict[str, _Found] = {}
+    begun, least = time.monotonic(), math.inf
+    for number in range(_MOST_TRIES):
+        found = measurement.once("latency" if number == 0 else "latency, again, as it was noisy")
+        noise = max((one.noise for one in found.values()), default=0.0)
+        if noise < least:
+            least, quietest = noise, found
+        took = (time.monotonic() - begun) / (number + 1)
+        if noise <= timing.max_noise or (number + 2) * took > timing.budget_s:
+            break
+    # One that failed in a later try has no result, as if it had in the first.
+    return _results(
+        {key: one for key, one in quietest.items() if key in found},
+        device.name,
+        threads,
+        max_noise=timing.max_noise,
+    )
+
+
+class _Measurement:
+    """Launches of all artifacts, one launch of each at the same time."""
+
+    def __init__(
+        self,
+        subjects: list[Subject],
+        timing: Timing,
+        *,
+        threads: int,
+        progress: Progress,
+        on_failure: Callable[[Subject, BenchmarkError], None],
+        device: Device,
+    ) -> None:
+        self._subjects, self._timing, self._threads = subjects, timing, threads
+        self._progress, self._on_failure, self._device = progress, on_failure, device
+        self._plan: Schedule | None = None
+        self._place: dict[str, int] = {}  # in the plan, by key
+
+    def once(self, label: str) -> dict[str, _Found]:
+        """Measure; returns what was found by key, without those that failed."""
+        begun = time.monotonic()
+        with ExitStack() as stack:
+            running = self._start(stack, self._progress)
+            plan = self._plan = self._plan or self._scheduled(running, time.monotonic() - begun)
+            launched = [running]
+            with self._progress.task(label, sum(plan.counts)) as task:
+                for launch in range(plan.launches):
+                    if launch:
+                        stack.close()  # a launch begins when the processes of the last one have ended
+                        launched.append(self._start(stack, SILENT))
+                    self._go_around(launched[-1], launch, plan, task)
+        return {
+            subject.key: _Found(
+                launches=tuple(one for launch in launched for one in launch if one.subject is subject)
+            )
+            for subject in self._subjects
+        }
+
+    def _scheduled(self, running: Sequence[_Running], start_s: float) -> Schedule:
+        timing = self._timing
+        affordable = 1 + int(timing.budget_s / max(start_s, 1e-3))  # launches of large models take long
+        self._place = {one.subject.key: place for place, one in enumerate(running)}
+        return schedule(
+            [one.estimate_ms for one in running],
+            rounds=timing.rounds,
+            least_s=timing.least_s,
+            budget_s=timing.budget_s,
+            launches=min(timing.launches, affordable),
         )
-        shares = allot([one.estimate_ms for one in running], rounds=rounds, budget_s=budget_s)
-        for one, share in zip(running, shares, strict=True):
-            one.schedule = spread(share, PASSES)
-        quietest: dict[str, list[list[float]]] = {}
-        begun, least = time.monotonic(), math.inf
-        for number in range(_MOST_TRIES):
-            label = "latency" if number == 0 else "latency, again, as it was noisy"
-            with progress.task(label, sum(sum(one.schedule) for one in running)) as task:
-                running = _timed(running, task, failed)
-            noise = max((one.noise for one in running), default=0.0)
-            if noise < least:
-                least, quietest = noise, {one.subject.key: one.passes for one in running}
-            took = (time.monotonic() - begun) / (number + 1)
-            if noise <= max_noise or (number + 2) * took > budget_s:
-                break
-        for one in running:  # one that failed in a later try has no result, as if it had in the first
-            one.passes = quietest[one.subject.key]
-        return _results(running, device.name, threads, failed, max_noise=max_noise)
 
+    def _go_around(self, running: Sequence[_Running], launch: int, plan: Schedule, task: Task) -> None:
+        """Time all artifacts in turn, back and forth: no artifact always follows another."""
+        for number in range(plan.passes):
+            for one in running if number % 2 == 0 else running[::-1]:
+                if one.subject not in self._subjects:
+                    continue
+                count = plan.in_pass(self._place[one.subject.key], launch, number)
+                try:
+                    one.passes.append(one.worker.timed(count, plan.pass_ms))
+                    if number == plan.passes - 1:
+                        one.stats = one.worker.stats()
+                except BenchmarkError as error:
+                    self._failed(one.subject, error)
+                task.advance(count)
 
-def _timed(
-    running: list[_Running], task: Task, failed: Callable[[Subject, BenchmarkError], None]
-) -> list[_Running]:
-    """Go around all artifacts; return those that are still running."""
-    for one in running:
-        one.passes = []
-    for number in range(PASSES):
-        order = running if number % 2 == 0 else running[::-1]  # no artifact always follows another
-        for one in order:
-            try:
-                _batch(one, one.schedule[number], task)
-            except BenchmarkError as error:
-                failed(one.subject, error)
-                running = [other for other in running if other is not one]
-    return running
+    def _failed(self, subject: Subject, error: BenchmarkError) -> None:
+        self._on_failure(subject, error)
+        self._subjects.remove(subject)
 
-
-def allot(estimates_ms: Sequence[float], *, rounds: int, budget_s: float) -> list[int]:
-    """Share the budget: how many inferences each artifact gets.
-
-    Every artifact may use an equal share of the time; what the fast ones leave is shared among the slow
-    ones (water-filling). Nobody gets fewer than `MIN_ROUNDS`, nor more than `rounds`.
-    """
-    shares = [rounds] * len(estimates_ms)
-    left_ms, waiting = budget_s * 1e3, len(estimates_ms)
-    for index in sorted(range(len(estimates_ms)), key=lambda i: estimates_ms[i]):
-        affordable = int(left_ms / waiting / max(estimates_ms[index], 1e-6))
-        shares[index] = max(min(rounds, affordable), min(MIN_ROUNDS, rounds))
-        left_ms = max(0.0, left_ms - shares[index] * estimates_ms[index])
-        waiting -= 1
-    return shares
-
-
-def spread(rounds: int, passes: int) -> list[int]:
-    """Spread `rounds` over `passes` as evenly as possible."""
-    return [(number + 1) * rounds // passes - number * rounds // passes for number in range(passes)]
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Return the `share` quantile by linear interpolation between order statistics (NumPy's default)."""
-    ordered = sorted(values)
-    position = share * (len(ordered) - 1)
-    low, high = math.floor(position), math.ceil(position)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
-
-
-def _start(
-    subjects: Sequence[Subject],
-    *,
-    device: Device,
-    threads: int,
-    warmup: int,
-    stack: ExitStack,
-    progress: Progress,
-    failed: Callable[[Subject, BenchmarkError], None],
-) -> list[_Running]:
-    """Start all workers, then open the artifacts one at a time: a cold start is measured undisturbed."""
-    running = []
-    with progress.task("start latency workers", len(subjects)) as task:
-        workers = []
-        for subject in subjects:
-            try:
-                started = device.start(
-                    subject.path,
-                    subject.threads or threads,
-                    subject.precision,
-                    any_ends=subject.any_ends,
-                )
-                workers.append((subject, stack.enter_context(started)))
-            except BenchmarkError as error:
-                failed(subject, error)
-                task.advance()
-        ready = []
-        for subject, worker in workers:
-            try:
-                worker.wait_ready()
-                ready.append((subject, worker))
-            except BenchmarkError as error:
-                failed(subject, error)
-                task.advance()
-        for subject, worker in ready:
-            try:
-                cold = worker.open()
-                warmed = warm(worker, warmup)
-            except BenchmarkError as error:
-                failed(subject, error)
-            else:
-                running.append(
-                    _Running(
-                        subject=subject,
-                        worker=worker,
-                        cold_start_ms=cold,
-                        warmup=warmed,
-                        estimate_ms=warmed.last_ms or cold,
+    def _start(self, stack: ExitStack, progress: Progress) -> list[_Running]:
+        """Start all workers, then open the artifacts one at a time: a cold start is measured undisturbed."""
+        running = []
+        with progress.task("start latency workers", len(self._subjects)) as task:
+            workers: list[tuple[Subject, Runner]] = []
+            for subject in tuple(self._subjects):
+                with self._passing_over(subject):
+                    started = self._device.start(
+                        subject.path,
+                        subject.threads or self._threads,
+                        subject.precision,
+                        any_ends=subject.any_ends,
                     )
-                )
-            task.advance()
-    return running
+                    workers.append((subject, stack.enter_context(started)))
+            for subject, worker in workers:
+                with self._passing_over(subject):
+                    worker.wait_ready()
+            for subject, worker in workers:
+                if subject in self._subjects:
+                    with self._passing_over(subject):
+                        cold = worker.open()
+                        warmed = warm(worker, self._timing.warmup)
+                        running.append(
+                            _Running(
+                                subject=subject,
+                                worker=worker,
+                                cold_start_ms=cold,
+                                warmup=warmed,
+                                estimate_ms=warmed.last_ms or cold,
+                            )
+                        )
+                task.advance()
+        return running
 
-
-def _batch(one: _Running, count: int, task: Task) -> None:
-    """Time `count` inferences; one untimed before them, as the caches hold another artifact's weights."""
-    if not count:
-        return
-    if count > 1:
-        one.worker.run(1)
-    one.passes.append(one.worker.run(count))
-    task.advance(count)
-
-
-def ratio_interval(ours: Sequence[float], other: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % bootstrap interval of the ratio of two artifacts' medians.
-
-    Args:
-        ours: The medians of one artifact's passes.
-        other: The medians of the other's passes, each measured beside one of `ours`.
-
-    Returns:
-        Low and high; None where there are too few passes, or not the same.
-    """
-    if len(ours) != len(other) or len(ours) < MIN_ROUNDS:
-        return None
-    draw = random.Random(0)
-    ratios = []
-    for _ in range(_RESAMPLES):
-        chosen = draw.choices(range(len(ours)), k=len(ours))
-        ratios.append(median(ours[number] for number in chosen) / median(other[number] for number in chosen))
-    return percentile(ratios, 0.025), percentile(ratios, 0.975)
+    @contextmanager
+    def _passing_over(self, subject: Subject) -> Iterator[None]:
+        try:
+            yield
+        except BenchmarkError as error:
+            self._failed(subject, error)
 
 
 def _results(
-    running: Sequence[_Running],
-    device: str,
-    threads: int,
-    failed: Callable[[Subject, BenchmarkError], None],
-    *,
-    max_noise: float,
+    found: Mapping[str, _Found], device: str, threads: int, *, max_noise: float
 ) -> dict[str, Latency]:
-    p50 = {one.subject.key: median(one.times_ms) for one in running}
-    medians = {one.subject.key: one.medians for one in running}
     results = {}
-    for one in running:
-        try:
-            peak_memory_mb, precision_ran = one.worker.stats()
-        except BenchmarkError as error:
-            failed(one.subject, error)
-            continue
-        times, reference = one.times_ms, one.subject.float_key or ""
-        float_p50 = p50.get(reference)
-        noise = max(one.noise, _noise_of(running, reference))
-        results[one.subject.key] = Latency(
-            device=device,
-            threads=one.subject.threads or threads,
-            rounds=len(times),
-            p50_ms=p50[one.subject.key],
-            p95_ms=percentile(times, 0.95),
-            p99_ms=percentile(times, 0.99),
-            p90_ms=percentile(times, 0.90),
-            std_ms=pstdev(times),
-            min_ms=min(times),
-            cold_start_ms=one.cold_start_ms,
-            peak_memory_mb=peak_memory_mb,
-            precision_ran=precision_ran,
-            ratio_to_float=p50[one.subject.key] / float_p50 if float_p50 else None,
-            ratio_ci95=ratio_interval(one.medians, medians[reference]) if float_p50 else None,
+    for key, one in found.items():
+        subject = one.launches[0].subject
+        reference = found.get(subject.float_key or "")
+        noise = max(one.noise, reference.noise if reference else 0.0)
+        results[key] = replace(
+            _latency(one, device, subject.threads or threads),
+            ratio_to_float=ratio(one.medians, reference.medians) if reference else None,
+            ratio_ci95=ratio_interval(one.medians, reference.medians) if reference else None,
             noise=noise,
             noisy=noise > max_noise,
-            load_ms=one.worker.load_ms,
-            first_ms=None if one.worker.load_ms is None else one.cold_start_ms - one.worker.load_ms,
-            warmup_rounds=one.warmup.rounds,
-            warmed_up=one.warmup.done,
-            timed_ms=sum(times),
-            histogram=LatencyHistogram.of(times),
         )
     return results
 
 
-def _noise_of(running: Sequence[_Running], key: str) -> float:
-    return next((one.noise for one in running if one.subject.key == key), 0.0)
+def _latency(found: _Found, device: str, threads: int) -> Latency:
+    """Return what was measured of an artifact alone."""
+    times, launches = found.times_ms, found.launches
+    stats = [one.stats for one in launches if one.stats is not None]
+    cold = sorted(launches, key=lambda one: one.cold_start_ms)[len(launches) // 2]
+    busy = sum(one.cpu_ms for one in found.passes) / max(1e-9, sum(one.wall_ms for one in found.passes))
+    return Latency(
+        device=device,
+        threads=threads,
+        rounds=len(times),
+        p50_ms=median(times),
+        p50_ci95_ms=median_interval(found.medians),
+        p95_ms=percentile(times, 0.95),
+        p99_ms=percentile(times, 0.99),
+        p90_ms=percentile(times, 0.90),
+        std_ms=pstdev(times),
+        min_ms=min(times),
+        cold_start_ms=cold.cold_start_ms,
+        peak_memory_mb=max(one.peak_memory_mb for one in stats),
+        model_memory_mb=max(one.peak_memory_mb - one.runtime_memory_mb for one in stats),
+        precision_ran=stats[0].precision_ran,
+        cpu_utilization=busy / stats[0].cores,
+        load_ms=cold.worker.load_ms,
+        first_ms=None if cold.worker.load_ms is None else cold.cold_start_ms - cold.worker.load_ms,
+        warmup_rounds=sum(one.warmup.rounds for one in launches),
+        warmed_up=_all_warm([one.warmup.done for one in launches]),
+        timed_ms=sum(times),
+        launches=len(launches),
+        histogram=LatencyHistogram.of(times),
+    )
+
+
+def _all_warm(told: Sequence[bool | None]) -> bool | None:
+    """Whether every launch was warm; None where one could not tell, and none was not."""
+    return False if False in told else None if None in told else True

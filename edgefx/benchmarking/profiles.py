@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 
+from edgefx.benchmarking.asked import Subject
 from edgefx.benchmarking.devices.local import HOST
 from edgefx.benchmarking.devices.protocol import Device
-from edgefx.benchmarking.latency import Subject
 from edgefx.errors import BenchmarkError
 from edgefx.execution import ExecutionProfile, summarize
 from edgefx.protocols import Progress

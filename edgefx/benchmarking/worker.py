@@ -9,8 +9,17 @@ Between requests it blocks on stdin and uses no CPU.
     open             -> {"load_ms": float,              opening the file
                          "cold_start_ms": float}        that and the first inference
     run K            -> {"times_ms": [float, ...]}      K inferences of what is in the input
+    time K MS        -> {"times_ms": [float, ...],      one more that does not count, then at least K, and as
+                         "wall_ms": float,              many as take MS milliseconds; what all of them took,
+                         "cpu_ms": float}               and what the threads of this process computed in it
+    prepare N B      -> {"cores": int}                  opens N sessions for batches of B, each in a thread
+    flood S          -> {"inferences": int,             of all these sessions at the same time, for S seconds;
+                         "wall_ms": float,              what the machine's counters of energy have counted
+                         "cpu_ms": float,               meanwhile, and which they are
+                         "joules": float or null, "counter": str}
     profile K        -> {"raw": {...}}                  what the runtime's profiler tells of K inferences
-    stats            -> {"peak_memory_mb": float, "precision_ran": str}
+    stats            -> {"peak_memory_mb": float, "runtime_memory_mb": float, "precision_ran": str,
+                         "cores": int}                  the memory before "open", and the cores it may use
     (end of stdin)   -> exit 0
 
 A failure answers ``{"error": message, "hint": hint}`` and exits with 1; a native crash leaves its traces on
@@ -25,21 +34,25 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from edgefx.benchmarking import counters
 from edgefx.errors import EdgefxError
 from edgefx.protocols import TimedSession
 from edgefx.runtimes import load
 from edgefx.runtimes.session import AnySession
+from edgefx.system import host
 from edgefx.system.packages import missing
 from edgefx.targets import row_for_artifact
 from edgefx.types import Precision, TensorInfo
 
 if TYPE_CHECKING:
+    from edgefx.runtimes.protocol import Runtime
     from edgefx.types import Pixels
 
 
@@ -85,50 +98,139 @@ def serve(
                 module.partition(".")[0], *row.engine_packages, purpose=str(path), cause=error
             ) from error
     yield {"ready": True}
-
     with ExitStack() as stack:
-        session: TimedSession | AnySession | None = None
+        served = _Served(path, threads, precision, runtime, stack, any_ends=any_ends)
         for line in requests:
             command, _, argument = line.strip().partition(" ")
-            if command == "open":
-                begin = time.perf_counter_ns()
-                if any_ends:
-                    session = stack.enter_context(
-                        runtime.open_any(path, threads=threads, precision=precision)
-                    )
-                else:
-                    session = stack.enter_context(
-                        runtime.open_session(path, threads=threads, precision=precision)
-                    )
-                opened = time.perf_counter_ns() - begin
-                once = _inference(session)
-                yield {"load_ms": opened / 1e6, "cold_start_ms": opened / 1e6 + _ms(once)}
-            elif command == "profile":
-                yield {"raw": _profiled(path, threads, precision, int(argument))}
-            elif session is None:
-                raise EdgefxError(f"benchmark worker: '{command}' before 'open'")
-            elif command == "run":
-                yield {"times_ms": [_ms(once) for _ in range(int(argument))]}
-            elif command == "stats":
-                yield {"peak_memory_mb": peak_memory_mb(), "precision_ran": session.precision_ran}
-            else:
-                raise EdgefxError(f"benchmark worker: unknown request '{command}'")
+            yield served.answer(command, argument)
 
 
-def _profiled(path: Path, threads: int, precision: Precision | None, runs: int) -> dict[str, object]:
-    """Ask the runtime's profiler; what it raises depends on the runtime and on the file."""
-    collect = import_module(f"{row_for_artifact(path).module}.collect").collect
-    try:
-        found: dict[str, object] = collect(
-            str(path), threads, runs, is_float32=precision is Precision.FLOAT32
-        )
-    except Exception as error:
-        raise EdgefxError(f"{path}: cannot be profiled: {error}") from error
-    return found
+class _Served:
+    """The artifact of this process, and what it is asked."""
+
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        precision: Precision | None,
+        runtime: Runtime,
+        stack: ExitStack,
+        *,
+        any_ends: bool,
+    ) -> None:
+        self._path, self._threads, self._precision, self._any_ends = path, threads, precision, any_ends
+        self._runtime, self._stack = runtime, stack
+        self._memory_mb, self._cores = (
+            memory_mb("VmRSS:"),
+            host.cores(),
+        )  # a runtime may bind threads to cores
+        self._session: TimedSession | AnySession | None = None
+        self._once: Callable[[], object] = lambda: None
+        self._streams: list[Callable[[], object]] = []
+
+    def answer(self, command: str, argument: str) -> dict[str, object]:
+        """Answer a request; see the module's docstring."""
+        if command in ("run", "time", "stats") and self._session is None:
+            raise EdgefxError(f"benchmark worker: '{command}' before 'open'")
+        known: dict[str, Callable[..., dict[str, object]]] = {
+            "open": self._open,
+            "run": self._run,
+            "time": lambda count, least_ms: timed(self._once, int(count), float(least_ms)),
+            "prepare": self._prepare,
+            "flood": lambda seconds: flooded(self._streams, float(seconds)),
+            "profile": self._profiled,
+            "stats": self._stats,
+        }
+        if command not in known:
+            raise EdgefxError(f"benchmark worker: unknown request '{command}'")
+        return known[command](*argument.split())
+
+    def _run(self, count: str) -> dict[str, object]:
+        return {"times_ms": [_ms(self._once) for _ in range(int(count))]}
+
+    def _open(self) -> dict[str, object]:
+        begin = time.perf_counter_ns()
+        path, threads, precision = self._path, self._threads, self._precision
+        session: TimedSession | AnySession
+        if self._any_ends:
+            opening = self._runtime.open_any(path, threads=threads, precision=precision)
+            session = self._stack.enter_context(opening)
+        else:
+            session = self._stack.enter_context(
+                self._runtime.open_session(path, threads=threads, precision=precision)
+            )
+        opened = time.perf_counter_ns() - begin
+        self._session, self._once = session, _inference(session)
+        return {"load_ms": opened / 1e6, "cold_start_ms": opened / 1e6 + _ms(self._once)}
+
+    def _prepare(self, count: str, batch: str) -> dict[str, object]:
+        opened = [
+            self._runtime.open_any(
+                self._path, threads=self._threads, precision=self._precision, batch=int(batch)
+            )
+            for _ in range(int(count))
+        ]
+        self._streams = [self._stack.enter_context(one).run for one in opened]
+        return {"cores": self._cores}
+
+    def _stats(self) -> dict[str, object]:
+        peak_mb = memory_mb("VmHWM:")  # before the precision is asked for, which may read the file
+        assert self._session is not None
+        return {
+            "peak_memory_mb": peak_mb,
+            "runtime_memory_mb": self._memory_mb,
+            "precision_ran": self._session.precision_ran,
+            "cores": self._cores,
+        }
+
+    def _profiled(self, runs: str) -> dict[str, object]:
+        """Ask the runtime's profiler; what it raises depends on the runtime and on the file."""
+        collect = import_module(f"{row_for_artifact(self._path).module}.collect").collect
+        is_float32 = self._precision is Precision.FLOAT32
+        try:
+            return {"raw": collect(str(self._path), self._threads, int(runs), is_float32=is_float32)}
+        except Exception as error:
+            raise EdgefxError(f"{self._path}: cannot be profiled: {error}") from error
 
 
-def peak_memory_mb() -> float:
-    """Peak resident set of this process in 10^6 bytes.
+def timed(once: Callable[[], object], count: int, least_ms: float) -> dict[str, object]:
+    """Time at least `count` inferences, and as many as take `least_ms`, after one that is not timed."""
+    once()
+    times: list[float] = []
+    cpu_s, begin = time.process_time(), time.perf_counter_ns()
+    end = begin + least_ms * 1e6
+    while len(times) < count or time.perf_counter_ns() < end:
+        times.append(_ms(once))
+    wall_ms = (time.perf_counter_ns() - begin) / 1e6
+    return {"times_ms": times, "wall_ms": wall_ms, "cpu_ms": 1e3 * (time.process_time() - cpu_s)}
+
+
+def flooded(streams: Sequence[Callable[[], object]], seconds: float) -> dict[str, object]:
+    """Run inferences in a thread for each stream, over and over for so long."""
+    counts = [0] * len(streams)
+    before = counters.read()
+    begin, cpu_s = time.perf_counter(), time.process_time()
+
+    def run(number: int) -> None:
+        while time.perf_counter() - begin < seconds:
+            streams[number]()
+            counts[number] += 1
+
+    with ThreadPoolExecutor(max_workers=len(streams)) as pool:
+        for done in [pool.submit(run, number) for number in range(len(streams))]:
+            done.result()
+    wall_ms, cpu_ms = 1e3 * (time.perf_counter() - begin), 1e3 * (time.process_time() - cpu_s)
+    return {
+        "inferences": sum(counts),
+        "wall_ms": wall_ms,
+        "cpu_ms": cpu_ms,
+        "joules": counters.joules(before, counters.read()),
+        "counter": counters.source(before),
+    }
+
+
+def memory_mb(field: str) -> float:
+    """Return a field of Linux's account of this process in 10^6 bytes: "VmHWM:" is the peak, "VmRSS:" now.
 
     Not ``ru_maxrss`` on Linux: a child inherits its parent's through fork and exec, and the parent may
     hold TensorFlow. ``VmHWM`` belongs to this process's own address space.
@@ -136,11 +238,14 @@ def peak_memory_mb() -> float:
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(field):
                 return int(line.split()[1]) * 1024 / 1e6
     import psutil
 
-    windows_peak = getattr(psutil.Process().memory_info(), "peak_wset", None)
+    used = psutil.Process().memory_info()
+    if field == "VmRSS:":
+        return float(used.rss) / 1e6
+    windows_peak = getattr(used, "peak_wset", None)
     if windows_peak is not None:
         return float(windows_peak) / 1e6
     import resource

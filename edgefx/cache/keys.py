@@ -55,7 +55,7 @@ conversion, before metadata are written into them: another name of a class chang
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -428,39 +428,33 @@ def benchmark(
     subjects: Sequence[tuple[TargetRow, Artifact, str | None]],
     *,
     threads: int,
-    rounds: int,
-    seconds: float,
-    max_noise: float,
-    warmup: int,
-    profile: bool = False,
+    settings: Mapping[str, Json],
 ) -> Key:
     """Key of the latencies of artifacts that are measured in turn, and compare only within one measurement.
 
     Args:
         subjects: Target, artifact, and the target of the float artifact that its latency is compared with.
         threads: Intra-op threads.
-        rounds: Timed inferences of each.
-        seconds: Time limit for all.
-        max_noise: What is kept is not noisier.
-        warmup: Untimed inferences before.
-        profile: Whether the runtimes' profilers are asked, too.
+        settings: How much is timed, and what else is measured.
     """
     rows = {row.runtime: row for row, _, _ in subjects}.values()
     return _key(
         "benchmark",
         subjects=[[row.name, _content(artifact), compared] for row, artifact, compared in subjects],
         threads=threads,
-        rounds=rounds,
-        seconds=seconds,
-        max_noise=max_noise,
-        warmup=warmup,
-        profile=profile,
+        settings=dict(settings),
         machine=machine(),
         tools=("numpy", *(name for row in rows for name in row.run_by)),
         code=_code(
             ("latency",),
+            "edgefx.benchmarking.asked",
+            "edgefx.benchmarking.counters",
+            "edgefx.benchmarking.devices.protocol",
+            "edgefx.benchmarking.energy",
             "edgefx.benchmarking.latency",
             "edgefx.benchmarking.profiles",
+            "edgefx.benchmarking.repeats",
+            "edgefx.benchmarking.schedule",
             "edgefx.benchmarking.worker",
             *(f"{row.module}.{part}" for row in rows for part in ("collect", "profiler")),
             *(module for row in rows for module in _session(row)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +13,8 @@ from edgefx.cli.options import (
     PositiveNumber,
     device_options,
     json_option,
+    launches_option,
+    min_seconds_option,
     price_option,
     rounds_option,
 )
@@ -24,11 +27,15 @@ Examples:
   edgefx benchmark build/b0-int8.tflite build/b0-float32.tflite
   edgefx benchmark build/*.onnx --threads 1,2,4 --json
   edgefx benchmark build/*.tflite --device ssh://pi@raspberrypi.local
+  edgefx benchmark build/*.tflite --device adb:// --benchmark-model android_aarch64_benchmark_model
+  edgefx benchmark build/*-int8.* --streams 1,2,4
   edgefx benchmark build/b0-int8.onnx --threads 1 --profile --plot b0.html
 """
 )
 @click.argument("artifacts", nargs=-1, required=True, type=click.Path(path_type=Path))
 @rounds_option
+@min_seconds_option
+@launches_option
 @price_option
 @click.option(
     "--warmup",
@@ -55,6 +62,33 @@ Examples:
     "[default: all cores]",
 )
 @click.option(
+    "--batch",
+    type=Counts(),
+    default=(),
+    metavar="N[,N...]",
+    help="Also measure the throughput with N images at once, of artifacts that leave their batch free.",
+)
+@click.option(
+    "--streams",
+    type=Counts(),
+    default=(),
+    metavar="N[,N...]",
+    help="Also measure the throughput of N inferences at the same time. They share the cores; with --threads "
+    "each has as many threads.",
+)
+@click.option(
+    "--energy",
+    is_flag=True,
+    help="Also measure the energy of an inference, where the machine has a counter that can be read (RAPL, "
+    "hwmon).",
+)
+@click.option(
+    "--energy-csv",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Measure it by an external meter, which writes the columns time and watts to FILE meanwhile.",
+)
+@click.option(
     "--profile",
     is_flag=True,
     help="Also say what really ran: time and precision of every operation, layer and block, by the runtime's "
@@ -75,24 +109,25 @@ Examples:
     help="Number of layers of the profile in the table; 0 shows all.",
 )
 @device_options
+@click.option(
+    "--benchmark-model",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="LiteRT's benchmark_model for Android, a file of this machine, to measure .tflite files on a phone "
+    "(adb://) that has no Python.",
+)
 @json_option
 @pass_app
 def command(
     app: App,
     *,
     artifacts: tuple[Path, ...],
-    rounds: int,
-    price_per_hour: float | None,
-    warmup: int,
-    seconds: float,
     threads: tuple[int, ...],
     profile: bool,
     plot: Path | None,
     limit: int,
-    device: str,
-    device_python: str | None,
-    device_dir: str | None,
     as_json: bool,
+    **same: Any,
 ) -> int:
     """Measure the batch-1 latency of ARTIFACTS, interleaved so that they compare.
 
@@ -109,16 +144,10 @@ def command(
     with app.native_log():
         result = api.benchmark(
             artifacts,
-            rounds=rounds,
-            price_per_hour=price_per_hour,
-            warmup=warmup,
-            seconds=seconds,
             threads=threads or None,
-            device=device,
-            device_python=device_python,
-            device_dir=device_dir,
             profile=profile or plot is not None,
             progress=app,
+            **same,
         )
         app.keep_log = bool(result.failures)
     if result.failures and app.log_path:

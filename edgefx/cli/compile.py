@@ -25,6 +25,7 @@ from edgefx.cli.options import (
     json_option,
     log_to_option,
     min_images_option,
+    min_seconds_option,
     no_cache_option,
     npu_options,
     on_inconclusive_option,
@@ -180,6 +181,7 @@ Examples:
 @skip_bad_option
 @threads_option
 @rounds_option
+@min_seconds_option
 @price_option
 @devices_option
 @click.option(

@@ -16,6 +16,7 @@ from edgefx.vocabulary import Runtime
 _COMMANDS = {
     "list": ("edgefx.cli.device:list_", "List the devices that devices.yaml names."),
     "check": ("edgefx.cli.device:check", "Connect devices and say what they are and lack."),
+    "card": ("edgefx.cli.device:card", "Write what artifacts did on devices into small files to commit."),
     "profile": ("edgefx.cli.device:profile", "Measure what is faster in INT8 on a device, for --hardware."),
     "setup": ("edgefx.cli.device:setup", "Install runtimes on a device, in a virtual environment."),
 }
@@ -89,6 +90,43 @@ def check(app: App, *, devices: tuple[str, ...], device_python: str | None, as_j
 @click.command(
     epilog="""\b
 Examples:
+  edgefx device card build/ -o cards/
+  edgefx diff cards/ new-cards/ --fail-on p50_ms=10%
+"""
+)
+@click.argument("report", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("cards"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the cards.",
+)
+@json_option
+@pass_app
+def card(app: App, *, report: Path, output: Path, as_json: bool) -> None:
+    """Write a result card for each artifact of REPORT on each device that measured it, and here.
+
+    REPORT is the output folder of a run, or the report.json in it. A card, *.card.json, says what the device
+    and its runtime are, which artifact it was, accuracy, answers, medians and intervals. edgefx diff and
+    edgefx gate take cards, and folders of cards.
+    """
+    from edgefx.provenance import cards
+    from edgefx.views import WrittenReports
+
+    found = cards.of_run(report)
+    files = tuple(cards.write(one, output) for one in found)
+    if as_json:
+        app.write_json(WrittenReports(files=files))
+    else:
+        app.write("\n".join(map(str, files)))
+
+
+@click.command(
+    epilog="""\b
+  Examples:
   edgefx device profile
   edgefx device profile pi5 --runtime onnx --threads 1,4 -o pi5.json
   edgefx compile model.keras -t onnx-int8 --calib photos/ --hardware pi5.json

@@ -15,7 +15,18 @@ from edgefx.cli import completion
 from edgefx.cli.context import App
 from edgefx.errors import UsageError
 from edgefx.npus import Optimise
-from edgefx.vocabulary import MIN_IMAGES, NATIVE, Effort, Hardware, ModelTask, OnInconclusive, Resize
+from edgefx.vocabulary import (
+    LAUNCHES,
+    MIN_IMAGES,
+    MIN_SECONDS,
+    MOST_LAUNCHES,
+    NATIVE,
+    Effort,
+    Hardware,
+    ModelTask,
+    OnInconclusive,
+    Resize,
+)
 
 
 class PositiveNumber(click.FloatRange):
@@ -23,8 +34,8 @@ class PositiveNumber(click.FloatRange):
 
     name = "positive number"
 
-    def __init__(self) -> None:
-        super().__init__(min=0, min_open=True)
+    def __init__(self, *, or_zero: bool = False) -> None:
+        super().__init__(min=0, min_open=not or_zero)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read the number; see `click.ParamType.convert`."""
@@ -265,7 +276,24 @@ rounds_option = click.option(
     default=100,
     show_default=True,
     metavar="N",
-    help="Number of timed inferences per artifact.",
+    help="Least number of timed inferences per artifact.",
+)
+min_seconds_option = click.option(
+    "--min-seconds",
+    type=PositiveNumber(or_zero=True),
+    default=MIN_SECONDS,
+    show_default=True,
+    metavar="S",
+    help="Least time that the timed inferences of each artifact take together: fast ones get more of them.",
+)
+launches_option = click.option(
+    "--launches",
+    type=click.IntRange(1, MOST_LAUNCHES),
+    default=LAUNCHES,
+    show_default=True,
+    metavar="N",
+    help="Number of processes started for each artifact, one after the other, to share its inferences: one "
+    "alone does not tell how the next would differ.",
 )
 price_option = click.option(
     "--price-per-hour",
@@ -368,7 +396,8 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         metavar="DEVICE",
         help="Where to run the artifacts: host (this machine), ssh://user@host[:port], a machine that the "
-        "OpenSSH client reaches without asking for a password, or a name of devices.yaml.",
+        "OpenSSH client reaches without asking for a password, adb://[serial], a phone, or a name of "
+        "devices.yaml.",
     )(function)
 
 

@@ -6,10 +6,9 @@ diff`, `edgefx reproduce` and the documentation read the row. It stands below re
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
-from edgefx.metrics import compiled, tasks
+from edgefx.metrics import compiled, speed, tasks
 from edgefx.metrics.row import (
     Figures,
     MetricRow,
@@ -17,10 +16,8 @@ from edgefx.metrics.row import (
     Unit,
     of_accuracy,
     of_interval,
-    of_latency,
     unless_values,
 )
-from edgefx.results import Latency
 from edgefx.vocabulary import ModelTask
 
 __all__ = ["METRICS", "Figures", "MetricRow", "Origin", "Unit"]
@@ -31,16 +28,7 @@ _WITH_SCORES = (*_CLASSES, ModelTask.MULTILABEL)
 _NO_LABELS = "the evaluation images have no labels, so there is no top-1"
 _NO_TOP5 = "there is no top-5 without labels, or with five classes or fewer"
 _NO_CONFIDENCE = "the evaluation images have no labels, or an earlier edgefx measured them"
-_EARLIER = "an earlier version of edgefx measured it"
-_NO_PROFILE = "the runtime's profiler told nothing"
 _DIVERGENCE_TOLERANCE = 1e-6  # sums in another order
-
-
-def _cost_per_1000(found: Latency) -> float | None:
-    if found.price_per_hour is None:
-        return None
-    cost = found.price_per_hour * found.p50_ms / 3600
-    return cost if math.isfinite(cost) else None  # both may be as large as a float can be
 
 
 METRICS: Final[dict[str, MetricRow]] = {
@@ -286,194 +274,7 @@ METRICS: Final[dict[str, MetricRow]] = {
             tolerance=_DIVERGENCE_TOLERANCE,
             tasks=_CLASSES,
         ),
-        MetricRow(
-            id="p50_ms",
-            name="median latency",
-            meaning="The median of the timed inferences of one image.",
-            unit=Unit.MILLISECONDS,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.p50_ms),
-            gate="max_p50_ms",
-            heading="p50 ms",
-            overview=True,
-            compared=True,
-        ),
-        MetricRow(
-            id="p90_ms",
-            name="p90 latency",
-            meaning="The 90th percentile of the timed inferences of one image.",
-            unit=Unit.MILLISECONDS,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.p90_ms),
-            absent=_EARLIER,
-            heading="p90 ms",
-            in_reports=False,
-            optional=True,
-        ),
-        MetricRow(
-            id="p95_ms",
-            name="p95 latency",
-            meaning="The 95th percentile of the timed inferences of one image.",
-            unit=Unit.MILLISECONDS,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.p95_ms),
-            gate="max_p95_ms",
-            heading="p95 ms",
-        ),
-        MetricRow(
-            id="p99_ms",
-            name="p99 latency",
-            meaning="The 99th percentile of the timed inferences of one image.",
-            unit=Unit.MILLISECONDS,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.p99_ms),
-            absent=_EARLIER,
-            gate="max_p99_ms",
-            heading="p99 ms",
-            in_reports=False,
-        ),
-        MetricRow(
-            id="std_ms",
-            name="standard deviation of the latency",
-            meaning="The standard deviation of the timed inferences of one image.",
-            unit=Unit.MILLISECONDS,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.std_ms),
-            absent=_EARLIER,
-            gate="max_std_ms",
-            heading="std ms",
-            in_reports=False,
-            optional=True,
-        ),
-        MetricRow(
-            id="min_ms",
-            name="shortest latency",
-            meaning="The fastest of the timed inferences of one image.",
-            unit=Unit.MILLISECONDS,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.min_ms),
-            heading="min ms",
-            in_reports=False,
-        ),
-        MetricRow(
-            id="ratio_to_float",
-            name="latency over float's",
-            meaning="The median latency over that of the same runtime's float32 artifact.",
-            unit=Unit.RATIO,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.ratio_to_float),
-            absent="the float32 artifact of the runtime was not measured beside it",
-            gate="max_ratio_to_float",
-            heading="x float",
-        ),
-        MetricRow(
-            id="cold_start_ms",
-            name="cold start",
-            meaning="Opening the file and the first inference, in a fresh process.",
-            unit=Unit.MILLISECONDS,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.cold_start_ms),
-            gate="max_cold_start_ms",
-            heading="cold ms",
-            optional=True,
-        ),
-        MetricRow(
-            id="load_ms",
-            name="loading",
-            meaning="Opening the file, in a fresh process.",
-            unit=Unit.MILLISECONDS,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.load_ms),
-            absent=_EARLIER,
-            gate="max_load_ms",
-            heading="load ms",
-            in_reports=False,
-            optional=True,
-        ),
-        MetricRow(
-            id="first_ms",
-            name="first inference",
-            meaning="The first inference after the file was opened.",
-            unit=Unit.MILLISECONDS,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.first_ms),
-            absent=_EARLIER,
-            gate="max_first_ms",
-            heading="first ms",
-            in_reports=False,
-            optional=True,
-        ),
-        MetricRow(
-            id="float_share",
-            name="share of the time in float",
-            meaning="The share of the operations' time that is computed in floating point, by the profiler.",
-            unit=Unit.SHARE,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.float_share),
-            absent=_NO_PROFILE,
-            gate="max_float_share",
-        ),
-        MetricRow(
-            id="delegate_coverage",
-            name="share of the operations in the delegate",
-            meaning="The share of the file's operations that a delegate, such as LiteRT's XNNPACK, executed.",
-            unit=Unit.SHARE,
-            better="more",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.delegate_coverage),
-            absent="the runtime has no delegates, or its profiler told nothing",
-            gate="min_delegate_coverage",
-        ),
-        MetricRow(
-            id="peak_memory_mb",
-            name="peak memory",
-            meaning="The peak resident memory of the process that ran it, the runtime included.",
-            unit=Unit.MEGABYTES,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: found.peak_memory_mb),
-            gate="max_peak_memory",
-            heading="peak MB",
-            digits=0,
-            optional=True,
-        ),
-        MetricRow(
-            id="inferences_per_s",
-            name="throughput",
-            meaning="Inferences a second, one after the other at the median latency.",
-            unit=Unit.NUMBER,
-            better="more",
-            origin=Origin.LATENCY,
-            value=of_latency(lambda found: 1000 / found.p50_ms if found.p50_ms else None),
-            absent="the median latency is too short to be measured",
-            gate="min_inferences_per_s",
-            digits=4,
-        ),
-        MetricRow(
-            id="cost_per_1000",
-            name="cost of 1000 inferences",
-            meaning="What 1000 inferences cost, one after the other at the median latency, by the price of an"
-            " hour of a machine that is never idle.",
-            unit=Unit.NUMBER,
-            better="less",
-            origin=Origin.LATENCY,
-            value=of_latency(_cost_per_1000),
-            absent="nobody said what an hour of the machine costs (--price-per-hour)",
-            gate="max_cost_per_1000",
-            heading="per 1000",
-            digits=3,
-        ),
+        *speed.ROWS,
         *compiled.ROWS,
     )
 }

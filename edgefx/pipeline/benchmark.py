@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgefx import runtimes
+from edgefx.benchmarking import energy as energies
+from edgefx.benchmarking import throughput
+from edgefx.benchmarking.asked import Subject, Timing
 from edgefx.benchmarking.devices.connect import DeviceChoice, connected
 from edgefx.benchmarking.devices.local import HOST
+from edgefx.benchmarking.devices.phone import Phone
 from edgefx.benchmarking.devices.protocol import Device
 from edgefx.benchmarking.devices.remote import Remote
-from edgefx.benchmarking.latency import Subject, measure
+from edgefx.benchmarking.latency import measure
+from edgefx.benchmarking.power_log import PowerLog
 from edgefx.benchmarking.profiles import profiled, with_profile
+from edgefx.benchmarking.throughput import Load
 from edgefx.errors import BenchmarkError, EdgefxError, ExitCode, UsageError
+from edgefx.measured import Latency, Throughput
 from edgefx.pipeline.inspect import SUFFIXES, existing
 from edgefx.protocols import Progress
 from edgefx.report.text import counted
@@ -25,16 +32,29 @@ from edgefx.views import Benchmark
 from edgefx.vocabulary import Hardware
 
 
+@dataclass(frozen=True, kw_only=True)
+class Besides:
+    """What is measured besides latency.
+
+    Attributes:
+        loads: Batches and streams under which throughput is measured.
+        energy: Whether energy is, by the device's counters; or the file of a meter to do so.
+        profile: Whether the runtimes' profilers are asked what is executed.
+    """
+
+    loads: Sequence[Load] = ()
+    energy: PowerLog | bool = False
+    profile: bool = False
+
+
 def run(
     artifacts: Sequence[Path],
     progress: Progress,
     *,
     threads: Sequence[int],
-    rounds: int,
-    warmup: int,
-    seconds: float,
+    timing: Timing,
     device: DeviceChoice,
-    profile: bool = False,
+    besides: Besides,
 ) -> Benchmark:
     """Measure the batch-1 latency of artifacts on one machine, interleaved so that they compare.
 
@@ -42,11 +62,9 @@ def run(
         artifacts: Main files of artifacts.
         progress: Where timed inferences and artifacts that cannot be measured are reported.
         threads: Intra-op threads of each runtime, each number in turn; none for all cores.
-        rounds: Timed inferences of each artifact.
-        warmup: Inferences before the timed ones.
-        seconds: Time limit of all timed inferences together; slow artifacts then get fewer rounds.
+        timing: How much is timed.
         device: Where to measure.
-        profile: Whether to ask the runtimes' profilers, too, what is executed.
+        besides: What is measured besides latency.
 
     Raises:
         UsageError: A file does not exist, or no runtime opens it; or there is no such device.
@@ -57,35 +75,32 @@ def run(
         DiskFullError: The device has no room for an artifact.
     """
     subjects = subjects_of(artifacts)
+    if isinstance(besides.energy, PowerLog):
+        besides.energy.check()
     with connected(device, progress) as there:
         return _measured(
             subjects,
             there,
             progress,
             threads=threads,
-            rounds=rounds,
-            warmup=warmup,
-            seconds=seconds,
-            profile=profile,
+            timing=timing,
+            besides=besides,
         )
 
 
 def _measured(
     subjects: Sequence[Subject],
-    there: Remote | None,
+    there: Remote | Phone | None,
     progress: Progress,
     *,
     threads: Sequence[int],
-    rounds: int,
-    warmup: int,
-    seconds: float,
-    profile: bool,
+    timing: Timing,
+    besides: Besides,
 ) -> Benchmark:
     environment = host.environment() if there is None else there.environment
     present = cpu.detect() if there is None else there.hardware
     device = HOST if there is None else there
     failures: dict[str, str] = {}
-
     lacking: list[EdgefxError] = []
     notes: list[str] = []
 
@@ -101,24 +116,31 @@ def _measured(
 
     admissible = list(_with_threads(_admissible(subjects, present, device, failed, tell), threads))
     usual = environment.cores if there is None else there.threads
+    used = threads[0] if len(threads) == 1 else usual
     measured = measure(
         admissible,
-        threads=threads[0] if len(threads) == 1 else usual,
-        rounds=rounds,
-        warmup=warmup,
-        budget_s=seconds,
+        timing,
+        threads=used,
         progress=progress,
         on_failure=failed,
         device=device,
     )
     if not measured:
-        if lacking:
-            raise lacking[0]
-        raise BenchmarkError("no artifact could be measured", details=failures.values())
+        raise next(iter(lacking), BenchmarkError("no artifact could be measured", details=failures.values()))
     profiles = {}
-    if profile:
+    if besides.profile:
         profiles = profiled(admissible, measured, progress=progress, on_failure=failed, device=device)
         measured = {key: with_profile(one, profiles.get(key)) for key, one in measured.items()}
+    measured, throughputs = _besides(
+        [one for one in admissible if one.key in measured],
+        measured,
+        besides,
+        threads=used,
+        divides=not threads,
+        progress=progress,
+        tell=tell,
+        device=device,
+    )
     return Benchmark(
         environment=environment,
         latencies=measured,
@@ -127,7 +149,45 @@ def _measured(
         hardware=present,
         notes=tuple(notes),
         profiles=profiles,
+        throughputs=throughputs,
     )
+
+
+def _besides(
+    subjects: Sequence[Subject],
+    latencies: Mapping[str, Latency],
+    besides: Besides,
+    *,
+    threads: int,
+    divides: bool,
+    progress: Progress,
+    tell: Callable[[str], None],
+    device: Device,
+) -> tuple[dict[str, Latency], dict[str, tuple[Throughput, ...]]]:
+    """Measure energy and throughput, where they are asked for; what cannot be is only told."""
+
+    def failed(_: Subject, error: EdgefxError) -> None:
+        tell(error.message)
+
+    found, throughputs = dict(latencies), {}
+    if besides.energy:
+        log = besides.energy if isinstance(besides.energy, PowerLog) else None
+        found = energies.measured(
+            subjects, latencies, log, progress=progress, on_failure=failed, device=device
+        )
+        if all(one.energy_mj is None for one in found.values()):
+            tell(energies.NO_COUNTER)
+    if besides.loads:
+        throughputs = throughput.measure(
+            subjects,
+            besides.loads,
+            threads=threads,
+            divides=divides,
+            progress=progress,
+            on_failure=failed,
+            device=device,
+        )
+    return found, throughputs
 
 
 def _admissible(

@@ -6,18 +6,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgefx.benchmarking.devices.connect import DeviceChoice, connected
+from edgefx.benchmarking.devices.phone import Phone
+from edgefx.benchmarking.devices.remote import Remote
 from edgefx.errors import DeviceError, EdgefxError, ExitCode, UsageError
 from edgefx.protocols import Progress
 from edgefx.system.packages import require
 from edgefx.targets import TARGETS
 from edgefx.views import DeviceCheck, DeviceState
 from edgefx.vocabulary import Runtime
-
-if TYPE_CHECKING:
-    from edgefx.benchmarking.devices.remote import Remote
 
 _VENV = "venv"  # beside the files that are kept there
 _OLDEST_GLIBC = 17  # of manylinux2014, 2.17; wheels for older ones are no longer made
@@ -43,7 +41,14 @@ def check(choices: Sequence[DeviceChoice], progress: Progress) -> tuple[DeviceCh
     return DeviceCheck(devices=tuple(states)), code
 
 
-def _state(device: Remote, progress: Progress) -> DeviceState:
+def _state(device: Remote | Phone, progress: Progress) -> DeviceState:
+    if isinstance(device, Phone):
+        return DeviceState(
+            device=device.name,
+            environment=device.environment,
+            hardware=device.hardware,
+            lacking={str(runtime): device.lacks(runtime) for runtime in Runtime},
+        )
     lacking = {}
     with progress.task(f"import runtimes on {device.name}", len(Runtime)) as task:
         for runtime in Runtime:
@@ -86,6 +91,11 @@ def setup(
     packages = ["numpy", *dict.fromkeys(_package(runtime) for runtime in runtimes)]
     with connected(choice, progress) as device:
         assert device is not None
+        if isinstance(device, Phone):
+            raise UsageError(
+                f"{choice.device}: it has no Python that adb's shell may run, to make an environment of",
+                hint="its .tflite files can be measured without one: --benchmark-model",
+            )
         venv = f"{device.folder}/{_VENV}"
         python = f"{venv}/bin/python"
         with progress.task(f"make {venv} on {device.name}"):
@@ -97,7 +107,7 @@ def setup(
             device.execute(*install, *packages, what="pip install")
     there = DeviceChoice(device=choice.device, python=python, folder=choice.folder)
     with connected(there, progress) as device:
-        assert device is not None
+        assert isinstance(device, Remote)
         return python, _state(device, progress)
 
 

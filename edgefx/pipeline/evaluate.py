@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from edgefx import harmless, runtimes
 from edgefx.benchmarking.devices.connect import ON_HOST, DeviceChoice, connected
 from edgefx.benchmarking.devices.local import HOST
+from edgefx.benchmarking.devices.phone import Phone
 from edgefx.benchmarking.devices.remote import Remote
 from edgefx.data import calibration, labels
 from edgefx.errors import UsageError
@@ -125,6 +126,8 @@ def run(
 
     label = f"evaluate {artifact.name}"
     with connected(device, progress) as there, computing(cache, progress) as (memo, hashes):
+        if isinstance(there, Phone):
+            there.refuse(artifact)
         used = threads or (host.cores() if there is None else there.threads)
         here = partial(target.open_session, artifact, threads=host.cores())
         if metadata is None and task.classifies and dataset.known:

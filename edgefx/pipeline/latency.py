@@ -93,11 +93,16 @@ def latency_stage(
         key=keys.benchmark(
             [(one.target.row, one.record.artifact, compared) for one, compared in subjects.values()],
             threads=threads,
-            rounds=settings.rounds,
-            seconds=settings.seconds,
-            max_noise=settings.max_noise,
-            warmup=_WARMUP,
-            profile=settings.profile,
+            settings={
+                "rounds": settings.rounds,
+                "seconds": settings.seconds,
+                "min_seconds": settings.min_seconds,
+                "launches": settings.launches,
+                "max_noise": settings.max_noise,
+                "warmup": _WARMUP,
+                "energy": settings.energy,
+                "profile": settings.profile,
+            },
         ),
         result=Latencies,
         compute=compute,
@@ -129,7 +134,8 @@ def measured_latencies(
     Raises:
         DeviceError: The device is no longer there.
     """
-    from edgefx.benchmarking.latency import Subject, measure
+    from edgefx.benchmarking.asked import Subject, Timing
+    from edgefx.benchmarking.latency import measure
 
     def failed(subject: Subject, error: EdgefxError) -> None:
         on_failure(subject.key, error)
@@ -140,15 +146,32 @@ def measured_latencies(
     ]
     latencies = measure(
         chosen,
+        Timing(
+            rounds=settings.rounds,
+            least_s=settings.min_seconds,
+            launches=settings.launches,
+            warmup=_WARMUP,
+            budget_s=settings.seconds,
+            max_noise=settings.max_noise,
+        ),
         threads=threads,
-        rounds=settings.rounds,
-        warmup=_WARMUP,
-        budget_s=settings.seconds,
         progress=progress,
-        max_noise=settings.max_noise,
         on_failure=failed,
         device=device,
     )
+    if settings.energy:
+        from edgefx.benchmarking import energy
+
+        latencies = energy.measured(
+            chosen,
+            latencies,
+            None,
+            progress=progress,
+            on_failure=lambda _, error: progress.warn(error.message),
+            device=device,
+        )
+        if all(one.energy_mj is None for one in latencies.values()):
+            progress.warn(f"{device.name}: {energy.NO_COUNTER}")
     if not settings.profile:
         return latencies
     from edgefx.benchmarking.profiles import profiled, with_profile

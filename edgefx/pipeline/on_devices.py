@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from edgefx import runtimes
 from edgefx.benchmarking.devices.connect import DeviceChoice, connected
+from edgefx.benchmarking.devices.phone import WITHOUT_PYTHON, Phone
 from edgefx.errors import DeviceDependencyError, DeviceError, DiskFullError, EdgefxError
 from edgefx.metrics import METRICS, Figures
 from edgefx.pipeline import likeness
@@ -79,6 +80,8 @@ def check(names: Sequence[str], rows: Sequence[TargetRow], progress: Progress) -
             reasons = "; ".join(lacking.values())
             packages = " ".join(wanted[runtime] for runtime in lacking)
             install = f"run there: {device.python} -m pip install numpy {packages}"
+            if isinstance(device, Phone):
+                install = "compile tflite targets for it, or name a Python of it in devices.yaml"
             if len(lacking) == len(wanted):
                 raise DeviceDependencyError(f"{name}: {reasons}", hint=install)
             progress.warn(f"{name} cannot run {', '.join(lacking)} artifacts: {reasons} ({install})")
@@ -206,13 +209,13 @@ class _Measurement:
     name: str
     todo: Work
     found: dict[str, DeviceTarget] = field(default_factory=dict)
-    device: Remote | None = None
+    device: Remote | Phone | None = None
     failure: Failure | None = None
 
     def __post_init__(self) -> None:
         self.found = {target: DeviceTarget(target=target) for target in self.todo.reported}
 
-    def carry_out(self, device: Remote, progress: Progress) -> None:
+    def carry_out(self, device: Remote | Phone, progress: Progress) -> None:
         self.device = device
         try:
             for target in self.todo.reported:
@@ -245,15 +248,18 @@ class _Measurement:
             failure=self.failure,
         )
 
-    def _look(self, device: Remote, target: str, progress: Progress) -> None:
+    def _look(self, device: Remote | Phone, target: str, progress: Progress) -> None:
         """Say before it is run that an artifact is laid out for another class of CPU."""
         candidate, _ = self.todo.subjects[target]
         if said := hardware.misfit(candidate.artifact.notes, device.hardware, device.name):
             progress.warn(f"{target}: {said}")
             self._note(target, notes=(said,))
 
-    def _ask(self, device: Remote, target: str, progress: Progress) -> None:
+    def _ask(self, device: Remote | Phone, target: str, progress: Progress) -> None:
         """Run the evaluation images there; compare the answers with the float model's and with those here."""
+        if isinstance(device, Phone):
+            self._note(target, notes=(*self.found[target].notes, f"accuracy: {WITHOUT_PYTHON}"))
+            return
         candidate, _ = self.todo.subjects[target]
         judge, row = self.todo.evaluators[target], candidate.target.row
         try:
@@ -275,7 +281,7 @@ class _Measurement:
             if (here := self.todo.here.get(target)) is not None:
                 self._note(target, answers=likeness.compared(here, scores[likeness.few(len(scores))]))
 
-    def _time(self, device: Remote, progress: Progress) -> None:
+    def _time(self, device: Remote | Phone, progress: Progress) -> None:
         """Measure the latency of what could be run."""
         left = {
             name: subject

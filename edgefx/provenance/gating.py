@@ -278,9 +278,9 @@ def _worded(result: GateResult, against: Path | None, *, known: bool) -> GateRes
 
 
 def _diff(against: Path, path: Path) -> RunDiff:
-    from edgefx.provenance import comparison
+    from edgefx.provenance import differences
 
-    return comparison.diff(against, path)
+    return differences.diff(against, path)
 
 
 def _flips(diff: RunDiff, target: StoredTarget) -> Flips | None:

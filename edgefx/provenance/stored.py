@@ -14,10 +14,11 @@ from edgefx.harmless import line
 from edgefx.histogram import LatencyHistogram
 from edgefx.measured import OutputAccuracy, TaskFigures
 from edgefx.metrics import METRICS, Figures
+from edgefx.provenance import cards
 from edgefx.results import Accuracy, Doubt, Gate, Latency, on_device
 from edgefx.storage.regular import read_bytes
 from edgefx.storage.serde import loads
-from edgefx.vocabulary import ModelTask
+from edgefx.vocabulary import HOST, ModelTask
 
 NAMES = ("report.json", "matrix.json")  # of a run, of all runs of a matrix
 VERSION = 1
@@ -76,11 +77,13 @@ def read(path: Path) -> StoredReport:
     """Read a report.
 
     Args:
-        path: The file, or the output folder that it lies in.
+        path: The file, or the output folder that it lies in; or a result card, or a folder of cards.
 
     Raises:
         UsageError: There is none, or it is not one that this edgefx reads.
     """
+    if cards.are_named(path):
+        return StoredReport(path=path, file=path, targets=tuple(_of_cards(path)), failed_runs={})
     file = _file(path)
     try:
         document = loads(read_bytes(file, limit_bytes=MOST_BYTES))
@@ -107,6 +110,21 @@ def read(path: Path) -> StoredReport:
         raise UsageError(f"{file}: cannot be read: {error.strerror}", hint=_HINT) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{file}: no report of edgefx: {_reason(error)}", hint=_HINT) from error
+
+
+def _of_cards(path: Path) -> Iterator[StoredTarget]:
+    found = cards.read(path)
+    several = len({card.model for card in found}) > 1
+    for card in found:
+        yield StoredTarget(
+            target=card.target,
+            run=card.model if several else "",
+            figures=card.figures,
+            gates=(),
+            doubts=(),
+            failure="",
+            device="" if card.device == HOST else card.device,
+        )
 
 
 def _file(path: Path) -> Path:

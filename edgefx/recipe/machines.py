@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from edgefx.npus import NpuOptions, Optimise
 from edgefx.recipe.values import DeviceNames, Section
-from edgefx.vocabulary import HOST
+from edgefx.vocabulary import HOST, LAUNCHES, MIN_SECONDS, MOST_LAUNCHES
 
 
 class BenchmarkSection(Section):
@@ -23,7 +23,17 @@ class BenchmarkSection(Section):
     threads: PositiveInt | None = Field(
         default=None, description="Number of threads the runtime uses; by default all cores."
     )
-    rounds: PositiveInt = Field(default=100, description="Number of timed inferences per artifact.")
+    rounds: PositiveInt = Field(default=100, description="Least number of timed inferences per artifact.")
+    min_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=MIN_SECONDS,
+        description="Least time that the timed inferences of each artifact take together: fast ones get "
+        "more of them.",
+    )
+    launches: Annotated[int, Field(ge=1, le=MOST_LAUNCHES)] = Field(
+        default=LAUNCHES,
+        description="How many processes are started for each artifact, one after the other, and share its "
+        "inferences: what differs between them decides how far a ratio can be relied on.",
+    )
     seconds: PositiveFloat = Field(
         default=30.0,
         allow_inf_nan=False,
@@ -38,6 +48,11 @@ class BenchmarkSection(Section):
         default=None,
         description="What an hour of this machine costs, in any currency: the report then says what 1000 "
         "inferences cost.",
+    )
+    energy: bool = Field(
+        default=False,
+        description="Whether the energy of an inference is measured, where a machine has a counter that can "
+        "be read (RAPL, hwmon).",
     )
     profile: bool = Field(default=False, description="Whether the runtimes' profilers are asked, too.")
 

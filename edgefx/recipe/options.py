@@ -156,6 +156,7 @@ FLAGS = (
     Flag(flag="--no-benchmark", option="benchmark", path="benchmark", convert=_unless_off),
     Flag(flag="--threads", option="threads", path="benchmark.threads", yields=True),
     Flag(flag="--rounds", option="rounds", path="benchmark.rounds", yields=True),
+    Flag(flag="--min-seconds", option="min_seconds", path="benchmark.min_seconds", yields=True),
     Flag(flag="--price-per-hour", option="price_per_hour", path="benchmark.price_per_hour"),
     Flag(flag="--device", option="devices", path="benchmark.devices", convert=_unless_none),
     Flag(flag="--explain", option="explain", path="report.explain"),

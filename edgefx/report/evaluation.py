@@ -9,7 +9,7 @@ from rich.text import Text
 
 from edgefx.metrics import METRICS, Figures, Origin, tasks
 from edgefx.report import execution
-from edgefx.report.findings import answers_line, data_line, noise_line, rounding
+from edgefx.report.findings import answers_line, data_line, noise_line, rounding, speed_line
 from edgefx.report.terminal import Facts, Heading, fitting
 from edgefx.report.text import counted, interval, metric, percent, signed
 from edgefx.results import Accuracy, Latency
@@ -103,11 +103,36 @@ def render_benchmark(result: Benchmark, console: Console, *, limit: int = 10) ->
     line = f"{where}; batch 1, {threads}, interleaved; {_extent(result.latencies.values())}"
     console.print(Text(line, style="dim"))
     for name, latency in result.latencies.items():
+        if latency.ratio_to_float not in (None, 1.0):
+            console.print(Text(f"{name}: {speed_line(latency)}"), highlight=False)
+    _render_throughput(result, console)
+    for name, latency in result.latencies.items():
         if latency.noisy:
             warning = Text.assemble(("warning", "bold yellow"), f": {name}: {noise_line(latency)}")
             console.print(warning, highlight=False)
     if result.profiles:
         execution.render(result, console, limit=limit)
+
+
+def _render_throughput(result: Benchmark, console: Console) -> None:
+    """Print throughput, where it was measured, and why it was not."""
+    headings = [Heading(title="artifact")]
+    headings += [Heading(title=one) for one in ("batch", "streams", "threads", "images/s", "range", "CPU")]
+    cells = [
+        [
+            name,
+            *map(str, (one.batch, one.streams, one.threads)),
+            f"{one.images_per_s:.4g}",
+            f"{one.slowest_per_s:.4g} to {one.fastest_per_s:.4g}",
+            percent(one.cpu_utilization, 0),
+        ]
+        for name, found in result.throughputs.items()
+        for one in found
+    ]
+    if cells:
+        console.print()
+        for part in fitting(headings, cells, console):
+            console.print(part, highlight=False)
 
 
 def _extent(latencies: Iterable[Latency]) -> str:
@@ -118,7 +143,9 @@ def _extent(latencies: Iterable[Latency]) -> str:
     if cold:
         said += f" ({cold} of {len(found)} still getting faster)"
     timed = _span([round((one.timed_ms or 0.0) / 1e3, 3) for one in found])
-    return f"{said}, timed for {timed} s"
+    launches = _span([one.launches or 1 for one in found])
+    counts = _span([one.rounds for one in found])
+    return f"{said}, {counts} timed for {timed} s; launches of each: {launches}"
 
 
 def _span(values: Sequence[float]) -> str:

@@ -44,8 +44,7 @@ def is_slower(result: TargetResult) -> bool:
     latency = result.latency
     if _precision(result) not in _QUANTIZED or latency is None or latency.ratio_to_float is None:
         return False
-    least = latency.ratio_ci95[0] if latency.ratio_ci95 else latency.ratio_to_float
-    return least >= _SLOWER_FROM and not latency.noisy
+    return latency.ratio_ci95 is not None and latency.ratio_ci95[0] >= _SLOWER_FROM and not latency.noisy
 
 
 def doubts(report: RunReport) -> Iterator[str]:
@@ -132,7 +131,7 @@ def measured_on(report: RunReport) -> Iterator[tuple[str, str]]:
         before = next((one for one in report.cached if one.stage is StageKind.BENCHMARK), None)
         if before is not None:  # figures of another day, maybe under another load, must not pass for today's
             how += f"; not measured now but on {before.created} (cache entry {before.key[:_KEY_SHOWN]})"
-        yield "latency", f"{where}; {how}; x float: p50 / float32 of the same runtime"
+        yield "latency", f"{where}; {how}; x float: over float32 of the same runtime"
 
 
 def from_cache(report: RunReport) -> Iterator[tuple[str, str]]:
@@ -423,6 +422,19 @@ def _interval(latency: Latency) -> str:
         return ""
     low, high = latency.ratio_ci95
     return f" (95 % CI {ratio(low)} to {ratio(high)})"
+
+
+def speed_line(latency: Latency) -> str:
+    """Say whether an artifact is faster than its runtime's float32, where its interval tells; else ""."""
+    if latency.ratio_to_float is None:
+        return ""
+    said = f"{ratio(latency.ratio_to_float)} the time of float32{_interval(latency)}"
+    if latency.ratio_ci95 is None:
+        return f"{said}; one process alone does not tell whether the next would be as fast"
+    low, high = latency.ratio_ci95
+    if low <= 1.0 <= high or latency.noisy:
+        return f"{said}: neither faster nor slower, as far as this measurement tells"
+    return f"{said}: {'slower' if low > 1.0 else 'faster'}"
 
 
 def rounding_notes(report: RunReport) -> Iterator[str]:

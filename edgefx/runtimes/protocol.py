@@ -180,12 +180,20 @@ class Runtime(Protocol):
         """
 
     def open_any(
-        self, path: Path, *, threads: int, precision: Precision | None = None
+        self, path: Path, *, threads: int, precision: Precision | None = None, batch: int | None = None
     ) -> AbstractContextManager[AnySession]:
         """Open a file that need not be an image classifier, to be timed; see `open_session`.
 
+        Args:
+            path: The main file.
+            threads: Intra-op threads.
+            precision: What its target asked for, if known.
+            batch: Images of an inference; None for the file's own, which is one where the file leaves it
+                free.
+
         Raises:
-            ArtifactError: A file is missing, damaged, has inputs of no fixed size, or the runtime refuses it.
+            ArtifactError: A file is missing, damaged, has inputs of no fixed size or another batch, or the
+                runtime refuses it.
         """
 
     def write_features(self, path: Path, out: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,6 +239,34 @@ class AnySession(ABC):
     @abstractmethod
     def run(self) -> None:
         """Run what is in the inputs."""
+
+
+def batched(
+    path: Path, inputs: Sequence[TensorInfo], free: Sequence[bool], batch: int | None
+) -> list[TensorInfo]:
+    """Return inputs for a batch of so many images.
+
+    Args:
+        path: The file, for the error.
+        inputs: As the file has them.
+        free: Of each, whether the file leaves the first dimension free.
+        batch: None for the file's own: one where it is free.
+
+    Raises:
+        ArtifactError: The file has another batch.
+    """
+    if batch is None:
+        return list(inputs)
+    found = []
+    for info, is_free in zip(inputs, free, strict=True):
+        own = next(iter(info.shape), 1)
+        if batch != own and not is_free:
+            raise ArtifactError(
+                f"{path}: its batch is fixed at {own}: it does not run {batch} images at once",
+                hint="measure it with --streams; the batch must be free in the file for others",
+            )
+        found.append(replace(info, shape=(batch, *info.shape[1:])))
+    return found
 
 
 def _anything(path: Path, info: TensorInfo) -> NDArray[Any]:

@@ -136,9 +136,7 @@ def key_of(stage: str, runtime: str) -> Key:
             row, made, images_sha256="images", skip_bad=False, sample=None, baseline=KEY, threads=1
         ),
         "explain": lambda: keys.explanation(KEY, [["sha256", 0]]),
-        "benchmark": lambda: keys.benchmark(
-            [(row, made, None)], threads=1, rounds=1, seconds=1.0, max_noise=0.25, warmup=1
-        ),
+        "benchmark": lambda: keys.benchmark([(row, made, None)], threads=1, settings={}),
     }
     return makers[stage]()
 

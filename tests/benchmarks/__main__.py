@@ -34,6 +34,7 @@ BENCHMARKS = {
     "onnx_forms": "which convolutions ONNX Runtime should compute in INT8 on this machine",
     "pays": "whether INT8 is faster where a hardware profile says so: compile, profile, compile again",
     "timing": "what the timing itself costs, against a bare loop over each runtime",
+    "repeat": "whether a second measurement gives the same ratios, and as the first one's intervals say",
     "devices": "connections over SSH that are cut must leave nothing; ratios over SSH against those here",
     "emulated": "what artifacts answer on ARM CPUs, emulated, against what they answer here",
 }

@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from edgefx.benchmarking.asked import Subject, Timing
 from edgefx.benchmarking.devices import protocol
 from edgefx.benchmarking.devices.local import Worker
-from edgefx.benchmarking.latency import Subject, measure
+from edgefx.benchmarking.latency import measure
 from edgefx.errors import BenchmarkError
 from edgefx.quantization import QuantScheme
 from edgefx.results import Latency
@@ -53,9 +54,8 @@ def _subjects(artifacts: dict[str, Path]) -> list[Subject]:
 
 
 def _measure(subjects: list[Subject], progress: RecordedProgress | None = None) -> dict[str, Latency]:
-    return measure(
-        subjects, threads=1, rounds=30, warmup=3, budget_s=20, progress=progress or RecordedProgress()
-    )
+    timing = Timing(rounds=30, warmup=3, budget_s=20)
+    return measure(subjects, timing, threads=1, progress=progress or RecordedProgress())
 
 
 def _children() -> list[psutil.Process]:
@@ -167,7 +167,7 @@ def test_a_damaged_artifact_does_not_take_the_others_down(artifacts: dict[str, P
 
     failures: list[tuple[str, str]] = []
     found = measure(
-        subjects, threads=1, rounds=5, warmup=0, budget_s=5, progress=RecordedProgress(),
+        subjects, Timing(rounds=5, warmup=0, budget_s=5), threads=1, progress=RecordedProgress(),
         on_failure=lambda subject, error: failures.append((subject.key, error.message)),
     )  # fmt: skip
     assert list(found) == ["good"]

@@ -174,7 +174,19 @@ def test_benchmark_goes_on_after_a_failure_and_says_so(
     other.write_bytes(artifact.read_bytes())
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(artifact.read_bytes()[:100])
-    argv = ["benchmark", str(artifact), str(other), str(broken), "--rounds", "20", "--threads", "1", "--json"]
+    argv = [
+        "benchmark",
+        str(artifact),
+        str(other),
+        str(broken),
+        "--rounds",
+        "20",
+        "--min-seconds",
+        "0",
+        "--threads",
+        "1",
+        "--json",
+    ]
     assert run(argv) == 4
     captured = capfd.readouterr()
     found = json.loads(captured.out)

@@ -41,7 +41,9 @@ def artifacts(tiny_graph: FrozenGraph, tmp_path_factory: pytest.TempPathFactory)
 def test_every_runtime_names_the_layers_and_the_precision(
     runtime: str, artifacts: dict[str, Path], tiny_graph: FrozenGraph
 ) -> None:
-    found = edgefx.benchmark(artifacts[runtime], rounds=5, warmup=1, seconds=1, threads=1, profile=True)
+    found = edgefx.benchmark(
+        artifacts[runtime], rounds=5, min_seconds=0, warmup=1, seconds=1, threads=1, profile=True
+    )
     assert not found.failures
     profile = found.profiles[str(artifacts[runtime])]
     known = {layer.name for layer in tiny_graph.layers}
@@ -73,7 +75,7 @@ def test_a_device_is_profiled_as_this_machine_is(
         runner.wait_ready()
         raw = runner.profile(5, expected_ms=1.0)
     there = import_module(f"edgefx.runtimes.{runtime}.profiler").executed(path, raw)
-    here = edgefx.benchmark(path, rounds=5, warmup=1, seconds=1, threads=1, profile=True)
+    here = edgefx.benchmark(path, rounds=5, min_seconds=0, warmup=1, seconds=1, threads=1, profile=True)
     found = here.profiles[str(path)].executed
     # ONNX Runtime inserts and orders operations a little differently each time that it opens a file.
     assert {one.layer for one in there.operations} == {one.layer for one in found.operations}
@@ -81,7 +83,7 @@ def test_a_device_is_profiled_as_this_machine_is(
 
 
 def test_nothing_is_profiled_unless_asked(artifacts: dict[str, Path]) -> None:
-    found = edgefx.benchmark(artifacts["onnx"], rounds=5, warmup=1, seconds=1, threads=1)
+    found = edgefx.benchmark(artifacts["onnx"], rounds=5, min_seconds=0, warmup=1, seconds=1, threads=1)
     assert found.profiles == {}
 
 

@@ -319,7 +319,7 @@ def test_a_detector_is_inspected_and_timed(tmp_path: Path, capfd: pytest.Capture
         ov.save_model(ov.convert_model(path), files[-1])
     assert run(["inspect", str(path)]) == 0
     assert "sizes int64 [1, 2]" in capfd.readouterr().out
-    found = edgefx.benchmark(files, rounds=5, warmup=0, threads=1)
+    found = edgefx.benchmark(files, rounds=5, min_seconds=0, warmup=0, threads=1)
     assert not found.failures
     assert {latency.rounds for latency in found.latencies.values()} == {5}
     assert run(["evaluate", str(path), str(tmp_path)]) == 4
@@ -329,7 +329,7 @@ def test_a_detector_is_inspected_and_timed(tmp_path: Path, capfd: pytest.Capture
 def test_a_tflite_of_several_outputs_is_timed(tmp_path: Path) -> None:
     path = tmp_path / "two.tflite"
     path.write_bytes(tflite(lambda image: (image * 2.0, image[:, 0]), (1, 4, 4, 5)))
-    found = edgefx.benchmark(path, rounds=5, warmup=0, threads=1)
+    found = edgefx.benchmark(path, rounds=5, min_seconds=0, warmup=0, threads=1)
     assert not found.failures
     assert found.latencies[str(path)].precision_ran == "float32"
 

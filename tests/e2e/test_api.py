@@ -132,7 +132,7 @@ def test_damaged_images_are_an_error(built: tuple[RunReport, Path, _Listener], t
 
 def test_benchmark(built: tuple[RunReport, Path, _Listener]) -> None:
     paths = [result.artifact.path for result in built[0] if result.artifact]
-    found = edgefx.benchmark(paths, rounds=5, seconds=2, threads=1)
+    found = edgefx.benchmark(paths, rounds=5, min_seconds=0, seconds=2, threads=1)
     assert list(found.latencies) == [str(path) for path in paths]
     assert found.failures == {}
     quantized = found.latencies[str(paths[1])]

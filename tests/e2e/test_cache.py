@@ -26,7 +26,7 @@ model: digits
 targets: [tflite-float32, {target: tflite-int8, effort: fast}, {target: onnx-int8, effort: fast}]
 calibration: {images: calib, samples: 40}
 evaluate: {images: val}
-benchmark: {rounds: 5, threads: 1, max_noise: 100}
+benchmark: {rounds: 5, min_seconds: 0, threads: 1, max_noise: 100}
 gates: {max_drop: 5pp, min_images: 50}
 output: out
 """

@@ -22,6 +22,7 @@ from PIL import Image
 
 import edgefx
 from edgefx.benchmarking.devices.connect import DeviceChoice, connected
+from edgefx.benchmarking.devices.remote import Remote
 from edgefx.cli import run
 from edgefx.errors import (
     BenchmarkError,
@@ -111,7 +112,7 @@ def _benchmark(
     *artifacts: Path, device: str = DEVICE, python: str = sys.executable, progress: Progress | None = None
 ) -> Benchmark:
     return edgefx.benchmark(
-        artifacts, rounds=40, seconds=2.0, threads=1, device=device, device_python=python,
+        artifacts, rounds=40, min_seconds=0, seconds=2.0, threads=1, device=device, device_python=python,
         progress=progress or _Watching("", 0, None),
     )  # fmt: skip
 
@@ -122,7 +123,14 @@ def _cli(*arguments: str | Path) -> list[str]:
 
 def test_a_profile_from_there(artifact: Path) -> None:
     found = edgefx.benchmark(
-        artifact, rounds=5, seconds=1.0, threads=1, device=DEVICE, device_python=sys.executable, profile=True
+        artifact,
+        rounds=5,
+        min_seconds=0,
+        seconds=1.0,
+        threads=1,
+        device=DEVICE,
+        device_python=sys.executable,
+        profile=True,
     )
     assert not found.failures
     profile = found.profiles[str(artifact)]
@@ -333,7 +341,7 @@ def named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("named")
 def test_a_device_by_its_name(artifact: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    found = edgefx.benchmark(artifact, rounds=5, device="board")
+    found = edgefx.benchmark(artifact, rounds=5, min_seconds=0, device="board")
     (latency,) = found.latencies.values()
     assert (latency.device, latency.threads) == ("board", 1)
     with pytest.raises(UnknownNameError, match="unknown device 'bord'") as caught:
@@ -385,7 +393,7 @@ def test_setup_without_internet_installs_wheels_that_this_machine_has_downloaded
     assert "ai-edge-litert 9.9" in shown
     assert f"--device-python '{python}'" in said
     with connected(DeviceChoice(device=DEVICE, python=sys.executable), SILENT) as device:
-        assert device is not None
+        assert isinstance(device, Remote)
         with pytest.raises(DeviceError, match="no wheels of onnxruntime for Python 3"):
             devices._download(device, ["onnxruntime"], tmp_path / "none")
 

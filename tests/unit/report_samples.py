@@ -91,6 +91,7 @@ def latency(*, p50_ms: float, ratio_to_float: float, ran: str = "int8") -> Laten
         peak_memory_mb=142.5,
         precision_ran=ran,
         ratio_to_float=ratio_to_float,
+        ratio_ci95=(0.98 * ratio_to_float, 1.02 * ratio_to_float),
         histogram=LatencyHistogram.of([p50_ms * (0.9 + 0.004 * number) for number in range(100)]),
     )
 
@@ -271,7 +272,14 @@ def with_devices(base: RunReport) -> RunReport:
                 target=first.target,
                 answers=ComparedAnswers(images=8, match=Match.DIFFERS, same_top1=7, max_abs_difference=0.25),
                 accuracy=first.accuracy,
-                latency=replace(first.latency, device="pi5", threads=4, p50_ms=31.4, ratio_to_float=1.4),
+                latency=replace(
+                    first.latency,
+                    device="pi5",
+                    threads=4,
+                    p50_ms=31.4,
+                    ratio_to_float=1.4,
+                    ratio_ci95=(1.3, 1.5),
+                ),
                 gates=(gate("p95_ms", 20, 36.1, Verdict.FAIL, "p95 latency 36.1 ms, limit 20 ms"),),
             ),
             DeviceTarget(

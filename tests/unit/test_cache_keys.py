@@ -83,9 +83,7 @@ def test_versions_of_the_tools_count(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_latency_belongs_to_a_machine_and_to_all_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def key(*names: str, rounds: int = 100) -> str:
         subjects = [(TARGETS[name], artifact(name, size_bytes=1, compute_int8=1), None) for name in names]
-        return keys.benchmark(
-            subjects, threads=1, rounds=rounds, seconds=30.0, max_noise=0.25, warmup=10
-        ).digest
+        return keys.benchmark(subjects, threads=1, settings={"rounds": rounds}).digest
 
     found = {key("tflite-int8"), key("tflite-int8", "onnx-int8"), key("tflite-int8", rounds=7)}
     monkeypatch.setattr(tools, "_cpu", lambda: ("another CPU", ()))

@@ -19,10 +19,11 @@ import psutil
 import pytest
 
 from edgefx import runtimes
+from edgefx.benchmarking.asked import Subject, Timing
 from edgefx.benchmarking.devices import agent, runner
 from edgefx.benchmarking.devices.link import BOOTSTRAP
 from edgefx.benchmarking.devices.remote import Remote
-from edgefx.benchmarking.latency import Subject, measure
+from edgefx.benchmarking.latency import measure
 from edgefx.errors import (
     BenchmarkError,
     DeviceDependencyError,
@@ -104,9 +105,8 @@ def test_latency_is_measured_there_as_here(tmp_path: Path) -> None:
     paths = [tiny_onnx.write(tmp_path / f"{name}.onnx", seed=n) for n, name in enumerate(("one", "other"))]
     subjects = [Subject(key=path.stem, path=path, float_key="one") for path in paths]
     with _device(tmp_path / "device") as device:
-        found = measure(
-            subjects, threads=1, rounds=40, warmup=2, budget_s=5, progress=SILENT, device=device, max_noise=99
-        )
+        timing = Timing(rounds=40, warmup=2, budget_s=60, max_noise=99)
+        found = measure(subjects, timing, threads=1, progress=SILENT, device=device)
         assert len(_processes(device)) == 1
     for latency in found.values():
         assert latency.device == "device"

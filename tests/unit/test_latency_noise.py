@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -11,15 +11,18 @@ from typing import Self
 import numpy as np
 import pytest
 
-from edgefx.benchmarking import latency
-from edgefx.benchmarking.devices.protocol import Runner
-from edgefx.benchmarking.latency import Subject, measure, ratio_interval, warm
+from edgefx.benchmarking.asked import Subject, Timing
+from edgefx.benchmarking.devices.protocol import Runner, Stats, Timed
+from edgefx.benchmarking.latency import measure, warm
 from edgefx.errors import BenchmarkError
 from edgefx.protocols import SILENT
 from edgefx.report import findings
 from edgefx.results import Latency, RunReport
 from edgefx.types import Precision
 from tests.unit.report_samples import report
+
+_TIMING = Timing(rounds=100, warmup=0, budget_s=30.0)
+_ONCE = 100 + 5 * 4  # inferences: those before each of four passes of five launches are not timed
 
 
 class _Worker(Runner):
@@ -45,8 +48,13 @@ class _Worker(Runner):
     def run(self, times: int) -> list[float]:
         return [next(self._times) for _ in range(times)]
 
-    def stats(self) -> tuple[float, str]:
-        return 1.0, "int8"
+    def timed(self, count: int, least_ms: float = 0.0) -> Timed:
+        assert not least_ms
+        times = self.run(1 + count)[1:]  # the first does not count
+        return Timed(times_ms=times, wall_ms=sum(times), cpu_ms=sum(times))
+
+    def stats(self) -> Stats:
+        return Stats(peak_memory_mb=3.0, runtime_memory_mb=1.0, precision_ran="int8", cores=2)
 
     def _ask(self, request: str, timeout_s: float) -> dict[str, object]:
         raise AssertionError(f"{request} ({timeout_s} s): every request is answered above")
@@ -98,9 +106,7 @@ def _script(*calm_after: int, quiet_ms: float = 1.0) -> Iterator[float]:
 def _measured(monkeypatch: pytest.MonkeyPatch, scripts: dict[str, Iterator[float]]) -> dict[str, Latency]:
     monkeypatch.setattr(_Worker, "scripts", scripts, raising=False)
     subjects = [Subject(key=name, path=Path(name), float_key="float") for name in scripts]
-    return measure(
-        subjects, threads=1, rounds=100, warmup=0, budget_s=30.0, progress=SILENT, device=_Device()
-    )
+    return measure(subjects, _TIMING, threads=1, progress=SILENT, device=_Device())
 
 
 def test_a_quiet_measurement_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,11 +115,13 @@ def test_a_quiet_measurement_is_not_repeated(monkeypatch: pytest.MonkeyPatch) ->
     assert found["int8"].ratio_to_float == pytest.approx(0.5, rel=0.02)
     low, high = found["int8"].ratio_ci95 or (0, 0)
     assert 0.47 < low < 0.5 < high < 0.53
+    assert (found["int8"].launches, found["int8"].rounds) == (5, 100)
+    assert found["int8"].cpu_utilization == pytest.approx(0.5)  # one of two cores
+    assert found["int8"].model_memory_mb == 2.0
 
 
 def test_a_noisy_measurement_is_made_again_and_the_quiet_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    once = 100 + latency.PASSES  # an untimed inference before each pass
-    found = _measured(monkeypatch, {"float": _script(once), "int8": _script()})
+    found = _measured(monkeypatch, {"float": _script(_ONCE), "int8": _script()})
     assert found["float"].p50_ms == pytest.approx(1.0, rel=0.02)
     assert found["float"].noise < 0.05
     assert not found["float"].noisy
@@ -155,26 +163,6 @@ def test_nothing_is_called_slower_inside_the_noise() -> None:
     assert "not to be relied on: the speed changed by 40%" in noisy
 
 
-def test_the_interval_of_a_ratio_covers_it() -> None:
-    """In 200 measurements of artifacts whose true ratio is 0.8, under drift that hits both."""
-    rng = np.random.default_rng(1)
-
-    def passes(scale: float, drift: Sequence[float]) -> list[float]:
-        return [scale * one * float(rng.normal(1.0, 0.05)) for one in drift]
-
-    covered = 0
-    for _ in range(200):
-        drift = [float(one) for one in np.exp(np.cumsum(rng.normal(0, 0.03, latency.PASSES)))]
-        low, high = ratio_interval(passes(0.8, drift), passes(1.0, drift)) or (0.0, 0.0)
-        covered += low <= 0.8 <= high
-    assert covered >= 180
-
-
-def test_an_interval_needs_passes_of_both() -> None:
-    assert ratio_interval([1.0] * 4, [1.0] * 4) is None
-    assert ratio_interval([1.0] * 9, [1.0] * 8) is None
-
-
 def test_an_artifact_that_fails_when_it_is_measured_again_fails_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -182,16 +170,13 @@ def test_an_artifact_that_fails_when_it_is_measured_again_fails_alone(
         yield from islice(_script(quiet_ms=0.5), number)
         raise BenchmarkError("the worker died")
 
-    once = 100 + latency.PASSES
-    scripts = {"float": _script(100_000), "int8": dying(once + 30)}
+    scripts = {"float": _script(100_000), "int8": dying(_ONCE + 30)}
     failed: list[str] = []
     monkeypatch.setattr(_Worker, "scripts", scripts, raising=False)
     found = measure(
         [Subject(key=name, path=Path(name), float_key="float") for name in scripts],
+        _TIMING,
         threads=1,
-        rounds=100,
-        warmup=0,
-        budget_s=30.0,
         progress=SILENT,
         device=_Device(),
         on_failure=lambda subject, _error: failed.append(subject.key),

@@ -9,7 +9,9 @@ import click
 import numpy as np
 import pytest
 
-from edgefx.benchmarking.latency import MIN_ROUNDS, Subject, allot, percentile, spread
+from edgefx.benchmarking.asked import Subject
+from edgefx.benchmarking.repeats import percentile
+from edgefx.benchmarking.schedule import MIN_ROUNDS, allot, schedule, spread
 from edgefx.cli.options import Counts
 from edgefx.pipeline import benchmark
 
@@ -36,6 +38,37 @@ def test_nobody_goes_without() -> None:
     assert allot([10_000.0, 20_000.0], rounds=50, budget_s=1) == [MIN_ROUNDS, MIN_ROUNDS]
     assert allot([10_000.0], rounds=2, budget_s=1) == [2]
     assert allot([], rounds=2, budget_s=1) == []
+
+
+def test_what_is_fast_is_timed_longer() -> None:
+    """The time that it takes is left over for nobody else."""
+    fast, slow = allot([0.05, 250.0], rounds=100, budget_s=10, least_s=1.0)
+    assert (fast, slow) == (100, 36)
+    plan = schedule([0.05, 250.0], rounds=100, least_s=1.0, budget_s=10, launches=5)
+    assert (plan.counts, plan.least_ms, plan.launches, plan.passes) == ((100, 36), 1000.0, 1, 7)
+    plan = schedule([0.05, 0.1], rounds=100, least_s=1.0, budget_s=10, launches=5)
+    assert (plan.launches, plan.passes, plan.pass_ms) == (5, 20, 10.0)
+
+
+def test_the_least_time_keeps_to_the_limit() -> None:
+    assert schedule([0.05] * 8, rounds=100, least_s=10.0, budget_s=4, launches=5).least_ms == 500.0
+
+
+@pytest.mark.parametrize("estimate_ms", [0.001, 1.0, 300.0, 1e5])
+@pytest.mark.parametrize("rounds", [1, 5, 7, 20, 39, 40, 100, 1001])
+@pytest.mark.parametrize("launches", [1, 3, 10])
+def test_every_pass_has_an_inference_of_every_artifact(
+    rounds: int, launches: int, estimate_ms: float
+) -> None:
+    plan = schedule([estimate_ms, 1.0], rounds=rounds, least_s=1.0, budget_s=30.0, launches=launches)
+    for artifact in (0, 1):
+        parts = [
+            plan.in_pass(artifact, launch, number)
+            for launch in range(plan.launches)
+            for number in range(plan.passes)
+        ]
+        assert sum(parts) == plan.counts[artifact]
+        assert min(parts) >= 1
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 7, 20, 99, 100, 101])

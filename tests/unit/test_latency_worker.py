@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgefx.benchmarking.devices.local import Worker, environment
-from edgefx.benchmarking.worker import peak_memory_mb
+from edgefx.benchmarking.worker import memory_mb
 from edgefx.errors import BenchmarkError
 
 
@@ -48,10 +48,10 @@ def test_an_unopened_artifact_cannot_run(tmp_path: Path) -> None:
 def test_peak_memory_is_this_process_not_its_parents() -> None:
     ballast = bytearray(300 * 10**6)
     ballast[::4096] = b"x" * len(ballast[::4096])
-    code = "from edgefx.benchmarking.worker import peak_memory_mb; print(peak_memory_mb())"
+    code = "from edgefx.benchmarking.worker import memory_mb; print(memory_mb('VmHWM:'))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 5 < float(result.stdout) < 200
-    assert peak_memory_mb() > 300
+    assert memory_mb("VmHWM:") > 300
     del ballast
 
 

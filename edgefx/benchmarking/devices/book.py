@@ -12,7 +12,7 @@ from edgefx.errors import UnknownNameError, UsageError
 
 FILE = "devices.yaml"
 VARIABLE = "EDGEFX_DEVICES"
-_KEYS = ("address", "python", "dir", "threads", "notes")
+_KEYS = ("address", "python", "dir", "benchmark_model", "threads", "notes")
 _EXAMPLE = "a device is written so: 'pi5: {address: ssh://pi@raspberrypi.local, threads: 4}'"
 
 
@@ -22,9 +22,10 @@ class NamedDevice:
 
     Attributes:
         name: What results call it.
-        address: ``ssh://[user@]host[:port]``.
+        address: ``ssh://[user@]host[:port]`` or ``adb://[serial]``.
         python: Its Python; None for python3.
         folder: Where files are kept there; None for ~/.cache/edgefx.
+        benchmark_model: LiteRT's tool for Android on this machine, for a phone without Python.
         threads: Runtime threads where a command names none; None for all cores.
         notes: What its user wants to remember.
     """
@@ -33,6 +34,7 @@ class NamedDevice:
     address: str
     python: str | None = None
     folder: str | None = None
+    benchmark_model: Path | None = None
     threads: int | None = None
     notes: str = ""
 
@@ -72,7 +74,16 @@ def devices() -> dict[str, NamedDevice]:
         return {}
     if not isinstance(content, dict):
         raise UsageError(f"{file}: not a mapping of names to devices", hint=_EXAMPLE)
-    return {str(name): _device(f"{file}: {name}", str(name), entry) for name, entry in content.items()}
+    found = {str(name): _device(f"{file}: {name}", str(name), entry) for name, entry in content.items()}
+    owners: dict[str, str] = {}
+    for one in found.values():
+        other = owners.setdefault(one.address.rstrip("/").lower(), one.name)
+        if other != one.name:
+            raise UsageError(
+                f"{file}: '{other}' and '{one.name}' are one device: both have the address {one.address}",
+                hint="name it once: measured under both names it would disturb itself",
+            )
+    return found
 
 
 def device(name: str) -> NamedDevice:
@@ -110,6 +121,7 @@ def _device(where: str, name: str, entry: Any) -> NamedDevice:
         address=str(entry["address"]),
         python=_text(entry, "python"),
         folder=_text(entry, "dir"),
+        benchmark_model=Path(tool).expanduser() if (tool := _text(entry, "benchmark_model")) else None,
         threads=threads,
         notes=_text(entry, "notes") or "",
     )

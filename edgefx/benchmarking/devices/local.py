@@ -100,11 +100,16 @@ class Worker(Runner):
         if "error" in answer:
             self._end(grace_s=2.0)
             raise BenchmarkError(
-                f"{self._path}: latency could not be measured: {answer['error']}",
+                self._about(str(answer["error"])),
                 hint=str(answer["hint"]),
                 details=self._tail(),
             )
         return answer
+
+    def _about(self, error: str) -> str:
+        """Name the file, once."""
+        where = f"{self._path}: "
+        return f"{where}latency could not be measured: {error.removeprefix(where)}"
 
     def _read(self) -> None:
         """Pass the worker's lines on (a thread: pipes cannot be waited for with a timeout everywhere)."""

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from edgefx import runtimes
+from edgefx.benchmarking import counters
 from edgefx.benchmarking.devices.link import ANSWER_TIMEOUT_S, SLOWEST_BYTES_PER_S, Link
 from edgefx.benchmarking.devices.protocol import RUN_TIMEOUT_S, START_TIMEOUT_S, Runner
 from edgefx.errors import BenchmarkError, DeviceDependencyError, DeviceError, EdgefxError
@@ -213,6 +214,8 @@ class Remote:
                 "scores": asdict(scores),
                 "stated": runtime.stated_precision(path),
                 "collector": _collector(row_for_artifact(path)),
+                "cores": self.environment.cores,
+                "counters": Path(counters.__file__).read_text(encoding="utf-8"),
             },
         )
         runner = RemoteRunner(self, path, answer["runner"], image=image, scores=scores)
@@ -356,7 +359,7 @@ class RemoteSession:
     @property
     def precision_ran(self) -> str:
         """See `Session.precision_ran`."""
-        return self._runner.stats()[1]
+        return self._runner.stats().precision_ran
 
     def infer(self, batch: Pixels) -> Scores:
         """See `Session.infer`."""

@@ -2,8 +2,9 @@
 
 It takes Python 3.9 or later, its standard library, NumPy and one runtime; its agent
 (`edgefx.benchmarking.devices.agent`) starts it from memory. The first line on stdin says which artifact it is
-for; then it answers "open", "run K", "profile K" and "stats" as `edgefx.benchmarking.worker` does on the
-host, and "infer FILE" with the scores as a ``.npy``. Between requests it blocks on stdin and uses no CPU.
+for; then it answers "open", "run K", "time K MS", "profile K" and "stats" as `edgefx.benchmarking.worker`
+does on the host, and "infer FILE" with the scores as a ``.npy``. Between requests it blocks on stdin and uses
+no CPU.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Iterator  # noqa: UP035 - Python 3.9
 
@@ -65,48 +67,92 @@ def main() -> None:
 def serve(config: dict[str, Any], requests: IO[bytes]) -> Iterator[dict[str, Any]]:
     """Yield one answer for each request; see the module's docstring."""
     package, module = _imported(config["runtime"])
-    import numpy as np
-
     yield {"ready": True}
-    session: _Session | None = None
+    served = _Served(config, package, module)
     for line in requests:
         command, _, argument = line.decode().rstrip("\n").partition(" ")
-        if command == "open":
-            begin = time.perf_counter_ns()
-            session = _opened(config, package, module)
-            opened = time.perf_counter_ns() - begin
-            images = np.random.default_rng(0).integers(0, 256, session.images, dtype=np.uint8)
-            session.put(session.ready(images))
-            yield {"load_ms": opened / 1e6, "cold_start_ms": opened / 1e6 + _invoke_ms(session)}
-        elif command == "profile":
-            yield {"raw": _profiled(config, int(argument))}
-        elif session is None:
+        if command in ("run", "time", "infer", "stats") and served.session is None:
             raise _Refusal("usage", f"'{command}' before 'open'")
-        elif command == "run":
-            yield {"times_ms": [_invoke_ms(session) for _ in range(int(argument))]}
-        elif command == "infer":
-            pixels = np.load(argument, allow_pickle=False)
-            begin = time.perf_counter_ns()
-            scores = session.infer(pixels)
-            seconds = (time.perf_counter_ns() - begin) / 1e9
-            stream = io.BytesIO()
-            np.save(stream, scores, allow_pickle=False)
-            yield {"npy": base64.b64encode(stream.getvalue()).decode(), "seconds": seconds}
-        elif command == "stats":
-            yield {"peak_memory_mb": _peak_memory_mb(), "precision_ran": session.precision}
-        else:
+        answer = getattr(served, f"do_{command}", None)
+        if answer is None:
             raise _Refusal("usage", f"unknown request '{command}'")
+        yield answer(*([argument] if command == "infer" else argument.split()))
 
 
-def _profiled(config: dict[str, Any], runs: int) -> Any:
-    """Let the runtime's profiler tell what it executes, by the script that came along."""
-    module: dict[str, Any] = {"__name__": "collect"}
-    try:
-        exec(compile(config["collector"], "collect.py", "exec"), module)  # noqa: S102 - of edgefx
-        is_float32 = config["precision"] == "float32"
-        return module["collect"](config["path"], config["threads"], runs, is_float32=is_float32)
-    except Exception as error:
-        raise _Refusal("profile", f"cannot be profiled there: {error}") from error
+class _Served:
+    """The artifact of this process; a method for each request."""
+
+    def __init__(self, config: dict[str, Any], package: str, module: Any) -> None:
+        self._config, self._package, self._module = config, package, module
+        self._memory_mb = _memory_mb("VmRSS:")
+        self.session: Any = None
+        self._streams: list[_Session] = []
+
+    def do_open(self) -> dict[str, Any]:
+        begin = time.perf_counter_ns()
+        self.session = _opened(self._config, self._package, self._module)
+        opened = time.perf_counter_ns() - begin
+        _fill(self.session)
+        return {"load_ms": opened / 1e6, "cold_start_ms": opened / 1e6 + _invoke_ms(self.session)}
+
+    def do_run(self, count: str) -> dict[str, Any]:
+        return {"times_ms": [_invoke_ms(self.session) for _ in range(int(count))]}
+
+    def do_time(self, count: str, least_ms: str) -> dict[str, Any]:
+        return _timed(self.session, int(count), float(least_ms))
+
+    def do_prepare(self, count: str, batch: str) -> dict[str, Any]:
+        if batch != "1":
+            raise _Refusal("usage", "devices run one image at a time: measure batches on this machine")
+        self._streams = [_opened(self._config, self._package, self._module) for _ in range(int(count))]
+        for stream in self._streams:
+            _fill(stream)
+        return {"cores": self._config["cores"]}
+
+    def do_flood(self, seconds: str) -> dict[str, Any]:
+        return _flooded(self._streams, float(seconds), _script(self._config["counters"]))
+
+    def do_profile(self, runs: str) -> dict[str, Any]:
+        """Let the runtime's profiler tell what it executes, by the script that came along."""
+        config = self._config
+        try:
+            collect = _script(config["collector"])["collect"]
+            is_float32 = config["precision"] == "float32"
+            return {"raw": collect(config["path"], config["threads"], int(runs), is_float32=is_float32)}
+        except Exception as error:
+            raise _Refusal("profile", f"cannot be profiled there: {error}") from error
+
+    def do_infer(self, file: str) -> dict[str, Any]:
+        import numpy as np
+
+        pixels = np.load(file, allow_pickle=False)
+        begin = time.perf_counter_ns()
+        scores = self.session.infer(pixels)
+        seconds = (time.perf_counter_ns() - begin) / 1e9
+        stream = io.BytesIO()
+        np.save(stream, scores, allow_pickle=False)
+        return {"npy": base64.b64encode(stream.getvalue()).decode(), "seconds": seconds}
+
+    def do_stats(self) -> dict[str, Any]:
+        return {
+            "peak_memory_mb": _memory_mb("VmHWM:"),
+            "runtime_memory_mb": self._memory_mb,
+            "precision_ran": self.session.precision,
+            "cores": self._config["cores"],
+        }
+
+
+def _fill(session: _Session) -> None:
+    import numpy as np
+
+    session.put(session.ready(np.random.default_rng(0).integers(0, 256, session.images, dtype=np.uint8)))
+
+
+def _script(text: str) -> dict[str, Any]:
+    """Run the text of a module that came along; returns what it defines."""
+    module: dict[str, Any] = {"__name__": "script"}
+    exec(compile(text, "script", "exec"), module)  # noqa: S102 - of edgefx
+    return module
 
 
 def _imported(runtime: str) -> tuple[str, Any]:
@@ -138,6 +184,42 @@ def _invoke_ms(session: _Session) -> float:
     begin = time.perf_counter_ns()
     session.invoke()
     return (time.perf_counter_ns() - begin) / 1e6
+
+
+def _timed(session: _Session, count: int, least_ms: float) -> dict[str, Any]:
+    """Time inferences: `edgefx.benchmarking.worker.timed`, line by line."""
+    session.invoke()
+    times: list[float] = []
+    cpu_s, begin = time.process_time(), time.perf_counter_ns()
+    end = begin + least_ms * 1e6
+    while len(times) < count or time.perf_counter_ns() < end:
+        times.append(_invoke_ms(session))
+    wall_ms = (time.perf_counter_ns() - begin) / 1e6
+    return {"times_ms": times, "wall_ms": wall_ms, "cpu_ms": 1e3 * (time.process_time() - cpu_s)}
+
+
+def _flooded(streams: list[_Session], seconds: float, counters: dict[str, Any]) -> dict[str, Any]:
+    """Run several sessions at the same time: `edgefx.benchmarking.worker.flooded`, line by line."""
+    counts = [0] * len(streams)
+    before = counters["read"]()
+    begin, cpu_s = time.perf_counter(), time.process_time()
+
+    def run(number: int) -> None:
+        while time.perf_counter() - begin < seconds:
+            streams[number].invoke()
+            counts[number] += 1
+
+    with ThreadPoolExecutor(max_workers=len(streams)) as pool:
+        for done in [pool.submit(run, number) for number in range(len(streams))]:
+            done.result()
+    wall_ms, cpu_ms = 1e3 * (time.perf_counter() - begin), 1e3 * (time.process_time() - cpu_s)
+    return {
+        "inferences": sum(counts),
+        "wall_ms": wall_ms,
+        "cpu_ms": cpu_ms,
+        "joules": counters["joules"](before, counters["read"]()),
+        "counter": counters["source"](before),
+    }
 
 
 class _Session:
@@ -313,10 +395,11 @@ def _macs(operation: Any) -> int:
     return int(math.prod(output.to_shape()) * math.prod(each))
 
 
-def _peak_memory_mb() -> float:
+def _memory_mb(field: str) -> float:
+    """Return what Linux says of this process: `edgefx.benchmarking.worker.memory_mb`."""
     with contextlib.suppress(OSError), Path("/proc/self/status").open(encoding="utf-8") as status:
         for line in status:
-            if line.startswith("VmHWM:"):
+            if line.startswith(field):
                 return int(line.split()[1]) * 1024 / 1e6
     import resource
 

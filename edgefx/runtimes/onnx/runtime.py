@@ -120,7 +120,7 @@ class OnnxRuntime:
 
     @contextmanager
     def open_any(
-        self, path: Path, *, threads: int, precision: Precision | None = None
+        self, path: Path, *, threads: int, precision: Precision | None = None, batch: int | None = None
     ) -> Iterator[AnySession]:
         """Open any file, to be timed; see `Runtime.open_any`."""
         del precision
@@ -128,7 +128,7 @@ class OnnxRuntime:
         from edgefx.runtimes.onnx.session import AnyOrtSession, refusals
 
         try:
-            yield AnyOrtSession(path, threads)
+            yield AnyOrtSession(path, threads, batch=batch)
         except (*bounds.DAMAGE, *refusals()) as error:
             raise bounds.damaged(path, error) from error
 

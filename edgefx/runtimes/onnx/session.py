@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
 from edgefx.runtimes.onnx import artifact
-from edgefx.runtimes.session import AnySession, BatchSession, ends_of_images
+from edgefx.runtimes.session import AnySession, BatchSession, batched, ends_of_images
 from edgefx.types import TensorInfo
 
 if TYPE_CHECKING:
@@ -63,10 +63,14 @@ class OrtSession(BatchSession):
 class AnyOrtSession(AnySession):
     """An ONNX Runtime session whose inputs and outputs may be anything."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, batch: int | None = None) -> None:
         self._session = _opened(path, threads)
         ends = _ends(self._session, path)
-        super().__init__(path, ends.inputs)
+        free = [
+            any(not isinstance(size, int) or size < 0 for size in node.shape[:1])
+            for node in self._session.get_inputs()
+        ]
+        super().__init__(path, batched(path, ends.inputs, free, batch))
         self._feed = {info.name: value for info, value in zip(ends.inputs, self._feeds, strict=True)}
 
     @property

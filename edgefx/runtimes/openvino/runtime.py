@@ -116,14 +116,14 @@ class OpenVinoRuntime:
 
     @contextmanager
     def open_any(
-        self, path: Path, *, threads: int, precision: Precision | None = None
+        self, path: Path, *, threads: int, precision: Precision | None = None, batch: int | None = None
     ) -> Iterator[AnySession]:
         """Open any file, to be timed; see `Runtime.open_any`."""
         require("openvino", purpose="OpenVINO .xml files")
         from edgefx.runtimes.openvino.session import AnyOpenVinoSession
 
         try:
-            yield AnyOpenVinoSession(path, threads, precision)
+            yield AnyOpenVinoSession(path, threads, precision, batch=batch)
         except bounds.DAMAGE as error:
             raise bounds.damaged(path, error) from error
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgefx.errors import ArtifactError
 from edgefx.runtimes.openvino import artifact, profile
 from edgefx.runtimes.openvino.core import core
-from edgefx.runtimes.session import AnySession, BatchSession, ends_of_images
+from edgefx.runtimes.session import AnySession, BatchSession, batched, ends_of_images
 from edgefx.system import cpu
 from edgefx.types import Precision
 
@@ -62,13 +62,17 @@ class OpenVinoSession(BatchSession):
 class AnyOpenVinoSession(AnySession):
     """A compiled model whose inputs and outputs may be anything."""
 
-    def __init__(self, path: Path, threads: int, precision: Precision | None) -> None:
+    def __init__(
+        self, path: Path, threads: int, precision: Precision | None, *, batch: int | None = None
+    ) -> None:
         import openvino as ov
 
         model = artifact.read(path)
         inputs = artifact.ends(model)[0]
-        super().__init__(path, inputs)
-        if any(port.get_partial_shape().is_dynamic for port in model.inputs):
+        shapes = [port.get_partial_shape() for port in model.inputs]
+        free = [bool(len(shape)) and shape[0].is_dynamic for shape in shapes]
+        super().__init__(path, batched(path, inputs, free, batch))
+        if any(shape.is_dynamic for shape in shapes):
             model.reshape(
                 {port: list(feed.shape) for port, feed in zip(model.inputs, self._feeds, strict=True)}
             )

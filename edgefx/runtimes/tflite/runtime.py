@@ -142,7 +142,7 @@ class TfliteRuntime:
 
     @contextmanager
     def open_any(
-        self, path: Path, *, threads: int, precision: Precision | None = None
+        self, path: Path, *, threads: int, precision: Precision | None = None, batch: int | None = None
     ) -> Iterator[AnySession]:
         """Open any file, to be timed; see `Runtime.open_any`."""
         del precision
@@ -150,7 +150,7 @@ class TfliteRuntime:
         from edgefx.runtimes.tflite.session import AnyLiteRtSession
 
         try:
-            yield AnyLiteRtSession(path, threads)
+            yield AnyLiteRtSession(path, threads, batch=batch)
         except bounds.DAMAGE as error:
             raise bounds.damaged(path, error) from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
-from edgefx.runtimes.session import AnySession, BatchSession, ends_of_images
+from edgefx.runtimes.session import AnySession, BatchSession, batched, ends_of_images
 from edgefx.system.packages import require
 from edgefx.types import TensorInfo
 
@@ -50,9 +50,9 @@ class LiteRtSession(BatchSession):
 class AnyLiteRtSession(AnySession):
     """An interpreter whose inputs and outputs may be anything."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, batch: int | None = None) -> None:
         require("ai_edge_litert", purpose="running .tflite files")
-        self._interpreter = _interpreter(path, threads)
+        self._interpreter = _interpreter(path, threads, batch=batch)
         inputs = self._interpreter.get_input_details()
         super().__init__(path, [_tensor_info(details) for details in inputs])
         for details, value in zip(inputs, self._feeds, strict=True):
@@ -75,13 +75,19 @@ def _precision(path: Path) -> str:
     return artifact.describe(flatbuffer.read(path)).precision
 
 
-def _interpreter(path: Path, threads: int, *, reference: bool = False) -> Any:
+def _interpreter(path: Path, threads: int, *, reference: bool = False, batch: int | None = None) -> Any:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     kernels = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
 
     try:
         interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=kernels)
+        if batch is not None:
+            ends = interpreter.get_input_details()
+            free = [bool(len(end["shape_signature"])) and end["shape_signature"][0] < 0 for end in ends]
+            wanted = batched(path, [_tensor_info(end) for end in ends], free, batch)
+            for end, info in zip(ends, wanted, strict=True):
+                interpreter.resize_tensor_input(end["index"], info.shape)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         from edgefx.runtimes.tflite import artifact, flatbuffer
