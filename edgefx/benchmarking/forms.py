@@ -19,7 +19,7 @@ from typing import Final
 
 from edgefx.benchmarking.devices.local import HOST
 from edgefx.benchmarking.devices.protocol import Device, Runner
-from edgefx.benchmarking.latency import percentile
+from edgefx.benchmarking.repeats import percentile
 from edgefx.errors import BenchmarkError
 from edgefx.hardware import Form, FormTime, Role
 from edgefx.protocols import Progress

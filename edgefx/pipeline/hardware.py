@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgefx.benchmarking import forms
 from edgefx.benchmarking.devices.connect import DeviceChoice, connected
 from edgefx.benchmarking.devices.local import HOST
+from edgefx.benchmarking.devices.phone import Phone
 from edgefx.errors import DeviceDependencyError, UsageError
 from edgefx.hardware import HardwareProfile, RuntimeProfile
 from edgefx.protocols import Progress
@@ -47,6 +48,11 @@ def profile(
         DeviceError: The device cannot be reached, or is no longer there.
     """
     with connected(choice, progress) as there:
+        if isinstance(there, Phone):
+            raise UsageError(
+                f"{there.name}: adb phones run TFLite only, whose INT8 artifacts leave nothing in float",
+                hint="artifacts for it need no profile; to measure other runtimes there, reach it by ssh://",
+            )
         environment = host.environment() if there is None else there.environment
         hardware = cpu.detect() if there is None else there.hardware
         counts = tuple(dict.fromkeys(threads or (1, environment.cores if there is None else there.threads)))
