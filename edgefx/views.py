@@ -12,6 +12,7 @@ from edgefx.measured import ComparedAnswers, TaskFigures, Throughput
 from edgefx.notebook import Shown
 from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
 from edgefx.types import (
+    SPARSE,
     Artifact,
     ArtifactMetadata,
     DataInfo,
@@ -129,6 +130,25 @@ class Cleaned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutputEvaluation:
+    """One of several outputs of an artifact on one set of images; see `Evaluation`.
+
+    Attributes:
+        name: The output's.
+        top1: Fraction right, None where no class is, or it is not known.
+        top5: Fraction with the label among the five best; None likewise.
+        comparison: The paired comparison with the float model, or None.
+        figures: What else is measured of what it answers.
+    """
+
+    name: str
+    top1: float | None
+    top5: float | None
+    comparison: Accuracy | None
+    figures: TaskFigures | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation(Shown):
     """One artifact on one set of images.
 
@@ -148,6 +168,7 @@ class Evaluation(Shown):
         doubts: Why these accuracies may not mean what they seem to.
         device: Where it ran, when that is not this machine.
         notes: What else must be known, for example that the artifact is laid out for other hardware.
+        outputs: Each of several outputs; then `top1` and `top5` are those of the one that chooses a class.
     """
 
     artifact: Path
@@ -164,6 +185,7 @@ class Evaluation(Shown):
     doubts: tuple[Doubt, ...] = ()
     device: DeviceAnswers | None = None
     notes: tuple[str, ...] = ()
+    outputs: tuple[OutputEvaluation, ...] = field(default=(), metadata=SPARSE)
 
 
 @dataclass(frozen=True, kw_only=True)

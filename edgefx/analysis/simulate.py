@@ -80,8 +80,8 @@ class Simulation:
         self.quantization = quantization
         self._ops, self._constants = _read(tf, graph)
         self._index = {name: i for i, op in enumerate(self._ops) for name in op.outputs}
-        self._last_use = self._last_uses()
         self._outputs = [f"{name}:0" for name in graph.output_names]
+        self._last_use = self._last_uses()
         self._execute = _executor(tf, graph)
         self._batch: int | None = None
         self._weights = {stored.layer: stored for stored in quantization.weights}

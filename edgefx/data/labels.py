@@ -151,7 +151,10 @@ def fit_outputs(dataset: Dataset, spec: ModelSpec) -> Dataset:
     for one in spec.outputs:
         own: Dataset | None = None
         if one.name in dataset.columns:
-            own = fit(_of_column(dataset, one), one.task, one.classes)
+            listed = _of_column(dataset, one)
+            if one is first:
+                listed = by_name(listed, spec.class_names)
+            own = fit(listed, one.task, one.classes)
         elif one is first and not dataset.columns and one.truths:
             own = fit(dataset, one.task, one.classes)
         if one is first:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from edgefx.types import ModelTask
 
@@ -31,6 +32,14 @@ class Hints:
     def only_task(self) -> ModelTask | None:
         """What the only output answers; None where that is not said, or is said of several outputs."""
         return self.task if isinstance(self.task, ModelTask) else None
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """The same as keys of a recipe's section ``model``."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        if isinstance(self.task, Mapping):
+            own["task"] = ",".join(f"{name}={task}" for name, task in self.task.items())
+        return own
 
 
 NO_HINTS = Hints()

@@ -8,7 +8,7 @@ and quantized alone in the simulation (`edgefx.analysis.simulate`).
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from itertools import pairwise
@@ -163,7 +163,7 @@ def _planned(settings: Settings) -> Plan:
             weights=settings.weights,
             classes=settings.classes,
             input_size=settings.input_size,
-            **asdict(settings.hints),
+            **settings.hints.section,
         ),
         targets=tuple(TargetSection(target=row.name) for row in settings.rows),
         quantize=PtqSection(effort=settings.effort),

@@ -6,7 +6,6 @@ the float model is not run on the same images again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -23,20 +22,18 @@ from edgefx.data import calibration, labels
 from edgefx.errors import UsageError
 from edgefx.models.heads import threshold_of
 from edgefx.models.hints import NO_HINTS, Hints
-from edgefx.pipeline import answers, foreign
+from edgefx.pipeline import answers, evaluate_outputs, evaluated, foreign
 from edgefx.pipeline.execute import computing
 from edgefx.pipeline.foreign import Reading
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.inspect import existing
 from edgefx.pipeline.likeness import compared, few, throughput
-from edgefx.pipeline.plan import Plan
 from edgefx.protocols import Progress
-from edgefx.recipe.schema import DataSection, ModelSection, Recipe, TargetSection
+from edgefx.recipe.schema import DataSection, ModelSection
 from edgefx.runtimes import hardware
 from edgefx.scores import chosen, kind_of
 from edgefx.system import cpu, host
-from edgefx.targets import row_for_artifact
-from edgefx.types import DataInfo, ModelTask, OutputKind, Resize
+from edgefx.types import ModelTask, OutputKind, Resize
 from edgefx.views import ClassComparison, DeviceAnswers, Evaluation
 
 if TYPE_CHECKING:
@@ -49,8 +46,6 @@ if TYPE_CHECKING:
     from edgefx.protocols import Session
     from edgefx.results import Accuracy, Doubt
     from edgefx.types import Artifact, ArtifactMetadata, Dataset, ImageSet, ModelSpec, Scores, TensorInfo
-
-_CHUNK = 16  # images a call; artifacts take one at a time, this only paces decoding and progress
 
 
 def run(
@@ -113,6 +108,30 @@ def run(
             f"{artifact} was made with images resized with {harmless.line(metadata.resize)}, and is evaluated"
             f" with {resize}: give --resize to change that"
         )
+    if metadata is not None and metadata.outputs:
+        if device != ON_HOST or kept is not None or background is not None:
+            raise UsageError(
+                f"{artifact} has {len(metadata.outputs)} outputs: it is evaluated on this machine, and"
+                " compared with a model",
+                hint="leave out --device and --background, and give a model as --baseline, not a run",
+            )
+        return evaluate_outputs.run(
+            artifact,
+            data,
+            progress,
+            described=described,
+            metadata=metadata,
+            target=target,
+            baseline=baseline,
+            weights=weights,
+            resize=resize,
+            sample=(limit, seed),
+            skip_bad=skip_bad,
+            threads=threads or host.cores(),
+            allow_unsafe=allow_unsafe,
+            cache=cache,
+            hints=hints,
+        )
     reading = foreign.read(artifact, described, target, metadata, hints=hints, background=background)
     height, width, classes = reading.height, reading.width, reading.classes
     task = task_of(artifact, described.outputs[0], metadata, hints)
@@ -149,13 +168,13 @@ def run(
                 label=label,
             )
         else:
-            plan = _planned(
+            plan = evaluated.planned(
                 artifact,
                 dataset,
                 ModelSection(
                     source=baseline,
                     weights=weights,
-                    **asdict(replace(hints, task=_said(task, hints, described.outputs[0]))),
+                    **replace(hints, task=_said(task, hints, described.outputs[0])).section,
                 ),
                 DataSection(resize=resize, skip_bad_images=skip_bad),
                 allow_unsafe=allow_unsafe,
@@ -174,7 +193,7 @@ def run(
     names = dataset.class_names or reading.class_names
     return Evaluation(
         artifact=artifact,
-        data=_described(found.images, data, seed=seed if limit else None, note=note),
+        data=evaluated.data_info(found.images, data, seed=seed if limit else None, note=note),
         threads=used,
         precision_ran=found.precision_ran,
         images=len(found.images),
@@ -249,36 +268,18 @@ def _alone(
     label: str,
 ) -> _Found:
     """Run the artifact over images while they are being decoded."""
-    import numpy as np
-
-    from edgefx.data import images
     from edgefx.evaluation import tasks
 
-    loading = images.load(
+    decoded, scores, precision_ran, images_per_s = evaluated.scored(
+        opened,
         dataset,
+        memo,
         height=reading.height,
         width=reading.width,
         resize=resize,
         skip_bad=skip_bad,
-        progress=memo.progress,
-        role="evaluation",
-        scratch=memo.workspace.scratch,
+        label=label,
     )
-    parts: list[Scores] = []
-    seconds = 0.0
-    with loading as loader, opened() as session, memo.progress.task(label, len(loader)) as shown:
-        for _, chunk in loader.chunks(_CHUNK):
-            begun = time.perf_counter()
-            parts.append(session.infer(chunk))
-            seconds += time.perf_counter() - begun
-            shown.advance(len(chunk))
-        decoded = loader.finish()
-        precision_ran = session.precision_ran
-        images_per_s = throughput(session, len(decoded), seconds)
-    images.check_range(decoded.pixels, where=str(dataset.root))
-    for path, reason in decoded.skipped:
-        memo.warn(f"skipped {path}: {reason}")
-    scores = np.concatenate(parts)
     judged = tasks.compare(
         scores,
         scores,
@@ -381,40 +382,15 @@ def _doubts(found: _Found, class_names: tuple[str, ...]) -> tuple[Doubt, ...]:
     return of_model + (trust.of_artifact(found.accuracy) if found.baseline else ())
 
 
-def _planned(
-    artifact: Path, dataset: Dataset, model: ModelSection, data: DataSection, *, allow_unsafe: bool
-) -> Plan:
-    """Plan what a compilation would do before it makes an artifact: find the images and score the model."""
-    recipe = Recipe(
-        version=1, model=model, targets=(TargetSection(target=row_for_artifact(artifact).name),), data=data
-    )
-    return Plan(recipe=recipe, targets=(), calibration=None, evaluation=dataset, allow_unsafe=allow_unsafe)
-
-
-def _described(decoded: ImageSet, data: Path, *, seed: int | None, note: str) -> DataInfo:
-    from edgefx.data.images import INTERPOLATION
-
-    return DataInfo(
-        role="evaluation",
-        root=str(data),
-        images=len(decoded),
-        classes=None if decoded.labels is None else len(set(decoded.labels.tolist())),
-        sha256=decoded.sha256,
-        resize=decoded.resize,
-        interpolation=INTERPOLATION,
-        seed=seed,
-        skipped=len(decoded.skipped),
-        note=note,
-    )
-
-
 def task_of(artifact: Path, output: TensorInfo, metadata: ArtifactMetadata | None, hints: Hints) -> ModelTask:
     """Return what an artifact answers: as the user says, as the file says, or a class.
 
     Raises:
-        UsageError: It gives values, and nobody says of what.
+        UsageError: It gives values, and nobody says of what; or tasks of several outputs are said.
     """
-    said = hints.task or (metadata.task if metadata is not None else "")
+    if hints.task is not None and hints.only_task is None:
+        raise UsageError(f"{artifact} has one output", hint="say its task alone: --task regression")
+    said = hints.only_task or (metadata.task if metadata is not None else "")
     if said in set(ModelTask):
         return ModelTask(said)
     if kind_of(output.name) is OutputKind.VALUES:

@@ -116,10 +116,10 @@ def read(
         UsageError: The pixels cannot be those of such an input.
     """
     if metadata is not None and metadata.outputs:
-        names_of = ", ".join(one.tensor.name for one in metadata.outputs)
+        own = ", ".join(one.tensor.name for one in metadata.outputs)
         raise UsageError(
-            f"{artifact} has {len(metadata.outputs)} outputs: {names_of}; it is measured where it is made",
-            hint="edgefx compile MODEL --eval DIR measures each of them",
+            f"{artifact} has {len(metadata.outputs)} outputs ({own}), and this is for artifacts with one",
+            hint="compile one of them: --head NAME",
         )
     image, scores, layout = ends_of_classifier(artifact, described.inputs, described.outputs)
     values = math.prod(scores.shape[1:])

@@ -13,11 +13,30 @@ from edgefx.report.findings import answers_line, data_line, noise_line, rounding
 from edgefx.report.terminal import Facts, Heading, fitting
 from edgefx.report.text import counted, interval, metric, percent, signed
 from edgefx.results import Accuracy, Latency
-from edgefx.views import Benchmark, DeviceAnswers, Evaluation
+from edgefx.views import Benchmark, DeviceAnswers, Evaluation, OutputEvaluation
 
 
 def render_evaluation(result: Evaluation, console: Console) -> None:
     """Print an evaluation."""
+    rows = [] if result.outputs else _figures(result, result.baseline)
+    for one in result.outputs:
+        rows += [(f"{one.name}: {label}", text) for label, text in _figures(one, result.baseline)]
+    where = "this host" if result.device is None else result.device.device
+    speed = f"{result.images_per_s:.0f} images/s on {where} with {counted(result.threads, 'thread')}"
+    rows += [("images", data_line(result.data)), ("ran in", f"{result.precision_ran}, {speed}")]
+    if result.device is not None:
+        rows += _on_device(result.device)
+    rows += [("note", note) for note in result.notes]
+    doubtful = [
+        Text.assemble(("doubtful", "bold yellow"), f": {doubt.reason}; {doubt.advice}")
+        for doubt in result.doubts
+    ]
+    title = Text(str(result.artifact), style="bold")
+    console.print(Group(title, *doubtful, Facts(rows)), highlight=False)
+
+
+def _figures(result: Evaluation | OutputEvaluation, baseline: str | None) -> list[tuple[str, str | Text]]:
+    """Return what was measured of an artifact, or of one of its outputs."""
     rows: list[tuple[str, str | Text]] = []
     if result.top1 is not None:
         rows.append(("top-1", Text(percent(result.top1), style="bold")))
@@ -29,9 +48,9 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
             spread = interval(compared.drop_ci95_pp)
             drop = f"{signed(compared.drop_pp)} pp" + (f" (95% CI {spread})" if spread else "")
             rows.append(("drop", Text(drop, style="bold")))
-            rows.append(("baseline", f"top-1 {percent(compared.baseline_top1)}: {result.baseline}"))
+            rows.append(("baseline", f"top-1 {percent(compared.baseline_top1)}: {baseline}"))
         else:
-            rows.append(("baseline", f"{result.baseline}"))
+            rows.append(("baseline", f"{baseline}"))
         if compared.agreement is not None:
             rows.append(("agreement", f"{percent(compared.agreement)} of images get the baseline's class"))
     if result.figures is not None:
@@ -46,18 +65,7 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
         ]
         if compared.score_step is not None:
             rows.append(("note", rounding(compared.score_step)))
-    where = "this host" if result.device is None else result.device.device
-    speed = f"{result.images_per_s:.0f} images/s on {where} with {counted(result.threads, 'thread')}"
-    rows += [("images", data_line(result.data)), ("ran in", f"{result.precision_ran}, {speed}")]
-    if result.device is not None:
-        rows += _on_device(result.device)
-    rows += [("note", note) for note in result.notes]
-    doubtful = [
-        Text.assemble(("doubtful", "bold yellow"), f": {doubt.reason}; {doubt.advice}")
-        for doubt in result.doubts
-    ]
-    title = Text(str(result.artifact), style="bold")
-    console.print(Group(title, *doubtful, Facts(rows)), highlight=False)
+    return rows
 
 
 def _on_device(found: DeviceAnswers) -> list[tuple[str, str | Text]]:

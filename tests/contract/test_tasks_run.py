@@ -292,5 +292,19 @@ def test_several_outputs_in_one_artifact(model: Path, photos: tuple[Path, Any], 
         assert all(f"output {name} (" in text for name in names)
     (judged, *_) = edgefx.gate(tmp_path / "out", gates=["vector.cosine >= 0.9"]).targets
     assert judged.gates[0].measured == found.targets[0].accuracy.outputs[3].accuracy.task.cosine
-    with pytest.raises(UsageError, match="5 outputs"):
-        edgefx.evaluate(found.targets[0].artifact.path, test)
+    path = found.targets[0].artifact.path
+    alone: Any = edgefx.evaluate(path, test)
+    against: Any = edgefx.evaluate(
+        path, test, baseline=str(model), task="light=regression,several=multilabel,vector=embedding"
+    )
+    measured = found.targets[0].accuracy.outputs
+    for one, other, own in zip(alone.outputs, against.outputs, measured, strict=True):
+        assert one.name == other.name == own.name
+        assert (one.comparison, one.top1) == (None, own.accuracy.top1)
+        assert other.figures == own.accuracy.task
+        assert other.comparison.mean_kl == pytest.approx(own.accuracy.mean_kl)
+    assert alone.outputs[0].figures.r2 == measured[0].accuracy.task.r2
+    with pytest.raises(UsageError, match="is another model: it has one output"):
+        edgefx.evaluate(path, test, baseline=str(model), head="bright")
+    with pytest.raises(UsageError, match="is evaluated on this machine"):
+        edgefx.evaluate(path, test, baseline=str(tmp_path / "out"))
