@@ -180,6 +180,25 @@ class OutputAccuracy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutputEvaluation:
+    """One of several outputs of an artifact on one set of images; see `views.Evaluation`.
+
+    Attributes:
+        name: The output's.
+        top1: Fraction right, None where no class is, or it is not known.
+        top5: Fraction with the label among the five best; None likewise.
+        comparison: The paired comparison with the float model, or None.
+        figures: What else is measured of what it answers.
+    """
+
+    name: str
+    top1: float | None
+    top5: float | None
+    comparison: Accuracy | None
+    figures: TaskFigures | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassChange:
     """What became of the images of one class.
 

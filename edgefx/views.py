@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgefx.errors import ExitCode
 from edgefx.execution import ExecutionProfile
-from edgefx.measured import ComparedAnswers, TaskFigures, Throughput
+from edgefx.measured import ComparedAnswers, OutputEvaluation, TaskFigures, Throughput
 from edgefx.notebook import Shown
 from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
 from edgefx.types import (
@@ -127,25 +127,6 @@ class Cleaned:
     folder: Path | None
     removed: int
     freed_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputEvaluation:
-    """One of several outputs of an artifact on one set of images; see `Evaluation`.
-
-    Attributes:
-        name: The output's.
-        top1: Fraction right, None where no class is, or it is not known.
-        top5: Fraction with the label among the five best; None likewise.
-        comparison: The paired comparison with the float model, or None.
-        figures: What else is measured of what it answers.
-    """
-
-    name: str
-    top1: float | None
-    top5: float | None
-    comparison: Accuracy | None
-    figures: TaskFigures | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.data import calibration, labels
 from edgefx.errors import ArtifactError, UsageError
+from edgefx.measured import OutputEvaluation
 from edgefx.models.hints import Hints
 from edgefx.pipeline import evaluated
 from edgefx.pipeline.execute import computing
@@ -27,12 +30,15 @@ from edgefx.types import (
     OutputSpec,
     Resize,
 )
-from edgefx.views import Evaluation, OutputEvaluation
+from edgefx.views import Evaluation
 
 if TYPE_CHECKING:
     from edgefx.cache.settings import CacheSettings
+    from edgefx.pipeline.memo import Memo
+    from edgefx.protocols import Session
     from edgefx.results import Accuracy
     from edgefx.runtimes.protocol import Runtime
+    from edgefx.types import ImageSet, Scores
 
 
 def run(
@@ -77,7 +83,7 @@ def run(
         DataError: The images cannot be used, or a column does not fit its output.
         ArtifactError: The file is damaged.
     """
-    from edgefx.evaluation import accuracy, outputs
+    from edgefx.evaluation import outputs
 
     spec = _spec(artifact, described, metadata)
     dataset, note = _listed(data, spec, sample)
@@ -86,51 +92,101 @@ def run(
             f"{data} has no labels, so there is no accuracy to measure",
             hint="give labels.csv with a column for each output, or compare with a model: --baseline MODEL",
         )
-    label, opened = f"evaluate {artifact.name}", partial(target.open_session, artifact, threads=threads)
+    opened = partial(target.open_session, artifact, threads=threads)
+    settings = DataSection(resize=resize, skip_bad_images=skip_bad)
     with computing(cache, progress) as (memo, hashes):
         if baseline is None:
-            decoded, scores, precision_ran, images_per_s = evaluated.scored(
-                opened,
-                dataset,
-                memo,
-                height=spec.height,
-                width=spec.width,
-                resize=resize,
-                skip_bad=skip_bad,
-                label=label,
-            )
-            wanted = scores
+            ran = _alone(opened, dataset, memo, spec, settings)
         else:
             section = ModelSection(source=baseline, weights=weights, **hints.section)
-            settings = DataSection(resize=resize, skip_bad_images=skip_bad)
             plan = evaluated.planned(artifact, dataset, section, settings, allow_unsafe=allow_unsafe)
-            inputs = Inputs(plan, memo, hashes)
-            _check_fits(baseline, inputs.source.spec, spec)
-            inputs.load()
-            assert inputs.evaluation is not None
-            decoded, wanted = inputs.evaluation.get(), inputs.baseline
-            with opened() as session, progress.task(label, len(decoded)) as task:
-                scores, ran_at = accuracy.run(session, decoded.pixels, task=task)
-                precision_ran = session.precision_ran
-                images_per_s = throughput(session, len(decoded), len(decoded) / ran_at)
-        known = outputs.truths(spec, decoded.values)
-        found = outputs.compare(
-            wanted, scores, spec, known=known, outputs=described.outputs, images_per_s=images_per_s
-        )
+            ran = _against(opened, Inputs(plan, memo, hashes), spec, progress)
+    decoded = ran.images
+    found = outputs.compare(
+        ran.wanted,
+        ran.scores,
+        spec,
+        known=outputs.truths(spec, decoded.values),
+        outputs=described.outputs,
+        images_per_s=ran.images_per_s,
+    )
     return Evaluation(
         artifact=artifact,
         data=evaluated.data_info(decoded, data, seed=sample[1] if sample[0] else None, note=note),
         threads=threads,
-        precision_ran=precision_ran,
+        precision_ran=ran.precision_ran,
         images=len(decoded),
         top1=found.top1,
         top5=found.top5,
-        images_per_s=images_per_s,
+        images_per_s=ran.images_per_s,
         baseline=baseline,
         outputs=tuple(
             _evaluation(one.name, one.accuracy, compared=baseline is not None) for one in found.outputs
         ),
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Ran:
+    """What running an artifact over images gave.
+
+    Attributes:
+        images: The images that could be decoded.
+        wanted: The float model's scores; without one, the artifact's own.
+        scores: The artifact's.
+        precision_ran: What the runtime executed in.
+        images_per_s: Its throughput.
+    """
+
+    images: ImageSet
+    wanted: Scores
+    scores: Scores
+    precision_ran: str
+    images_per_s: float
+
+
+def _alone(
+    opened: Callable[[], AbstractContextManager[Session]],
+    dataset: Dataset,
+    memo: Memo,
+    spec: ModelSpec,
+    settings: DataSection,
+) -> _Ran:
+    decoded, scores, precision_ran, images_per_s = evaluated.scored(
+        opened,
+        dataset,
+        memo,
+        height=spec.height,
+        width=spec.width,
+        resize=settings.resize,
+        skip_bad=settings.skip_bad_images,
+        label=f"evaluate {Path(spec.source).name}",
+    )
+    return _Ran(
+        images=decoded, wanted=scores, scores=scores, precision_ran=precision_ran, images_per_s=images_per_s
+    )
+
+
+def _against(
+    opened: Callable[[], AbstractContextManager[Session]], inputs: Inputs, spec: ModelSpec, progress: Progress
+) -> _Ran:
+    """Run the float model as well, whose scores may be in the cache."""
+    from edgefx.evaluation import accuracy
+
+    model = inputs.source.spec
+    _check_fits(model.source, model, spec)
+    inputs.load()
+    assert inputs.evaluation is not None
+    decoded = inputs.evaluation.get()
+    with opened() as session, progress.task(f"evaluate {Path(spec.source).name}", len(decoded)) as task:
+        scores, ran_at = accuracy.run(session, decoded.pixels, task=task)
+        return _Ran(
+            images=decoded,
+            wanted=inputs.baseline,
+            scores=scores,
+            precision_ran=session.precision_ran,
+            images_per_s=throughput(session, len(decoded), len(decoded) / ran_at),
+        )
 
 
 def _evaluation(name: str, found: Accuracy, *, compared: bool) -> OutputEvaluation:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgefx.errors import ExitCode, UsageError
 from edgefx.evaluation.statistics import paired_drop_ci
-from edgefx.metrics import METRICS
+from edgefx.metrics import METRICS, Origin
 from edgefx.notebook import Shown
 from edgefx.provenance import lock as locks
 from edgefx.provenance import matrices, predictions
@@ -78,7 +78,7 @@ class TargetDiff:
     Attributes:
         target: Its name.
         before: Its metrics in the first run, by id, None for what was not measured; None when it is not part
-            of the run.
+            of the run. Those of one of several outputs are called as in a gate: "quality.mae".
         after: In the second run, likewise.
         identical: Whether the artifacts are the same bytes, but for what their metadata say.
         flips: Image by image; None where either run has no predictions for it.
@@ -455,7 +455,15 @@ def _figures(target: LockedTarget | None) -> dict[str, float | None] | None:
     if target is None:
         return None
     figures = target.figures
-    return {row.id: row.value(figures) for row in METRICS.values()}
+    found = {row.id: row.value(figures) for row in METRICS.values()}
+    for one in target.accuracy.outputs if target.accuracy is not None else ():
+        own = figures.of_output(one.name)
+        found |= {
+            f"{one.name}.{row.id}": row.value(own)
+            for row in METRICS.values()
+            if row.origin is Origin.ACCURACY and row.measures(one.task)
+        }
+    return found
 
 
 def _lock_file(path: Path) -> Path:

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from edgefx.errors import UnknownNameError, UsageError
-from edgefx.metrics import METRICS, MetricRow, Unit
+from edgefx.metrics import METRICS, MetricRow, Origin, Unit
 from edgefx.provenance.comparison import Regression, RunDiff, TargetDiff
 from edgefx.results import Verdict
 from edgefx.units import parse_size
 
-_FORM = re.compile(r"\s*([A-Za-z0-9_]+)\s*=\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(\S*)\s*")
+_FORM = re.compile(r"\s*([A-Za-z0-9_.\-]+)\s*=\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(\S*)\s*")
 _EXAMPLES = "drop_pp=0.5pp, size_bytes=5% or p95_ms=10%"
 _PAIRED = ("drop_pp", "top1")  # what the same images say of both runs
 _ABSOLUTE = {  # how a change is written that is no share of what was before, and what it is counted in
@@ -35,7 +35,7 @@ class Tolerance:
     """How much worse a metric may get.
 
     Attributes:
-        metric: Its id.
+        metric: Its id, behind the output's name and a point for one of several outputs.
         most: In the metric's unit; or, if `relative`, a share of what was before.
         relative: Whether it is a share.
         text: As it was given.
@@ -61,7 +61,7 @@ def parse(text: str) -> Tolerance:
             hint=f"for example {_EXAMPLES}: the metric, and by how much it may get worse",
         )
     name, number, unit = match.groups()
-    row = METRICS.get(name)
+    row = _row(name)
     if row is None:
         raise UnknownNameError("metric", name, METRICS, hint="(the fields of edgefx diff --json)")
     most = float(number)
@@ -82,6 +82,13 @@ def parse(text: str) -> Tolerance:
             f"--fail-on {text}: {what}", hint=f"give {known}; % is of what {name} was in the first run"
         )
     return Tolerance(metric=name, most=most * units[unit], relative=False, text=text.strip())
+
+
+def _row(name: str) -> MetricRow | None:
+    """Return the metric of a name, which may be that of one of several outputs: ``quality.mae``."""
+    output, _, metric = name.rpartition(".")
+    row = METRICS.get(metric)
+    return None if row is None or (output and row.origin is not Origin.ACCURACY) else row
 
 
 def judge(
@@ -114,7 +121,8 @@ def judge(
 
 
 def _judged(target: TargetDiff, one: Tolerance) -> Iterator[tuple[Verdict, str]]:
-    row, flips = METRICS[one.metric], target.flips
+    row, flips = _row(one.metric), target.flips
+    assert row is not None, "from `parse`"
     if target.before is None or target.after is None:
         yield Verdict.INCONCLUSIVE, "the second run has no such target"
         return

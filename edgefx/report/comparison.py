@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.text import Text
@@ -109,11 +110,17 @@ def _change_rows(changes: Sequence[Change]) -> Rows:
 def _compared(result: RunDiff) -> tuple[list[MetricRow], list[MetricRow]]:
     """Return the metrics that a run has, those shown before what became of single images, and behind it."""
     figures = [one for target in result.targets for one in (target.before, target.after) if one]
-    rows = [
-        row
-        for row in METRICS.values()
-        if (row.compared or row in tasks.ROWS) and any(one.get(row.id) is not None for one in figures)
-    ]
+    shown = [row for row in METRICS.values() if row.compared or row in tasks.ROWS]
+    outputs = dict.fromkeys(key.rpartition(".")[0] for one in figures for key in one if "." in key)
+    if outputs:  # then those of accuracy are said of each
+        rest = [row for row in shown if row.origin is not Origin.ACCURACY]
+        own = [row for row in shown if row.origin is Origin.ACCURACY]
+        shown = rest + [
+            replace(row, id=f"{name}.{row.id}", heading=f"{name}: {row.heading or row.name}")
+            for name in outputs
+            for row in own
+        ]
+    rows = [row for row in shown if any(one.get(row.id) is not None for one in figures)]
     return (
         [row for row in rows if row.origin is not Origin.LATENCY],
         [row for row in rows if row.origin is Origin.LATENCY],

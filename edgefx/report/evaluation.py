@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console, Group
 from rich.text import Text
 
+from edgefx.measured import OutputEvaluation
 from edgefx.metrics import METRICS, Figures, Origin, tasks
 from edgefx.report import execution
 from edgefx.report.findings import answers_line, data_line, noise_line, rounding, speed_line
 from edgefx.report.terminal import Facts, Heading, fitting
 from edgefx.report.text import counted, interval, metric, percent, signed
 from edgefx.results import Accuracy, Latency
-from edgefx.views import Benchmark, DeviceAnswers, Evaluation, OutputEvaluation
+from edgefx.views import Benchmark, DeviceAnswers, Evaluation
 
 
 def render_evaluation(result: Evaluation, console: Console) -> None:

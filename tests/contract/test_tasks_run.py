@@ -292,6 +292,9 @@ def test_several_outputs_in_one_artifact(model: Path, photos: tuple[Path, Any], 
         assert all(f"output {name} (" in text for name in names)
     (judged, *_) = edgefx.gate(tmp_path / "out", gates=["vector.cosine >= 0.9"]).targets
     assert judged.gates[0].measured == found.targets[0].accuracy.outputs[3].accuracy.task.cosine
+    same = edgefx.diff(tmp_path / "out", tmp_path / "out").targets[0]
+    assert same.before is not None
+    assert same.before["light.r2"] == found.targets[0].accuracy.outputs[0].accuracy.task.r2
     path = found.targets[0].artifact.path
     alone: Any = edgefx.evaluate(path, test)
     against: Any = edgefx.evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,18 @@ import pytest
 from PIL import Image
 
 from edgefx.data import labels
-from edgefx.errors import DataError, UsageError
+from edgefx.errors import DataError, UnknownNameError, UsageError
 from edgefx.evaluation import outputs
 from edgefx.evaluation.gates import judge, limit_text
 from edgefx.measured import OutputAccuracy
 from edgefx.metrics import Figures
 from edgefx.models.graph.equality import of_model
 from edgefx.models.outputs import unique
+from edgefx.provenance import regressions
+from edgefx.provenance.comparison import RunDiff, TargetDiff
 from edgefx.recipe.conditions import of_run, parse
+from edgefx.report import comparison
+from edgefx.report.console import PlainConsole
 from edgefx.results import Accuracy, Gate, Verdict
 from edgefx.scores import of_first
 from edgefx.storage.serde import from_json, to_json
@@ -174,6 +179,21 @@ def accuracy(mae: float, agreement: float) -> Accuracy:
 
     own = replace(kept, agreement=None, task=TaskFigures(mae=mae))
     return replace(kept, outputs=(OutputAccuracy(name="quality", task=ModelTask.REGRESSION, accuracy=own),))
+
+
+def test_what_got_worse_of_an_output() -> None:
+    figures = ({"quality.mae": 1.0, "mae": 5.0}, {"quality.mae": 1.2, "mae": 5.0})
+    target = TargetDiff(target="t", before=figures[0], after=figures[1], identical=False, flips=None)
+    diff = RunDiff(before=Path("a"), after=Path("b"), changes=(), targets=(target,))
+    limits = [regressions.parse(text) for text in ("quality.mae=0.1", "quality.mae=30%", "mae=0")]
+    assert [one.verdict.value for one in regressions.judge(diff, limits)] == ["FAIL", "PASS", "PASS"]
+    rendered = io.StringIO()
+    comparison.render_diff(diff, PlainConsole(file=rendered, width=120))
+    assert "quality: MAE" in rendered.getvalue()
+    assert "1 -> 1.2" in rendered.getvalue()
+    for name in ("quality.p50_ms", "quality.mea"):
+        with pytest.raises(UnknownNameError):
+            regressions.parse(f"{name}=1%")
 
 
 def test_limits_of_an_output() -> None:
