@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgefx.errors import UnknownNameError, UsageError
@@ -41,7 +42,11 @@ def _check_limits(plan: Plan, spec: ModelSpec) -> None:
     """Refuse limits on what is not measured of such a model, of those that are not said of an output."""
     known = {f"gates.{row.gate}": row for row in METRICS.values() if row.gate and row.measures(spec.task)}
     drops = {"quantize.budget"} if "gates.max_drop" in known else set()
-    for key in dict.fromkeys(key for target in plan.targets for key in target.plain_limits):
+    plain = (
+        replace(target, gates=tuple(gate for gate in target.gates if not gate.output))
+        for target in plan.targets
+    )
+    for key in dict.fromkeys(key for target in plain for key in target.limits):
         if key in known or key in drops:
             continue
         others = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,16 +93,8 @@ class PlannedTarget:
     @property
     def limits(self) -> tuple[str, ...]:
         """The recipe's keys of its budget and its gates."""
-        return self._limits(self.gates)
-
-    @property
-    def plain_limits(self) -> tuple[str, ...]:
-        """Those of `limits` that are not said of one of several outputs."""
-        return self._limits(gate for gate in self.gates if not gate.output)
-
-    def _limits(self, gates: Iterable[Gate]) -> tuple[str, ...]:
         budget = ("quantize.budget",) if self.budget is not None else ()
-        return (*budget, *(f"gates.{METRICS[gate.metric].gate}" for gate in gates))
+        return (*budget, *(f"gates.{METRICS[gate.metric].gate}" for gate in self.gates))
 
     @property
     def needs_labels(self) -> tuple[str, ...]:
