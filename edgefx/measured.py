@@ -102,6 +102,9 @@ class Accuracy:
         outputs: Of a model with several outputs, what was found of each. The other figures are those of the
             output that the model is described by, but that `mean_kl` is the sum and `max_abs_dp` the largest
             of all outputs.
+        failed: Images that the artifact gave no answer to, or one that is not finite. Where a class is
+            chosen, each counts as wrong; figures of probabilities and values are of the answers that there
+            are. None where an earlier version measured.
     """
 
     images: int
@@ -133,6 +136,12 @@ class Accuracy:
     brier: float | None = None
     baseline_brier: float | None = None
     outputs: tuple[OutputAccuracy, ...] = field(default=(), metadata={"sparse": True})
+    failed: int | None = None
+
+    @property
+    def error_rate(self) -> float | None:
+        """The share of the images that got no answer."""
+        return None if self.failed is None else self.failed / self.images
 
     @property
     def drop_percent(self) -> float | None:

@@ -149,6 +149,7 @@ class Evaluation(Shown):
         doubts: Why these accuracies may not mean what they seem to.
         device: Where it ran, when that is not this machine.
         notes: What else must be known, for example that the artifact is laid out for other hardware.
+        error_rate: The share of the images that got no answer; they count as wrong.
         outputs: Each of several outputs; then `top1` and `top5` are those of the one that chooses a class.
     """
 
@@ -166,6 +167,7 @@ class Evaluation(Shown):
     doubts: tuple[Doubt, ...] = ()
     device: DeviceAnswers | None = None
     notes: tuple[str, ...] = ()
+    error_rate: float | None = None
     outputs: tuple[OutputEvaluation, ...] = field(default=(), metadata=SPARSE)
 
 

@@ -83,7 +83,7 @@ _KEPT = ("edgefx.pipeline.records", "edgefx.storage.serde")
 # The modules that compute it, besides the runtime's own.
 _MODEL = ("edgefx.models.load", "edgefx.models.graph.canonical")
 _PIXELS = ("edgefx.data.images",)
-_ACCURACY = ("edgefx.evaluation.outputs", *_PIXELS)
+_ACCURACY = ("edgefx.evaluation.outputs", "edgefx.evaluation.inference", *_PIXELS)
 # The files of the pipeline that call them for what all targets share.
 _INPUTS = ("inputs", "images", "model")
 
@@ -404,7 +404,9 @@ def evaluation(
         threads=threads,
         cpu=cpu_features(),
         tools=(*row.run_by, *IMAGES, *_interpreter_tools(row)),
-        code=_code(("artifacts", "images", "parity"), *_session(row), *_interpreter(row), *_ACCURACY),
+        code=_code(
+            ("artifacts", "evaluator", "images", "parity"), *_session(row), *_interpreter(row), *_ACCURACY
+        ),
     )
 
 

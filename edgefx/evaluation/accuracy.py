@@ -1,8 +1,7 @@
-"""Run an artifact over images and compare it with the float baseline, image by image."""
+"""Compare an artifact with the float baseline, image by image."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from edgefx.errors import ArtifactError, DataError, EdgefxError, ModelError
 from edgefx.evaluation.confidence import Confidence
 from edgefx.evaluation.statistics import mcnemar_p_value, paired_drop_ci, wilson_ci
-from edgefx.protocols import Session, Task
 from edgefx.results import Accuracy
 from edgefx.scores import by_class, chosen
 from edgefx.types import OutputKind, TensorInfo
@@ -21,41 +19,11 @@ from edgefx.views import ClassComparison
 from edgefx.vocabulary import ScoreFunction
 
 if TYPE_CHECKING:
-    from edgefx.types import Pixels, Scores
+    from edgefx.types import Scores
 
-CHUNK = 16  # images per call: artifacts take one at a time, this only paces the progress bar
 KL_FLOOR = 1e-7  # lowest probability that KL distinguishes from zero, as Keras's epsilon
 _CODES = 256  # of 8 bits, which probabilities are divided into: that of 1.0 itself is left out
 _ROWS = 4096  # rows compared at a time, so that ImageNet's 50 000 x 1000 scores need little memory
-
-
-def run(session: Session, pixels: Pixels, *, task: Task | None = None) -> tuple[Scores, float]:
-    """Infer all images.
-
-    Args:
-        session: An open artifact.
-        pixels: uint8 [N, H, W, 3], raw RGB.
-        task: Advanced by the number of images done.
-
-    Returns:
-        Scores float32 [N, classes] and the throughput in images per second.
-    """
-    if not len(pixels):
-        raise DataError("no evaluation images", hint="give a folder with images")
-    scores: Scores | None = None
-    seconds = 0.0
-    for start in range(0, len(pixels), CHUNK):
-        part = np.asarray(pixels[start : start + CHUNK])
-        begun = time.perf_counter()
-        result = session.infer(part)
-        seconds += time.perf_counter() - begun
-        if scores is None:
-            scores = np.empty((len(pixels), result.shape[1]), np.float32)
-        scores[start : start + len(part)] = result
-        if task is not None:
-            task.advance(len(part))
-    assert scores is not None
-    return scores, len(pixels) / max(seconds, 1e-9)
 
 
 def compare(
@@ -67,6 +35,7 @@ def compare(
     images_per_s: float,
     stored: TensorInfo | None = None,
     threshold: float = 0.5,
+    failed: NDArray[np.bool_] | None = None,
 ) -> Accuracy:
     """Compare an artifact's scores with the baseline's on the same images.
 
@@ -81,14 +50,17 @@ def compare(
     Rounded scores do not add up to one, which the terms ``q - p`` make up for: the generalized KL divergence,
     see `_rounded_kl`. Top-1 and agreement are those of the baseline's own scores.
 
+    An image that the artifact gave no answer to is wrong, and agrees with nothing; there is no KL of it.
+
     Args:
         baseline: float32 [N, classes] of the float Keras model.
         scores: float32 [N, classes] of the artifact.
         labels: int64 [N], or None when unlabelled.
         output: Whether both hold probabilities or logits.
-        images_per_s: From `run`.
+        images_per_s: From `inference.run`.
         stored: From `stored_as`: the integers that the artifact's scores are; None where they are float.
         threshold: See `scores.chosen`.
+        failed: bool [N], which images got no answer; None where all did.
 
     Raises:
         ArtifactError: The artifact's scores have another shape than the baseline's, or are not finite.
@@ -102,18 +74,19 @@ def compare(
         _check_labels(labels, images, classes)
 
     grid = stored if output is OutputKind.PROBABILITIES else None
+    there = np.ones(images, np.bool_) if failed is None else ~failed
     agree, kl, worst = 0, 0.0, 0.0
     for rows in _blocks(images):
-        reference = _probabilities(baseline[rows], output)
-        observed = _probabilities(scores[rows], output)
         before, after = (chosen(one[rows], output, threshold) for one in (baseline, scores))
-        agree += int((before == after).sum())
+        agree += int(((before == after) & there[rows]).sum())
+        reference = _probabilities(baseline[rows][there[rows]], output)
+        observed = _probabilities(scores[rows][there[rows]], output)
         if grid is None:
             kl += float(_kl(reference, observed).sum())
         else:
             reference = _rounded(reference, grid)
             kl += float(_rounded_kl(reference, observed, _step(grid)).sum())
-        worst = max(worst, float(np.abs(reference - observed).max()))
+        worst = max(worst, float(np.abs(reference - observed).max(initial=0)))
     measured = Accuracy(
         images=images,
         top1=None,
@@ -123,18 +96,20 @@ def compare(
         drop_pp=None,
         drop_ci95_pp=None,
         agreement=agree / images,
-        mean_kl=kl / images,
+        mean_kl=kl / max(1, int(there.sum())),
         max_abs_dp=worst,
         images_per_s=images_per_s,
         score_step=None if grid is None else _step(grid),
         agreement_ci95=wilson_ci(agree, images),
+        failed=images - int(there.sum()),
     )
     if labels is None:
         return measured
-    found = _with_labels(measured, baseline, scores, labels, output=output)
+    found = _with_labels(measured, baseline, scores, labels, output=output, there=there)
     if threshold == 0.5:
         return found
-    return with_top1(found, Paired(*(chosen(one, output, threshold) == labels for one in (baseline, scores))))
+    before, after = (chosen(one, output, threshold) == labels for one in (baseline, scores))
+    return with_top1(found, Paired(before, after & there))
 
 
 def check(baseline: Scores, scores: Scores) -> None:
@@ -254,12 +229,20 @@ def with_top1(measured: Accuracy, top1: Paired) -> Accuracy:
 
 
 def _with_labels(
-    measured: Accuracy, baseline: Scores, scores: Scores, labels: NDArray[np.int64], *, output: OutputKind
+    measured: Accuracy,
+    baseline: Scores,
+    scores: Scores,
+    labels: NDArray[np.int64],
+    *,
+    output: OutputKind,
+    there: NDArray[np.bool_],
 ) -> Accuracy:
     """Add what labels tell."""
     reference_rank, rank = _ranks(baseline, labels), _ranks(scores, labels)
+    rank = np.where(there, rank, scores.shape[1])
     top5 = Paired(reference_rank < 5, rank < 5)
-    before, after = (_confidence(one, labels, output) for one in (baseline, scores))
+    before = _confidence(baseline, labels, output)
+    after = _confidence(scores[there], labels[there], output)
     measured = replace(
         with_top1(measured, Paired(reference_rank < 1, rank < 1)),
         ece=after.ece,

@@ -64,6 +64,7 @@ def compare(
     known: Mapping[str, Truth],
     outputs: Sequence[TensorInfo],
     images_per_s: float,
+    failed: NDArray[np.bool_] | None = None,
 ) -> Accuracy:
     """Compare an artifact's answers with the baseline's on the same images, output by output.
 
@@ -73,7 +74,8 @@ def compare(
         spec: The model.
         known: What is right, from `truths`.
         outputs: The artifact's, in the model's order.
-        images_per_s: From `accuracy.run`.
+        images_per_s: From `inference.run`.
+        failed: bool [N], which images the artifact gave no answer to; None where it did to all.
 
     Raises:
         ArtifactError: The artifact's answers have another shape than the baseline's, or are not finite.
@@ -98,6 +100,7 @@ def compare(
             images_per_s=images_per_s,
             stored=accuracy.stored_as(stored[one.name], scores[:, place]),
             threshold=one.threshold,
+            failed=failed,
         )
 
     return _joined(spec, own)

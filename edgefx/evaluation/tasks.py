@@ -40,6 +40,7 @@ def compare(
     images_per_s: float,
     stored: TensorInfo | None = None,
     threshold: float = 0.5,
+    failed: NDArray[np.bool_] | None = None,
 ) -> Accuracy:
     """Compare an artifact's answers with the baseline's on the same images.
 
@@ -50,15 +51,59 @@ def compare(
         output: What both are.
         labels: int64 [N], the right class of each image, where images have one.
         targets: float32 [N, values], what is right in a regression, or 0 and 1 for each label.
-        images_per_s: From `accuracy.run`.
+        images_per_s: From `inference.run`.
         stored: See `accuracy.compare`.
         threshold: The probability above which a label, or the second of two classes, is what a score says.
+        failed: bool [N], which images the artifact gave no answer to; None where it did to all. They count as
+            wrong where a class is chosen, and are left out of what is compared otherwise.
 
     Raises:
         ArtifactError: The artifact's answers have another shape than the baseline's, or are not finite.
         ModelError: The baseline's are not finite.
         DataError: No images, or labels that do not fit.
     """
+    if failed is None or not failed.any() or task.classifies:
+        return _compared(
+            baseline,
+            scores,
+            task=task,
+            output=output,
+            labels=labels,
+            targets=targets,
+            images_per_s=images_per_s,
+            stored=stored,
+            threshold=threshold,
+            failed=failed,
+        )
+    there = ~failed
+    found = _compared(
+        baseline[there],
+        scores[there],
+        task=task,
+        output=output,
+        labels=None if labels is None else labels[there],
+        targets=None if targets is None else targets[there],
+        images_per_s=images_per_s,
+        stored=stored,
+        threshold=threshold,
+        failed=None,
+    )
+    return replace(found, images=len(baseline), failed=int(failed.sum()))
+
+
+def _compared(
+    baseline: Scores,
+    scores: Scores,
+    *,
+    task: ModelTask,
+    output: OutputKind,
+    labels: NDArray[np.int64] | None,
+    targets: Values | None,
+    images_per_s: float,
+    stored: TensorInfo | None,
+    threshold: float,
+    failed: NDArray[np.bool_] | None,
+) -> Accuracy:
     if output is OutputKind.VALUES:
         found = compare_values(baseline, scores, images_per_s=images_per_s)
         if task is ModelTask.REGRESSION:
@@ -91,8 +136,11 @@ def compare(
         images_per_s=images_per_s,
         stored=stored,
         threshold=threshold,
+        failed=failed,
     )
     if task is ModelTask.BINARY and labels is not None:
+        if failed is not None:
+            baseline, scores, labels = baseline[~failed], scores[~failed], labels[~failed]
         return replace(found, task=_binary(baseline, scores, labels, chosen(scores, output, threshold) == 1))
     return found
 
@@ -199,7 +247,7 @@ def compare_values(baseline: Scores, values: Scores, *, images_per_s: float = 0.
     Args:
         baseline: float32 [N, values].
         values: float32 [N, values].
-        images_per_s: From `accuracy.run`.
+        images_per_s: From `inference.run`.
 
     Raises:
         ArtifactError: The artifact's values have another shape than the baseline's, or are not finite.
@@ -225,6 +273,7 @@ def compare_values(baseline: Scores, values: Scores, *, images_per_s: float = 0.
         max_abs_dp=worst / scale,
         images_per_s=images_per_s,
         task=TaskFigures(relative_error=relative, max_error=worst),
+        failed=0,
     )
 
 

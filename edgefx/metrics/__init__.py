@@ -10,6 +10,7 @@ from typing import Final
 
 from edgefx.metrics import compiled, speed, tasks
 from edgefx.metrics.row import (
+    EARLIER,
     Figures,
     MetricRow,
     Origin,
@@ -172,6 +173,19 @@ METRICS: Final[dict[str, MetricRow]] = {
             needs_labels=True,
             gate="max_drop_top5",
             tasks=(ModelTask.CLASSIFICATION,),
+        ),
+        MetricRow(
+            id="error_rate",
+            name="error rate",
+            meaning="The share of the evaluation images that the artifact gives no answer to, or none that is"
+            " finite.",
+            unit=Unit.SHARE,
+            better="less",
+            origin=Origin.ACCURACY,
+            value=of_accuracy(lambda found: found.error_rate),
+            absent=EARLIER,
+            gate="max_error_rate",
+            tolerance=0,
         ),
         MetricRow(
             id="agreement",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from edgefx.metrics.row import MetricRow, Origin, Unit, of_latency
+from edgefx.metrics.row import EARLIER, MetricRow, Origin, Unit, of_latency
 from edgefx.results import Latency
 
-_EARLIER = "an earlier version of edgefx measured it"
 _NO_PROFILE = "the runtime's profiler told nothing"
 
 
@@ -41,7 +40,7 @@ ROWS: Final = (
         better="less",
         origin=Origin.LATENCY,
         value=of_latency(lambda found: found.p90_ms),
-        absent=_EARLIER,
+        absent=EARLIER,
         heading="p90 ms",
         in_reports=False,
         optional=True,
@@ -65,7 +64,7 @@ ROWS: Final = (
         better="less",
         origin=Origin.LATENCY,
         value=of_latency(lambda found: found.p99_ms),
-        absent=_EARLIER,
+        absent=EARLIER,
         gate="max_p99_ms",
         heading="p99 ms",
         in_reports=False,
@@ -78,7 +77,7 @@ ROWS: Final = (
         better="less",
         origin=Origin.LATENCY,
         value=of_latency(lambda found: found.std_ms),
-        absent=_EARLIER,
+        absent=EARLIER,
         gate="max_std_ms",
         heading="std ms",
         in_reports=False,
@@ -127,7 +126,7 @@ ROWS: Final = (
         better="less",
         origin=Origin.LATENCY,
         value=of_latency(lambda found: found.load_ms),
-        absent=_EARLIER,
+        absent=EARLIER,
         gate="max_load_ms",
         heading="load ms",
         in_reports=False,
@@ -141,7 +140,7 @@ ROWS: Final = (
         better="less",
         origin=Origin.LATENCY,
         value=of_latency(lambda found: found.first_ms),
-        absent=_EARLIER,
+        absent=EARLIER,
         gate="max_first_ms",
         heading="first ms",
         in_reports=False,
@@ -190,7 +189,7 @@ ROWS: Final = (
         better="less",
         origin=Origin.LATENCY,
         value=of_latency(lambda found: found.model_memory_mb),
-        absent=_EARLIER,
+        absent=EARLIER,
         gate="max_model_memory",
         heading="own MB",
         digits=1,
@@ -205,7 +204,7 @@ ROWS: Final = (
         better="less",
         origin=Origin.LATENCY,
         value=of_latency(lambda found: found.cpu_utilization),
-        absent=_EARLIER,
+        absent=EARLIER,
         gate="max_cpu_utilization",
         heading="CPU",
         digits=0,

@@ -45,8 +45,19 @@ _UNSCALED = (
     "no Rescaling or Normalization layer in the model: it is fed raw pixels in [0, 255]; where it was trained"
     " on others, say so: --pixels 0..1 or --pixels -1..1"
 )
-_UNTRAINED = "untrained: the weights are random, so its answers mean nothing; speed and size do"
-_UNSAFE = "loaded with --allow-unsafe: its file was not judged, and may run code or use files of this machine"
+# What follows the first semicolon of a note is what to try.
+_UNTRAINED = (
+    "untrained: the weights are random, so that its speed and size mean something and its answers nothing;"
+    " give trained weights: --weights"
+)
+_UNSAFE = (
+    "loaded with --allow-unsafe: its file was not judged, and may run code or use files of this machine;"
+    " save its weights into a model that you make yourself, and leave --allow-unsafe out"
+)
+_NO_LAYERS = (
+    "a SavedModel without Keras layers: reports carry TensorFlow's names instead of layer names;"
+    " for these save the model as .keras"
+)
 
 _UNKNOWN_CLASS = (
     re.compile(r"Could not locate class '([^']+)'"),
@@ -401,7 +412,7 @@ def _from_saved_model(
         function=function,
         front=fitted,
         fixed_batch=interface.batch,
-        notes=("a SavedModel without Keras layers: reports carry TensorFlow's names instead of layer names",),
+        notes=(_NO_LAYERS,),
     )
 
 

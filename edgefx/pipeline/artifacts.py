@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from edgefx import compilers, runtimes
 from edgefx.cache import keys
@@ -37,14 +35,11 @@ from edgefx.quantization import UNCOMPRESSED, QuantScheme
 from edgefx.quantize.selection import select
 from edgefx.results import LayerSensitivity
 from edgefx.runtimes.protocol import ConversionRequest
-from edgefx.scores import chosen, confidences, of_first
 from edgefx.system.blas import one_thread
 from edgefx.targets import TargetRow
 from edgefx.training import TrainingEffect
 from edgefx.types import Artifact, ImageSet, IoDtype, Precision
 from edgefx.vocabulary import Ending, StageKind, TargetKind
-
-T = TypeVar("T")
 
 # Calibration images that rank the layers. On B0, 32 of 100 images name 7 or 8 of the same 8 worst layers, in
 # a third of the time.
@@ -393,20 +388,17 @@ class ArtifactBuilder:
             self._memo.progress.task(f"evaluate {label}", len(evaluator.places)) as task,
             self.opened(candidate) as session,
         ):
-            accuracy, scores = evaluator.judge(session, outputs, task)
-        spec, places = self._inputs.source.spec, evaluator.places
-        images = accuracy.sampled_of or accuracy.images
-        deciding = of_first(scores, spec)
-        best = chosen(deciding, spec.output, spec.threshold)
-        sure = confidences(deciding, spec.output, best) if spec.task.classifies else ()
+            accuracy, answers = evaluator.judge(session, outputs, task)
+        top1, confidence = evaluator.best(answers)
         found = Measured(
             accuracy=accuracy,
-            top1=_spread(best.tolist(), places, images),
-            confidence=_spread(sure, places, images) if sure else (),
+            top1=top1,
+            confidence=confidence,
+            warnings=evaluator.told(answers),
             parity=parity.of(
                 row,
                 path,
-                scores,
+                answers.scores,
                 evaluator.pixels,
                 output=outputs[0],
                 threads=self._threads,
@@ -464,14 +456,6 @@ class ArtifactBuilder:
         path = self.files(candidate)[0]
         layers = rank(self._inputs.source.graph, row, path, images, self._memo.progress)
         return Computed(value=Ranking(layers=tuple(layers)), opened=None)
-
-
-def _spread(values: Sequence[T], places: Sequence[int], images: int) -> tuple[T | None, ...]:
-    """Put the values of a sample where its images are among all, and None elsewhere."""
-    spread: list[T | None] = [None] * images
-    for place, value in zip(places, values, strict=True):
-        spread[place] = value
-    return tuple(spread)
 
 
 def _placed(artifact: Artifact, folder: Path) -> Artifact:

@@ -116,7 +116,8 @@ class Explainer:
         def failed(error: EdgefxError) -> None:
             who = target or "the float model"
             self._memo.warn(
-                f"what {who} looks at cannot be shown: {error.message}; leave out --explain to go on without"
+                f"what {who} looks at cannot be shown: {error.message}",
+                to_try="leave out --explain to go on without",
             )
 
         with failing_alone(f"explain {target or 'the float model'}", failed):

@@ -205,7 +205,8 @@ def run(
         figures=accuracy.task if accuracy.task is None or found.baseline else accuracy.task.alone(),
         doubts=_doubts(found, names) if task.classifies else (),
         device=None if there is None else _answers(found, there, partial(reading.open, here)),
-        notes=notes,
+        notes=(*notes, *filter(None, [found.told])),
+        error_rate=accuracy.error_rate,
     )
 
 
@@ -221,6 +222,7 @@ class _Found:
         best: The artifact's best class of each image, int64 [N].
         few: The artifact's scores of the images that `likeness.few` chooses.
         baseline: Where the baseline was loaded from; None without one.
+        told: Which images got no answer, and what to try; "" where all did.
     """
 
     images: ImageSet
@@ -230,6 +232,7 @@ class _Found:
     best: NDArray[np.int64]
     few: Scores
     baseline: str | None = None
+    told: str = ""
 
 
 def _misfit(described: Artifact, there: Remote | None, progress: Progress) -> tuple[str, ...]:
@@ -270,7 +273,7 @@ def _alone(
     """Run the artifact over images while they are being decoded."""
     from edgefx.evaluation import tasks
 
-    decoded, scores, precision_ran, images_per_s = evaluated.scored(
+    decoded, ran, precision_ran = evaluated.scored(
         opened,
         dataset,
         memo,
@@ -280,6 +283,7 @@ def _alone(
         skip_bad=skip_bad,
         label=label,
     )
+    scores = ran.scores
     judged = tasks.compare(
         scores,
         scores,
@@ -287,8 +291,9 @@ def _alone(
         output=kind_of(output.name),
         labels=decoded.labels,
         targets=decoded.values,
-        images_per_s=images_per_s,
+        images_per_s=ran.images_per_s,
         threshold=threshold,
+        failed=ran.failed,
     )
     best = chosen(scores, kind_of(output.name), threshold)
     return _Found(
@@ -298,6 +303,7 @@ def _alone(
         precision_ran=precision_ran,
         best=best,
         few=scores[few(len(scores))],
+        told=evaluated.told(ran, decoded, dataset.root),
     )
 
 
@@ -310,15 +316,16 @@ def _against(
     label: str,
 ) -> _Found:
     """Run the artifact over images, and compare it with the float model, whose scores may be in the cache."""
-    from edgefx.evaluation import accuracy, tasks
+    from edgefx.evaluation import accuracy, inference, tasks
 
     inputs.load()
     assert inputs.evaluation is not None
     decoded, spec = inputs.evaluation.get(), inputs.source.spec
     with opened() as session, progress.task(label, len(decoded)) as task:
-        scores, images_per_s = accuracy.run(session, decoded.pixels, task=task)
+        ran = inference.run(session, decoded.pixels, task=task)
         precision_ran = session.precision_ran
-        images_per_s = throughput(session, len(decoded), len(decoded) / images_per_s)
+        images_per_s = throughput(session, len(decoded), len(decoded) / ran.images_per_s)
+    scores = ran.scores
     judged = tasks.compare(
         inputs.baseline,
         scores,
@@ -329,6 +336,7 @@ def _against(
         images_per_s=images_per_s,
         stored=accuracy.stored_as(output, scores),
         threshold=spec.threshold,
+        failed=ran.failed,
     )
     return _Found(
         images=decoded,
@@ -338,6 +346,7 @@ def _against(
         best=chosen(scores, spec.output, spec.threshold),
         few=scores[few(len(scores))],
         baseline=spec.source,
+        told=evaluated.told(ran, decoded, inputs.evaluation.dataset.root),
     )
 
 

@@ -34,6 +34,7 @@ from edgefx.views import Evaluation
 
 if TYPE_CHECKING:
     from edgefx.cache.settings import CacheSettings
+    from edgefx.evaluation.inference import Inferred
     from edgefx.pipeline.memo import Memo
     from edgefx.protocols import Session
     from edgefx.results import Accuracy
@@ -104,11 +105,12 @@ def run(
     decoded = ran.images
     found = outputs.compare(
         ran.wanted,
-        ran.scores,
+        ran.answers.scores,
         spec,
         known=outputs.truths(spec, decoded.values),
         outputs=described.outputs,
         images_per_s=ran.images_per_s,
+        failed=ran.answers.failed,
     )
     return Evaluation(
         artifact=artifact,
@@ -120,6 +122,8 @@ def run(
         top5=found.top5,
         images_per_s=ran.images_per_s,
         baseline=baseline,
+        notes=tuple(filter(None, [evaluated.told(ran.answers, decoded, dataset.root)])),
+        error_rate=found.error_rate,
         outputs=tuple(
             _evaluation(one.name, one.accuracy, compared=baseline is not None) for one in found.outputs
         ),
@@ -133,14 +137,14 @@ class _Ran:
     Attributes:
         images: The images that could be decoded.
         wanted: The float model's scores; without one, the artifact's own.
-        scores: The artifact's.
+        answers: The artifact's.
         precision_ran: What the runtime executed in.
         images_per_s: Its throughput.
     """
 
     images: ImageSet
     wanted: Scores
-    scores: Scores
+    answers: Inferred
     precision_ran: str
     images_per_s: float
 
@@ -152,7 +156,7 @@ def _alone(
     spec: ModelSpec,
     settings: DataSection,
 ) -> _Ran:
-    decoded, scores, precision_ran, images_per_s = evaluated.scored(
+    decoded, answers, precision_ran = evaluated.scored(
         opened,
         dataset,
         memo,
@@ -163,7 +167,11 @@ def _alone(
         label=f"evaluate {Path(spec.source).name}",
     )
     return _Ran(
-        images=decoded, wanted=scores, scores=scores, precision_ran=precision_ran, images_per_s=images_per_s
+        images=decoded,
+        wanted=answers.scores,
+        answers=answers,
+        precision_ran=precision_ran,
+        images_per_s=answers.images_per_s,
     )
 
 
@@ -171,7 +179,7 @@ def _against(
     opened: Callable[[], AbstractContextManager[Session]], inputs: Inputs, spec: ModelSpec, progress: Progress
 ) -> _Ran:
     """Run the float model as well, whose scores may be in the cache."""
-    from edgefx.evaluation import accuracy
+    from edgefx.evaluation import inference
 
     model = inputs.source.spec
     _check_fits(model.source, model, spec)
@@ -179,13 +187,13 @@ def _against(
     assert inputs.evaluation is not None
     decoded = inputs.evaluation.get()
     with opened() as session, progress.task(f"evaluate {Path(spec.source).name}", len(decoded)) as task:
-        scores, ran_at = accuracy.run(session, decoded.pixels, task=task)
+        answers = inference.run(session, decoded.pixels, task=task)
         return _Ran(
             images=decoded,
             wanted=inputs.baseline,
-            scores=scores,
+            answers=answers,
             precision_ran=session.precision_ran,
-            images_per_s=throughput(session, len(decoded), len(decoded) / ran_at),
+            images_per_s=throughput(session, len(decoded), len(decoded) / answers.images_per_s),
         )
 
 

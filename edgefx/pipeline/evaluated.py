@@ -8,8 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from edgefx.pipeline import answers
 from edgefx.pipeline.likeness import throughput
 from edgefx.pipeline.plan import Plan
 from edgefx.recipe.schema import DataSection, ModelSection, Recipe, TargetSection
@@ -17,11 +16,11 @@ from edgefx.targets import row_for_artifact
 from edgefx.types import DataInfo
 
 if TYPE_CHECKING:
+    from edgefx.data.images import Loader
+    from edgefx.evaluation.inference import Inferred
     from edgefx.pipeline.memo import Memo
-    from edgefx.protocols import Session
+    from edgefx.protocols import Session, Task
     from edgefx.types import Dataset, ImageSet, Resize, Scores
-
-_CHUNK = 16  # images a call; artifacts take one at a time, this only paces decoding and progress
 
 
 def scored(
@@ -34,13 +33,14 @@ def scored(
     resize: Resize,
     skip_bad: bool,
     label: str,
-) -> tuple[ImageSet, Scores, str, float]:
+) -> tuple[ImageSet, Inferred, str]:
     """Run an artifact over images while they are being decoded.
 
     Returns:
-        The images, the scores float32 [N, columns], what the runtime executed in, and the images per second.
+        The images, the answers, and what the runtime executed in.
     """
     from edgefx.data import images
+    from edgefx.evaluation import inference
 
     loading = images.load(
         dataset,
@@ -52,21 +52,39 @@ def scored(
         role="evaluation",
         scratch=memo.workspace.scratch,
     )
-    parts: list[Scores] = []
-    seconds = 0.0
     with loading as loader, opened() as session, memo.progress.task(label, len(loader)) as shown:
-        for _, chunk in loader.chunks(_CHUNK):
-            begun = time.perf_counter()
-            parts.append(session.infer(chunk))
-            seconds += time.perf_counter() - begun
-            shown.advance(len(chunk))
+        parts, reasons, seconds = _streamed(session, loader, shown)
         decoded = loader.finish()
         precision_ran = session.precision_ran
         images_per_s = throughput(session, len(decoded), seconds)
     images.check_range(decoded.pixels, where=str(dataset.root))
     for path, reason in decoded.skipped:
-        memo.warn(f"skipped {path}: {reason}")
-    return decoded, np.concatenate(parts), precision_ran, images_per_s
+        memo.warn(f"skipped {path}: {reason}", to_try="replace it, or take it out of the folder")
+    return decoded, inference.of_parts(parts, reasons, images_per_s), precision_ran
+
+
+def _streamed(session: Session, loader: Loader, shown: Task) -> tuple[list[Scores], dict[int, str], float]:
+    """Return the answers to images as they are decoded, why some have none, and the seconds that it took."""
+    from edgefx.evaluation import inference
+
+    parts: list[Scores] = []
+    reasons: dict[int, str] = {}
+    seconds = 0.0
+    for start, chunk in loader.chunks(inference.CHUNK):
+        begun = time.perf_counter()
+        scores, why = inference.answered(session, chunk)
+        seconds += time.perf_counter() - begun
+        parts.append(scores)
+        reasons |= {start + place: reason for place, reason in why.items()}
+        shown.advance(len(chunk))
+    return parts, reasons, seconds
+
+
+def told(ran: Inferred, images: ImageSet, root: Path) -> str:
+    """Say which images got no answer, why, and what to try; "" where all did."""
+    from edgefx.evaluation import inference
+
+    return inference.told(ran.reasons, answers.names(images.paths, root), images=len(images))
 
 
 def planned(

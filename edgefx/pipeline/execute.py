@@ -63,7 +63,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _FLOAT_ENDS = (
-    "integer only between its ends: it takes and gives float32, which its first and last operations convert"
+    "integer only between its ends: it takes and gives float32, which its first and last operations convert;"
+    " where nothing may be float, take tflite-int8"
 )
 
 
@@ -294,7 +295,11 @@ class Run:
         """Train for all targets; where that fails, each of them that needs it fails alike."""
         if self._training is not None:
             with failing_alone(
-                "training", lambda error: self._memo.warn(f"training failed: {error.message}")
+                "training",
+                lambda error: self._memo.warn(
+                    f"training failed: {error.message}",
+                    to_try=error.hint or "without --qat there are post-training artifacts",
+                ),
             ):
                 self._training.helped()
 
@@ -375,7 +380,10 @@ class Run:
         except DiskFullError:
             raise
         except EdgefxError as error:
-            self._memo.warn(f"no ratio to float for {row.runtime}: {error.message}")
+            self._memo.warn(
+                f"no ratio to float for {row.runtime}: {error.message}",
+                to_try=error.hint or f"to see why, make it alone: --target {row.name}",
+            )
             return None
 
     # ---------------------------------------- failures and results
@@ -387,12 +395,12 @@ class Run:
     def _fail(self, name: str, kind: StageKind, error: EdgefxError) -> None:
         """Record that `name` failed; a float reference that is no output of the run is only warned of."""
         message, hint = (self._plan.wording.translated(text) for text in (error.message, error.hint))
-        text = f"{name} failed to {kind}: {message}" + (f" ({hint})" if hint else "")
+        text = f"{name} failed to {kind}: {message}"
         if name in self._targets:
             self.failures[name] = Failure(stage=kind, message=message, hint=hint)
-            self._memo.progress.warn(text)
+            self._memo.progress.warn(text + (f" ({hint})" if hint else ""))
         else:
-            self._memo.warn(text)
+            self._memo.warn(text, to_try=hint or f"to see why, make it alone: --target {name}")
 
     def _doubts(self) -> tuple[Doubt, ...]:
         """Return why no drop on these images means anything, whatever the artifact."""
@@ -427,8 +435,8 @@ class Run:
         if reason is not None:
             others = self._plan.wording.example("evaluate.images", "photos/test")
             self._memo.warn(
-                f"{reason}: where the model was trained on these images, the drop looks smaller than it is;"
-                f" measure on others: {others}"
+                f"{reason}: where the model was trained on these images, the drop looks smaller than it is",
+                to_try=f"measure on others: {others}",
             )
 
     def _result(self, target: PlannedTarget, spec: ModelSpec, doubts: tuple[Doubt, ...]) -> TargetResult:
@@ -455,7 +463,10 @@ class Run:
             if artifact and spec.parameters
             else None,
             failure=self.failures.get(name),
-            warnings=(_FLOAT_ENDS,) if artifact and target.has_float_ends else (),
+            warnings=(
+                *((_FLOAT_ENDS,) if artifact and target.has_float_ends else ()),
+                *(measured.warnings if measured else ()),
+            ),
             effort=built.effort if built else None,
             convert_s=built.convert_s if built else None,
             search=built.search if built else None,

@@ -98,7 +98,8 @@ class Inputs:
         plan = self._plan
         demands.check(plan, self.source.spec)
         for note in self.source.notes:
-            self._memo.warn(f"{self.source.spec.source}: {note}")
+            what, _, to_try = note.partition("; ")
+            self._memo.warn(f"{self.source.spec.source}: {what}", to_try=to_try)
         if plan.calibration is not None:
             self.calibration = self._images(plan.calibration, "calibration")
         if plan.training is not None:
@@ -127,7 +128,8 @@ class Inputs:
             self._memo.warn(
                 f"the deployable graph of {self.source.spec.source} differs from the model as loaded by up to"
                 f" {found.max_abs_dp:.2g} of a probability, the best classes are the same: float32 sums in"
-                " another order"
+                " another order",
+                to_try="take smaller differences of scores for equal; edgefx debug measures each stage",
             )
 
     def check(self) -> None:
@@ -196,7 +198,9 @@ class Inputs:
     def _note(self, images: Images, note: str) -> None:
         """Tell what is known of a set, which is decoded for it if need be."""
         for path, reason in images.record.skipped:
-            self._memo.warn(f"{images.role}: skipped {path}: {reason}")
+            self._memo.warn(
+                f"{images.role}: skipped {path}: {reason}", to_try="replace it, or take it out of the folder"
+            )
         self.data.append(images.info(seed=self._plan.recipe.seed, note=note))
 
     # ---------------------------------------- stages
@@ -353,13 +357,13 @@ class Inputs:
             advice = doubt.advice if doubt else ""
             self._tell([Check(name=name, passed=not doubt, measured=measured, advice=advice)])
         elif doubt is not None:
-            self._memo.warn(f"{doubt.reason}; {doubt.advice}")
+            self._memo.warn(doubt.reason, to_try=doubt.advice)
 
     def _tell(self, checks: Sequence[Check]) -> None:
         self.checks += checks
         for check in checks:
             if not check.passed:
-                self._memo.warn(f"calibration images, {check.name}: {check.measured}; {check.advice}")
+                self._memo.warn(f"calibration images, {check.name}: {check.measured}", to_try=check.advice)
 
 
 def _noise(spec: ModelSpec, seed: int) -> Pixels:

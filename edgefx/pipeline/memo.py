@@ -81,10 +81,16 @@ class Memo:
             raise NotKeptError
         return self._workspace
 
-    def warn(self, message: str) -> None:
-        """Tell the user, now and in the report."""
-        self.warnings.append(message)
-        self.progress.warn(message)
+    def warn(self, message: str, *, to_try: str) -> None:
+        """Tell the user, now and in the report.
+
+        Args:
+            message: What is so.
+            to_try: What to do about it, which every warning ends in.
+        """
+        told = f"{message}; {to_try}"
+        self.warnings.append(told)
+        self.progress.warn(told)
 
     # ---------------------------------------- results
 

@@ -271,15 +271,16 @@ class _Measurement:
                     precision=row.precision,
                 ) as session,
             ):
-                accuracy, scores = judge.judge(session, candidate.artifact.outputs, task)
+                accuracy, found = judge.judge(session, candidate.artifact.outputs, task)
         except _LOST:
             raise
         except EdgefxError as error:
             self._note(target, failure=_failure(StageKind.EVALUATE, error))
         else:
-            self._note(target, accuracy=accuracy)
+            self._note(target, accuracy=accuracy, warnings=judge.told(found))
             if (here := self.todo.here.get(target)) is not None:
-                self._note(target, answers=likeness.compared(here, scores[likeness.few(len(scores))]))
+                few = likeness.few(len(found.scores))
+                self._note(target, answers=likeness.compared(here, found.scores[few]))
 
     def _time(self, device: Remote | Phone, progress: Progress) -> None:
         """Measure the latency of what could be run."""

@@ -42,7 +42,7 @@ def of(
     """
     import numpy as np
 
-    from edgefx.evaluation import accuracy
+    from edgefx.evaluation import inference
 
     runtime = runtimes.load(row)
     assert isinstance(runtime, Compilable)
@@ -53,7 +53,7 @@ def of(
     found: list[Scores] = []
     for name, opened in sessions:
         with progress.task(f"compare {row.name} with {name}", len(pixels)) as task, opened as session:
-            found.append(accuracy.run(session, pixels, task=task)[0])
+            found.append(inference.run(session, pixels, task=task).scores)
     fast, reference = found
     differs = np.flatnonzero((fast != scores).any(axis=1))
     step = output.scale or 1.0

@@ -125,15 +125,17 @@ class Measured:
     Attributes:
         accuracy: Compared with the baseline.
         top1: The best class of each image; of equal scores the lower class. None for an image that is not in
-            the sample that it was measured on.
+            the sample that it was measured on, or that it gave no answer to.
         confidence: The probability of that class, likewise; empty where the model chooses no class.
         parity: Whether an interpreter for microcontrollers answers as the runtime does; None without one.
+        warnings: Which images got no answer, and what to try.
     """
 
     accuracy: Accuracy
     top1: tuple[int | None, ...]
     confidence: tuple[float | None, ...] = ()
     parity: Parity | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

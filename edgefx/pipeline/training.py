@@ -153,7 +153,7 @@ class Training:
         Raises:
             EdgefxError: One of them cannot be run, or its scores are not finite.
         """
-        from edgefx.evaluation import accuracy
+        from edgefx.evaluation import accuracy, inference
         from edgefx.evaluation.outputs import difference
 
         pixels, labels = self._validation
@@ -162,7 +162,7 @@ class Training:
         for path in (before, after):
             runtime = runtimes.load(row)
             with runtime.open_session(path, threads=threads, precision=row.precision) as session:
-                scores, _ = accuracy.run(session, pixels)
+                scores = inference.run(session, pixels).scores
             if self._settings.mode is QatMode.SUPERVISED:
                 assert labels is not None
                 losses.append(accuracy.cross_entropy(scores, labels, output=spec.output))
@@ -223,7 +223,10 @@ class Training:
         )
         (self._folder / checkpoint.NAME).unlink(missing_ok=True)
         if not trained.helped:
-            self._memo.warn(trained.summary())
+            self._memo.warn(
+                trained.summary(),
+                to_try="more images, or a smaller --learning-rate; --effort high needs no training",
+            )
         result = _result(trained, self._settings, seconds=time.perf_counter() - begun)
         finished = TrainedQuantization(template=template, parameters=trained.quantization)
         return Computed(value=result, opened=finished, files=_files(finished))

@@ -387,21 +387,21 @@ def _latency_warnings(result: TargetResult, where: str) -> Iterator[str]:
         yield (
             f"slower than float32 of the same runtime on {where}:"
             f" {ratio(latency.ratio_to_float)} its median{_interval(latency)}{_spent(latency)}"
-            f"{_to_profile(result)}"
+            f"{_to_try(result)}"
         )
 
 
-def _to_profile(result: TargetResult) -> str:
-    """Say what leaves in float what is not faster in INT8, for a target that can."""
+def _to_try(result: TargetResult) -> str:
+    """Say what helps: a profile leaves in float what is not faster in INT8, for a target that can."""
     if result.hardware is None or _precision(result) != Precision.INT8:
-        return ""
+        return "; measure where it is to run (--device), and take a float target where INT8 is no faster"
     return "; what is not faster in INT8 is left in float by a profile: edgefx device profile"
 
 
 def _spent(latency: Latency) -> str:
-    """Say what the time of an INT8 artifact goes to instead, where a profiler told it."""
+    """Say what the time of an INT8 artifact goes to instead, or how to find out."""
     if latency.float_share is None or latency.conversion_share is None:
-        return ""
+        return "; edgefx benchmark --profile says what takes the time"
     return (
         f"; its operations spend {percent(latency.float_share, 0)} of their time in float and"
         f" {percent(latency.conversion_share, 0)} in conversions"

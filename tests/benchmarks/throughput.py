@@ -1,4 +1,4 @@
-"""Evaluation throughput: our session and `accuracy.run` against a bare loop of the same runtime.
+"""Evaluation throughput: our session and `inference.run` against a bare loop of the same runtime.
 
 Both read the same uint8 images in memory, with the same number of threads, interleaved. Aim: >= 0.9 times.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefx import runtimes, targets
-from edgefx.evaluation import accuracy
+from edgefx.evaluation import inference
 
 from .common import show
 from .stored import Figure
@@ -67,7 +67,7 @@ def _ratio(name: str, path: Path, args: argparse.Namespace) -> float:
             for image in images:
                 bare(image[None])
             between = time.perf_counter()
-            accuracy.run(session, images)
+            inference.run(session, images)
             end = time.perf_counter()
             if turn:  # the first round warms up
                 ratios.append((between - begin) / (end - between))

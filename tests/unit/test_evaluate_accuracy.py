@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgefx.errors import ArtifactError, DataError, ModelError
-from edgefx.evaluation.accuracy import KL_FLOOR, compare, compare_classes, cross_entropy, run, stored_as
+from edgefx.evaluation.accuracy import KL_FLOOR, compare, compare_classes, cross_entropy, stored_as
+from edgefx.evaluation.inference import run
 from edgefx.evaluation.statistics import mcnemar_p_value, paired_drop_ci, wilson_ci
 from edgefx.results import Accuracy
 from edgefx.types import OutputKind, TensorInfo
@@ -74,19 +75,20 @@ def distributions(images: int, classes: int) -> NDArray[np.float64]:
 def test_run_scores_every_image_in_order_and_counts_them() -> None:
     session, task = Linear(), Counter()
     pixels = RNG.integers(0, 256, (41, 4, 4, 3), np.uint8)
-    scores, images_per_s = run(session, pixels, task=task)
+    found = run(session, pixels, task=task)
+    scores = found.scores
     np.testing.assert_allclose(scores, pixels.reshape(41, -1).astype(np.float32) @ session.weights, rtol=1e-5)
     assert scores.dtype == np.float32
     assert sum(session.calls) == task.done == 41
     assert len(session.calls) > 1
-    assert images_per_s > 0
+    assert found.images_per_s > 0
 
 
 def test_throughput_is_that_of_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     session = Linear(seconds=0.01)
     monkeypatch.setattr(time, "perf_counter", lambda: session.now)
-    _, images_per_s = run(session, np.zeros((64, 4, 4, 3), np.uint8))
-    assert images_per_s == pytest.approx(64 / (4 * 0.01))
+    found = run(session, np.zeros((64, 4, 4, 3), np.uint8))
+    assert found.images_per_s == pytest.approx(64 / (4 * 0.01))
 
 
 def test_run_without_images() -> None:
