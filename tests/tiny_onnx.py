@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def write(path: Path, *, seed: int = 0, hidden: int = 8, external: str = "") -> Path:
+def write(
+    path: Path, *, seed: int = 0, hidden: int = 8, external: str = "", free_batch: bool = False
+) -> Path:
     """Write an ONNX classifier of 10 classes that takes float32 [1, 8, 8, 3] pixels.
 
     Args:
@@ -17,6 +19,7 @@ def write(path: Path, *, seed: int = 0, hidden: int = 8, external: str = "") -> 
         seed: Decides the weights.
         hidden: Units of the hidden layer: the file has 4 x 202 bytes for each.
         external: The name of a file beside it that the weights are kept in.
+        free_batch: Whether it takes any number of images at once.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -25,8 +28,9 @@ def write(path: Path, *, seed: int = 0, hidden: int = 8, external: str = "") -> 
     weights: dict[str, NDArray[Any]] = {
         "first": rng.normal(0, 0.01, (192, hidden)).astype(np.float32),
         "second": rng.normal(0, 0.1, (hidden, 10)).astype(np.float32),
-        "flat": np.array([1, 192], np.int64),
+        "flat": np.array([-1 if free_batch else 1, 192], np.int64),
     }
+    batch = "batch" if free_batch else 1
     graph = helper.make_graph(
         [
             helper.make_node("Reshape", ["image", "flat"], ["row"]),
@@ -36,8 +40,8 @@ def write(path: Path, *, seed: int = 0, hidden: int = 8, external: str = "") -> 
             helper.make_node("Softmax", ["logits"], ["probabilities"]),
         ],
         "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 8, 8, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, 10])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 8, 8, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [batch, 10])],
         [numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

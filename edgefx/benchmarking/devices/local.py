@@ -109,7 +109,7 @@ class Worker(Runner):
     def _about(self, error: str) -> str:
         """Name the file, once."""
         where = f"{self._path}: "
-        return f"{where}latency could not be measured: {error.removeprefix(where)}"
+        return f"{where}cannot be measured: {error.removeprefix(where)}"
 
     def _read(self) -> None:
         """Pass the worker's lines on (a thread: pipes cannot be waited for with a timeout everywhere)."""
