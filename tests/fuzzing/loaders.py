@@ -282,6 +282,8 @@ LOADERS: dict[str, Loader] = {
     "rollout": Loader(load=records.load_rollout, seeds=records.rollout),
     "cache": Loader(load=records.load_cache, seeds=records.cache),
     "devices": Loader(load=records.load_devices, seeds=records.devices),
+    "cards": Loader(load=records.load_cards, seeds=records.cards),
+    "power": Loader(load=records.load_power, seeds=records.power),
     "conditions": Loader(load=records.load_conditions, seeds=records.conditions),
     "metadata": Loader(load=records.load_metadata, seeds=records.metadata),
     "onnx": Loader(load=_load_artifact("m.onnx"), seeds=_onnx),

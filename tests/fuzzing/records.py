@@ -297,3 +297,41 @@ def load_metadata(folder: Path) -> object:
     console = PlainConsole(file=io.StringIO(), width=80)
     render_artifact(ArtifactInspection(artifact=described, metadata=found), console)
     return found
+
+
+def cards(folder: Path) -> list[Files]:
+    from edgefx.provenance import cards
+    from tests.unit.test_cards import CARD
+
+    cards.write(CARD, folder / "cards")
+    return [read(folder / "cards")]
+
+
+def load_cards(folder: Path) -> object:
+    """Compare cards, show the comparison, and judge them by gates."""
+    from edgefx.provenance import differences, gating
+    from edgefx.recipe.conditions import parse
+    from edgefx.report.comparison import render_diff
+
+    render_diff(differences.diff(folder, folder), PlainConsole(file=io.StringIO(), width=80))
+    return gating.judge([folder], [parse("p50_ms <= 20"), parse("drop_pp <= 1")])
+
+
+def power(_folder: Path) -> list[Files]:
+    rows = [f"{100 + number / 10},{4 + number % 3}" for number in range(40)]
+    dated = [f"2026-01-01T00:00:0{number // 10}.{number % 10}Z,5" for number in range(40)]
+    return [
+        {"power.csv": "\n".join(["time,watts", *rows, ""]).encode()},
+        {
+            "power.csv": "\r\n".join(
+                ["watts,Time", *(",".join(row.split(",")[::-1]) for row in dated), ""]
+            ).encode()
+        },
+    ]
+
+
+def load_power(folder: Path) -> object:
+    from edgefx.benchmarking import power_log
+
+    power_log._LEAST_WAIT_S = 0.0
+    return power_log.PowerLog(folder / "power.csv").joules(100.5, 103.5)

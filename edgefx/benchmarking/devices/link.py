@@ -190,7 +190,8 @@ class Link:
         known = self._explain(-1 if code is None else code, lines) if not self._greeted else None
         return known or DeviceError(
             f"{self._name}: the connection ended" + ("" if self._greeted else f" (exit code {code})"),
-            hint="nothing is left running there; see that the device and the network are up, and try again",
+            hint="nothing is left running there; see that the network is up, and that the device was not"
+            " restarted, and try again",
             details=lines,
         )
 
