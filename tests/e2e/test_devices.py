@@ -234,7 +234,7 @@ def test_an_interruption_leaves_nothing_there(
             "cannot be reached: .*refused",
             "ssh -p {closed} pi@127",
         ),
-        ("adb://0123", UsageError, "unknown kind of device 'adb'", "ssh"),
+        ("telnet://0123", UsageError, "unknown kind of device 'telnet'", "ssh"),
         ("pi5", UsageError, "unknown device 'pi5'", "ssh://user@host"),
         ("ssh://-oProxyCommand=x", UsageError, "no host", "ssh://user@host"),
         ("ssh://-l@host", UsageError, "no name of a user", "ssh://user@host"),

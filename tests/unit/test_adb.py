@@ -13,12 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from edgefx.benchmarking.asked import Subject, Timing
 from edgefx.benchmarking.devices import benchmark_model, book
 from edgefx.benchmarking.devices.adb import Adb, explained
 from edgefx.benchmarking.devices.connect import DeviceChoice, connected
 from edgefx.benchmarking.devices.phone import Phone
+from edgefx.benchmarking.latency import measure
 from edgefx.errors import BenchmarkError, DeviceError, ExitCode, MissingDependencyError, UsageError
 from edgefx.protocols import SILENT
+from edgefx.results import Latency
+from edgefx.runtimes.tflite.runtime import TfliteRuntime
 
 # An Android phone in 2025, through its log; XNNPACK takes most of a detector's nodes.
 RECENT = """\
@@ -208,6 +212,112 @@ def test_the_tool_must_be_a_program_for_android(adb: Adb, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="cannot be read"):
         Phone(adb, tmp_path / "none", threads=None, progress=SILENT)
     assert Phone(adb, _program(tmp_path / "tool", 183), threads=None, progress=SILENT).name == "phone"
+
+
+class _Conversation(Adb):
+    """A phone's side of a conversation: the shell's answers are logs like those above, and no phone's."""
+
+    def __init__(self, *, restarts_after: int = 99, fails: str = "") -> None:
+        super().__init__("adb://R58M", "phone")
+        self.said: list[str] = []
+        self.pushed: list[str] = []
+        self._restarts_after, self._fails = restarts_after, fails
+
+    def shell(self, script: str, *, timeout_s: float = 60.0) -> tuple[int, str]:
+        del timeout_s
+        self.said.append(script)
+        if "getprop ro.product.model" in script:
+            cpuinfo = "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU part\t: 0xd41\n"
+            facts = ("Example", "Phone 1", "14", "arm64-v8a", "aarch64", "8", "MemTotal: 8000000 kB", cpuinfo)
+            return 0, "".join(f"{one}\nedgefx-part\n" for one in (*facts, "boot-1"))
+        if "--graph=" not in script:
+            return 0, ""
+        calls = sum("--graph=" in one for one in self.said)
+        boot = "boot-1" if calls <= self._restarts_after else "boot-2"
+        if self._fails and self._fails in script:
+            return 1, f"{boot}\nedgefx-part\nERROR: Didn't find op for builtin opcode 'CONV_2D'\n"
+        scale = 2 if "/0.tflite" in script else 1  # the first file is twice as slow
+        log = RECENT.replace("median=141253", f"median={scale * (100_000 + 200 * calls)}")
+        return 0, f"{boot}\nedgefx-part\n{log}"
+
+    def push(self, path: Path, to: str) -> None:
+        self.pushed.append(f"{path.name} {to.rpartition('/')[2]}")
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Subject]:
+    monkeypatch.setattr(TfliteRuntime, "stated_precision", lambda *_: "int8")
+    paths = [tmp_path / f"{name}.tflite" for name in ("float32", "int8")]
+    return [Subject(key=path.stem, path=path, float_key="float32") for path in paths]
+
+
+def _measured(
+    adb: _Conversation, subjects: list[Subject], tool: Path
+) -> tuple[dict[str, Latency], list[str]]:
+    failures: list[str] = []
+    with Phone(adb, tool, threads=4, progress=SILENT) as phone:
+        assert phone.environment.cpu.startswith("Example Phone 1")
+        assert str(phone.hardware) == "aarch64+dotprod"
+        found = measure(
+            subjects,
+            Timing(rounds=100, warmup=5, budget_s=30, least_s=1.0),
+            threads=phone.threads,
+            progress=SILENT,
+            on_failure=lambda _, error: failures.append(error.message),
+            device=phone,
+        )
+    return found, failures
+
+
+@pytest.mark.usefixtures("adb")
+def test_the_tool_is_called_in_turn_and_leaves_nothing(files: list[Subject], tmp_path: Path) -> None:
+    phone = _Conversation()
+    found, failures = _measured(phone, files, _program(tmp_path / "tool", 183))
+    assert failures == []
+    assert phone.pushed == ["tool benchmark_model", "float32.tflite 0.tflite", "int8.tflite 1.tflite"]
+    order = [one.partition("/0.tflite")[1] for one in phone.said if "--graph=" in one]
+    assert order == ["/0.tflite", "", "", "/0.tflite"] * 2 + [
+        "/0.tflite",
+        "",
+    ]  # back and forth, five launches
+    assert "--num_threads=4 --num_runs=20 --min_secs=0.2" in next(
+        one for one in phone.said if "--graph" in one
+    )
+    int8 = found["int8"]
+    assert int8.ratio_to_float == pytest.approx(0.5, rel=0.01)
+    low, high = int8.ratio_ci95 or (0.0, 0.0)
+    assert low < 0.5 < high
+    assert (int8.device, int8.launches, int8.rounds, int8.threads) == ("phone", 5, 125, 4)
+    assert int8.delegate_coverage == pytest.approx(539 / 548)
+    assert phone.said[-1].startswith("rm -rf /data/local/tmp/edgefx-")
+
+
+@pytest.mark.usefixtures("adb")
+def test_a_phone_that_restarts_ends_the_measurement_and_is_tidied(
+    files: list[Subject], tmp_path: Path
+) -> None:
+    phone = _Conversation(restarts_after=3)
+    with pytest.raises(DeviceError, match="it was restarted in the middle"):
+        _measured(phone, files, _program(tmp_path / "tool", 183))
+    assert phone.said[-1].startswith("rm -rf ")
+
+
+@pytest.mark.usefixtures("adb")
+def test_a_file_that_the_tool_refuses_fails_alone(files: list[Subject], tmp_path: Path) -> None:
+    others = [*files, Subject(key="onnx", path=tmp_path / "a.onnx")]
+    found, failures = _measured(_Conversation(fails="/1.tflite"), others, _program(tmp_path / "tool", 183))
+    assert list(found) == ["float32"]
+    assert "int8.tflite: on phone: benchmark_model failed (exit code 1)" in failures[0]
+    assert ".tflite files only" in failures[1]
+
+
+@pytest.mark.usefixtures("adb")
+def test_a_tool_for_another_cpu_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match="it is for x86_64, and phone is arm64-v8a"),
+        Phone(_Conversation(), _program(tmp_path / "tool", 62), threads=None, progress=SILENT),
+    ):
+        pass
 
 
 def test_a_restart_is_noticed(adb: Adb) -> None:
