@@ -15,6 +15,7 @@ from edgefx.cli.options import (
     input_size_option,
     json_option,
     npu_options,
+    scaling_options,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ Examples:
     "--classes", type=classes_range, metavar="N", help="Number of classes of a model that is given by name."
 )
 @input_size_option
+@scaling_options("model")
 @hint_options
 @allow_unsafe_option
 @json_option

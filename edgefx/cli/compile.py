@@ -35,6 +35,7 @@ from edgefx.cli.options import (
     resume_option,
     rounds_option,
     samples_option,
+    scaling_options,
     seed_option,
     skip_bad_option,
     threads_option,
@@ -109,6 +110,7 @@ Examples:
     "--classes", type=classes_range, metavar="N", help="Number of classes of a model that is given by name."
 )
 @input_size_option
+@scaling_options("model")
 @hint_options
 @click.option(
     "--io-dtype",

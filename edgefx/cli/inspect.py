@@ -14,6 +14,7 @@ from edgefx.cli.options import (
     hint_options,
     input_size_option,
     json_option,
+    scaling_options,
 )
 
 
@@ -38,6 +39,7 @@ Examples:
     "--classes", type=classes_range, metavar="N", help="Number of classes of a model that is given by name."
 )
 @input_size_option
+@scaling_options("subject")
 @hint_options
 @allow_unsafe_option
 @json_option
@@ -56,7 +58,7 @@ def command(
     """Show what a model or an artifact is made of.
 
     An artifact is a .tflite, .onnx or OpenVINO .xml file; everything else is a model: a zoo name (see: edgefx
-    models), a .keras or .h5 file, or a SavedModel folder.
+    models), a .keras or .h5 file, a SavedModel folder, or a preset of keras-hub or its address.
     """
     from edgefx import api, views
     from edgefx.pipeline.inspect import for_models, is_artifact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from edgefx import units
 from edgefx.cli import completion
 from edgefx.cli.context import App
 from edgefx.errors import UsageError
+from edgefx.models import scaling
 from edgefx.npus import Optimise
 from edgefx.vocabulary import (
     LAUNCHES,
@@ -187,6 +189,38 @@ _HINT_OPTIONS = (
         "[default: 0.5]",
     ),
 )
+
+
+_COEFFICIENTS = {
+    "phi": "Scale a model that is given by name, such as b0, by compound scaling: depth by 1.2^PHI, width by "
+    "1.1^PHI, resolution by 1.15^PHI. The same as b0:phi=PHI.",
+    "width": "Scale the width of a model that is given by name: b0:width=FACTOR.",
+    "depth": "Scale its depth: b0:depth=FACTOR.",
+    "resolution": "Scale the height and width of its input: b0:resolution=FACTOR.",
+}
+
+
+def scaling_options(argument: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: the options that scale a model of the zoo; they become a part of its name.
+
+    Args:
+        argument: The command's argument that names the model.
+    """
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def scaled(*args: Any, **options: Any) -> Any:
+            given = {key: options.pop(key) for key in scaling.KEYS}
+            name = scaling.named(options[argument], given, input_size=options["input_size"])
+            return command(*args, **{**options, argument: name})
+
+        wrapped: Callable[..., Any] = scaled
+        for key in reversed(scaling.KEYS):
+            metavar = "PHI" if key == "phi" else "FACTOR"
+            wrapped = click.option(f"--{key}", type=float, metavar=metavar, help=_COEFFICIENTS[key])(wrapped)
+        return wrapped
+
+    return decorated
 
 
 def hint_options(command: Callable[..., Any]) -> Callable[..., Any]:

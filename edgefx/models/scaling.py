@@ -1,5 +1,7 @@
 """Compound scaling: an EfficientNet of any size, by a name such as ``b0:phi=1.5`` or ``lite0:width=0.75``.
 
+Options and a recipe's keys of the same meaning make such a name (`named`).
+
 Depth grows with ``1.2 ** phi``, width with ``1.1 ** phi`` and resolution with ``1.15 ** phi``, so that each
 step of phi about doubles the work (Tan & Le 2019, equation 3: ``1.2 * 1.1**2 * 1.15**2`` is about 2). The
 published B1 to B7 are rounded by hand, and not quite on that line. Imports nothing heavy.
@@ -8,15 +10,18 @@ published B1 to B7 are rounded by hand, and not quite on that line. Imports noth
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from edgefx.errors import UsageError
 
 _ALPHA, _BETA, _GAMMA = 1.2, 1.1, 1.15  # of depth, width, resolution
 # What coefficients are counted from: the members of families that have none of their own.
 BASES = ("b0", "v2-b0", "lite0", "edgetpu-s")
-_LIMITS = {"phi": (-4.0, 7.0), "width": (0.1, 4.0), "depth": (0.1, 4.0)}
-_EXAMPLE = "say for example b0:phi=1.5, or b0:width=1.2,depth=1.4, with --input-size for the resolution"
+_LIMITS = {"phi": (-4.0, 7.0), "width": (0.1, 4.0), "depth": (0.1, 4.0), "resolution": (0.1, 4.0)}
+KEYS = tuple(_LIMITS)
+_EXAMPLE = "say for example b0:phi=1.5, or b0:width=1.2,depth=1.4,resolution=1.3"
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,52 @@ class Scaling:
         return max(2 * round(pixels * self.resolution / 2), 32)
 
 
+def named(
+    model: str, coefficients: Mapping[str, float | None], *, input_size: int | str | None = None
+) -> str:
+    """Return the name of a model that is scaled by coefficients of its own.
+
+    Args:
+        model: What the user names.
+        coefficients: Of `KEYS`; None for what is not given.
+        input_size: The height and width that the user gives.
+
+    Raises:
+        UsageError: They make no sense, or the same is said twice.
+    """
+    given = {key: value for key, value in coefficients.items() if value is not None}
+    if not given:
+        return model
+    text = ",".join(f"{key}={value!r}" for key, value in given.items())
+    if model.partition(":")[0].lower() not in BASES:
+        raise UsageError(
+            f"{model} cannot be scaled ({text}): scaling counts from {', '.join(BASES)}",
+            hint="other names have coefficients of their own, and a model file is as large as it is",
+        )
+    if ":" in model:
+        raise UsageError(f"{model}: is scaled by its name, and again by {text}", hint=f"say it once: {model}")
+    if "resolution" in given and input_size is not None:
+        raise UsageError(
+            f"{model}: resolution and input size both say how large images are", hint="give one of them"
+        )
+    name = f"{model}:{text}"
+    read(name)
+    return name
+
+
+def folded(said: Any) -> Any:
+    """Make the coefficients of a recipe's section a part of its model's name, all that the rest knows of.
+
+    Raises:
+        UsageError: See `named`.
+    """
+    if not isinstance(said, dict) or not isinstance(said.get("source"), str):
+        return said
+    given = {key: said.get(key) for key in KEYS}
+    source = named(said["source"], given, input_size=said.get("input_size"))
+    return {**{key: value for key, value in said.items() if key not in given}, "source": source}
+
+
 def read(name: str) -> tuple[str, Scaling]:
     """Read a variant's name: its base, and the coefficients behind the colon.
 
@@ -56,7 +107,9 @@ def read(name: str) -> tuple[str, Scaling]:
     for part in text.split(","):
         key, _, value = part.strip().partition("=")
         if key not in _LIMITS or key in given:
-            raise UsageError(f"{name}: '{part}' is none of phi=, width= and depth=, once each", hint=_EXAMPLE)
+            raise UsageError(
+                f"{name}: '{part}' is none of phi=, width=, depth= and resolution=, once each", hint=_EXAMPLE
+            )
         given[key] = _number(name, key, value)
     if "phi" in given and len(given) > 1:
         raise UsageError(f"{name}: phi is width, depth and resolution in one", hint=_EXAMPLE)
@@ -64,7 +117,8 @@ def read(name: str) -> tuple[str, Scaling]:
     if "phi" in given:
         phi = given["phi"]
         return base, Scaling(_BETA**phi, _ALPHA**phi, _GAMMA**phi, suffix)
-    return base, Scaling(given.get("width", 1.0), given.get("depth", 1.0), 1.0, suffix)
+    width, depth, resolution = (given.get(key, 1.0) for key in ("width", "depth", "resolution"))
+    return base, Scaling(width, depth, resolution, suffix)
 
 
 def _number(name: str, key: str, value: str) -> float:

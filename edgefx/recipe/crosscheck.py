@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.errors import UsageError
+from edgefx.models import scaling
 from edgefx.models.zoo import brings_images
 from edgefx.npus import NpuOptions
 from edgefx.recipe import rules
@@ -85,9 +86,19 @@ class CrossChecker:
             benchmarks="benchmark" not in self._tree.entries or given("benchmark"),
             explains=self._text("report.explain") not in ("", "0"),
             for_zoo=tuple(key for key in ("model.weights", "model.classes") if given(*key.split("."))),
+            scaling=self._scaling(),
+            input_size=self._text("model.input_size") or None,
             devices=tuple(one.text for one in _scalars(at(self._tree, "benchmark", "devices"))),
             device_gates=self._device_gates(),
         )
+
+    def _scaling(self) -> dict[str, float]:
+        said = {key: at(self._tree, "model", key) for key in scaling.KEYS}
+        return {
+            key: float(node.value)
+            for key, node in said.items()
+            if isinstance(node, Scalar) and isinstance(node.value, int | float)
+        }
 
     def _device_gates(self) -> dict[str, list[Gate]]:
         node = at(self._tree, "gates", "devices")

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from edgefx.errors import UsageError
 from edgefx.metrics import METRICS, Origin
+from edgefx.models.scaling import named
 from edgefx.models.zoo import brings_images, known
 from edgefx.results import Gate
 from edgefx.targets import ALL, TARGETS, TargetRow
@@ -85,6 +86,8 @@ class Request:
         benchmarks: Whether latency is to be measured.
         for_zoo: Which keys are given that only a model of the zoo has.
         explains: Whether to show what answers rest on.
+        scaling: The coefficients that the model is scaled by, beside its name.
+        input_size: The size of its images that is given.
         devices: The devices that artifacts are run on.
         device_gates: Limits on what is measured there, by the device or ``TARGETS@DEVICE``.
     """
@@ -102,6 +105,8 @@ class Request:
     benchmarks: bool = True
     for_zoo: tuple[str, ...] = ()
     explains: bool = False
+    scaling: Mapping[str, float] = field(default_factory=dict)
+    input_size: int | str | None = None
     devices: tuple[str, ...] = ()
     device_gates: Mapping[str, Sequence[Gate]] = field(default_factory=dict)
 
@@ -468,6 +473,13 @@ def _zoo(request: Request) -> Iterator[Problem]:
         )
 
 
+def _scaling(request: Request) -> Iterator[Problem]:
+    try:
+        named(request.model, request.scaling if request.model else {}, input_size=request.input_size)
+    except UsageError as error:
+        yield Problem(message=error.message, key=f"model.{next(iter(request.scaling))}", hint=error.hint)
+
+
 RULES: tuple[Rule, ...] = (
     _method,
     _integer_only,
@@ -483,4 +495,5 @@ RULES: tuple[Rule, ...] = (
     _kinds,
     _devices,
     _zoo,
+    _scaling,
 )

@@ -20,6 +20,7 @@ from pydantic import (
     PositiveInt,
 )
 
+from edgefx.models import scaling
 from edgefx.recipe.limits import GatesSection, RunGatesSection
 from edgefx.recipe.machines import BenchmarkSection, NpuSection
 from edgefx.recipe.values import (
@@ -62,8 +63,8 @@ class ModelSection(Section):
     """Which classifier: a zoo name, or a path to a Keras file or SavedModel folder."""
 
     source: ModelSource = Field(
-        description="A name (see `edgefx models`), or the path of a .keras file, an .h5 file or a "
-        "SavedModel folder."
+        description="A name (see `edgefx models`), or the path of a .keras file, an .h5 file, a SavedModel "
+        "folder or a preset of keras-hub; of a preset also its address, such as hf://keras/name."
     )
     weights: Weights | None = Field(
         default=None,
@@ -77,6 +78,22 @@ class ModelSection(Section):
         default=None,
         description="Input height and width in pixels, of a model that takes any size: 224, or 224x320 for "
         "224 pixels high and 320 wide.",
+    )
+    phi: float | None = Field(
+        default=None,
+        description="Scale a model that is given by name: depth by 1.2^phi, width by 1.1^phi, resolution by "
+        "1.15^phi. The same as its name with :phi=1.5, and so on.",
+    )
+    width: float | None = Field(
+        default=None, description="A factor of the width of a model that is given by name; not with phi."
+    )
+    depth: float | None = Field(
+        default=None, description="A factor of the depth of a model that is given by name; not with phi."
+    )
+    resolution: float | None = Field(
+        default=None,
+        description="A factor of the input's height and width, of a model that is given by name; not with "
+        "phi or input_size.",
     )
     task: Tasks | None = Field(
         default=None,
@@ -114,7 +131,9 @@ class ModelSection(Section):
 
 
 Model = Annotated[
-    ModelSection, BeforeValidator(_keyed("source"), json_schema_input_type=ModelSource | ModelSection)
+    ModelSection,
+    BeforeValidator(scaling.folded),
+    BeforeValidator(_keyed("source"), json_schema_input_type=ModelSource | ModelSection),
 ]
 
 

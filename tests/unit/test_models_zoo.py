@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from edgefx.errors import ModelError, UnknownNameError, UsageError
-from edgefx.models import efficientnet_v2, zoo
+from edgefx.models import efficientnet_v2, scaling, zoo
 from edgefx.models.efficientnet import ARCHITECTURES
 from edgefx.models.load import load
+from edgefx.recipe.load import check
+from edgefx.recipe.schema import Model
 
 
 def test_the_table_holds_every_family() -> None:
@@ -57,6 +62,41 @@ def test_phi_scales_depth_width_and_resolution() -> None:
     half = replace(ARCHITECTURES["b0"], width=0.5, depth=0.5)
     assert [half.filters(stage.filters) for stage in half.stages] == [8, 16, 24, 40, 56, 96, 160]
     assert [half.repeats(number) for number in range(7)] == [1, 1, 1, 2, 2, 2, 1]
+
+
+def test_options_become_a_part_of_the_name() -> None:
+    assert scaling.named("b0", {"phi": 1.5, "width": None}) == "b0:phi=1.5"
+    assert scaling.named("mine.keras", dict.fromkeys(scaling.KEYS)) == "mine.keras"
+    given = scaling.named("Lite0", {"width": 0.75, "depth": 0.5, "resolution": 0.8})
+    found = zoo.known(given)
+    assert found is not None
+    assert (found.name, found.input_size) == ("lite0-width0.75-depth0.5-resolution0.8", 180)
+    assert TypeAdapter(Model).validate_python({"source": "b0", "phi": 1.0}).source == "b0:phi=1.0"
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "said"),
+    [
+        ("b0", {"phi": 1.0, "depth": 2.0}, "in one"),
+        ("b0:phi=1", {"phi": 1.0}, "by its name, and again by phi=1.0"),
+        ("b3", {"phi": 1.0}, "counts from b0, v2-b0, lite0, edgetpu-s"),
+        ("mine.keras", {"width": 2.0}, r"mine\.keras cannot be scaled \(width=2\.0\)"),
+        ("b0", {"resolution": 2.0, "input_size": 64}, "both say how large"),
+        ("b0", {"phi": math.nan}, "phi is a number"),
+    ],
+)
+def test_options_that_contradict_each_other(model: str, given: dict[str, Any], said: str) -> None:
+    size = given.pop("input_size", None)
+    with pytest.raises(UsageError, match=said) as caught:
+        scaling.named(model, given, input_size=size)
+    assert caught.value.hint
+
+
+def test_a_recipe_shows_where_its_coefficients_contradict_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("version: 1\nmodel:\n  source: b0\n  phi: 1\n  width: 2\ntargets: [tflite-float32]\n")
+    with pytest.raises(UsageError, match=r"r\.yaml:4:8: b0:phi=1\.0,width=2\.0: phi is width, depth"):
+        check(path)
 
 
 @pytest.mark.parametrize(
