@@ -36,6 +36,9 @@ class Consumer(StrEnum):
     # Means over a whole map: one value per channel and image, so the extremes of some hundred images are not
     # yet those of the next ones. A little room is worth more than the resolution it costs.
     POOLED = "pooled"
+    # The answer itself, without a function behind it that bounds it. What other images have beyond the
+    # extremes of those that set the ranges is lost, so it gets room as well.
+    ANSWER = "answer"
     SCORES = "scores"  # the tensor holds the logits: their order is the answer, so they are never clipped
 
 

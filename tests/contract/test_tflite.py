@@ -155,6 +155,26 @@ def test_logits_of_a_sigmoid_in_float_are_never_clipped() -> None:
     assert list(exact.measured.values()).count(Consumer.SIGMOID) == 1  # a gate is a gate
 
 
+def test_quantities_get_room_and_probabilities_none() -> None:
+    import tensorflow as tf
+
+    from edgefx.quantize.ranges import Consumer
+    from edgefx.runtimes.tflite import calibrate
+
+    def both(image: Any) -> Any:
+        pooled = tf.reduce_mean(image, [1, 2])
+        weights = tf.constant(np.arange(6, dtype=np.float32).reshape(3, 2))
+        return tf.matmul(pooled, weights), tf.nn.softmax(tf.matmul(pooled, weights + 1))
+
+    concrete = tf.function(both).get_concrete_function(tf.TensorSpec((1, 4, 4, 3), tf.float32))
+    model = flatbuffer.read(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())
+    ends = [int(index) for index in model.subgraphs[0].outputs]
+    found = calibrate.analyse(model, unbounded=(True, True)).measured
+    assert [found.get(end) for end in ends].count(Consumer.ANSWER) == 1
+    assert list(found.values()).count(Consumer.ANSWER) == 1
+    assert Consumer.ANSWER not in calibrate.analyse(model).measured.values()
+
+
 def test_every_truncation_is_noticed(int8: Path, tmp_path: Path) -> None:
     content = int8.read_bytes()
     cut = tmp_path / "cut.tflite"

@@ -242,6 +242,9 @@ def test_activation_mse_keeps_what_must_not_be_clipped() -> None:
         assert collect(*images, consumer=consumer, method=RangeMethod.ACTIVATION_MSE) == Range(-9, 5)
     pooled = collect(*images, consumer=Consumer.POOLED, method=RangeMethod.ACTIVATION_MSE)
     assert (pooled.low, pooled.high) == (-13.5, 7.5), "pooled means get room for images not seen"
+    answer = collect(*images, consumer=Consumer.ANSWER, method=RangeMethod.ACTIVATION_MSE)
+    assert (answer.low, answer.high) == (-12.5, 8.5), "an answer gets it around its middle"
+    assert collect(*images, consumer=Consumer.ANSWER, method=RangeMethod.MIN_MAX) == Range(-9, 5)
 
 
 def test_activation_mse_of_a_gate_ignores_where_sigmoid_is_flat() -> None:

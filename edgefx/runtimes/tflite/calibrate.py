@@ -54,11 +54,12 @@ class Activations:
     names: tuple[str, ...]
 
 
-def analyse(model: ModelT, *, float_sigmoid: bool = False) -> Activations:
+def analyse(model: ModelT, *, float_sigmoid: bool = False, unbounded: Sequence[bool] = ()) -> Activations:
     """Sort the activations of a float graph by how their ranges can be had.
 
     Args:
         model: The float graph.
+        unbounded: Of each output, whether it is of logits or quantities, of which other images may have more.
         float_sigmoid: Whether a sigmoid that the graph ends in will be computed in float. Then its input is
             what the artifact says: clipped where 8-bit sigmoids are all alike, sure answers could no longer
             be told from very sure ones. A multilabel head on EfficientNet-B0 lost 0.99 pp of mean average
@@ -87,6 +88,9 @@ def analyse(model: ModelT, *, float_sigmoid: bool = False) -> Activations:
             measured[index] = (
                 Consumer.SWISH if index in swish else _consumer(flatbuffer.op_name(model, op), reads)
             )
+    for end, is_unbounded in zip(map(int, graph.outputs), unbounded, strict=bool(unbounded)):
+        if is_unbounded and measured.get(end) is Consumer.SCORES:
+            measured[end] = Consumer.ANSWER
     return Activations(
         measured=measured,
         swish=swish,
@@ -114,6 +118,7 @@ def measure(
     *,
     method: RangeMethod,
     float_sigmoid: bool = False,
+    unbounded: Sequence[bool] = (),
     also: Sequence[Question[Any, Any]] = (),
 ) -> dict[str, Range]:
     """Return a range for each float activation of the graph, by tensor name.
@@ -124,9 +129,10 @@ def measure(
         progress: Advanced once per image.
         method: How ranges are chosen.
         float_sigmoid: See `analyse`.
+        unbounded: See `analyse`.
         also: What else to ask of the same graph.
     """
-    activations = analyse(model, float_sigmoid=float_sigmoid)
+    activations = analyse(model, float_sigmoid=float_sigmoid, unbounded=unbounded)
     names = activations.names
     collector = RangeCollector(
         {names[index]: consumer for index, consumer in activations.measured.items()},

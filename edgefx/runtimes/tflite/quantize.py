@@ -33,7 +33,7 @@ from edgefx.runtimes.tflite import (
     rounding,
     segments,
 )
-from edgefx.types import Effort, FrozenGraph, ImageSet, Precision, Ranges
+from edgefx.types import Effort, FrozenGraph, ImageSet, ModelTask, OutputKind, Precision, Ranges
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -65,6 +65,7 @@ class _Quantization:
             self.progress,
             method=method,
             float_sigmoid=self.scheme.float_sigmoid,
+            unbounded=_unbounded(self.graph),
             also=also,
         )
 
@@ -126,6 +127,19 @@ CARRIED_OUT: Mapping[str, Callable[[_Quantization], None]] = {
     passes.BIAS.name: _Quantization.correct_biases,
     passes.RECONSTRUCT.name: _Quantization.reconstruct,
 }
+
+
+def _unbounded(graph: FrozenGraph) -> tuple[bool, ...]:
+    """Return of each output whether it is of logits or quantities.
+
+    Logits of which the sigmoid or softmax was left off keep their exact ranges, which were measured, and so
+    do vectors and maps, of many values.
+    """
+    if graph.left_off is not None:
+        return (False,)
+    exact = (ModelTask.EMBEDDING, ModelTask.FEATURES)
+    found = graph.spec.outputs or (graph.spec,)
+    return tuple(one.output is not OutputKind.PROBABILITIES and one.task not in exact for one in found)
 
 
 def quantize(
