@@ -99,7 +99,7 @@ def model(section: ModelSection, *, seed: int, hashes: FileHashes) -> dict[str, 
     Raises:
         OSError: Its file cannot be read; loading it says why.
     """
-    from edgefx.models import zoo
+    from edgefx.models import hub, zoo
     from edgefx.models.formats import PYTORCH
 
     options: dict[str, Json] = {
@@ -114,7 +114,7 @@ def model(section: ModelSection, *, seed: int, hashes: FileHashes) -> dict[str, 
         options["custom_objects"] = hashes.sha256(section.custom_objects)
     family = zoo.known(section.source)
     if family is None:
-        path = Path(section.source)
+        path = hub.located(section.source)
         return {**options, "suffix": path.suffix, "content": hashes.content(path)}
     weights = section.weights or family.weights[0]
     if weights == zoo.RANDOM:

@@ -10,7 +10,7 @@ from functools import cache
 
 from edgefx.cache.entry import Json
 
-TENSORFLOW = ("tensorflow", "keras", "tf-keras", "numpy")
+TENSORFLOW = ("tensorflow", "keras", "tf-keras", "keras-hub", "numpy")
 IMAGES = ("numpy", "pillow")
 
 

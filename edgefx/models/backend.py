@@ -69,6 +69,20 @@ def import_tf_keras() -> ModuleType:
     return tf_keras  # type: ignore[no-any-return]
 
 
+def import_keras_hub() -> ModuleType:
+    """Import keras-hub, which registers its classes with Keras.
+
+    Raises:
+        MissingDependencyError: It cannot be imported.
+    """
+    import_keras()
+    try:
+        import keras_hub
+    except (ImportError, MemoryError) as error:
+        raise missing("keras_hub", purpose="a model of keras-hub", cause=error) from error
+    return keras_hub  # type: ignore[no-any-return]
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what a library says; the type of the error if it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgefx.errors import ModelError, NoModelError
+from edgefx.models import hub
 from edgefx.models.safety import archives, hdf5
 from edgefx.models.safety.snapshot import check_regular, snapshot
 
@@ -22,8 +23,9 @@ _ZIP = b"PK\x03\x04"
 _VERSION = re.compile(r"\d{1,4}(\.\w{1,20}){0,5}")
 _SAVE_AGAIN = "copy or download it again, or save it again with Keras"
 _COMPILED = (".tflite", ".onnx", ".xml")
+_GRAPH = "saved_model.pb"
 PYTORCH = (".pt", ".pth", ".safetensors")  # weights that --weights takes, not models
-_EXPECTED = "expected a Keras model: .keras, .h5 or a SavedModel folder"
+_EXPECTED = "expected a Keras model: .keras, .h5, a SavedModel folder or a preset of keras-hub"
 
 
 class Container(StrEnum):
@@ -32,9 +34,11 @@ class Container(StrEnum):
     ZIP = "zip"  # .keras of Keras 3, and of Keras 2.12+
     HDF5 = "hdf5"  # .h5, and .keras of older Keras 2
     SAVED_MODEL = "saved_model"  # a folder
+    PRESET = "preset"  # a folder of keras-hub
 
 
-SUFFIXES = {Container.ZIP: ".keras", Container.HDF5: ".h5", Container.SAVED_MODEL: ""}  # what Keras goes by
+# What Keras goes by.
+SUFFIXES = {Container.ZIP: ".keras", Container.HDF5: ".h5", Container.SAVED_MODEL: "", Container.PRESET: ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,8 @@ class ModelFile:
         path: File or folder.
         container: How it is stored.
         keras_version: Version of Keras that wrote it; "" for a SavedModel without Keras layers.
-        config: The architecture as saved; None for a SavedModel.
+        config: The architecture as saved; of a preset, what its files of configuration hold, by name; None
+            for a SavedModel.
     """
 
     path: Path
@@ -67,7 +72,8 @@ def container(path: Path) -> Container:
         ModelError: It cannot be read.
     """
     if path.is_dir():
-        return Container.SAVED_MODEL
+        is_preset = (path / hub.BACKBONE).is_file() and not (path / _GRAPH).exists()
+        return Container.PRESET if is_preset else Container.SAVED_MODEL
     if not path.exists():
         raise NoModelError(f"{path}: no such model file", hint=_absent_hint(path))
     check_regular(path)
@@ -85,8 +91,11 @@ def container(path: Path) -> Container:
     raise NoModelError(f"{path}: not a Keras model file", hint=_format_hint(path, magic))
 
 
-def name_of(path: Path) -> str:
+def name_of(model: str | Path) -> str:
     """Return what a model is called: as its path is typed, not what a symbolic link leads to."""
+    if isinstance(model, str) and hub.is_address(model):
+        return hub.name_at(model)
+    path = Path(model)
     named = path if path.name not in ("", "..") else path.resolve()
     return named.stem
 
@@ -102,7 +111,12 @@ def sniff(path: Path, *, copy: Path | None = None, bounded: bool = True) -> Mode
     Raises:
         ModelError: There is no such file; it is truncated, of another format, or holds weights only.
     """
-    readers = {Container.SAVED_MODEL: _saved_model, Container.ZIP: _zip, Container.HDF5: _hdf5}
+    readers = {
+        Container.SAVED_MODEL: _saved_model,
+        Container.ZIP: _zip,
+        Container.HDF5: _hdf5,
+        Container.PRESET: _preset,
+    }
     content = copy if copy is not None else path
     return readers[container(content)](path, content, bounded)
 
@@ -168,7 +182,7 @@ def _hdf5(path: Path, content: Path, bounded: bool) -> ModelFile:
 
 
 def _saved_model(path: Path, content: Path, bounded: bool) -> ModelFile:  # noqa: ARG001 - graphs.py bounds it
-    if not (content / "saved_model.pb").is_file():
+    if not (content / _GRAPH).is_file():
         raise ModelError(
             f"{path}: a folder, but not a SavedModel (no saved_model.pb in it)",
             hint=f"{_EXPECTED}; an image folder is given with --calib or --eval",
@@ -177,6 +191,47 @@ def _saved_model(path: Path, content: Path, bounded: bool) -> ModelFile:  # noqa
     return ModelFile(
         path=path, container=Container.SAVED_MODEL, keras_version="2" if legacy else "", config=None
     )
+
+
+def _preset(path: Path, content: Path, bounded: bool) -> ModelFile:
+    if (content / hub.SHARDS).exists():
+        raise ModelError(
+            f"{path}: the weights of this preset are in several files, which edgefx does not read",
+            hint="save it again with a larger max_shard_size, or as a .keras file",
+        )
+    config = {name: _config(path, content / name) for name in hub.CONFIGS if (content / name).exists()}
+    if "registered_name" not in config[hub.BACKBONE]:
+        raise ModelError(
+            f"{path}: a folder of another library, not a preset of keras-hub ({hub.BACKBONE} names no class)",
+            hint="load it with keras_hub's from_preset, and save it with save_to_preset",
+        )
+    size = sum(file.stat().st_size for file in content.rglob("*") if file.is_file())
+    for name in hub.WEIGHTS:
+        if (content / name).exists():
+            try:
+                hdf5.judge(content / name, source=path, size=size if bounded else None)
+            except ValueError as error:
+                raise _corrupt(path / name, error) from error
+        elif name == hub.BACKBONE_WEIGHTS:
+            raise ModelError(f"{path}: no {name} in this preset of keras-hub", hint=_SAVE_AGAIN)
+    metadata = _config(path, content / hub.METADATA) if (content / hub.METADATA).exists() else {}
+    version = _version(path, metadata.get("keras_version", "3"))
+    return ModelFile(path=path, container=Container.PRESET, keras_version=version, config=config)
+
+
+def _config(path: Path, file: Path) -> dict[str, Any]:
+    """Read a file of a preset's configuration."""
+    with file.open("rb") as stream:
+        text = stream.read(archives.MAX_TEXT + 1)
+    if len(text) > archives.MAX_TEXT:
+        raise ModelError(f"{path}: {file.name} is larger than any configuration", hint=_SAVE_AGAIN)
+    try:
+        config = _json(text)
+    except ValueError as error:
+        raise _corrupt(path / file.name, error) from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: corrupt ({file.name} is no JSON object)", hint=_SAVE_AGAIN)
+    return config
 
 
 def _json(text: str | bytes) -> Any:
@@ -223,7 +278,7 @@ def opened_weights(path: Path, *, sha256: str | None = None, bounded: bool = Tru
         ModelError: Neither HDF5 nor zip, damaged, or inflating to far more than its size.
     """
     kind = container(path)
-    if kind is Container.SAVED_MODEL:
+    if path.is_dir():
         raise ModelError(f"{path}: a folder, not a weights file", hint="expected .weights.h5, .h5 or .keras")
     with snapshot(path, sha256=sha256) as whole:
         copy = whole.path.with_name(f"model{_weights_suffix(path, whole.path, kind, bounded)}")

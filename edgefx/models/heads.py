@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from edgefx.errors import UsageError
+from edgefx.errors import ModelError, UsageError
 from edgefx.types import ModelTask, OutputKind
 
 PASS_THROUGH = frozenset({"Identity", "IdentityN", "Cast", "Reshape", "Squeeze", "EnsureShape"})
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+_CHOSEN = ("ArgMax", "ArgMin")
 _SOFTMAX, _SIGMOID = "Softmax", "Sigmoid"
 _WITH_VALUES = (ModelTask.REGRESSION, ModelTask.EMBEDDING, ModelTask.FEATURES)
 
@@ -55,8 +56,15 @@ def find(
 
     Raises:
         UsageError: The task must be said, or is not one that such an output can be.
+        ModelError: The model keeps its scores to itself.
     """
     end = last_operation(graph_def, output)
+    if end in _CHOSEN:
+        raise ModelError(
+            f"{source}: it answers the number of a class ({end}) and not how sure it is",
+            hint="compile the model that ends in the scores in front of the argmax, made with"
+            " keras.Model(input, output)",
+        )
     values = math.prod(shape)
     if len(shape) == 3:
         if task not in (None, ModelTask.FEATURES):

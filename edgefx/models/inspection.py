@@ -37,7 +37,12 @@ class Interface:
 
 
 def keras_interface(
-    model: Any, *, source: str, input_size: int | str | None, head: str | None = None
+    model: Any,
+    *,
+    source: str,
+    input_size: int | str | None,
+    head: str | None = None,
+    default_size: tuple[int, int] | None = None,
 ) -> Interface:
     """Read the interface of a Keras model; builds a Sequential model that has no input shape yet.
 
@@ -46,6 +51,7 @@ def keras_interface(
         source: The model, for messages.
         input_size: Height and width, where the model leaves them open.
         head: The name of the one of several outputs that is meant.
+        default_size: The height and width that is known of a model that leaves them open.
 
     Raises:
         ModelError: Several inputs, or unknown shapes.
@@ -70,7 +76,7 @@ def keras_interface(
         _dtype_name(inputs[0].dtype),
         source=source,
         input_size=input_size,
-        default_size=_family_size(model),
+        default_size="{}x{}".format(*default_size) if default_size else _family_size(model),
         outputs=(tuple(names[index] for index in indices), indices),
     )
 
@@ -161,7 +167,7 @@ def _interface(
     *,
     source: str,
     input_size: int | str | None,
-    default_size: int | None,
+    default_size: int | str | None,
     outputs: tuple[tuple[str, ...], tuple[int, ...]],
     input_name: str = "",
 ) -> Interface:
@@ -209,10 +215,13 @@ def _check_output(result: tuple[int | None, ...], source: str) -> None:
     """Refuse an output that is neither a vector nor a map; of a map, height and width may be open."""
     if len(result) in (2, 4) and result[-1]:
         return
+    hint = "make a model that ends in such an output, with keras.Model(input, output), and save that"
+    if len(result) == 1:
+        hint = f"take the scores in front of an argmax, or keep the dimension of a single one; {hint}"
     raise ModelError(
         f"{source}: its output has shape {_shape(result)}, expected scores or values [N, length], or a map"
         " [N, height, width, channels]",
-        hint="make a model that ends in such an output, with keras.Model(input, output), and save that",
+        hint=hint,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgefx.errors import ModelError, UsageError
-from edgefx.models import outputs, zoo
-from edgefx.models.backend import first_line, import_keras, import_tensorflow, import_tf_keras
+from edgefx.models import hub, outputs, zoo
+from edgefx.models.backend import (
+    first_line,
+    import_keras,
+    import_keras_hub,
+    import_tensorflow,
+    import_tf_keras,
+)
 from edgefx.models.customs import custom_objects
 from edgefx.models.formats import SUFFIXES, Container, ModelFile, name_of, sniff
 from edgefx.models.front import Front, front
 from edgefx.models.graph.flatten import is_layered
 from edgefx.models.hints import NO_HINTS, Hints
+from edgefx.models.hub import Preparation
 from edgefx.models.inspection import Interface, check_classes, keras_interface, signature_interface
-from edgefx.models.safety.configs import judge_config
+from edgefx.models.precision import all_layers, in_float32
+from edgefx.models.safety.configs import hint_for, judge_config, needs_hub
 from edgefx.models.safety.graphs import judge_saved_model
 from edgefx.models.safety.snapshot import Snapshot, snapshot
 from edgefx.scores import by_class
@@ -154,8 +162,8 @@ def load(
     A file is untrusted: what is loaded is a copy that was hashed and judged (`edgefx.models.safety`).
 
     Args:
-        model: A name of `edgefx.models.zoo.FAMILIES`, or the path of a ``.keras`` or ``.h5`` file or of a
-            SavedModel folder.
+        model: A name of `edgefx.models.zoo.FAMILIES`, or the path of a ``.keras`` or ``.h5`` file, of a
+            SavedModel folder or a preset of keras-hub, or the address of such a preset.
         weights: For a zoo name: see `zoo.build`. For a path: None.
         classes: For a zoo name: number of classes. For a path: the number it must have.
         input_size: Height and width in pixels, for a zoo name or a model that takes any size.
@@ -197,7 +205,7 @@ def load(
             hints=hints,
         )
         return loaded if chosen != zoo.RANDOM else replace(loaded, notes=(*loaded.notes, _UNTRAINED))
-    path = Path(model)
+    path = hub.located(model)
     if weights is not None:
         raise UsageError(
             "--weights goes with a model of the zoo, not with a model file, which carries its own",
@@ -211,6 +219,7 @@ def load(
         loaded = _from_file(
             file,
             copy,
+            model,
             classes=classes,
             input_size=input_size,
             allow_unsafe=allow_unsafe,
@@ -238,6 +247,7 @@ def _judge(file: ModelFile, content: Path, *, custom: Collection[str]) -> None:
 def _from_file(
     file: ModelFile,
     copy: Snapshot,
+    named: str,
     *,
     classes: int | None,
     input_size: int | str | None,
@@ -245,27 +255,36 @@ def _from_file(
     hints: Hints,
     customs: Mapping[str, Any],
 ) -> LoadedModel:
-    name = name_of(file.path)
+    name = name_of(named)
     if file.container is Container.SAVED_MODEL and not file.legacy:
         return _from_saved_model(
             file.path, copy, name=name, classes=classes, input_size=input_size, hints=hints
         )
     keras = import_tf_keras() if file.legacy else import_keras()
+    prepared = None
+    if needs_hub(file.config):
+        import_keras_hub()
+        prepared = hub.preparation(file.config, source=file.path)
     try:
-        model = keras.models.load_model(
-            str(copy.path), custom_objects=dict(customs), compile=False, safe_mode=not allow_unsafe
+        model = (
+            hub.load(copy.path, file.config)
+            if file.container is Container.PRESET
+            else keras.models.load_model(
+                str(copy.path), custom_objects=dict(customs), compile=False, safe_mode=not allow_unsafe
+            )
         )
     except Exception as error:  # what Keras raises depends on how the file is wrong
         raise _load_error(file, copy.path, error) from error
     return _from_keras(
         model,
         name=name,
-        source=str(file.path),
+        source=hub.shown(named),
         sha256=copy.sha256,
         input_size=input_size,
         classes=classes,
         class_names=(),
         hints=hints,
+        prepared=prepared,
     )
 
 
@@ -275,8 +294,7 @@ def _load_error(file: ModelFile, content: Path, error: Exception) -> ModelError:
         if match := pattern.search(text):
             return ModelError(
                 f"{file.path}: needs the custom class or function '{match[1]}', which is not part of Keras",
-                hint="where its code is at hand, give it with --custom-objects FILE.py; or export the model"
-                " with model.export('folder') and compile that folder: a SavedModel needs no Python classes",
+                hint=hint_for(match[1]),
             )
     wrote = f"written by Keras {file.keras_version}" if file.keras_version else "a SavedModel"
     return ModelError(
@@ -300,14 +318,21 @@ def _from_keras(
     classes: int | None,
     class_names: tuple[str, ...],
     hints: Hints,
+    prepared: Preparation | None = None,
 ) -> LoadedModel:
     import tensorflow as tf
 
-    interface = keras_interface(model, source=source, input_size=input_size, head=hints.head)
+    interface = keras_interface(
+        model,
+        source=source,
+        input_size=input_size,
+        head=hints.head,
+        default_size=prepared.size if prepared is not None else None,
+    )
     if len(model.outputs) > 1:
         model = _with_outputs(model, interface.output_indices)
-    fitted = front(hints.pixels, channels=interface.channels)
-    notes = _to_float32(model) + _preprocessing_notes(model, hints.pixels)
+    model, notes = in_float32(model, source=source)
+    fitted, said = _fitted(model, prepared, hints.pixels, channels=interface.channels, source=source)
 
     def scores(image: Any) -> Any:
         found = model(tf.cast(fitted.apply(image), interface.dtype), training=False)
@@ -338,8 +363,17 @@ def _from_keras(
         function=function,
         front=fitted,
         fixed_batch=interface.batch,
-        notes=notes,
+        notes=notes + said,
     )
+
+
+def _fitted(
+    model: Any, prepared: Preparation | None, pixels: str | None, *, channels: int, source: str
+) -> tuple[Front, tuple[str, ...]]:
+    """Return what stands in front of the model, and what the user should know of it."""
+    if prepared is not None and pixels is None:
+        return prepared.front(channels=channels, source=source), (prepared.note,)
+    return front(pixels, channels=channels), _preprocessing_notes(model, pixels)
 
 
 def _with_outputs(model: Any, indices: Sequence[int]) -> Any:
@@ -416,51 +450,15 @@ def _from_saved_model(
     )
 
 
-def _to_float32(model: Any) -> tuple[str, ...]:
-    """Let a mixed-precision model compute in float32, which its weights are stored in."""
-    mixed = set()
-    for layer in _all_layers(model):
-        policy = getattr(layer, "dtype_policy", None)
-        if policy is None or getattr(policy, "quantization_mode", None):
-            continue
-        if policy.compute_dtype in ("float16", "bfloat16"):
-            mixed.add(policy.name)
-            if hasattr(layer, "_set_dtype_policy"):
-                layer._set_dtype_policy("float32")  # noqa: SLF001 - Keras 2 has no public setter
-            else:
-                layer.dtype_policy = "float32"
-            if type(layer).__name__ == "Normalization":
-                _renew_statistics(layer)
-    if not mixed:
-        return ()
-    return (f"saved with {', '.join(sorted(mixed))}: the baseline computes in float32, on the same weights",)
-
-
 def _preprocessing_notes(model: Any, pixels: str | None) -> tuple[str, ...]:
-    scaling = {"Rescaling", "Normalization"} & {type(layer).__name__ for layer in _all_layers(model)}
+    scaling = {"Rescaling", "Normalization"} & {type(layer).__name__ for layer in all_layers(model)}
     if scaling and pixels is not None:
         return (f"pixels are scaled as --pixels {pixels} says, and then by the model's {min(scaling)} layer",)
-    is_scaled = scaling or _ARITHMETIC & {type(one).__name__ for one in getattr(model, "operations", ())}
+    operations = (type(one) for one in getattr(model, "operations", ()))  # a gate's Multiply is a layer
+    is_scaled = scaling or _ARITHMETIC & {
+        one.__name__ for one in operations if ".layers." not in one.__module__
+    }
     return () if is_scaled or pixels is not None else (_UNSCALED,)
-
-
-def _renew_statistics(layer: Any) -> None:
-    """Replace the float16 copies of mean and variance that a Normalization layer computes with."""
-    import tensorflow as tf
-
-    if layer.input_mean is None:
-        layer.finalize_state()
-        return
-    for name in ("mean", "variance"):
-        value = np.asarray(getattr(layer, f"input_{name}"), np.float32)
-        shape = np.shape(getattr(layer, name))
-        setattr(layer, name, tf.constant(np.broadcast_to(value.reshape(-1), np.prod(shape)).reshape(shape)))
-
-
-def _all_layers(model: Any) -> Iterator[Any]:
-    yield model
-    if hasattr(model, "_flatten_layers"):
-        yield from model._flatten_layers(include_self=False)  # noqa: SLF001 - the only way to reach all
 
 
 def _hash_weights(model: Any) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgefx.errors import ModelError, UnknownNameError, UsageError
-from edgefx.models import scaling
+from edgefx.models import hub, scaling
 from edgefx.models.backend import first_line, import_keras
 from edgefx.models.formats import PYTORCH, Container, container, opened_weights
 from edgefx.models.scaling import Scaling
@@ -179,10 +179,11 @@ def recognized(model: str) -> Container | None:
     Raises:
         UnknownNameError: Neither a zoo name nor a path.
         NoModelError: The path holds no model.
+        ModelError: What is on a hub cannot be downloaded.
     """
     if known(model) is not None:
         return None
-    path = Path(model)
+    path = hub.located(model)
     if not path.exists() and not path.suffix and "/" not in model:
         raise UnknownNameError("model", model, FAMILIES, hint="(or the path of a Keras model)")
     return container(path)

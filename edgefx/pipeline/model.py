@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.cache import keys
@@ -150,9 +149,10 @@ class Source:
         if "family" in self.identity:
             return record
         from edgefx.models.formats import name_of
+        from edgefx.models.hub import shown
 
-        path = Path(self._section.source)
-        return replace(record, spec=replace(record.spec, name=name_of(path), source=str(path)))
+        source = self._section.source
+        return replace(record, spec=replace(record.spec, name=name_of(source), source=shown(source)))
 
     def _canonicalized(self) -> Computed[GraphRecord, FrozenGraph]:
         from edgefx.models.graph.canonical import canonicalize

@@ -52,9 +52,10 @@ def _looked(node: Scalar, path: Path) -> str:
 
 
 def _model(node: Scalar, _key: str) -> object:
+    from edgefx.models.hub import is_address
     from edgefx.models.zoo import FAMILIES, known
 
-    if known(node.text) is not None:
+    if known(node.text) is not None or is_address(node.text):
         return node.text
     path = resolved_path(node)
     if _is(path, "any"):

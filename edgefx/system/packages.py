@@ -16,6 +16,7 @@ _MODULES = {
     "ai-edge-litert": "ai_edge_litert",
     "ai-edge-quantizer": "ai_edge_quantizer",
     "tf-keras": "tf_keras",
+    "keras-hub": "keras_hub",
     "tensorflow-model-optimization": "tensorflow_model_optimization",
     "ethos-u-vela": "ethosu",
     "tflite-micro": "tflite_micro",

@@ -30,7 +30,7 @@ SAME_NAME: dict[str, str] = {
     "Span": "of pixel values, and of a recipe's text",
 }
 # Libraries whose private names have no public counterpart; each line says which.
-FOREIGN_PRIVATE = {"edgefx.models.graph.flatten", "edgefx.models.load", "edgefx.qat.trainer",
+FOREIGN_PRIVATE = {"edgefx.models.graph.flatten", "edgefx.models.precision", "edgefx.qat.trainer",
                    "edgefx.runtimes.onnx.convert"}  # fmt: skip
 _REFERENCE = re.compile(r"(?<!`)`(edgefx(?:\.\w+)+)")
 _CONTRACT = re.compile(r"DESIGN[:,] contract (\d+)")

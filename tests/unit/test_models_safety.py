@@ -409,3 +409,12 @@ def test_why_a_package_cannot_be_imported(cause: BaseException, message: str, hi
     assert message in error.message
     assert hint in error.hint
     assert error.exit_code is ExitCode.MISSING_DEPENDENCY
+
+
+@pytest.mark.parametrize("module", ["tensorflow_hub.keras_layer", "mine"])
+def test_a_layer_of_tensorflow_hub_is_told_how_to_be_exported(module: str) -> None:
+    inside = layer("KerasLayer", module=module, handle="https://tfhub.dev/x/1")
+    with pytest.raises(ModelError, match="'KerasLayer'") as caught:
+        judge_config(model_of(inside), source=SOURCE)
+    assert "TensorFlow Hub" in caught.value.hint
+    assert "model.export" in caught.value.hint

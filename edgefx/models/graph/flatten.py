@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from edgefx.errors import ModelError
+from edgefx.models.backend import import_keras
 from edgefx.models.graph.ir import IMAGE, Graph, Node, Op, Opaque, Ref
-from edgefx.models.graph.layers import is_identity, is_random, read_layer
+from edgefx.models.graph.layers import is_identity, is_library_class, is_random, read_layer
 from edgefx.types import OutputKind
 
 _UNSAFE_NAME = re.compile(r"[^A-Za-z0-9_.\-]")
@@ -46,6 +47,7 @@ class _Walker:
     def __init__(self) -> None:
         self.graph = Graph()
         self._taken = {IMAGE, *OutputKind}
+        self._within = ""  # the custom layer whose parts are taken down
 
     def call(self, layer: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Ref]:
         """Take down ``layer(*args, **kwargs)``; returns its outputs as a flat list."""
@@ -61,6 +63,9 @@ class _Walker:
             return list(inputs[:1])
         ops = read_layer(layer, len(inputs))
         if ops is None:
+            parts = _parts(layer) if len(inputs) == 1 else None
+            if parts is not None:
+                return self._composed(layer, parts, inputs)
             return self._opaque(layer, args, kwargs, inputs)
         for suffix, kind, op in ops:
             inputs = (self._add(f"{layer.name}{suffix}", kind, inputs, op),)
@@ -80,6 +85,13 @@ class _Walker:
                 for tensor, ref in zip(_flat(node.outputs), results, strict=True):
                     values[id(tensor)] = ref
         return [values[id(tensor)] for tensor in model.outputs]
+
+    def _composed(self, layer: Any, parts: Any, inputs: Sequence[Ref]) -> list[Ref]:
+        """Take down the layers that a custom layer is made of, under names that begin with its own."""
+        outside, self._within = self._within, f"{self._within}{layer.name}_"
+        found = self._functional(parts, inputs)
+        self._within = outside
+        return found
 
     def _opaque(
         self, layer: Any, args: Sequence[Any], kwargs: dict[str, Any], inputs: tuple[Ref, ...]
@@ -106,7 +118,7 @@ class _Walker:
 
     def _unique(self, name: str) -> str:
         """A name that TensorFlow accepts as a scope; the second of the same name gets the suffix ``_1``."""
-        base = _UNSAFE_NAME.sub("_", name)
+        base = _UNSAFE_NAME.sub("_", name if name.startswith(self._within) else f"{self._within}{name}")
         if not base[:1].isalnum():
             base = f"layer{base}"
         unique, number = base, 0
@@ -155,6 +167,29 @@ def _call_is_from(layer: Any, *classes: str) -> bool:
         if "call" in vars(owner):
             return owner.__name__ in classes and owner.__module__.split(".")[0] in ("keras", "tf_keras")
     return False
+
+
+def _parts(layer: Any) -> Any:
+    """Return the layers that a custom layer of Keras 3 calls, connected; None where it does more than that.
+
+    Its `call` runs on tensors without values, as when its author built the model: code that works on values
+    raises something, and such a layer is kept whole, as is one with weights of its own.
+    """
+    if is_library_class(layer) or not getattr(layer, "_layers", None) or hasattr(layer, "_nodes_by_depth"):
+        return None
+    keras = import_keras()
+    recorded = [node for node in getattr(layer, "_inbound_nodes", ()) if len(node.input_tensors) == 1]
+    own = {id(weight) for weight in layer.weights}
+    own -= {id(weight) for inner in layer._layers for weight in inner.weights}  # noqa: SLF001 - no public way
+    if not recorded or own:
+        return None
+    tensor = recorded[0].input_tensors[0]
+    image = keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype)
+    try:
+        options = {"training": False} if _accepts_training(layer) else {}
+        return keras.Function([image], _flat(layer.call(image, **options)))
+    except Exception:  # noqa: BLE001 - a custom `call` may raise anything; the layer is called as it is
+        return None
 
 
 def _accepts_training(layer: Any) -> bool:

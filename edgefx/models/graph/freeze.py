@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgefx.protocols import Task
     from edgefx.types import Pixels, Scores
 
+_BY_XLA = "_XlaMustCompile"
 WEIGHTED = ("Conv2D", "DepthwiseConv2dNative", "MatMul")  # operations whose second input is a kernel
 _SCOPES = re.compile(
     r"^(ConstantFolding/|(Stateful)?PartitionedCall(_\d+)?/)+"
@@ -44,6 +45,7 @@ def freeze(function: Any, *, outputs: Sequence[str], inline: bool) -> Any:
     """
     graph_def = function.graph.as_graph_def()
     if inline:
+        _let_inline(graph_def)
         graph_def = _optimize(graph_def, outputs, ["function"])
     graph_def = reachable(graph_def, outputs)
     _check_deterministic(graph_def)  # before folding, which would turn a random draw into a constant
@@ -56,6 +58,15 @@ def freeze(function: Any, *, outputs: Sequence[str], inline: bool) -> Any:
     if inline:
         _drop_scopes(graph_def)
     return graph_def
+
+
+def _let_inline(graph_def: Any) -> None:
+    """Drop the wish to be compiled by XLA, as Keras wants for grouped convolutions: it forbids inlining."""
+    functions = graph_def.library.function
+    for part in (*functions, *graph_def.node, *(node for one in functions for node in one.node_def)):
+        if _BY_XLA in part.attr:
+            del part.attr[_BY_XLA]
+            part.attr.pop("_noinline", None)
 
 
 def _optimize(graph_def: Any, outputs: Sequence[str], optimizers: Sequence[str]) -> Any:

@@ -119,10 +119,20 @@ def _pair(value: Any) -> tuple[int, int]:
 def _conv(layer: Any) -> ir.Op | None:
     if not _channels_last(layer) or layer.padding not in ("same", "valid"):
         return None
+    kernel, strides = _numpy(layer.kernel), _pair(layer.strides)
+    if layer.groups > 1 and kernel.shape[2] == 1 and strides[0] == strides[1]:
+        height, width, _, outputs = kernel.shape  # a group for each channel: a depthwise convolution
+        return ir.DepthwiseConv(
+            kernel=kernel.reshape(height, width, layer.groups, outputs // layer.groups),
+            bias=_bias(layer),
+            strides=strides,
+            dilation=_pair(layer.dilation_rate),
+            padding=layer.padding.upper(),
+        )
     return ir.Conv(
-        kernel=_numpy(layer.kernel),
+        kernel=kernel,
         bias=_bias(layer),
-        strides=_pair(layer.strides),
+        strides=strides,
         dilation=_pair(layer.dilation_rate),
         padding=layer.padding.upper(),
     )

@@ -10,7 +10,8 @@ nothing:
 * no Lambda, and no layer that loads another file, a pickle or foreign code;
 * ``module`` is a part of Keras that holds layers or functions of layers, and names in it are plain names;
 * a TensorFlow function or operation is on the lists of `edgefx.models.safety.operations`;
-* no vocabulary that is read from a path.
+* no vocabulary that is read from a path;
+* of the keras-hub package, what makes up an image classifier, by the name that it is registered by.
 
 What a model was compiled with (its loss, its metrics) is no concern: edgefx loads without it.
 """
@@ -65,6 +66,15 @@ _FOREIGN = {
     "InstanceMethod": "calls a method by its name",
     "InstanceProperty": "reads a property by its name",
 }
+# Of keras-hub: nets of convolutions, and what stands around them. Looked up among registered classes, which
+# are the package's own: no module is imported.
+HUB = "keras_hub"
+HUB_FAMILIES = (
+    "CSPNet", "DenseNet", "EfficientNet", "HGNetV2", "MobileNet", "ResNet", "VGG", "Xception",
+)  # fmt: skip
+_HUB_PREFIXES = (f"{HUB}>", "keras_nlp>")  # the package registers everything twice
+_HUB_KINDS = ("Backbone", "ImageClassifier", "ImageClassifierPreprocessor", "ImageConverter")
+_HUB_CLASSES = frozenset(f"{family}{kind}" for family in HUB_FAMILIES for kind in _HUB_KINDS)
 _FILES = ("vocabulary", "vocabulary_file")  # keys whose value is a path when it is text
 _SPECIAL = frozenset(
     {
@@ -81,6 +91,10 @@ _SPECIAL = frozenset(
 _EXPORT = (
     "where its code is at hand, give it with --custom-objects FILE.py; or export the model with "
     "model.export('folder') and compile that folder: a SavedModel needs no Python classes"
+)
+_OF_TENSORFLOW_HUB = (
+    "it is a layer of TensorFlow Hub, and only the place that it was loaded from is in the file: load the "
+    "model where tensorflow_hub is at hand, export it with model.export('folder') and compile that folder"
 )
 _TRUST = "if you know who made the model and trust them, add --allow-unsafe"
 
@@ -107,7 +121,9 @@ def judge_config(config: Any, *, source: Path, custom: Collection[str] = ()) -> 
     for node, layer in nodes:
         where = f"{source}: layer '{layer}'" if layer else str(source)
         _judge_files(node, where)
-        if isinstance(node.get("class_name"), str) and not _is_custom(node, custom):
+        if _is_of_hub(node):
+            _judge_hub(node, where)
+        elif isinstance(node.get("class_name"), str) and not _is_custom(node, custom):
             _judge_class(node, where)
             _judge_module(node, where, source)
 
@@ -126,6 +142,19 @@ def _nodes(config: Any) -> Iterator[tuple[dict[str, Any], str]]:
             todo += ((child, layer) for child in value.values())
         elif isinstance(value, list):
             todo += ((child, layer) for child in value)
+
+
+def needs_hub(config: Any) -> bool:
+    """Whether a configuration names classes of keras-hub, which must be imported before Keras loads it."""
+    return any(_is_of_hub(node) for node, _ in _nodes(config))
+
+
+def _is_of_hub(node: dict[str, Any]) -> bool:
+    """Whether an object would be looked up in keras-hub, or among what it has registered."""
+    if str(node.get("module")).partition(".")[0] == HUB:
+        return "class_name" in node
+    texts = (text for value in node.values() for text in (value if isinstance(value, list) else [value]))
+    return any(isinstance(text, str) and text.startswith(_HUB_PREFIXES) for text in texts)
 
 
 def _names(node: dict[str, Any]) -> set[str]:
@@ -222,6 +251,17 @@ def _judge_module(node: dict[str, Any], where: str, source: Path) -> None:
         raise ModelError(f"{where} names {module}.{name}, which is no part of a model", hint=_TRUST)
 
 
+def _judge_hub(node: dict[str, Any], where: str) -> None:
+    name = str(node.get("class_name"))
+    if name not in _HUB_CLASSES or node.get("registered_name") != f"{HUB}>{name}":
+        raise ModelError(
+            f"{where} names '{name}' of keras-hub; edgefx takes backbones and image classifiers of "
+            f"{', '.join(HUB_FAMILIES)}",
+            hint="export the model with model.export('folder') and compile that folder: a SavedModel needs "
+            "no Python classes",
+        )
+
+
 def _judge_typespec(node: dict[str, Any], package: str, source: Path) -> None:
     name = str(node.get("spec_name"))
     if package not in ("tensorflow", *_PACKAGES) or not name.isidentifier() or not name.endswith("Spec"):
@@ -231,5 +271,10 @@ def _judge_typespec(node: dict[str, Any], package: str, source: Path) -> None:
 def _custom(source: Path, name: str, module: object) -> ModelError:
     return ModelError(
         f"{source}: needs the custom class or function '{name}' (of {module}), which is not part of Keras",
-        hint=_EXPORT,
+        hint=hint_for(name),
     )
+
+
+def hint_for(name: str) -> str:
+    """Return what to do about a class or function that Keras does not have."""
+    return _OF_TENSORFLOW_HUB if name.rpartition(">")[2] == "KerasLayer" else _EXPORT
