@@ -186,10 +186,9 @@ def test_a_classifier_of_keras_hub(family: str, build: Any, tmp_path: Path) -> N
         assert "--resize crop" in loaded.notes[0]
         np.testing.assert_allclose(loaded.predict(pixels), want, atol=1e-5)
         graph = _equal(loaded, tmp_path / f"{path.stem}-work")
-        assert {layer.kind for layer in graph.layers} <= {
-            "Activation", "Add", "AveragePooling2D", "Conv2D", "Dense", "DepthwiseConv2D",
-            "GlobalAveragePooling2D", "Multiply", "Rescaling", "Reshape", "ZeroPadding2D",
-        }  # fmt: skip
+        kinds = {layer.kind for layer in graph.layers}
+        assert {"Conv2D", "Activation", "Dense"} <= kinds
+        assert not [kind for kind in kinds if "Block" in kind or kind == "BatchNormalization"]
 
 
 def test_a_backbone_of_keras_hub_has_no_size(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .fitting import CLASSES
+
 SIZE = 32
 
 
@@ -103,18 +105,26 @@ def densenet(keras: Any) -> Any:
     return keras.Model(image, keras.layers.Dense(5, activation="softmax", name="head")(x))
 
 
-def net(block: Callable[[Any, Any, int], Any], *, stem: int = 16) -> Callable[[Any], Any]:
+def scaled(keras: Any, image: Any) -> Any:
+    """To [-1, 1]."""
+    return keras.layers.Rescaling(1 / 127.5, -1)(image)
+
+
+def net(
+    block: Callable[[Any, Any, int], Any], *, stem: int = 16, front: Callable[[Any, Any], Any] = scaled
+) -> Callable[[Any], Any]:
     """Return the builder of a plain net: a stem, two of the given blocks, and two on a quarter of the map.
 
     Args:
         block: Gets Keras, the tensor and the number of channels to put out.
         stem: Channels.
+        front: What scales the pixels.
     """
 
     def build(keras: Any) -> Any:
         layers = keras.layers
         image = keras.Input((SIZE, SIZE, 3))
-        x = layers.Rescaling(1 / 127.5, -1)(image)
+        x = front(keras, image)
         x = layers.Conv2D(stem, 3, strides=2, padding="same", use_bias=False)(x)
         x = layers.ReLU()(layers.BatchNormalization()(x))
         for number in range(4):
@@ -248,3 +258,90 @@ def attentive(keras: Any, x: Any, channels: int) -> Any:
     seen = layers.LayerNormalization()(tokens)
     tokens = layers.Add()([tokens, layers.MultiHeadAttention(2, channels // 2)(seen, seen)])
     return layers.Reshape((height, width, channels))(tokens)
+
+
+def half_normalized(keras: Any, x: Any, channels: int) -> Any:
+    """Normalizations without scale, without centre, and frozen."""
+    layers = keras.layers
+    x = layers.Conv2D(channels, 3, padding="same")(x)
+    x = layers.ReLU()(layers.BatchNormalization(scale=False)(x))
+    x = layers.Conv2D(channels, 1, use_bias=False)(x)
+    x = layers.BatchNormalization(center=False)(x)
+    frozen = layers.BatchNormalization(scale=False, center=False)
+    return layers.ReLU()(layers.Add()([x, frozen(layers.Conv2D(channels, 1)(x))]))
+
+
+def inception(keras: Any, x: Any, channels: int) -> Any:
+    """InceptionV3's module: four ways, one of them pooling, one of two one-sided kernels."""
+    layers, part = keras.layers, channels // 4
+
+    def convolved(x: Any, size: Any) -> Any:
+        x = layers.Conv2D(part, size, padding="same", use_bias=False)(x)
+        return layers.ReLU()(layers.BatchNormalization(scale=False)(x))
+
+    ways = [
+        convolved(x, 1),
+        convolved(convolved(x, 1), 5),
+        convolved(convolved(convolved(x, 1), (1, 7)), (7, 1)),
+        convolved(layers.AveragePooling2D(3, strides=1, padding="same")(x), 1),
+    ]
+    return layers.Concatenate()(ways)
+
+
+def xception(keras: Any, x: Any, channels: int) -> Any:
+    """Xception's module: separable convolutions beside a strided shortcut."""
+    layers = keras.layers
+    short = layers.BatchNormalization()(layers.Conv2D(channels, 1, strides=2, use_bias=False)(x))
+    for _ in range(2):
+        x = layers.ReLU()(x)
+        x = layers.SeparableConv2D(channels, 3, padding="same", use_bias=False)(x)
+        x = layers.BatchNormalization()(x)
+    return layers.Add()([layers.MaxPooling2D(3, strides=2, padding="same")(x), short])
+
+
+def nasnet(keras: Any, x: Any, channels: int) -> Any:
+    """A cell of NASNet: sums of separable convolutions, poolings and the input, one beside the other."""
+    layers = keras.layers
+    x = layers.BatchNormalization()(layers.Conv2D(channels // 2, 1, use_bias=False)(layers.ReLU()(x)))
+
+    def separable(x: Any, size: int) -> Any:
+        x = layers.SeparableConv2D(channels // 2, size, padding="same", use_bias=False)(layers.ReLU()(x))
+        return layers.BatchNormalization()(x)
+
+    first = layers.Add()([separable(x, 3), x])
+    second = layers.Add()([separable(x, 5), layers.AveragePooling2D(3, strides=1, padding="same")(x)])
+    return layers.Concatenate()([first, second])
+
+
+def regnet(keras: Any, x: Any, channels: int) -> Any:
+    """RegNetY's block: grouped convolutions and a gate."""
+    layers = keras.layers
+    short = layers.Conv2D(channels, 1)(x)
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(channels, 1, use_bias=False)(x)))
+    x = layers.Conv2D(channels, 3, padding="same", groups=channels // 8, use_bias=False)(x)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.Multiply()([x, squeezed("sigmoid")(keras, x)])
+    x = layers.BatchNormalization()(layers.Conv2D(channels, 1, use_bias=False)(x))
+    return layers.ReLU()(layers.Add()([x, short]))
+
+
+def vgg(keras: Any) -> Any:
+    """VGG16, an eighth as wide, with its two hidden dense layers."""
+    layers = keras.layers
+    image = keras.Input((64, 64, 3))
+    x = layers.Rescaling(1 / 127.5, -1)(image)
+    for filters, count in ((8, 2), (16, 2), (32, 3), (64, 3), (64, 3)):
+        for _ in range(count):
+            x = layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer="he_normal")(
+                x
+            )
+        x = layers.MaxPooling2D()(x)
+    x = layers.Flatten()(x)
+    for _ in range(2):
+        x = layers.Dropout(0.5)(layers.Dense(64, activation="relu", kernel_initializer="he_normal")(x))
+    return keras.Model(image, layers.Dense(CLASSES, activation="softmax", name="head")(x))
+
+
+def written_hard_swish(keras: Any) -> Any:
+    """Hard swish as tutorials write it: x * relu6(x + 3) / 6."""
+    return lambda x: x * keras.activations.relu(x + 3.0, max_value=6.0) / 6.0

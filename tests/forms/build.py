@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,14 +45,8 @@ def save(form: Form, folder: Path, images: Callable[[int, int], ImageSet], *, fi
     keras.utils.clear_session()
     library.utils.set_random_seed(0)
     model = form.build(library)
-    height, width, channels = (size or SIZE for size in model.input_shape[1:])
-    seen = images(height, width)
-    assert seen.labels is not None
-    pixels = front(form.hints.get("pixels"), channels=channels).prepared(seen.pixels)
-    fitting.settle(model, pixels[:: max(1, len(pixels) // fitted)][:fitted])
-    if form.last:
-        targets = fitting.targets_of(form.fitted, seen.labels, seen.pixels)
-        fitting.fit(library, model, form.last, pixels, np.asarray(targets))
+    if not form.refused:
+        _train(form, library, model, images, fitted)
     if form.saved.startswith("."):
         path = folder / f"model{form.saved}"
         model.save(path)
@@ -63,3 +57,14 @@ def save(form: Form, folder: Path, images: Callable[[int, int], ImageSet], *, fi
     else:
         model.save(path)
     return path
+
+
+def _train(form: Form, library: Any, model: Any, images: Callable[[int, int], ImageSet], fitted: int) -> None:
+    height, width, channels = (size or SIZE for size in model.input_shape[1:])
+    seen = images(height, width)
+    assert seen.labels is not None
+    pixels = front(form.hints.get("pixels"), channels=channels).prepared(seen.pixels)
+    fitting.settle(model, pixels[:: max(1, len(pixels) // fitted)][:fitted])
+    if form.last:
+        targets = fitting.targets_of(form.fitted, seen.labels, seen.pixels)
+        fitting.fit(library, model, form.last, pixels, np.asarray(targets))

@@ -90,5 +90,5 @@ def _layers(model: Any) -> list[Any]:
     for layer in getattr(model, "layers", []):
         found += [layer, *_layers(layer)]
         wrapped = getattr(layer, "layer", None)
-        found += [wrapped] if wrapped is not None else []
+        found += [wrapped, *_layers(wrapped)] if wrapped is not None else []
     return found

@@ -207,14 +207,6 @@ def twins(keras: Any) -> Any:
     return keras.Model(image, layers.Dense(CLASSES, activation="softmax", name="head")(x))
 
 
-def mixed(keras: Any) -> Any:
-    keras.mixed_precision.set_global_policy("mixed_float16")
-    try:
-        return around()(keras)
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-
-
 def subclassed(keras: Any) -> Any:
     """A model whose layers only its own `call` connects; see customs.py."""
     from .customs import Subclassed

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import bodies, heads
+from . import bodies, endings, fronts, heads
 from .bodies import application, net
+from .endings import pooled
 from .fitting import CLASSES
 from .heads import around, dense
 
@@ -101,7 +102,7 @@ HEADS = (
     ),
     Form(name="custom layer, --custom-objects", build=heads.custom_layer, hints={"custom_objects": CUSTOMS}),
     Form(name="custom layer without its code", build=heads.custom_layer, refused="--custom-objects"),
-    Form(name="mixed_float16", build=heads.mixed),
+    Form(name="mixed_float16", build=fronts.of_policy("mixed_float16")),
     Form(name="grey input, repeated", build=around(heads.grey_repeated, channels=1)),
     Form(name="grey input, convolved to three", build=around(heads.grey_convolved, channels=1)),
     Form(name="sizes None, --input-size 32", build=around(size=(None, None)), input_size="32"),
@@ -162,6 +163,12 @@ BLOCKS = tuple(
         ("ECA", bodies.excited(bodies.along_channels)),
         ("spatial attention", bodies.excited(bodies.positions)),
         ("self-attention", bodies.attentive),
+        ("hard-swish by arithmetic", bodies.activated(bodies.written_hard_swish)),
+        ("BatchNormalization in parts", bodies.half_normalized),
+        ("Inception modules", bodies.inception),
+        ("Xception modules", bodies.xception),
+        ("NASNet cells", bodies.nasnet),
+        ("RegNet blocks", bodies.regnet),
     )
 )
 
@@ -174,6 +181,81 @@ NETS = (
     Form(name="ResNet50V2, a quarter as wide", build=lambda keras: bodies.resnet(keras, preact=True)),
     Form(name="ConvNeXt-Tiny, a quarter as wide", build=bodies.convnext),
     Form(name="DenseNet, 12 blocks", build=bodies.densenet),
+    Form(name="VGG16, an eighth as wide", build=bodies.vgg),
 )
 
-FORMS = (*ZOO, *HEADS, *BLOCKS, *NETS)
+FRONTS = (
+    Form(name="ZeroPadding2D in front, 28 to 32", build=around(fronts.by("ZeroPadding2D", 2), size=(28, 28))),
+    Form(name="Cropping2D in front, 36 to 32", build=around(fronts.by("Cropping2D", 2), size=(36, 36))),
+    Form(
+        name="CenterCrop in front, 40 to 32",
+        build=around(fronts.by("CenterCrop", bodies.SIZE, bodies.SIZE), size=(40, 40)),
+    ),
+    Form(
+        name="Resizing by nearest neighbours, 48 to 32",
+        build=around(fronts.by("Resizing", bodies.SIZE, bodies.SIZE, interpolation="nearest"), size=(48, 48)),
+    ),
+    _of("augmentation of more kinds in front", fronts.shaken),
+    Form(
+        name="net of: ReLU, adapted Normalization in front",
+        build=net(bodies.activated("relu"), front=fronts.adapted),
+    ),
+    Form(name="TimeDistributed over one frame", build=fronts.one_frame),
+    Form(name="clips of two frames", build=fronts.clip, last="", refused="not a model of images"),
+    Form(name="image and metadata", build=fronts.with_metadata, last="", refused="has 2 inputs"),
+    Form(name="channels first", build=fronts.channels_first, last="", refused="channels first?"),
+    Form(name="input of uint8", build=fronts.of_input(dtype="uint8")),
+    Form(
+        name="input of a name with spaces and accents", build=fronts.of_input(name="photo d'\u00e9t\u00e9 1")
+    ),
+    Form(name="input named input:0", build=fronts.of_input(name="input:0")),
+    Form(name="float16 throughout", build=fronts.of_policy("float16")),
+    Form(name="mixed_bfloat16", build=fronts.of_policy("mixed_bfloat16")),
+    Form(
+        name="mixed_float16, scores in float32",
+        build=fronts.of_policy("mixed_float16", fronts.scores_in_float32),
+    ),
+)
+
+ENDINGS = (
+    _of("2 classes", head=endings.classes(2)),
+    _of("1000 classes", head=endings.classes(1000)),
+    _of("softmax with a temperature", head=pooled(endings.tempered)),
+    _of("softmax by arithmetic", head=pooled(endings.written_out)),
+    _of("log-softmax", head=pooled(endings.log_softmax)),
+    _of("scaled cosines, as ArcFace", head=pooled(endings.cosines)),
+    _of("argmax", head=pooled(endings.argmax), last="", refused="argmax"),
+    _of("argmax with the dimension kept", head=pooled(endings.argmax_kept), last="", refused="argmax"),
+    _of(
+        "sigmoid times a hundred, --task regression",
+        head=pooled(endings.hundredths),
+        fitted="binary",
+        task="regression",
+    ),
+    _of("softplus, --task regression", head=pooled(endings.softplus), fitted="regression", task="regression"),
+    _of("tanh, --task regression", head=pooled(endings.angles), fitted="regression", task="regression"),
+    _of("residual dense blocks, LayerNormalization", head=pooled(endings.residual)),
+    _of("SpectralNormalization around a dense layer", head=pooled(endings.spectral)),
+    _of("EinsumDense", head=pooled(endings.einsum)),
+    _of("Multiply, Minimum, Maximum, Subtract, Average", head=pooled(endings.merged)),
+    _of("Monte Carlo dropout", head=pooled(endings.monte_carlo)),
+    _of("multi-head attention in the head", head=endings.attended),
+    _of("GRU over positions", head=endings.recurrent),
+    _of("separable convolutions in the head", head=endings.separable),
+    _of("Permute and Reshape in the head", head=endings.along_positions),
+    _of("dense layers on a map", head=endings.dense_on_map),
+    _of("average over a window, Flatten", head=endings.pooled_by_window),
+    _of("mask of a segmenter", head=endings.upsampled, last=""),
+    _of("keras.ops for layers", head=endings.operations),
+    Form(
+        name="tf.nn for layers, tf_keras, HDF5",
+        build=around(head=endings.functions),
+        saved=".h5",
+        legacy=True,
+    ),
+    _of("one dense layer for two poolings", head=endings.shared),
+    Form(name="mean of two EfficientNets", build=endings.ensemble),
+    _of("values per position", head=endings.boxes, last="", refused="[N, length]"),
+)
+
+FORMS = (*ZOO, *HEADS, *FRONTS, *ENDINGS, *BLOCKS, *NETS)
