@@ -249,6 +249,8 @@ class Phone:
             raise BenchmarkError(
                 f"{where}: benchmark_model: {error}", details=benchmark_model.last_words(text)
             ) from error
+        if found.memory_mb is None:
+            raise BenchmarkError(f"{where}: benchmark_model does not say how much memory it took")
         if found.median_ms is None or found.p95_ms is None:
             raise BenchmarkError(
                 f"{where}: benchmark_model prints averages only, and no median",
@@ -299,7 +301,7 @@ def _latency(device: str, calls: Sequence[ToolRun], subject: Subject, threads: i
         cold_start_ms=load + first,
         load_ms=load,
         first_ms=first,
-        peak_memory_mb=max(memory, default=math.nan),
+        peak_memory_mb=max(memory),
         precision_ran=runtimes.for_artifact(subject.path).stated_precision(subject.path) or "unknown",
         timed_ms=sum(one.count * one.mean_ms for one in calls),
         launches=len(calls),
