@@ -92,6 +92,25 @@ def test_a_group_for_each_channel_is_a_depthwise_convolution(tmp_path: Path) -> 
     assert graph.path.read_bytes().count(b"DepthwiseConv2dNative") == 2
 
 
+def test_a_recurrent_layer_must_be_unrolled(tmp_path: Path) -> None:
+    import keras
+
+    layers = keras.layers
+
+    def saved(*, unroll: bool) -> str:
+        image = keras.Input((8, 8, 3))
+        x = layers.Reshape((4, 12))(layers.AveragePooling2D((2, 4))(layers.Conv2D(6, 1)(image)))
+        x = layers.GRU(4, unroll=unroll)(x)
+        path = tmp_path / "m.keras"
+        keras.Model(image, layers.Dense(3, activation="softmax")(x)).save(path)
+        return str(path)
+
+    with pytest.raises(ModelError, match="part of a loop, as recurrent layers have") as caught:
+        canonicalize(load(saved(unroll=False)), tmp_path / "loop")
+    assert "unroll=True" in caught.value.hint
+    _equal(load(saved(unroll=True)), tmp_path)
+
+
 @pytest.mark.parametrize("policy", ["float16", "bfloat16"])
 def test_a_model_of_16_bits_computes_in_32(policy: str, tmp_path: Path) -> None:
     import keras

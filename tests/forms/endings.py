@@ -119,10 +119,15 @@ def attended(keras: Any, x: Any) -> Any:
     return layers.Dense(CLASSES, activation="softmax", name="head")(x)
 
 
-def recurrent(keras: Any, x: Any) -> Any:
-    layers = keras.layers
-    x = layers.GRU(16)(tokens(keras, layers.AveragePooling2D(2)(x)))
-    return layers.Dense(CLASSES, activation="softmax", name="head")(x)
+def recurrent(*, unroll: bool) -> Callable[[Any, Any], Any]:
+    """A GRU over the positions of the map."""
+
+    def head(keras: Any, x: Any) -> Any:
+        layers = keras.layers
+        x = layers.GRU(16, unroll=unroll)(tokens(keras, layers.AveragePooling2D(2)(x)))
+        return layers.Dense(CLASSES, activation="softmax", name="head")(x)
+
+    return head
 
 
 def separable(keras: Any, x: Any) -> Any:

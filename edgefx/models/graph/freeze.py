@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgefx.protocols import Task
     from edgefx.types import Pixels, Scores
 
+_LOOPS = ("Enter", "While", "StatelessWhile")
 _BY_XLA = "_XlaMustCompile"
 WEIGHTED = ("Conv2D", "DepthwiseConv2dNative", "MatMul")  # operations whose second input is a kernel
 _SCOPES = re.compile(
@@ -154,6 +155,11 @@ def _replace_captures(graph_def: Any, function: Any) -> None:
         if node.op not in ("Identity", "Placeholder") and any(
             _producer(name) in captured and nodes[_producer(name)].op == "Placeholder" for name in node.input
         ):
+            if node.op in _LOOPS:
+                raise ModelError(
+                    f"operation '{node.name}' ({node.op}) is part of a loop, as recurrent layers have",
+                    hint="build the layer with unroll=True and the same weights, and save the model again",
+                )
             raise ModelError(
                 f"operation '{node.name}' ({node.op}) uses a variable that cannot be made a constant",
                 hint="let the model compute its output from weights and the image only",
