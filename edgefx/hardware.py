@@ -16,7 +16,8 @@ from functools import cached_property
 
 from edgefx.vocabulary import Hardware, Runtime
 
-_LEAST_GAIN = 0.05  # of the time of a form and its surroundings: below, chance decides
+_LEAST_GAIN = 0.02  # of the time of a form and its surroundings: below, chance decides
+_CHANCE_US = 1.0  # by which a time may be too short; of small forms, which take 20, that is more
 _NEIGHBOURS = 4  # measured forms that one is judged by which was not measured
 
 
@@ -135,11 +136,11 @@ class RuntimeProfile:
         float_us, int8_us = defaultdict[Form, float](float), defaultdict[Form, float](float)
         for time in self.times:
             float_us[time.form] += time.float_us
-            int8_us[time.form] += time.int8_us
+            int8_us[time.form] += time.int8_us + _CHANCE_US
         return {form: int8_us[form] / float_us[form] for form in float_us}
 
     def ratio(self, form: Form) -> float:
-        """Return INT8 over float for a form: the times at all numbers of threads together.
+        """Return INT8 over float for a form: the times at all numbers of threads, and what chance there is.
 
         Where it was not measured, those that are nearest to it decide: the mean of the logarithms of four of
         them, weighted by the inverse cube of their distance; of the same role, if there are any.

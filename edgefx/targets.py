@@ -152,9 +152,11 @@ TARGETS: dict[str, TargetRow] = {
         _row(
             Runtime.ONNX, Precision.DYNAMIC, "ONNX Runtime, INT8 weights, activations quantized at run time"
         ),
+        _row(Runtime.ONNX, Precision.WEIGHT_INT8, "ONNX Runtime, INT8 weights, computes in float32"),
         _row(Runtime.ONNX, Precision.INT8, "ONNX Runtime, QDQ with calibrated ranges", _FLOAT_IO),
         _row(Runtime.OPENVINO, Precision.FLOAT32, "OpenVINO IR, float32"),
         _row(Runtime.OPENVINO, Precision.FLOAT16, "OpenVINO IR, float16 weights"),
+        _row(Runtime.OPENVINO, Precision.WEIGHT_INT8, "OpenVINO IR, INT8 weights, computes in float"),
         _row(Runtime.OPENVINO, Precision.INT8, "OpenVINO IR, INT8 where it pays, float elsewhere", _FLOAT_IO),
     )
 }

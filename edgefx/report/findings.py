@@ -31,7 +31,7 @@ _KEY_SHOWN = 12  # of a cache entry's key; report.json has all of it
 # What some precisions are called where it is told what they run in.
 _RUNS_IN: dict[str, tuple[str, ...]] = {
     Precision.DYNAMIC: ("int8 weights, dynamic activations", "int8+float32"),
-    Precision.WEIGHT_INT8: ("float32, int8 weights",),
+    Precision.WEIGHT_INT8: ("float32, int8 weights", "float32"),
     Precision.INT16X8: ("int8 weights, int16 activations",),
 }
 _QUANTIZED = (Precision.DYNAMIC, Precision.WEIGHT_INT8, Precision.INT8, Precision.INT16X8)

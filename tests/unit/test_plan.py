@@ -230,7 +230,9 @@ def test_ranges_are_refused_where_a_runtime_takes_none() -> None:
         "tflite-weight-int8": "auto",
         "tflite-int8": "percentile",
         "tflite-int16x8": "min-max",
+        "onnx-weight-int8": "auto",
         "onnx-int8": "percentile",
+        "openvino-weight-int8": "auto",
         "openvino-int8": "percentile",
     }
 

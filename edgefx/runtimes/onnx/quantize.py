@@ -89,6 +89,15 @@ def dynamic(model: onnx.ModelProto, *, unsigned: bool = False) -> onnx.ModelProt
     return writer.finish()
 
 
+def weight_int8(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store weights as INT8 per channel; everything computes in float32, as fast as without it."""
+    graph = OnnxGraph(model)
+    writer = Writer(graph)
+    for node in graph.nodes:
+        _store(writer, node, None, kept=False)
+    return writer.finish()
+
+
 def static(
     model: onnx.ModelProto,
     plan: Placement,

@@ -1,4 +1,4 @@
-"""ONNX Runtime: float32, float16, dynamic and INT8 artifacts, and running them."""
+"""ONNX Runtime: float32, float16, dynamic, INT8 weights and INT8 artifacts, and running them."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ class OnnxRuntime:
                 model = quantize.float16(model)
             case Precision.DYNAMIC:
                 model = quantize.dynamic(model, unsigned=scheme.hardware.saturates_pairs)
+            case Precision.WEIGHT_INT8:
+                model = quantize.weight_int8(model)
             case Precision.INT8:
                 if message := profile.caveat(scheme):
                     progress.note(message)

@@ -218,6 +218,22 @@ def quantize(
     return work.model
 
 
+def weight_int8(model: Any) -> None:
+    """Store weights as INT8 per channel, unpacked when the model is opened; the model is changed in place.
+
+    As in INT8 models, those of depthwise convolutions are float16 and those that read the image stay.
+    """
+    for operation in placement.weighted(model):
+        if placement.is_depthwise(operation):
+            openvino_weights.store_as_half(operation)
+        elif not placement.reads_image(operation):
+            weights = openvino_weights.read(operation)
+            steps = openvino_weights.scales(weights, groups=operation.get_type_name() == "GroupConvolution")
+            codes = openvino_weights.to_nearest(weights, steps)
+            openvino_weights.store(operation, codes, steps, at_once=True)
+    model.validate_nodes_and_infer_types()
+
+
 def _quantize_activations(model: Any, grids: Mapping[Site, Grid]) -> None:
     """Put a FakeQuantize before the consumers of each site.
 

@@ -1,4 +1,4 @@
-"""OpenVINO IR: float32, float16 weights, and INT8.
+"""OpenVINO IR: float32, float16 weights, INT8 weights, and INT8.
 
 The float IR is made once per run and kept in the graph's workdir. A float32 artifact computes in float32 on
 every CPU, also on those where OpenVINO would otherwise use bf16 (`edgefx.runtimes.openvino.artifact.write`).
@@ -53,6 +53,8 @@ class OpenVinoRuntime:
                 model, graph, scheme, request.calibration, progress, trained_ranges=request.trained_ranges
             )
             artifact.state_hardware(model, scheme)
+        elif scheme.precision is Precision.WEIGHT_INT8:
+            quantize.weight_int8(model)
         elif scheme.precision is Precision.FLOAT32:
             convert.products_to_convolutions(model)
         convert.finish(model, graph)
