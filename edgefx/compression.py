@@ -12,8 +12,8 @@ class Footprint:
     Attributes:
         size_bytes: The file.
         zipped_bytes: The file deflated (zlib, level 9): what a download takes.
-        lookup_bytes: The file with its weights as lookup tables of TensorFlow Lite for Microcontrollers,
-            wherever that makes a tensor smaller; calculated.
+        lookup_bytes: The file as `--optimise Size` packs it for TensorFlow Lite for Microcontrollers: weights
+            as lookup tables wherever that makes a tensor smaller, and nothing that TFLM does not read.
         zeros: The share of its INT8 weights that are zero.
     """
 

@@ -20,17 +20,25 @@ class WeightCompression:
 
     Attributes:
         values: How many distinct values a layer's weights, or those of each of its channels, may have.
+        saved: The share of the file that lookup tables are to save, instead: each layer has as few values as
+            that takes, and as it bears.
         zeros: The share of the weights that are made zero.
         two_of_four: Whether of any four neighbours two are made zero, instead of a share.
     """
 
     values: int | None = None
+    saved: float = 0.0
     zeros: float = 0.0
     two_of_four: bool = False
 
     def __bool__(self) -> bool:
         """Whether anything is asked for."""
-        return self.values is not None or self.prunes
+        return self.clusters or self.prunes
+
+    @property
+    def clusters(self) -> bool:
+        """Whether weights have few values."""
+        return self.values is not None or self.saved > 0
 
     @property
     def prunes(self) -> bool:
@@ -39,7 +47,8 @@ class WeightCompression:
 
     def __str__(self) -> str:
         """Say it as the options of the command line do."""
-        cluster = (f"--cluster {self.values}",) if self.values is not None else ()
+        few = f"{100 * self.saved:.15g}%" if self.saved else self.values
+        cluster = (f"--cluster {few}",) if self.clusters else ()
         prune = (f"--prune {'2:4' if self.two_of_four else f'{self.zeros:.15g}'}",) if self.prunes else ()
         return " ".join((*cluster, *prune))
 

@@ -20,6 +20,7 @@ _MOST_BYTES = 2**63 - 1  # what a file system can count
 _SHOWN_SIGNS = 40
 _ENDS = ("input", "output")
 _MOST_MS = 1e9  # eleven days
+_FEWEST, _MOST_VALUES = 2, 128  # as many as an index of 7 bits tells apart
 _TWO_OF_FOUR = "2:4"
 _WHOLE = 100.0  # points, or percent: all there is to lose
 _BYTES = {
@@ -177,6 +178,29 @@ def parse_prune(text: str, *, option: str = "--prune") -> tuple[float, bool]:
             hint=f"for example {option} 30%, or {option} {_TWO_OF_FOUR}",
         )
     return share, False
+
+
+def parse_cluster(text: str, *, option: str = "--cluster") -> tuple[int | None, float]:
+    """Parse how few values weights have: from 2 to 128, or the share of the file to save by it, "35%".
+
+    Returns:
+        The number or None, and the share or 0.
+
+    Raises:
+        UsageError: Neither.
+    """
+    hint = f"give a number of values, such as {option} 16, or a share of the file to save: {option} 35%"
+    number, unit = _quantity(text, option=option, example="16, or 35%")
+    if unit == "%":
+        if not 0 < number < _WHOLE:
+            raise UsageError(f"{option} {text}: neither nothing nor all of the file can be saved", hint=hint)
+        return None, number / _WHOLE
+    if unit or number != int(number):
+        raise UsageError(f"{option} {text}: neither a number of values nor a share", hint=hint)
+    if not _FEWEST <= number <= _MOST_VALUES:
+        wrong = f"{_FEWEST} or more" if number < _FEWEST else f"{_MOST_VALUES} or less"
+        raise UsageError(f"{option} {text}: must be {wrong}", hint=hint)
+    return int(number), 0.0
 
 
 def _quantity(text: str, *, option: str, example: str) -> tuple[float, str]:

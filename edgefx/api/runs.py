@@ -62,7 +62,7 @@ class CompileOptions(TypedDict, total=False):
     epochs: int | None
     batch_size: int | None
     learning_rate: float | None
-    cluster: int | None
+    cluster: int | str | None
     prune: str | float | None
     integer_only: bool
     resize: ResizeName
@@ -120,7 +120,7 @@ def compile(  # noqa: A001 - the command's name
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    cluster: int | None = None,
+    cluster: int | str | None = None,
     prune: str | float | None = None,
     integer_only: bool = False,
     resize: ResizeName = "stretch",
@@ -195,8 +195,8 @@ def compile(  # noqa: A001 - the command's name
         epochs: Most passes over the training images; by default 10.
         batch_size: Training images per gradient; by default 16.
         learning_rate: Highest training step of a weight, in units of its INT8 step; by default 0.002.
-        cluster: At most so many distinct values among the weights of each layer, or of each of its channels,
-            such as 16: tflite-int8 and what is compiled of it take less flash.
+        cluster: At most so many values among a layer's or a channel's weights, such as 16, for less flash; or
+            the share of the file that lookup tables of TFLM are to save, "35%". For tflite-int8 and the like.
         prune: The share of the weights that is made zero, such as "30%", or "2:4" for two of any four;
             for the same targets.
         integer_only: Allow no float operation in the artifact, for NPUs and microcontrollers: only
@@ -223,7 +223,7 @@ def compile(  # noqa: A001 - the command's name
             which describe no chip in particular.
         memory_mode: For NPUs, the compiler's name for where weights and activations lie; likewise.
         optimise: For NPUs, what to make small: the time, "Performance", which is the default, or the memory,
-            "Size".
+            "Size". For "tflm-int8", "Size" means flash: weights become lookup tables.
         explain: Number of images that change their class of which the page shows what answers rest on, at
             most 12.
         bundle: Put what was made into MODEL.edgefx.zip in the output folder, as `bundle` does.

@@ -209,8 +209,9 @@ inline TfLiteStatus AddOperations(Resolver& resolver) {{
 
 def _method(operator: str) -> str:
     """Return the method of TFLM's resolver that adds an operation: ``AddConv2D`` for ``CONV_2D``."""
+    words = operator.removeprefix("CUSTOM:TFLM_").split("_")  # operations of its own
     return "Add" + "".join(
-        word if word[0].isdigit() else _WORDS.get(word, word.capitalize()) for word in operator.split("_")
+        word if word[0].isdigit() else _WORDS.get(word, word.capitalize()) for word in words
     )
 
 

@@ -160,11 +160,10 @@ Examples:
 @resume_option
 @click.option(
     "--cluster",
-    type=click.IntRange(2, 128),
-    metavar="K",
+    metavar="K|35%",
     help="Give the weights of each layer, or of each of its channels, at most K distinct values, such as "
-    "16, so that tflite-int8 and what is compiled of it take less flash. The report says what that brings "
-    "and costs.",
+    "16, so that tflite-int8 and what is compiled of it take less flash; or as few as each layer bears so "
+    "that lookup tables of TFLM save a share of the file. The report says what that brings and costs.",
 )
 @click.option(
     "--prune",

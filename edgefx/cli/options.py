@@ -394,8 +394,8 @@ def npu_options(function: Callable[..., Any]) -> Callable[..., Any]:
     function = click.option(
         "--optimise",
         type=click.Choice([one.value for one in Optimise]),
-        help="For NPUs: what to make small, the time (Performance) or the memory (Size).  "
-        "[default: Performance]",
+        help="For NPUs: what to make small, the time (Performance) or the memory (Size). For tflm-int8, Size "
+        "means flash: weights become lookup tables.  [default: Performance]",
     )(function)
     function = click.option(
         "--memory-mode",

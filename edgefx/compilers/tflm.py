@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,7 @@ from edgefx.compilers import arena
 from edgefx.compilers.protocol import Compiled
 from edgefx.errors import ArtifactError, ConversionError
 from edgefx.harmless import line
-from edgefx.npus import NPU_DEFAULTS, NpuOptions
+from edgefx.npus import NPU_DEFAULTS, NpuOptions, Optimise
 from edgefx.protocols import Session
 from edgefx.runtimes.session import BatchSession, ends_of_images
 from edgefx.storage.atomic import write_artifact
@@ -53,9 +54,9 @@ class Tflm:
             return _DISTRIBUTION
 
     def configure(self, chip: str, options: NpuOptions) -> NpuOptions:
-        """Return no options: there is nothing to choose; see `Compiler.configure`."""
-        del chip, options
-        return NPU_DEFAULTS
+        """Return whether flash is to be small, where it is: nothing else is to choose; see `Compiler`."""
+        del chip
+        return replace(NPU_DEFAULTS, optimise=Optimise.SIZE if options.optimise is Optimise.SIZE else None)
 
     def compile(self, content: bytes, out: Path, chip: str, options: NpuOptions) -> Compiled:
         """Find out what the interpreter needs to run a ``.tflite``; see `Compiler.compile`."""

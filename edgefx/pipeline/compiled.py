@@ -16,6 +16,7 @@ from edgefx import compilers, runtimes
 from edgefx.cache import keys
 from edgefx.compilation import Compilation, Parity
 from edgefx.compilers.protocol import Native
+from edgefx.npus import Optimise
 from edgefx.pipeline.finish import Files
 from edgefx.pipeline.records import CompiledRecord
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
@@ -51,7 +52,11 @@ def compile_file(
         EdgefxError: The compiler refused it, or the file cannot be written.
     """
     is_mcu = isinstance(row, TargetRow) and row.kind is TargetKind.MCU
-    content = runtime.for_microcontrollers(source) if is_mcu else runtime.plain(source)
+    content = (
+        runtime.for_microcontrollers(source, packed=options.optimise is Optimise.SIZE)
+        if is_mcu
+        else runtime.plain(source)
+    )
     compiled = compilers.load(row).compile(content, out, row.name, options)
     return replace(_described(runtime, source, out), target=row.name), compiled
 

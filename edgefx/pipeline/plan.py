@@ -304,7 +304,7 @@ def _overridden(compression: WeightCompression, section: TargetSection) -> Weigh
     """Return what is asked of the weights of a section's targets, where the section says it otherwise."""
     own, said = section.compression, section.model_fields_set
     if "cluster" in said:
-        compression = replace(compression, values=own.values)
+        compression = replace(compression, values=own.values, saved=own.saved)
     if "prune" in said:
         compression = replace(compression, zeros=own.zeros, two_of_four=own.two_of_four)
     return compression
@@ -375,7 +375,7 @@ def _request(recipe: Recipe, planned: Sequence[PlannedTarget]) -> Request:
 
 def _keys(compression: WeightCompression) -> tuple[str, ...]:
     """Return the recipe's keys that ask for a compression."""
-    asked = (compression.values is not None, compression.prunes)
+    asked = (compression.clusters, compression.prunes)
     return tuple(key for key, holds in zip(rules.COMPRESSION, asked, strict=True) if holds)
 
 

@@ -141,6 +141,13 @@ def _prune(node: Scalar, key: str) -> object:
     return node.text
 
 
+def _cluster(node: Scalar, key: str) -> object:
+    from edgefx.units import parse_cluster
+
+    values, _ = parse_cluster(node.text, option=f"{key}:")
+    return node.text if values is None else values
+
+
 def _points(node: Scalar, key: str) -> object:
     from edgefx.units import parse_points
 
@@ -217,6 +224,7 @@ FORMATS: dict[str, Callable[[Scalar, str], object]] = {
     "task": _task,
     "share": _share,
     "prune": _prune,
+    "cluster": _cluster,
     "points": _points,
     "condition": _condition,
     "run-condition": _run_condition,

@@ -77,7 +77,8 @@ class NpuSection(Section):
     )
     optimise: Optimise | None = Field(
         default=None,
-        description="What to make small: the time (Performance, the default) or the memory (Size).",
+        description="What to make small: the time (Performance, the default) or the memory (Size); for "
+        "tflm-int8, Size means flash: weights become lookup tables.",
     )
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgefx.errors import EdgefxError, UnknownNameError, UsageError
 from edgefx.recipe.conditions import of_device, of_run
-from edgefx.units import parse_drop, parse_ms, parse_prune, parse_share, parse_size
+from edgefx.units import parse_cluster, parse_drop, parse_ms, parse_prune, parse_share, parse_size
 
 _UNSAID = object()  # what an option gives that leaves its key alone
 _TOKEN = re.compile(r"\{(?P<path>[a-z0-9_.]+)(?:(?P<kind>[:=!])(?P<value>[^}]*))?\}")
@@ -106,7 +106,7 @@ FLAGS = (
     Flag(flag="--learning-rate", option="learning_rate", path="quantize.learning_rate", needs="qat"),
     Flag(flag="--effort", option="effort", path="quantize.effort"),
     Flag(flag="--integer-only", option="integer_only", path="quantize.integer_only"),
-    Flag(flag="--cluster", option="cluster", path="quantize.cluster"),
+    Flag(flag="--cluster", option="cluster", path="quantize.cluster", convert=_limit(parse_cluster)),
     Flag(flag="--prune", option="prune", path="quantize.prune", convert=_limit(parse_prune)),
     # What was trained is judged; nothing is searched for.
     Flag(

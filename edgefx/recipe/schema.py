@@ -24,6 +24,7 @@ from edgefx.models import scaling
 from edgefx.recipe.limits import GatesSection, RunGatesSection
 from edgefx.recipe.machines import BenchmarkSection, NpuSection
 from edgefx.recipe.values import (
+    Cluster,
     Drop,
     Fraction,
     HardwareName,
@@ -38,7 +39,6 @@ from edgefx.recipe.values import (
     Section,
     TargetGlob,
     Tasks,
-    Values,
     Weights,
     weight_compression,
 )
@@ -166,10 +166,11 @@ class _Quantization(Section):
         description="Allow no float operation in the artifact, as NPUs and microcontrollers need it. Only "
         "for tflite-int8, and for tflite-int16x8 between its float ends.",
     )
-    cluster: Values | None = Field(
+    cluster: Cluster | None = Field(
         default=None,
         description="How many distinct values a layer's INT8 weights, or those of each of its channels, may "
-        "have, from 2 to 128. Only for tflite-int8 and what is compiled of it.",
+        "have, from 2 to 128; or the share of the file that lookup tables of TFLM are to save, such as 35%, "
+        "for which each layer has as few as it bears. Only for tflite-int8 and what is compiled of it.",
     )
     prune: Prune | None = Field(
         default=None,
@@ -335,7 +336,7 @@ class TargetSection(Section):
         default=None,
         description="Whether these targets may have float operations, instead of quantize.integer_only.",
     )
-    cluster: Values | None = Field(
+    cluster: Cluster | None = Field(
         default=None, description="For these targets, instead of quantize.cluster; null for none."
     )
     prune: Prune | None = Field(

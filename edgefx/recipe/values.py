@@ -22,6 +22,7 @@ from pydantic import (
 from edgefx.errors import UsageError
 from edgefx.results import MaxDrop
 from edgefx.units import (
+    parse_cluster,
     parse_drop,
     parse_io_dtypes,
     parse_ms,
@@ -81,12 +82,19 @@ def _prune(value: object) -> float | str:
     return str(value).replace(" ", "") if two_of_four else share
 
 
-def weight_compression(cluster: int | None, prune: float | str | None) -> WeightCompression:
+def _cluster(value: object) -> int | str:
+    values, _ = parse_cluster(str(value))
+    return str(value).replace(" ", "") if values is None else values
+
+
+def weight_compression(cluster: int | str | None, prune: float | str | None) -> WeightCompression:
     """Return what the keys ``cluster`` and ``prune`` ask for."""
     from edgefx.quantization import WeightCompression
 
     share, two_of_four = (0.0, False) if prune is None else parse_prune(str(prune))
-    return WeightCompression(values=cluster, zeros=0.0 if two_of_four else share, two_of_four=two_of_four)
+    values, saved = (None, 0.0) if cluster is None else parse_cluster(str(cluster))
+    zeros = 0.0 if two_of_four else share
+    return WeightCompression(values=values, saved=saved, zeros=zeros, two_of_four=two_of_four)
 
 
 def _io_dtypes(value: object) -> str:
@@ -140,7 +148,11 @@ Share = Annotated[
     BeforeValidator(_as_text(parse_share)),
     WithJsonSchema({"type": ["number", "string"], "format": "share", "examples": ["98%", 0.98]}),
 ]
-Values = Annotated[int, Field(ge=2, le=128)]  # as many as an index of 7 bits tells apart
+Cluster = Annotated[
+    int | str,
+    BeforeValidator(_cluster),
+    WithJsonSchema({"type": ["integer", "string"], "format": "cluster", "examples": [16, "35%"]}),
+]
 Prune = Annotated[
     float | str,
     BeforeValidator(_prune),

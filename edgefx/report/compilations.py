@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from edgefx.compilation import Arena, Compilation, LayerPlacement, Operator, Parity, Processor
+from edgefx.npus import Optimise
 from edgefx.report.text import counted, percent
 from edgefx.results import RunReport
 
@@ -23,11 +24,19 @@ def lines(report: RunReport) -> Iterator[tuple[str, str]]:
         yield from (("on the CPU", text) for text in on_cpu(result.target, made.placements))
         if made.arena is not None:
             yield "arena", f"{result.target}: {_arena(made.arena)}"
+            if made.options.get("optimise") == Optimise.SIZE:
+                yield "flash", f"{result.target}: {_PACKED}"
             yield "operators", f"{result.target}: {', '.join(map(_operator, made.operators))}"
         if result.parity is not None:
             yield "bits", f"{result.target}: {_parity(result.parity)}; the accuracy is this interpreter's"
         if made.parity is not None:
             yield "bits", f"{result.target}: {_parity(made.parity)}; the images are noise, computed here"
+
+
+_PACKED = (
+    "packed by --optimise Size: weights are lookup tables where that is smaller, decoded into the arena"
+    " before the layer that reads them; LiteRT needs them decoded, as edgefx does it"
+)
 
 
 def on_cpu(target: str, placements: Sequence[LayerPlacement]) -> Iterator[str]:

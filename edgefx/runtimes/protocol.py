@@ -257,8 +257,12 @@ class Compilable(Runtime, Protocol):
             ArtifactError: The file is missing or damaged.
         """
 
-    def for_microcontrollers(self, path: Path) -> bytes:
+    def for_microcontrollers(self, path: Path, *, packed: bool) -> bytes:
         """Return an artifact's file as `plain` does, and so that a microcontroller runs it on every image.
+
+        Args:
+            path: The file.
+            packed: Whether it is to take little flash, for more memory and time.
 
         Raises:
             ArtifactError: The file is missing or damaged.

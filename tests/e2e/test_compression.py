@@ -15,7 +15,7 @@ pytest.importorskip("tflite_micro", reason="tflite-micro is not installed")
 
 OPTIONS = (
     *("-t", "tflite-int8,tflm-int8,ethos-u55-128", "--effort", "fast", "--cluster", "16", "--prune", "20%"),
-    *("--no-benchmark", "--json"),
+    *("--optimise", "Size", "--no-benchmark", "--json"),
 )
 
 
@@ -48,6 +48,21 @@ def test_it_is_smaller_wherever_it_is_packed(effects: dict[str, Any]) -> None:
     npu = effects["ethos-u55-128"]
     assert npu["after"]["flash_bytes"] < 0.85 * npu["before"]["flash_bytes"]
     assert effects["tflite-int8"]["after"]["flash_bytes"] is None
+
+
+def test_the_file_for_microcontrollers_has_the_tables(
+    run: tuple[Finished, Path], effects: dict[str, Any]
+) -> None:
+    done, out = run
+    mcu = next(one for one in done.json["targets"] if one["target"] == "tflm-int8")
+    assert mcu["compilation"]["options"] == {"optimise": "Size"}
+    after = effects["tflm-int8"]["after"]["footprint"]
+    size = sum(file["size_bytes"] for file in mcu["artifact"]["files"])
+    assert 0 < size - after["lookup_bytes"] < 8000, "but for metadata"
+    assert after["lookup_bytes"] < 0.65 * after["size_bytes"]
+    assert mcu["parity"]["identical_to_reference"] == mcu["parity"]["images"] == 360
+    assert "CUSTOM:TFLM_DECODE" in {one["name"] for one in mcu["compilation"]["operators"]}
+    assert "resolver.AddDecode()" in (out / "digits-tflm-int8" / "model_resolver.h").read_text()
 
 
 def test_what_is_published_is_what_was_compressed(

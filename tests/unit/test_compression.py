@@ -20,7 +20,7 @@ from edgefx.recipe.schema import Recipe
 from edgefx.report import markdown, terminal
 from edgefx.results import RunReport
 from edgefx.storage.serde import from_json, to_json
-from edgefx.units import parse_prune
+from edgefx.units import parse_cluster, parse_prune
 from tests.unit.report_samples import report
 
 
@@ -50,6 +50,24 @@ def test_no_other_zeros(text: str) -> None:
         document({"model": "digits", "targets": "tflite-int8", "prune": text})
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("16", (16, 0.0)), ("2", (2, 0.0)), ("128", (128, 0.0)), ("35 %", (None, 0.35))]
+)
+def test_values_are_a_number_or_follow_from_what_is_to_be_saved(
+    text: str, expected: tuple[int | None, float]
+) -> None:
+    assert parse_cluster(text) == expected
+    assert asked("tflite-int8", cluster=text) == [WeightCompression(values=expected[0], saved=expected[1])]
+
+
+@pytest.mark.parametrize("text", ["0", "1", "129", "2.5", "16pp", "0%", "100%", "-3%", "few", ""])
+def test_no_other_values(text: str) -> None:
+    with pytest.raises(UsageError, match="--cluster"):
+        parse_cluster(text)
+    with pytest.raises(UsageError, match="--cluster"):
+        document({"model": "digits", "targets": "tflite-int8", "cluster": text})
+
+
 def test_a_target_may_have_its_own() -> None:
     both = WeightCompression(values=16, zeros=0.3)
     assert asked("tflite-int8", cluster=16, prune="30%") == [both]
@@ -61,6 +79,11 @@ def test_a_target_may_have_its_own() -> None:
     assert asked("tflite-int8") == [UNCOMPRESSED]
     assert not UNCOMPRESSED
     assert str(both) == "--cluster 16 --prune 0.3"
+    assert asked("tflite-int8", {"target": "tflm-int8", "cluster": "35%"}, cluster=16) == [
+        WeightCompression(values=16),
+        WeightCompression(saved=0.35),
+    ]
+    assert str(WeightCompression(saved=0.35)) == "--cluster 35%"
 
 
 def test_options_say_the_same_as_a_recipe() -> None:

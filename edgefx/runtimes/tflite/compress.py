@@ -4,6 +4,9 @@ It takes the place of `rounding.optimize`: a stage on the float graph would be u
 the scales of `equalize` and the rounding itself. Depthwise convolutions stay as they are: they hold a few
 percent of the weights, and their channels have no more values than a codebook.
 
+Where a share of the file is to be saved, each layer has a codebook of its own size: as few values as lose
+little of what that layer puts out for the bytes that they save (`quantize.allocation`).
+
 What layers bear is told by the calibration images, through the moments of what each layer reads. Weights
 become zero that add least to all that their layer puts out, of whatever layer. A layer has one codebook, and
 one for each channel where that loses too much; small layers, such as the stem, keep all their values.
@@ -21,15 +24,16 @@ from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
 from edgefx.quantization import WeightCompression
-from edgefx.quantize import codebook, gptq
+from edgefx.quantize import allocation, codebook, gptq
 from edgefx.quantize.gptq import FloatArray
-from edgefx.runtimes.tflite import bias, flatbuffer, rounding
+from edgefx.runtimes.tflite import bias, flatbuffer, lookup, micro, rounding
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT, TensorT
 
 # tuned: ablations tflite.compress.LOUD
 _LOUD = 0.02  # error of one codebook, as a share of a layer's output, above which each channel has one
+_SIZES = (4, 8, 16, 32, 64, 128)  # of the codebooks that layers choose from
 _SMALL = 2048  # weights; a layer with fewer keeps them as they are: no file is smaller by them
 
 
@@ -73,18 +77,32 @@ class _Layer:
         """What is lost by each zero, as a share of what the layer puts out, [rows, K]."""
         return codebook.losses(self.weights, self.moments) / self.energy
 
-    def codebooks(self, values: int, kept: NDArray[np.bool_] | None) -> FloatArray:
-        """Return the codes that its weights may have, [1 or rows, values]."""
+    def histograms(self, kept: NDArray[np.bool_] | None = None) -> FloatArray:
+        """Return how much each code matters to what it puts out, row by row, [rows, 255]."""
         importance = np.broadcast_to(np.diag(self.moments), self.weights.shape)
         if not importance.any():
             importance = np.ones_like(self.weights)
         if kept is not None:
             importance = importance * kept
         # Of each row in its own unit; an error of a code is the row's step.
-        rows = codebook.histogram(self.weights / self.steps[:, None], importance) * self.steps[:, None] ** 2
+        return codebook.histogram(self.weights / self.steps[:, None], importance) * self.steps[:, None] ** 2
+
+    def choices(self) -> list[allocation.Choice]:
+        """Return in which ways its weights can be stored, with one codebook."""
+        together = self.histograms().sum(axis=0, keepdims=True)
+        found = [allocation.Choice(values=None, size=self.weights.size, loss=0.0)]
+        for values in _SIZES:
+            lost = codebook.distortion(together, codebook.codebooks(together, values)) / self.energy
+            size = lookup.size(self.weights.size, values, tables=1)
+            found.append(allocation.Choice(values=values, size=size, loss=lost))
+        return found
+
+    def codebooks(self, values: int, kept: NDArray[np.bool_] | None, loud: float) -> FloatArray:
+        """Return the codes that its weights may have, [1, values]; [rows, values] where that is too loud."""
+        rows = self.histograms(kept)
         together = rows.sum(axis=0, keepdims=True)
         one = codebook.codebooks(together, values, with_zero=kept is not None)
-        if codebook.distortion(together, one) <= _LOUD * self.energy:
+        if codebook.distortion(together, one) <= loud * self.energy:
             return one
         return codebook.codebooks(rows, values, with_zero=kept is not None)
 
@@ -107,21 +125,33 @@ def optimize(
     """
     layers = _layers(float_model, model, correlated)
     kept = _kept(layers, compression)
-    values = compression.values
+    fewest = _fewest(layers, model, compression) if compression.saved else {}
     with progress.task("rounding weights", len(layers)) as task:
         for name, layer in layers.items():
             task.advance()
-            own = kept.get(name)
+            own, values = kept.get(name), fewest.get(name, compression.values)
             codes = gptq.rounded(
                 layer.weights,
                 layer.steps,
                 layer.moments,
-                codebooks=layer.codebooks(values, own) if values is not None and layer.is_large else None,
+                codebooks=layer.codebooks(values, own, np.inf if fewest else _LOUD)
+                if values is not None and layer.is_large
+                else None,
                 kept=own,
                 order=layer.order,
             )
             model.buffers[layer.stored.buffer].data = codes.reshape(-1).view(np.uint8)
             _keep_mean(model, layer, codes)
+
+
+def _fewest(
+    layers: Mapping[str, _Layer], model: ModelT, compression: WeightCompression
+) -> dict[str, int | None]:
+    """Return how many values each layer has so that a share of the file is saved when it is packed."""
+    content = flatbuffer.write(model)
+    saved = len(micro.adapted(content, packed=True)) - (1 - compression.saved) * len(content)
+    choices = {name: layer.choices() for name, layer in layers.items() if layer.is_large}
+    return {name: one.values for name, one in allocation.allocate(choices, saved).items()}
 
 
 def _layers(float_model: ModelT, model: ModelT, correlated: rounding.Correlated) -> dict[str, _Layer]:

@@ -20,10 +20,17 @@ from edgefx.types import IoDtype
 
 if TYPE_CHECKING:
     import numpy as np
-    from ai_edge_litert.schema_py_generated import ModelT, OperatorT, SubGraphT, TensorT
+    from ai_edge_litert.schema_py_generated import (
+        ModelT,
+        OperatorT,
+        QuantizationParametersT,
+        SubGraphT,
+        TensorT,
+    )
     from numpy.typing import NDArray
 
 _IDENTIFIER = b"TFL3"
+_ALIGNED = 16  # bytes
 _ABSENT = -1  # an optional input that an operation is not given, such as a bias; the first two never are
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 # What is computed in float in front of a float output: it gives steps that are too large in 8 bits.
@@ -65,11 +72,20 @@ def read(source: Path | bytes | bytearray) -> ModelT:
     return model
 
 
-def write(model: ModelT) -> bytes:
-    """Serialize a model, buffers inside the table; the same model gives the same bytes."""
+def write(model: ModelT, *, aligned: bool = False) -> bytes:
+    """Serialize a model, buffers inside the table; the same model gives the same bytes.
+
+    Args:
+        model: The model.
+        aligned: Whether buffers begin at multiples of 16 bytes, as decoders of microcontrollers need it.
+    """
     import flatbuffers  # type: ignore[import-untyped]
 
-    builder = flatbuffers.Builder(1 << 20)
+    class Aligned(flatbuffers.Builder):  # type: ignore[misc]
+        def StartVector(self, size: int, count: int, alignment: int) -> Any:  # noqa: N802 - Builder's name
+            return super().StartVector(size, count, _ALIGNED if size == 1 else alignment)
+
+    builder = (Aligned if aligned else flatbuffers.Builder)(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
     return bytes(builder.Output())
 
@@ -114,7 +130,8 @@ def _check_quantization(tensor: TensorT, *, constant: bool) -> None:
         raise ValueError("scales that are not one per channel")
     # A channel whose weights are all zero may have the scale 0; of others LiteRT takes the reciprocal.
     positive = scales >= (0.0 if constant else np.finfo(np.float32).tiny)
-    if len(zeros) not in (0, len(scales)) or not (np.isfinite(scales) & positive).all():
+    # One for all channels is what TFLM reads, and LiteRT refuses without harm.
+    if len(zeros) not in (0, 1, len(scales)) or not (np.isfinite(scales) & positive).all():
         raise ValueError("scales that are none")
     limits = np.iinfo(dtype_name(tensor))
     if len(zeros) and not limits.min <= zeros.min() <= zeros.max() <= limits.max:
@@ -221,9 +238,6 @@ def constant(model: ModelT, tensor: TensorT) -> NDArray[np.float64] | None:
         return None
     data = np.ascontiguousarray(model.buffers[tensor.buffer].data)
     return data.view(np.float32).astype(np.float64).reshape(shape_of(tensor))
-
-
-# ---------------------------------------------------------------------------------------------- describe
 
 
 # ------------------------------------------------------------------------------------------------ editing
@@ -416,10 +430,18 @@ def add_like(
     made.name, made.shape, made.buffer = tensors[index].name + suffix, tensors[index].shape, 0
     made.type = dtype_code(dtype)
     if quantization is not None:
-        made.quantization = schema.QuantizationParametersT()
-        made.quantization.scale, made.quantization.zeroPoint = [quantization[0]], [quantization[1]]
+        made.quantization = scaled([quantization[0]], quantization[1])
     tensors.append(made)
     return len(tensors) - 1
+
+
+def scaled(scales: Sequence[float] | NDArray[np.float32], zero_point: int = 0) -> QuantizationParametersT:
+    """Return quantization by scales, of one tensor or of channels along axis 0, with one zero point."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    made = schema.QuantizationParametersT()
+    made.scale, made.zeroPoint = scales, [zero_point] * len(scales)
+    return made
 
 
 def add_rounding(model: ModelT, index: int, scale: float, zero_point: int) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefx.compilation import Operator
 from edgefx.runtimes.session import stored
-from edgefx.runtimes.tflite import flatbuffer
+from edgefx.runtimes.tflite import flatbuffer, micro
 from edgefx.types import TensorInfo
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def first_difference(model: ModelT, image: Pixels) -> str:
     Both run a copy of the model whose every result is an output.
 
     Args:
-        model: With integer ends; its list of outputs is changed.
+        model: With integer ends; it is changed.
         image: uint8 [H, W, 3], raw RGB.
 
     Returns:
@@ -49,6 +49,7 @@ def first_difference(model: ModelT, image: Pixels) -> str:
         image[None],
         TensorInfo(name="", shape=(), dtype=flatbuffer.dtype_name(end), scale=scale, zero_point=zero_point),
     )
+    micro.restored(model)
     graph.outputs = [op.outputs[0] for op in graph.operators]
     content = flatbuffer.write(model)
     fast, reference = (

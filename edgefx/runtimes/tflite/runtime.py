@@ -180,11 +180,11 @@ class TfliteRuntime:
         metadata.remove(model)
         return flatbuffer.write(model)
 
-    def for_microcontrollers(self, path: Path) -> bytes:
+    def for_microcontrollers(self, path: Path, *, packed: bool) -> bytes:
         """Return an artifact's file as TFLM runs it on every image; see `Compilable`."""
         from edgefx.runtimes.tflite import micro
 
-        return micro.adapted(self.plain(path))
+        return micro.adapted(self.plain(path), packed=packed)
 
     def operators(self, path: Path) -> tuple[Operator, ...]:
         """Return the kinds of operations of an artifact; see `Compilable`."""

@@ -80,8 +80,8 @@ def _interpreter(path: Path, threads: int, *, reference: bool = False, batch: in
 
     kernels = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
 
-    try:
-        interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=kernels)
+    def opened(**file: Any) -> Any:
+        interpreter = Interpreter(**file, num_threads=threads, experimental_op_resolver_type=kernels)
         if batch is not None:
             ends = interpreter.get_input_details()
             free = [bool(len(end["shape_signature"])) and end["shape_signature"][0] < 0 for end in ends]
@@ -89,14 +89,20 @@ def _interpreter(path: Path, threads: int, *, reference: bool = False, batch: in
             for end, info in zip(ends, wanted, strict=True):
                 interpreter.resize_tensor_input(end["index"], info.shape)
         interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        from edgefx.runtimes.tflite import artifact, flatbuffer
+        return interpreter
 
-        artifact.describe(flatbuffer.read(path))  # says more exactly what is wrong with a damaged file
+    try:
+        return opened(model_path=str(path))
+    except (ValueError, RuntimeError) as error:
+        from edgefx.runtimes.tflite import artifact, flatbuffer, micro
+
+        model = flatbuffer.read(path)
+        if micro.restored(model):
+            return opened(model_content=flatbuffer.write(model))
+        artifact.describe(model)  # says more exactly what is wrong with a damaged file
         raise ArtifactError(
             f"{path}: LiteRT refuses the file: {error}", hint="convert it again, or run: edgefx inspect"
         ) from error
-    return interpreter
 
 
 def _tensor_info(details: Mapping[str, Any]) -> TensorInfo:
