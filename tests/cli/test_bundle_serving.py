@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from edgefx.report import write_report
-from edgefx.types import ArtifactFile
 from tests.cli.conftest import Edgefx
+from tests.cli.run_folders import run_folder
 from tests.unit.report_samples import report
 
 NAMES = ("daisy", 'a "b"', "\u00fc")
@@ -25,26 +23,7 @@ NAMES = ("daisy", 'a "b"', "\u00fc")
 @pytest.fixture
 def build(tmp_path: Path) -> Path:
     """A run's output folder with an artifact of each runtime."""
-    folder = tmp_path / "build"
-    folder.mkdir()
-    results = []
-    for result in report():
-        assert result.artifact is not None
-        names = [result.artifact.path.name]
-        if result.target.startswith("openvino"):
-            names.append(Path(names[0]).with_suffix(".bin").name)
-        files = []
-        for name in names:
-            content = name.encode()
-            (folder / name).write_bytes(content)
-            files.append(
-                ArtifactFile(path=folder / name, size_bytes=len(content), sha256=sha256(content).hexdigest())
-            )
-        results.append(replace(result, artifact=replace(result.artifact, files=tuple(files))))
-    made = report()
-    model = replace(made.model, name="a/b\n", class_names=NAMES)
-    write_report(replace(made, model=model, targets=tuple(results)), folder)
-    return folder
+    return run_folder(tmp_path / "build", str.encode, name="a/b\n", class_names=NAMES)
 
 
 def message(fields: dict[str, Any]) -> Any:
