@@ -36,6 +36,12 @@ def _limit(parse: Callable[..., object]) -> Callable[[Any, str], Any]:
     return checked
 
 
+def _few(value: Any, name: str) -> int | str:
+    """Return how few values weights have: a number, or what is to be saved as it is written."""
+    values, _ = parse_cluster(str(value), option=name)
+    return str(value) if values is None else values
+
+
 def _unless_none(value: Any, _name: str) -> Any:
     names = [value] if isinstance(value, str) else list(value)
     return names or _UNSAID
@@ -106,7 +112,7 @@ FLAGS = (
     Flag(flag="--learning-rate", option="learning_rate", path="quantize.learning_rate", needs="qat"),
     Flag(flag="--effort", option="effort", path="quantize.effort"),
     Flag(flag="--integer-only", option="integer_only", path="quantize.integer_only"),
-    Flag(flag="--cluster", option="cluster", path="quantize.cluster", convert=_limit(parse_cluster)),
+    Flag(flag="--cluster", option="cluster", path="quantize.cluster", convert=_few),
     Flag(flag="--prune", option="prune", path="quantize.prune", convert=_limit(parse_prune)),
     # What was trained is judged; nothing is searched for.
     Flag(
