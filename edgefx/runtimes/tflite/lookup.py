@@ -12,6 +12,7 @@ of 2026 do not look at, so that they decode such a tensor to other weights than 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -197,7 +198,9 @@ def _decoded(tensor: TensorT, packed: NDArray[np.uint8], table: NDArray[np.uint8
     """Return the weights that TFLM decodes, of the tensor's shape."""
     shape = flatbuffer.shape_of(tensor)
     width, distance = int(table[_PARAMETERS]) & 7, int(table[_DISTANCE])
-    size = int(np.prod(shape))
+    size = math.prod(shape)
+    if not width or 8 * len(packed) < size * width:
+        raise ValueError("a lookup table without indices for all weights")
     bits = np.unpackbits(packed, count=size * width).reshape(size, width)
     indices = (bits @ (1 << np.arange(width)[::-1])).reshape(shape)
     found = tensor.quantization
