@@ -24,7 +24,6 @@ from edgefx.vocabulary import Ending, IoDtype, Precision, Ranges, TargetKind
 _LIMITED = {f"gates.{row.gate}": row.origin for row in METRICS.values() if row.gate}
 LIMITED = {**_LIMITED, "quantize.budget": Origin.ACCURACY}
 
-_OPTIMISE = "npu.optimise"  # for microcontrollers, too
 COMPRESSION = ("quantize.cluster", "quantize.prune")
 _COMPRESSED = [name for name, row in ALL.items() if row.compresses_weights and row.kind is not TargetKind.NPU]
 _INTEGER_ONLY = [name for name, row in TARGETS.items() if row.integer_only]
@@ -419,7 +418,7 @@ def _kinds(request: Request) -> Iterator[Problem]:
         said = [(key, LIMITED[key].kind) for key in target.limits]
         said += [(key, TargetKind.NPU) for key in target.npu_options]
         for key, kind in said:
-            takes = {kind, TargetKind.MCU} if key == _OPTIMISE else {kind}
+            takes = {kind, TargetKind.MCU} if key == "npu.optimise" else {kind}
             if kind is not None and not takes & kinds:
                 what, instead = _KINDS[kind]
                 yield Problem(

@@ -168,9 +168,8 @@ class _Quantization(Section):
     )
     cluster: Cluster | None = Field(
         default=None,
-        description="How many distinct values a layer's INT8 weights, or those of each of its channels, may "
-        "have, from 2 to 128; or the share of the file that lookup tables of TFLM are to save, such as 35%, "
-        "for which each layer has as few as it bears. Only for tflite-int8 and what is compiled of it.",
+        description="How many distinct values a layer's INT8 weights may have, from 2 to 128; or what lookup "
+        "tables of TFLM are to save of the file, such as 35%. Only for tflite-int8 and what is made of it.",
     )
     prune: Prune | None = Field(
         default=None,
