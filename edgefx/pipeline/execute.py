@@ -52,6 +52,7 @@ from edgefx.results import (
 )
 from edgefx.storage import temporary
 from edgefx.storage.disk import disk_errors
+from edgefx.system import tracing
 from edgefx.types import ModelSpec
 from edgefx.vocabulary import StageKind
 
@@ -94,7 +95,10 @@ def run(
         EdgefxError: Something that all targets share failed, such as a full disk. A single target's failure
             is in the report.
     """
+    if lacking := tracing.lacking():
+        progress.note(lacking)
     with ExitStack() as stack:
+        trace = stack.enter_context(tracing.run("run", targets=len(plan.targets)))
         out = stack.enter_context(opened(plan.recipe.output))
         memo, hashes = stack.enter_context(computing(cache, progress, staging=out.staging))
         one = Run(plan, memo, hashes, out=out, threads=threads, resume=resume)
@@ -106,7 +110,18 @@ def run(
                 one.carry_out(kind, step.target)
             if kind is StageKind.CONVERT and memo.timings:  # else nothing was computed that could be freed
                 gc.collect()
-        return one.report(command, out.path)
+        report = one.report(command, out.path)
+        trace.set(model=report.model.name, model_sha256=report.model.sha256, exit_code=int(report.exit_code))
+        for result in report:
+            trace.event(
+                "target",
+                target=result.target,
+                drop_pp=result.accuracy.drop_pp if result.accuracy else None,
+                p50_ms=result.latency.p50_ms if result.latency else None,
+                verdict=str(result.verdict) if result.verdict else None,
+                failed=result.failure is not None,
+            )
+        return report
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from edgefx.pipeline.stages import Computed, DamagedError, KeptFiles, Stage
 from edgefx.protocols import Progress
 from edgefx.results import CachedStage, StageTiming
+from edgefx.system import tracing
 from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:
@@ -174,6 +175,9 @@ class Memo:
         self._inner_s.append(0.0)
         try:
             with ExitStack() as stack:
+                stack.enter_context(
+                    tracing.span(str(kind), target=clock or None, what=label or None, cached=False)
+                )
                 if label:
                     stack.enter_context(self.progress.task(label))
                 yield
@@ -210,6 +214,8 @@ class Memo:
             self._store.discard(entry, "its content is not understood")
             return
         self._entries[stage.key.digest] = entry
+        with tracing.span(stage.kind, target=stage.target or None, what=stage.what, cached=True):
+            pass
         self.cached.append(
             CachedStage(
                 stage=stage.kind,

@@ -142,7 +142,7 @@ def test_the_page_shows_the_maps_beside_the_images_and_says_how_to_read_them() -
     assert alts[0].startswith("float model: most at the top right")
     assert alts[1].startswith("tflite-int8: most at the top left")
     assert text.count("what answers rest on") == 1
-    assert re.search(r"<span>tflite-int8, r -0\.\d\d</span>", text)
+    assert re.search(r"<span>tflite-int8, r\u00a0-0\.\d\d</span>", text)
     assert "what answers rest on" not in run_page.dumps(replace(run_with_maps(), explanations=()))
 
 

@@ -227,7 +227,11 @@ def _maps(explanation: Explanation, pictures: Thumbnails) -> Iterator[tuple[str,
     for one, picture in zip(explanation.maps, pictures.maps(explanation), strict=True):
         like = heat.likeness(first.drops, one.drops) if first is not None and one is not first else None
         name = one.target or "float model"
-        yield name if like is None else f"{name}, r {like:.2f}", f"{name}: {heat.words(one.drops)}", picture
+        yield (
+            name if like is None else f"{name}, r\u00a0{like:.2f}",
+            f"{name}: {heat.words(one.drops)}",
+            picture,
+        )
 
 
 def _became(one: FlippedImage) -> str:
