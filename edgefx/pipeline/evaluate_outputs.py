@@ -84,8 +84,6 @@ def run(
         DataError: The images cannot be used, or a column does not fit its output.
         ArtifactError: The file is damaged.
     """
-    from edgefx.evaluation import outputs
-
     spec = _spec(artifact, described, metadata)
     dataset, note = _listed(data, spec, sample)
     if not dataset.known and baseline is None:
@@ -103,15 +101,7 @@ def run(
             plan = evaluated.planned(artifact, dataset, section, settings, allow_unsafe=allow_unsafe)
             ran = _against(opened, Inputs(plan, memo, hashes), spec, progress)
     decoded = ran.images
-    found = outputs.compare(
-        ran.wanted,
-        ran.answers.scores,
-        spec,
-        known=outputs.truths(spec, decoded.values),
-        outputs=described.outputs,
-        images_per_s=ran.images_per_s,
-        failed=ran.answers.failed,
-    )
+    found = _compared(ran, spec, described)
     return Evaluation(
         artifact=artifact,
         data=evaluated.data_info(decoded, data, seed=sample[1] if sample[0] else None, note=note),
@@ -195,6 +185,20 @@ def _against(
             precision_ran=session.precision_ran,
             images_per_s=throughput(session, len(decoded), len(decoded) / answers.images_per_s),
         )
+
+
+def _compared(ran: _Ran, spec: ModelSpec, described: Artifact) -> Accuracy:
+    from edgefx.evaluation import outputs
+
+    return outputs.compare(
+        ran.wanted,
+        ran.answers.scores,
+        spec,
+        known=outputs.truths(spec, ran.images.values),
+        outputs=described.outputs,
+        images_per_s=ran.images_per_s,
+        failed=ran.answers.failed,
+    )
 
 
 def _evaluation(name: str, found: Accuracy, *, compared: bool) -> OutputEvaluation:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgefx.protocols import SILENT
 from edgefx.quantize.ranges import Consumer
 from edgefx.runtimes.onnx import bias, calibrate, placement, quantize
+from edgefx.system import cpu
 from edgefx.types import ImageSet, Resize
 
 _CHANNELS = 32
@@ -77,7 +78,8 @@ def _int8(
     ranges = calibrate.ranges(model, plan, (), images, SILENT)
     if correct:
         model = bias.correct(model, plan, ranges, {}, calibration=images, progress=SILENT)
-    return quantize.static(model, plan, ranges)
+    # In the form that this CPU computes rightly: that of others saturates where there is no VNNI.
+    return quantize.static(model, plan, ranges, unsigned=cpu.detect().saturates_pairs)
 
 
 def _run(model: onnx.ModelProto, images: ImageSet, *, optimized: bool = True) -> NDArray[np.float32]:
