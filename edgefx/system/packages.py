@@ -21,6 +21,8 @@ _MODULES = {
     "ethos-u-vela": "ethosu",
     "tflite-micro": "tflite_micro",
     "mlflow-skinny": "mlflow",
+    "opentelemetry-sdk": "opentelemetry.sdk",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry.exporter.otlp.proto.http",
 }
 _CLAUSE = re.compile(r"(>=|<=|==|!=|~=|<|>)\s*([0-9][0-9a-zA-Z.*]*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -59,7 +61,7 @@ def distribution_of(module: str) -> str:
 
 
 def is_installed(module: str) -> bool:
-    """Whether the top-level package `module` can be found."""
+    """Whether a package can be found; of one in a package, the outer ones are imported."""
     try:
         return util.find_spec(module) is not None
     except (ImportError, ValueError):  # a module that replaced itself in sys.modules has no spec

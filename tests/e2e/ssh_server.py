@@ -145,9 +145,9 @@ def _client_config(folder: Path, port: int) -> str:
     return f"""\
 Host Refused
   IdentityFile "{folder}/wrong_key"
-Host Device
+Host Device Other
   IdentityFile "{folder}/user_key"
-Host Device Refused
+Host Device Other Refused
   HostName 127.0.0.1
   Port {port}
   User {getpass.getuser()}

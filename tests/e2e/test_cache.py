@@ -163,12 +163,15 @@ def test_changing_one_calibration_image(work: Path, again: Run, first: dict[str,
     finally:
         image.write_bytes(original)
     int8 = ("tflite-int8", "onnx-int8")
+    now, before = artifacts(report), artifacts(first)
+    # Where a CPU gains nothing from INT8, onnx-int8 holds INT8 weights only, which no image changes.
+    changed = [name for name in int8 if now[name] != before[name]]
     assert computed(report) == {
         ("quantize", ""),  # the checks of the calibration images
-        *((stage, name) for stage in ("convert", "evaluate") for name in int8),
+        *(("convert", name) for name in int8),
+        *(("evaluate", name) for name in changed),
         ("benchmark", ""),
     }
-    now, before = artifacts(report), artifacts(first)
     assert now["tflite-float32"] == before["tflite-float32"]
     assert now["tflite-int8"] != before["tflite-int8"]
     assert computed(again().json) == set(), "the old image gives the old results"
@@ -355,7 +358,7 @@ def test_devices_are_measured_anew_and_fail_alone(
         cramped.chmod(0o755)
         (tmp_path / "devices.yaml").write_text(
             f"board: {{address: ssh://Device, python: {sys.executable}, threads: 1}}\n"
-            f"cramped: {{address: ssh://Device, python: {cramped}, dir: ~/small}}\n"
+            f"cramped: {{address: ssh://Other, python: {cramped}, dir: ~/small}}\n"
         )
         monkeypatch.setenv("EDGEFX_DEVICES", str(tmp_path / "devices.yaml"))
         monkeypatch.setenv("PATH", server.path())

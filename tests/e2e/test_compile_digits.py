@@ -41,7 +41,7 @@ def test_nothing_but_artifacts_report_and_log_is_left(everything: tuple[Finished
     _, out = everything
     suffixes = {".tflite", ".onnx", ".xml", ".bin", ".json", ".log", ".txt"}
     assert {path.suffix for path in out.iterdir()} == suffixes
-    assert len(list(out.glob("*.xml"))) == len(list(out.glob("*.bin"))) == 3
+    assert len(list(out.glob("*.xml"))) == len(list(out.glob("*.bin"))) == 4
 
 
 def test_report_and_lock_are_as_their_schemas_say(everything: tuple[Finished, Path]) -> None:
