@@ -81,7 +81,8 @@ def _render(app: App, result: Doctor) -> None:
         Text(),
     )
     packages = table("package", "installed", "needs", "for", "import", left=("installed", "needs", "for"))
-    packages.columns[0].no_wrap = True
+    packages.columns[0].overflow = "fold"
+    packages.columns[0].max_width = 29  # of all names but one
     packages.columns[1].overflow = "fold"  # versions of pre-releases are long
     packages.columns[3].overflow = "fold"
     if not result.deep:
