@@ -25,7 +25,7 @@ from edgefx.benchmarking.devices.protocol import Device, Measurer, Runner, Stats
 from edgefx.benchmarking.repeats import median_interval, percentile, ratio, ratio_interval
 from edgefx.benchmarking.schedule import Schedule, schedule
 from edgefx.errors import BenchmarkError
-from edgefx.histogram import LatencyHistogram
+from edgefx.latency_histogram import LatencyHistogram
 from edgefx.protocols import SILENT, Progress, Task
 from edgefx.results import Latency
 

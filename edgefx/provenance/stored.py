@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from edgefx.compilation import Arena, Compilation, NpuEstimate
 from edgefx.errors import UsageError
 from edgefx.harmless import line
-from edgefx.histogram import LatencyHistogram
+from edgefx.latency_histogram import LatencyHistogram
 from edgefx.measured import OutputAccuracy, TaskFigures
 from edgefx.metrics import METRICS, Figures
 from edgefx.provenance import cards

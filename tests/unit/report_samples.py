@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from edgefx.histogram import LatencyHistogram
+from edgefx.latency_histogram import LatencyHistogram
 from edgefx.measured import ComparedAnswers, Match
 from edgefx.report import findings
 from edgefx.results import (

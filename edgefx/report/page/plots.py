@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgefx.histogram import LatencyHistogram
+from edgefx.latency_histogram import LatencyHistogram
 from edgefx.report.changed import class_name, p_value
 from edgefx.report.page.svg import Axis, scale, track
 from edgefx.report.page.tables import PageCell, PageHead, PageTable, name, number

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from edgefx.harmless import visible
-from edgefx.histogram import LatencyHistogram
+from edgefx.latency_histogram import LatencyHistogram
 from edgefx.report.text import significant
 
 _TICKS = 5  # about as many

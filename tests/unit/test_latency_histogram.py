@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefx.histogram import MOST_BINS, LatencyHistogram
+from edgefx.latency_histogram import MOST_BINS, LatencyHistogram
 from edgefx.storage.serde import dumps, from_json
 
 TIMES = st.lists(st.floats(0, 1e7, allow_nan=False), min_size=1, max_size=300)
