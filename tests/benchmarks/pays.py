@@ -37,6 +37,9 @@ from edgefx.vocabulary import Runtime
 _CALIBRATION = 8  # images of noise: latency hardly depends on ranges
 _RUNTIMES = (Runtime.ONNX, Runtime.OPENVINO)
 _SLOWER = 1.02
+_SETTLED = 0.1  # seconds
+_TIMED = 3  # inferences in a row
+_LEAST = 8
 _AGAIN = "float32 again"
 
 
@@ -50,7 +53,7 @@ def main(options: list[str]) -> None:
     parser.add_argument("--seconds", type=float, default=170.0, help="for the profile")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument(
-        "--time", type=float, default=10.0, help="seconds for each model, runtime and threads"
+        "--time", type=float, default=25.0, help="seconds for each model, runtime and threads"
     )
     args = parser.parse_args(options)
     own = hardware.read(args.profile) if args.profile else None
@@ -106,7 +109,11 @@ def _noise(graph: FrozenGraph) -> ImageSet:
 
 
 def _times(paths: dict[str, Path], threads: int, seconds: float) -> dict[str, np.ndarray]:
-    """Run all forms in turn for a while; returns the times of each, in nanoseconds."""
+    """Run all forms in turn for a while; returns the times of each, in nanoseconds.
+
+    The threads of ONNX Runtime go on looking for work for tens of milliseconds after an inference and take
+    the core from the session that follows: each runs for longer than that before it is timed.
+    """
     with ExitStack() as stack:
         work = []
         for name, path in paths.items():
@@ -119,14 +126,18 @@ def _times(paths: dict[str, Path], threads: int, seconds: float) -> dict[str, np
             work.append(session.prepared(image))
         rows: list[list[int]] = []
         end = time.monotonic() + seconds
-        while time.monotonic() < end or len(rows) < 10:
+        while time.monotonic() < end or len(rows) < _LEAST:
             row: list[int] = []
             for one in work if len(rows) % 2 == 0 else work[::-1]:
+                settled = time.monotonic() + _SETTLED
+                while time.monotonic() < settled:
+                    one()
                 begun = time.perf_counter_ns()
-                one()
+                for _ in range(_TIMED):
+                    one()
                 row.append(time.perf_counter_ns() - begun)
             rows.append(row if len(rows) % 2 == 0 else row[::-1])
-    times = np.array(rows[3:], np.float64)
+    times = np.array(rows[1:], np.float64)
     return dict(zip(paths, times.T, strict=True))
 
 
