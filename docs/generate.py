@@ -10,7 +10,7 @@ import html
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import click
 
 from edgefx import api
 from edgefx.cli import cli
+from edgefx.cli.sections import SectionedCommand
 from edgefx.metrics import METRICS
 from edgefx.protocols import SILENT
 from edgefx.recipe.schema import json_schema
@@ -95,10 +96,15 @@ def _cli() -> str:
 
 
 def _options(command: click.Command, context: click.Context) -> str:
+    if isinstance(command, SectionedCommand):
+        return "\n".join(_rows(title, options, context) for title, options in command.sections(context))
     options = [one for one in command.get_params(context) if isinstance(one, click.Option)]
+    return _rows("Option", options, context)
+
+
+def _rows(title: str, options: Sequence[click.Option], context: click.Context) -> str:
     records = filter(None, (option.get_help_record(context) for option in options))
-    rows = [(f"`{names}`", _text(meaning)) for names, meaning in records]
-    return _table(("Option", "Meaning"), rows)
+    return _table((title, "Meaning"), [(f"`{names}`", _text(meaning)) for names, meaning in records])
 
 
 def _epilog(epilog: str) -> Iterator[str]:

@@ -40,13 +40,38 @@ from edgefx.cli.options import (
     skip_bad_option,
     threads_option,
 )
+from edgefx.cli.sections import SectionedCommand
 from edgefx.vocabulary import MIN_IMAGES, MOST_EXPLAINED
 
 if TYPE_CHECKING:
     from edgefx.recipe.schema import Recipe
 
+_SECTIONS = {
+    "What to make": ("targets", "output", "effort", "hardware", "io_dtype", "ends", "integer_only"),
+    "Images": (
+        "calib", "samples", "evaluation", "eval_limit", "slow_eval_limit", "no_eval", "resize",
+        "skip_bad_images",
+    ),
+    "The model, where it does not say so itself": (
+        "weights", "classes", "input_size", "phi", "width", "depth", "resolution", "task", "head", "pixels",
+        "threshold", "custom_objects", "allow_unsafe",
+    ),
+    "Training before quantization": ("qat", "train", "epochs", "batch_size", "learning_rate", "resume"),
+    "Microcontrollers and NPUs": ("cluster", "prune", "system_config", "memory_mode", "optimise"),
+    "Latency, and devices": (
+        "no_benchmark", "threads", "rounds", "min_seconds", "price_per_hour", "devices",
+    ),
+    "Gates": (
+        "max_drop", "max_p95_ms", "max_size", "min_npu_coverage", "max_estimated_ms", "max_arena", "max_sram",
+        "max_flash", "gates", "min_images", "on_inconclusive",
+    ),
+    "Reports": ("report_files", "explain", "bundle", "log_to", "as_json"),
+}  # fmt: skip
+
 
 @click.command(
+    cls=SectionedCommand,
+    sections=_SECTIONS,
     epilog="""\b
 Examples:
   edgefx compile digits --target tflite-int8
@@ -57,7 +82,7 @@ Examples:
   edgefx compile model.keras --target 'ethos-u55-*' --calib photos/ --eval test/ --max-sram 2MB
   edgefx compile b0 --weights imagenet --target tflite-float16 --no-benchmark
   edgefx compile model.keras --target 'tflite-*' --calib photos/ --device ssh://pi@raspberrypi.local
-"""
+""",
 )
 @click.argument("model", shell_complete=completion.models)
 @click.option(

@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 
+import click
 import pytest
 
 import edgefx as package
 from edgefx.cli import COMMANDS
+from edgefx.cli.compile import _SECTIONS
+from edgefx.cli.compile import command as compile_command
 from tests.cli.conftest import Edgefx
 
 _PROBE = """
@@ -50,6 +53,16 @@ def test_each_command_has_help_with_an_example(edgefx: Edgefx, name: str) -> Non
     assert f"edgefx {name}" in outcome.out.split("Example", 1)[1]
     assert "--json" in outcome.out
     assert "--debug" in outcome.out
+
+
+def test_every_option_of_compile_has_a_heading(edgefx: Edgefx) -> None:
+    sections = dict(compile_command.sections(click.Context(compile_command)))
+    named = {one.name for options in sections.values() for one in options}
+    assert {name for names in _SECTIONS.values() for name in names} <= named
+    others = {one.name for one in sections["Other options"] if one.expose_value}
+    assert others == {"seed", "dump_recipe", "dry_run"}
+    shown = edgefx("compile", "--help").out
+    assert all(f"\n{heading}:\n" in shown for heading in sections)
 
 
 @pytest.mark.parametrize(
