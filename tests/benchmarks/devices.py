@@ -4,7 +4,8 @@
 
 Connections are cut at random moments, while files are copied and while artifacts are timed, by killing the
 server's processes: afterwards no process of the device and no half-written file may be left. Then the ratios
-of the latencies of two artifacts, measured here and over SSH, are set side by side.
+of the latencies of two artifacts, measured here and over SSH, are set side by side, and then the time that
+`edgefx compile` takes with the device and without it, as processes of their own, in turn.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import threading
@@ -32,12 +34,15 @@ def main(options: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks devices")
     parser.add_argument("--cuts", type=int, default=50)
     parser.add_argument("--tries", type=int, default=3)
+    parser.add_argument("--model", default="digits", help="for the time of a compilation")
+    parser.add_argument("--calib", help="images for it")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(options)
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
         os.environ["PATH"] = server.path()
         _cuts(server, Path(folder), asked.cuts, random.Random(asked.seed))
         _ratios(Path(folder), asked.tries)
+        _compilations(Path(folder), asked.tries, asked.model, asked.calib)
 
 
 def _cuts(server: SshServer, folder: Path, count: int, draw: random.Random) -> None:
@@ -88,3 +93,20 @@ def _ratios(folder: Path, tries: int) -> None:
     for device, ratios in found.items():
         print(f"{device}: ratios {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
     print(f"ssh over host: {there / here:.3f}")
+
+
+def _compilations(folder: Path, tries: int, model: str, calib: str | None) -> None:
+    (folder / "devices.yaml").write_text(f"board:\n  address: {DEVICE}\n  python: {sys.executable}\n")
+    command = [sys.executable, "-m", "edgefx", "compile", model, "-t", "tflite-int8,onnx-int8,openvino-int8"]
+    command += ["--no-cache", *(["--calib", str(Path(calib).resolve())] if calib else [])]
+    times: dict[str, list[float]] = {"host": [], DEVICE: []}
+    for _ in range(tries):
+        for device, found in times.items():
+            began = time.monotonic()
+            wanted = [] if device == "host" else ["--device", "board"]
+            subprocess.run([*command, *wanted], cwd=folder, check=True, capture_output=True)
+            found.append(time.monotonic() - began)
+    for device, found in times.items():
+        print(f"{device}: edgefx compile {model} in {', '.join(f'{one:.1f}' for one in found)} s")
+    here, there = (median(found) for found in times.values())
+    print(f"with the device over without: {there / here:.2f}")
