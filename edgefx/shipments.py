@@ -84,8 +84,9 @@ class VerifiedBundle(Shown):
         created: When the run was finished, likewise.
         files: Its members.
         size_bytes: Their size together.
-        signed: Whether it is signed.
-        signature_checked: Whether the signature was checked against a key.
+        signed: Whether there is a signature in it.
+        signature_checked: Whether it was checked who signed it.
+        signer: Who signed it, then: the subject of a certificate, or the fingerprint of a key; else "".
     """
 
     path: Path
@@ -95,6 +96,7 @@ class VerifiedBundle(Shown):
     size_bytes: int
     signed: bool
     signature_checked: bool
+    signer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,11 @@ def bundle(
     output: StrPath | None = None,
     targets: Targets | None = None,
     sign: StrPath | None = None,
+    certificate: StrPath | None = None,
     oci: StrPath | None = None,
     serving: Sequence[str] = (),
     mcuboot: str | None = None,
+    mcuboot_key: StrPath | None = None,
     slot_bytes: int | None = None,
 ) -> Bundle:
     """Put the artifacts of a run, and all that is known of them, into one archive.
@@ -34,12 +36,15 @@ def bundle(
         run: The run's output folder.
         output: The archive; by default ``MODEL.edgefx.zip`` in that folder.
         targets: Names, comma lists or globs; by default every target that has an artifact.
-        sign: Sign with this private key of Ed25519, in PEM.
+        sign: Sign with this private key of ECDSA, in PEM, in the format of OpenSSF Model Signing.
+        certificate: The certificate of that key, in PEM, followed by those of the authorities between it and
+            the root; by default the key alone signs.
         oci: A folder to write the same files to as an OCI image layout, for registries.
         serving: Model repositories of inference servers to add the artifacts to, as "triton=DIR",
             "tf-serving=DIR" or "openvino=DIR".
         mcuboot: Put an image of the model alone for the boot loader MCUboot into the archive, of this
-            version; it takes `sign`.
+            version; it takes `mcuboot_key`.
+        mcuboot_key: The private key of that image, in PEM, whose public half the boot loader knows.
         slot_bytes: The size of that image's slot in flash; by default one that is large enough.
 
     Raises:
@@ -57,54 +62,83 @@ def bundle(
         values.path(output),
         targets=() if targets is None else values.patterns(targets),
         sign=values.path(sign),
+        certificate=values.path(certificate),
         oci_layout=values.path(oci),
         servings=serving,
         mcuboot_image=mcuboot,
+        mcuboot_key=values.path(mcuboot_key),
         slot_bytes=slot_bytes,
     )
 
 
-def verify(bundle: StrPath, *, key: StrPath | None = None, require_signature: bool = False) -> VerifiedBundle:
+def verify(
+    bundle: StrPath,
+    *,
+    key: StrPath | None = None,
+    root: StrPath | None = None,
+    signature: StrPath | None = None,
+    require_signature: bool = False,
+) -> VerifiedBundle:
     """Check every byte of a bundle, and who signed it.
 
     Args:
         bundle: The archive.
-        key: The public key of Ed25519, in PEM, that belongs to the one that it must be signed with.
-        require_signature: Refuse a bundle without a signature; takes `key`.
+        key: The public key of ECDSA, in PEM, that belongs to the one that it must be signed with.
+        root: Certificates of authorities, in PEM, instead of `key`: it must be signed with a key whose
+            certificate leads to one of them.
+        signature: A file with the signature, made by another tool of OpenSSF Model Signing; by default it is
+            in the bundle.
+        require_signature: Refuse a bundle without a signature; takes `key` or `root`.
 
     Raises:
         BundleError: It is damaged or was changed, is of a later version, or its signature is missing or not
-            of the key.
-        EdgefxError: There is no such file, or the key cannot be used.
+            of the key or authority.
+        EdgefxError: There is no such file, or the key or a certificate cannot be used.
 
     Example:
         >>> print(edgefx.verify("digits.edgefx.zip").files)
     """
     from edgefx.bundles import check
+    from edgefx.bundles import signature as signatures
 
-    return check.run(Path(bundle), key=values.path(key), require_signature=require_signature)
+    trust = signatures.trust(
+        key=values.path(key),
+        roots=values.path(root),
+        signature=values.path(signature),
+        require_signature=require_signature,
+    )
+    return check.run(Path(bundle), trust=trust)
 
 
 def check_rollout(
-    file: StrPath, *, key: StrPath | None = None, require_signature: bool = False
+    file: StrPath,
+    *,
+    key: StrPath | None = None,
+    root: StrPath | None = None,
+    require_signature: bool = False,
 ) -> RolloutReport:
     """Say whether a rollout of a bundle to a fleet of devices is ready to begin. Nothing is rolled out.
 
     Args:
         file: The YAML file that describes it; see docs/how-to/ship.md.
         key: As for `verify`, for both bundles.
+        root: Likewise.
         require_signature: Likewise.
 
     Raises:
         BundleError: A bundle is damaged, was changed, or is not signed as asked for.
-        EdgefxError: The file describes no rollout, there is no such bundle, or the key cannot be used.
+        EdgefxError: The file describes no rollout, there is no such bundle, or the key or a certificate
+            cannot be used.
 
     Example:
         >>> print(edgefx.check_rollout("rollout.yaml").problems)
     """
-    from edgefx.bundles import rollout
+    from edgefx.bundles import rollout, signature
 
-    return rollout.run(Path(file), key=values.path(key), require_signature=require_signature)
+    trust = signature.trust(
+        key=values.path(key), roots=values.path(root), signature=None, require_signature=require_signature
+    )
+    return rollout.run(Path(file), trust=trust)
 
 
 def npu(

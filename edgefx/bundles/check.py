@@ -10,10 +10,11 @@ from typing import IO
 from edgefx.bundles import archive, signature
 from edgefx.bundles.archive import Member
 from edgefx.bundles.manifest import NAME, SIGNATURE, SUMS, VERSION
+from edgefx.bundles.signature import Trust
 from edgefx.errors import BundleError, UsageError
 from edgefx.harmless import line
 from edgefx.shipments import VerifiedBundle
-from edgefx.storage.regular import open_regular
+from edgefx.storage.regular import open_regular, read_bytes
 from edgefx.storage.serde import loads
 
 _MOST_MANIFEST_BYTES = 64 * 10**6
@@ -21,44 +22,39 @@ _MOST_SUMS_BYTES = 10**6
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-def run(path: Path, *, key: Path | None = None, require_signature: bool = False) -> VerifiedBundle:
+def run(path: Path, *, trust: Trust | None = None) -> VerifiedBundle:
     """Check every byte of a bundle, and who signed it; see `read`."""
-    return read(path, key=key, require_signature=require_signature)[0]
+    return read(path, trust=trust)[0]
 
 
-def read(
-    path: Path, *, key: Path | None = None, require_signature: bool = False
-) -> tuple[VerifiedBundle, Mapping[str, object]]:
+def read(path: Path, *, trust: Trust | None = None) -> tuple[VerifiedBundle, Mapping[str, object]]:
     """Check every byte of a bundle, and who signed it.
 
     Args:
         path: The bundle.
-        key: A public key of Ed25519 in PEM; the bundle must be signed with the private one.
-        require_signature: Refuse a bundle without a signature; takes `key`.
+        trust: By whom it must be signed; None not to check that.
 
     Returns:
         What was checked, and the manifest as the checked bytes have it, which may say anything.
 
     Raises:
         BundleError: The bundle is damaged or was changed, is of a later version, or its signature is missing
-            or not of the key.
-        UsageError: There is no such file, the key cannot be used, or a signature is asked for without a key.
+            or not by whom it must be.
+        UsageError: There is no such file, or a key or certificate that is trusted cannot be used.
         MissingDependencyError: Checking a signature takes a package that is not installed.
     """
-    if require_signature and key is None:
-        raise UsageError(
-            "--require-signature takes the public key that the bundle is to be signed with", hint="give --key"
-        )
     try:
         with open_regular(path) as stream:
-            return _checked(stream, path, key)
+            return _checked(stream, path, trust)
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be read: {error.strerror}", hint="give the path of a bundle"
         ) from error
 
 
-def _checked(stream: IO[bytes], path: Path, key: Path | None) -> tuple[VerifiedBundle, Mapping[str, object]]:
+def _checked(
+    stream: IO[bytes], path: Path, trust: Trust | None
+) -> tuple[VerifiedBundle, Mapping[str, object]]:
     members = archive.read(stream, path)
     for name in (NAME, SUMS):
         if name not in members:
@@ -72,23 +68,34 @@ def _checked(stream: IO[bytes], path: Path, key: Path | None) -> tuple[VerifiedB
     )
     if sums != expected.encode():
         raise _refused(path, f"{SUMS} has other checksums than the files")
-    signed = SIGNATURE in members
-    if key is not None:
-        if not signed:
-            raise _refused(path, "it is not signed")
-        signature.check(
-            sums, archive.content(stream, members[SIGNATURE], limit_bytes=1000, path=path), key, path
-        )
+    signer = ""
+    if trust is not None:
+        hashes = {name: member.sha256 for name, member in members.items()}
+        signer = signature.check(hashes, _signature(stream, members, trust, path), trust, path)
     checked = VerifiedBundle(
         path=path,
         edgefx=line(str(document.get("edgefx", ""))),
         created=line(str(document.get("created", ""))),
         files=tuple(members),
         size_bytes=sum(member.size_bytes for member in members.values()),
-        signed=signed,
-        signature_checked=key is not None,
+        signed=SIGNATURE in members,
+        signature_checked=trust is not None,
+        signer=signer,
     )
     return checked, document
+
+
+def _signature(stream: IO[bytes], members: Mapping[str, Member], trust: Trust, path: Path) -> bytes:
+    if trust.signature is not None:
+        try:
+            return read_bytes(trust.signature, limit_bytes=signature.MOST_BYTES)
+        except OSError as error:
+            raise UsageError(
+                f"{trust.signature}: cannot be read: {error.strerror}", hint="give the path of a signature"
+            ) from error
+    if SIGNATURE not in members:
+        raise _refused(path, "it is not signed")
+    return archive.content(stream, members[SIGNATURE], limit_bytes=signature.MOST_BYTES, path=path)
 
 
 def _refused(path: Path, reason: str) -> BundleError:

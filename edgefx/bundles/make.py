@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from edgefx import harmless
 from edgefx.bundles import archive, card, csource, mcuboot, oci, serving, signature
@@ -51,6 +51,13 @@ class _Boot:
     key: Path
     slot_bytes: int | None
 
+    @classmethod
+    def of(cls, version: str | None, key: Path | None, slot_bytes: int | None) -> Self | None:
+        """Check what was asked for; None where no image was."""
+        if version is None:
+            return None
+        return cls(version=version, key=mcuboot.checked(version, key=key), slot_bytes=slot_bytes)
+
 
 def run(
     folder: Path,
@@ -58,9 +65,11 @@ def run(
     *,
     targets: Sequence[str] = (),
     sign: Path | None = None,
+    certificate: Path | None = None,
     oci_layout: Path | None = None,
     servings: Sequence[str] = (),
     mcuboot_image: str | None = None,
+    mcuboot_key: Path | None = None,
     slot_bytes: int | None = None,
 ) -> Bundle:
     """Write the bundle of a run.
@@ -69,22 +78,26 @@ def run(
         folder: The run's output folder.
         out: The file; by default ``MODEL.edgefx.zip`` in the folder.
         targets: Names, comma lists or globs; by default all that have an artifact.
-        sign: A private key of Ed25519 in PEM.
+        sign: A private key of ECDSA in PEM.
+        certificate: The certificate of that key in PEM, followed by those of its issuers; None for the key
+            alone.
         oci_layout: A folder to write the same files to as an OCI image layout.
         servings: Model repositories to add the artifacts to, as ``LAYOUT=DIR``; see `serving`.
         mcuboot_image: The version of an image for MCUboot, of the artifact that there are C sources of; None
-            for no image. It takes `sign`.
+            for no image.
+        mcuboot_key: The private key of that image, in PEM; it takes one.
         slot_bytes: The size of its slot in flash; None for one that is large enough.
 
     Raises:
         UsageError: There is no such run, target or layout; a file is not the one that its report describes;
-            or the key cannot be used.
+            or a key or certificate cannot be used.
         MissingDependencyError: Signing, or the image, takes a package that is not installed.
         OutputError: The bundle or the image layout cannot be written.
         DiskFullError: No space is left.
     """
-    if mcuboot_image is not None:
-        mcuboot.check(mcuboot_image, key=sign)
+    if certificate is not None and sign is None:
+        raise UsageError("--certificate is that of a key", hint="give --sign KEY, too")
+    boot = _Boot.of(mcuboot_image, mcuboot_key, slot_bytes)
     repositories = [serving.parse(text) for text in servings]
     if oci_layout is not None:
         oci.require_free(oci_layout)
@@ -99,12 +112,10 @@ def run(
     for layout, _ in repositories:
         serving.check(layout, [result.target for result in results])
     report = replace(report, targets=tuple(results))
-    boot = _Boot(version=mcuboot_image, key=sign, slot_bytes=slot_bytes) if mcuboot_image and sign else None
     members, manifest = _members(report, document, folder, boot)
     if sign is not None:
-        sums = members[SUMS]
-        assert isinstance(sums, bytes)
-        members[SIGNATURE] = signature.sign(sums, sign)
+        hashes = {name: archive.measured(content)[2] for name, content in members.items()}
+        members[SIGNATURE] = signature.sign(archive.safe_name(report.model.name), hashes, sign, certificate)
     path = out if out is not None else folder / f"{archive.safe_name(report.model.name)}.edgefx.zip"
     try:
         archive.write(path, members)

@@ -12,7 +12,7 @@ from edgefx.vocabulary import Hardware
 
 NAME = "manifest.json"
 SUMS = "SHA256SUMS"  # of all other files but the signature; `sha256sum --check` reads it
-SIGNATURE = "SHA256SUMS.sig"
+SIGNATURE = "model.sig"  # of all other files, SHA256SUMS among them
 VERSION = 1
 
 

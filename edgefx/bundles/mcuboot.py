@@ -1,8 +1,9 @@
 """A model alone as an image that the boot loader MCUboot takes into a slot of its own, by `imgtool`.
 
 Firmware and model are then updated apart. The image begins with MCUboot's header, so that the model is found
-`HEADER_BYTES` behind the beginning of the slot, and ends with its hash and an Ed25519 signature, which is the
-same for the same bytes: https://docs.mcuboot.com/design.html.
+`HEADER_BYTES` behind the beginning of the slot, and ends with its hash and a signature. One by an Ed25519
+key is the same for the same bytes; for other kinds imgtool draws random numbers.
+Format: https://docs.mcuboot.com/design.html.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ _TRAILER = 8192  # what signature, hash and the state of a swap take at most
 _VERSION = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,5}(\+\d{1,9})?")
 
 
-def check(version: str, *, key: Path | None) -> None:
-    """Check what `image` is given, before anything is done.
+def checked(version: str, *, key: Path | None) -> Path:
+    """Return the key, once what `image` is given has been checked, before anything is done.
 
     Raises:
         UsageError: The version is none of MCUboot's, or there is no key.
@@ -38,9 +39,10 @@ def check(version: str, *, key: Path | None) -> None:
         )
     if key is None:
         raise UsageError(
-            "--mcuboot needs a key: MCUboot takes signed images", hint="give --sign key.pem, too"
+            "--mcuboot needs a key: MCUboot takes signed images", hint="give --mcuboot-key boot.pem, too"
         )
     require("imgtool", purpose="images for MCUboot")
+    return key
 
 
 def image(content: bytes, *, key: Path, version: str, slot_bytes: int | None = None) -> bytes:
@@ -48,7 +50,7 @@ def image(content: bytes, *, key: Path, version: str, slot_bytes: int | None = N
 
     Args:
         content: The model.
-        key: The private key of Ed25519, in PEM.
+        key: The private key, in PEM, of a kind that imgtool signs with.
         version: As MCUboot counts: "1.2.3" or "1.2.3+4".
         slot_bytes: The size of the slot in flash; None for one that is large enough.
 
@@ -75,6 +77,7 @@ def image(content: bytes, *, key: Path, version: str, slot_bytes: int | None = N
             said = [text for text in (ran.stdout + ran.stderr).splitlines() if text.strip()]
             raise UsageError(
                 f"imgtool refused to make an image: {line((said or ['it said nothing'])[-1])}",
-                hint="the key is that of --sign: Ed25519, in PEM, without a passphrase",
+                hint="the key is that of --mcuboot-key, in PEM, without a passphrase; make one with: "
+                "imgtool keygen --type ed25519 --key boot.pem",
             )
         return made.read_bytes()

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgefx.bundles import check
+from edgefx.bundles.signature import Trust
 from edgefx.errors import UnknownNameError, UsageError
 from edgefx.harmless import line
 from edgefx.recipe import conditions
@@ -37,13 +38,12 @@ gates: [p95_ms <= 20]"""
 _ENDS = ("shape", "dtype", "scale", "zero_point")
 
 
-def run(path: Path, *, key: Path | None = None, require_signature: bool = False) -> RolloutReport:
+def run(path: Path, *, trust: Trust | None = None) -> RolloutReport:
     """Check a rollout.
 
     Args:
         path: The file that describes it; bundles are named by paths inside its folder.
-        key: A public key of Ed25519 in PEM that both bundles must be signed for.
-        require_signature: Refuse bundles without a signature; takes `key`.
+        trust: By whom both bundles must be signed; None not to check that.
 
     Raises:
         UsageError: The file cannot be read, or describes no rollout; or there is no such bundle.
@@ -55,12 +55,8 @@ def run(path: Path, *, key: Path | None = None, require_signature: bool = False)
     if [row.name for row in select([target])] != [target]:
         raise UsageError(f"{path}: target: '{line(target)}' is not one target", hint="name one")
     stages, gates = _stages(plan.get("stages"), path), _gates(plan.get("gates"), path)
-    bundle, new = check.read(
-        _inside(path, _text(plan, "bundle", path)), key=key, require_signature=require_signature
-    )
-    rollback, old = check.read(
-        _inside(path, _text(plan, "rollback", path)), key=key, require_signature=require_signature
-    )
+    bundle, new = check.read(_inside(path, _text(plan, "bundle", path)), trust=trust)
+    rollback, old = check.read(_inside(path, _text(plan, "rollback", path)), trust=trust)
     problems, warnings = _compared(new, old, target)
     if not gates:
         warnings.append("no gates: nothing says when devices are to go back")

@@ -18,7 +18,8 @@ Examples:
   edgefx bundle build/
   edgefx bundle build/ -t tflite-int8 -o release/flowers.zip
   edgefx bundle build/ --sign key.pem
-  edgefx bundle build/ -t tflm-int8 --sign key.pem --mcuboot 1.2.3
+  edgefx bundle build/ --sign key.pem --certificate chain.pem
+  edgefx bundle build/ -t tflm-int8 --mcuboot 1.2.3 --mcuboot-key boot.pem
   edgefx bundle build/ --oci release/
   edgefx bundle build/ -t onnx-int8 --serving triton=models/
 """
@@ -43,7 +44,15 @@ Examples:
     "--sign",
     type=click.Path(path_type=Path),
     metavar="KEY",
-    help="Sign with this private key of Ed25519, in PEM; it needs the package cryptography.",
+    help="Sign with this private key in PEM, ECDSA on P-256, P-384 or P-521, in the format of OpenSSF Model"
+    " Signing; it needs the package cryptography.",
+)
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Put the certificate of that key into the signature: PEM, the key's own first, then those of its"
+    " issuers.",
 )
 @click.option(
     "--oci",
@@ -62,7 +71,13 @@ Examples:
     "--mcuboot",
     metavar="VERSION",
     help="Put an image of the tflm-int8 or tflite-int8 model alone into the archive, too, for the boot "
-    "loader MCUboot, signed with the key of --sign; it needs the package imgtool.",
+    "loader MCUboot, signed with the key of --mcuboot-key; it needs the package imgtool.",
+)
+@click.option(
+    "--mcuboot-key",
+    type=click.Path(path_type=Path),
+    metavar="KEY",
+    help="The private key of that image, in PEM, of a kind that the boot loader checks.",
 )
 @click.option(
     "--slot-size",
@@ -78,9 +93,11 @@ def command(
     targets: tuple[str, ...],
     output: Path | None,
     sign: Path | None,
+    certificate: Path | None,
     oci: Path | None,
     serving: tuple[str, ...],
     mcuboot: str | None,
+    mcuboot_key: Path | None,
     slot_size: str | None,
     as_json: bool,
 ) -> None:
@@ -93,16 +110,21 @@ def command(
     from edgefx import api
     from edgefx.report import bundle as report
 
-    if slot_size is not None and mcuboot is None:
-        raise UsageError("--slot-size is that of an image for MCUboot", hint="give --mcuboot VERSION, too")
+    if mcuboot is None and not (slot_size is None and mcuboot_key is None):
+        raise UsageError(
+            f"{'--slot-size' if slot_size is not None else '--mcuboot-key'} is that of an image for MCUboot",
+            hint="give --mcuboot VERSION, too",
+        )
     made = api.bundle(
         run,
         output=output,
         targets=targets or None,
         sign=sign,
+        certificate=certificate,
         oci=oci,
         serving=serving,
         mcuboot=mcuboot,
+        mcuboot_key=mcuboot_key,
         slot_bytes=None if slot_size is None else parse_size(slot_size, option="--slot-size"),
     )
     if as_json:

@@ -411,6 +411,32 @@ def npu_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def trust_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --key, --root and --require-signature: by whom a bundle must be signed."""
+    for option in (
+        click.option(
+            "--require-signature",
+            is_flag=True,
+            help="Refuse a bundle without a signature, and a call without --key or --root.",
+        ),
+        click.option(
+            "--root",
+            type=click.Path(path_type=Path),
+            metavar="CERTS",
+            help="The same for whoever has a certificate that leads to one of these, in PEM.",
+        ),
+        click.option(
+            "--key",
+            type=click.Path(path_type=Path),
+            metavar="PUBKEY",
+            help="Refuse a bundle that was not signed with the private key that belongs to this public key of"
+            " ECDSA, in PEM; it needs the package cryptography.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: the options that name a device."""
     function = click.option(

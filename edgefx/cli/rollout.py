@@ -8,7 +8,7 @@ import click
 
 from edgefx.cli.context import App, pass_app
 from edgefx.cli.group import LazyGroup
-from edgefx.cli.options import json_option
+from edgefx.cli.options import json_option, trust_options
 from edgefx.errors import ExitCode
 
 _COMMANDS = {"check": ("edgefx.cli.rollout:check", "Say whether a rollout is ready to begin.")}
@@ -38,20 +38,12 @@ Examples:
 """
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--key",
-    type=click.Path(path_type=Path),
-    metavar="PUBKEY",
-    help="Check that both bundles were signed with the private key that belongs to this public key.",
-)
-@click.option(
-    "--require-signature",
-    is_flag=True,
-    help="Refuse bundles without a signature, and a call without --key.",
-)
+@trust_options
 @json_option
 @pass_app
-def check(app: App, *, file: Path, key: Path | None, require_signature: bool, as_json: bool) -> ExitCode:
+def check(
+    app: App, *, file: Path, key: Path | None, root: Path | None, require_signature: bool, as_json: bool
+) -> ExitCode:
     """Say whether the rollout that FILE describes is ready to begin.
 
     Both bundles are checked as edgefx verify does. The new artifact must take the same images and give the
@@ -61,7 +53,7 @@ def check(app: App, *, file: Path, key: Path | None, require_signature: bool, as
     from edgefx import api
     from edgefx.report import rollout as report
 
-    found = api.check_rollout(file, key=key, require_signature=require_signature)
+    found = api.check_rollout(file, key=key, root=root, require_signature=require_signature)
     if as_json:
         app.write_json(found)
     else:

@@ -30,7 +30,11 @@ def render_bundle(made: Bundle, console: Console) -> None:
 def render_verified(checked: VerifiedBundle, console: Console) -> None:
     """Print what was found of a bundle that is intact."""
     signature = (
-        "good" if checked.signature_checked else "not checked: give --key" if checked.signed else "none"
+        f"good, by {checked.signer}"
+        if checked.signature_checked
+        else "not checked: give --key or --root"
+        if checked.signed
+        else "none"
     )
     rows: list[tuple[str, str | Text]] = [
         ("intact", f"every byte of {counted(len(checked.files), 'file')}, {size(checked.size_bytes)}"),

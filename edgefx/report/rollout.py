@@ -29,7 +29,7 @@ def render_rollout(found: RolloutReport, console: Console) -> None:
 
 
 def _bundle(checked: VerifiedBundle) -> str:
-    signature = "signed by the key" if checked.signature_checked else "signature not checked"
+    signature = f"signed by {checked.signer}" if checked.signature_checked else "signature not checked"
     return f"{checked.path}, {size(checked.size_bytes)}, every byte intact, {signature}"
 
 

@@ -20,7 +20,6 @@ from edgefx.bundles import archive, check, make
 from edgefx.bundles.archive import Content
 from edgefx.bundles.manifest import NAME, SUMS
 from edgefx.errors import BundleError
-from edgefx.types import ArtifactFile
 from tests.cli.conftest import Edgefx
 from tests.cli.run_folders import run_folder
 
@@ -362,91 +361,3 @@ def test_checking_imports_nothing_but_the_standard_library(bundle: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", probe, bundle], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-# ---------------------------------------------------------------------------------------- signatures
-
-
-def test_a_signature_that_is_asked_for_must_be_there(edgefx: Edgefx, bundle: Path, tmp_path: Path) -> None:
-    outcome = edgefx("verify", str(bundle), "--require-signature")
-    assert (outcome.code, "give --key" in outcome.err) == (2, True)
-    outcome = edgefx("verify", str(bundle), "--key", str(tmp_path / "public.pem"), "--require-signature")
-    assert (outcome.code, "it is not signed" in outcome.err) == (1, True)
-
-
-def test_a_signature_is_of_one_key_only(edgefx: Edgefx, build: Path, tmp_path: Path) -> None:
-    pytest.importorskip("cryptography")
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-
-    def saved(name: str, key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> tuple[Path, Path]:
-        private, public = tmp_path / f"{name}.pem", tmp_path / f"{name}.pub"
-        private.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        public.write_bytes(
-            key.public_key().public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-        )
-        return private, public
-
-    private, public = saved("own", ed25519.Ed25519PrivateKey.generate())
-    _, other = saved("other", ed25519.Ed25519PrivateKey.generate())
-    wrong, wrong_public = saved("curve", ec.generate_private_key(ec.SECP256R1()))
-    path = tmp_path / "signed.zip"
-    outcome = edgefx("bundle", str(build), "-o", str(path), "--sign", str(private))
-    assert outcome.code == 0, outcome.err
-    first = path.read_bytes()
-    make.run(build, path, sign=private)
-    assert path.read_bytes() == first
-    assert "not checked: give --key" in edgefx("verify", str(path)).out
-    outcome = edgefx("verify", str(path), "--key", str(public), "--require-signature")
-    assert (outcome.code, "good" in outcome.out) == (0, True), outcome.err
-    outcome = edgefx("verify", str(path), "--key", str(other))
-    assert (outcome.code, "was not signed with the key" in outcome.err) == (1, True)
-    for argv in (
-        ("verify", str(path), "--key", str(wrong_public)),
-        ("verify", str(path), "--key", str(private)),
-        ("verify", str(path), "--key", str(tmp_path / "nowhere")),
-        ("bundle", str(build), "--sign", str(wrong)),
-        ("bundle", str(build), "--sign", str(public)),
-    ):
-        assert edgefx(*argv).code == 2, argv
-
-    # Whoever has no key can make a bundle that is whole, and not sign it.
-    members = contents(path)
-    members["labels.txt"] = b"forged\n"
-    described = [
-        ArtifactFile(path=Path(name), size_bytes=size, sha256=digest)
-        for name, content in members.items()
-        if name not in (NAME, SUMS, "SHA256SUMS.sig")
-        for size, _, digest in [archive.measured(content)]
-    ]
-    manifest = json.loads(bytes(members[NAME]))
-    manifest["files"] = [
-        {"path": str(file.path), "size_bytes": file.size_bytes, "sha256": file.sha256} for file in described
-    ]
-    members[NAME] = json.dumps(manifest).encode()
-    size, _, digest = archive.measured(members[NAME])
-    own = ArtifactFile(path=Path(NAME), size_bytes=size, sha256=digest)
-    members[SUMS] = make.sums_of([own, *described])
-    archive.write(path, members)
-    assert edgefx("verify", str(path)).code == 0
-    assert edgefx("verify", str(path), "--key", str(public)).code == 1
-
-
-def test_signing_says_what_is_missing(
-    edgefx: Edgefx, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from edgefx.system import packages
-
-    monkeypatch.setattr(packages, "is_installed", lambda module: module != "cryptography")
-    outcome = edgefx("bundle", str(build), "--sign", str(tmp_path / "key.pem"))
-    assert outcome.code == 3
-    assert "pip install 'edgefx[sign]'" in outcome.err
-    assert not list(build.glob("*.zip"))

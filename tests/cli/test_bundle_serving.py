@@ -140,7 +140,7 @@ def test_a_repository_that_cannot_be_written(edgefx: Edgefx, build: Path, tmp_pa
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
-    """A private key of Ed25519; the public one lies beside it."""
+    """A private key of Ed25519."""
     pytest.importorskip("cryptography", reason="cryptography is not installed")
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -154,11 +154,6 @@ def key(tmp_path: Path) -> Path:
             serialization.NoEncryption(),
         )
     )
-    path.with_name("public.pem").write_bytes(
-        private.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
     return path
 
 
@@ -166,9 +161,9 @@ def test_an_image_that_mcuboot_takes(edgefx: Edgefx, build: Path, tmp_path: Path
     pytest.importorskip("imgtool", reason="imgtool is not installed")
     images = []
     for name in ("a.zip", "b.zip"):
-        options = ("-o", str(tmp_path / name), "--sign", str(key), "--mcuboot", "1.2.3+4")
+        options = ("-o", str(tmp_path / name), "--mcuboot-key", str(key), "--mcuboot", "1.2.3+4")
         assert edgefx("bundle", str(build), *options).code == 0
-        assert edgefx("verify", str(tmp_path / name), "--key", str(key.with_name("public.pem"))).code == 0
+        assert edgefx("verify", str(tmp_path / name)).code == 0
         with zipfile.ZipFile(tmp_path / name) as archive:
             (member,) = (one for one in archive.namelist() if one.startswith("mcuboot/"))
             images.append(archive.read(member))
@@ -187,12 +182,13 @@ def test_an_image_that_mcuboot_takes(edgefx: Edgefx, build: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--mcuboot", "1.2.3"), "give --sign"),
-        (("--mcuboot", "1.2", "--sign", "KEY"), "no version"),
+        (("--mcuboot", "1.2.3"), "give --mcuboot-key"),
+        (("--mcuboot", "1.2", "--mcuboot-key", "KEY"), "no version"),
         (("--slot-size", "1MB"), "give --mcuboot"),
-        (("--mcuboot", "1.2.3", "--sign", "KEY", "--slot-size", "10B"), "and the slot 10"),
-        (("--mcuboot", "1.2.3", "--sign", "KEY", "-t", "onnx-*"), "compile for tflm-int8"),
-        (("--mcuboot", "1.2.3", "--sign", "nowhere.pem"), "nowhere.pem"),
+        (("--mcuboot-key", "KEY"), "give --mcuboot"),
+        (("--mcuboot", "1.2.3", "--mcuboot-key", "KEY", "--slot-size", "10B"), "and the slot 10"),
+        (("--mcuboot", "1.2.3", "--mcuboot-key", "KEY", "-t", "onnx-*"), "compile for tflm-int8"),
+        (("--mcuboot", "1.2.3", "--mcuboot-key", "nowhere.pem"), "nowhere.pem"),
     ],
 )
 def test_images_that_cannot_be_made(
