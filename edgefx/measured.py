@@ -359,12 +359,14 @@ class ComparedAnswers:
         match: How the scores compare.
         same_top1: Number of these images with the same best class.
         max_abs_difference: Largest absolute difference of a score.
+        outputs: Those of several outputs whose values are not identical, bit by bit.
     """
 
     images: int
     match: Match
     same_top1: int
     max_abs_difference: float
+    outputs: tuple[str, ...] = field(default=(), metadata={"sparse": True})
 
 
 @dataclass(frozen=True, kw_only=True)

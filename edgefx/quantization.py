@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,7 @@ class QuantScheme:
         precision: The number format.
         io_dtype: Element type of the input, and of the output unless that has another.
         output_dtype: Element type of the output, where it is another; else None.
+        outputs: Those of several outputs whose element type is said by name, each with it.
         seed: Seed of everything that is sampled.
         effort: How much time accuracy is worth; only INT8 has a choice.
         ranges: How activation ranges are chosen; one of those in the target's row.
@@ -87,19 +88,26 @@ class QuantScheme:
     ends: Ending = Ending.SCORES
     compression: WeightCompression = UNCOMPRESSED
     output_dtype: IoDtype | None = None
+    outputs: tuple[tuple[str, IoDtype], ...] = ()
 
     @property
-    def io_dtypes(self) -> tuple[IoDtype, IoDtype]:
-        """Element type of the input, and of the output."""
-        return self.io_dtype, self.output_dtype or self.io_dtype
+    def io_dtypes(self) -> tuple[IoDtype, ...]:
+        """All element types that are asked for: of the input, of outputs, and of those with their own."""
+        return self.io_dtype, self.output_dtype or self.io_dtype, *dict(self.outputs).values()
 
-    @property
-    def float_sigmoid(self) -> bool:
-        """Whether TFLite computes a sigmoid that the model ends in as float.
+    def output_dtypes(self, names: Sequence[str]) -> tuple[IoDtype, ...]:
+        """Return the element type of each output."""
+        own = dict(self.outputs)
+        return tuple(own.get(name, self.output_dtype or self.io_dtype) for name in names)
+
+    def float_sigmoids(self, names: Sequence[str]) -> tuple[bool, ...]:
+        """Return of each output whether TFLite computes a sigmoid that it ends in as float.
 
         In 8 bits it has steps of 1/256, in which scores near 0 and 1 are all alike.
         """
-        return self.io_dtypes[1] is IoDtype.FLOAT32 and not self.integer_only
+        return tuple(
+            dtype is IoDtype.FLOAT32 and not self.integer_only for dtype in self.output_dtypes(names)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from edgefx.types import OutputKind
+from edgefx.types import OutputKind, OutputMetadata
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgefx.types import ModelSpec, Scores
+    from edgefx.types import ModelSpec, Scores, TensorInfo
     from edgefx.vocabulary import ScoreFunction
 
 
@@ -33,6 +35,24 @@ def of_first(scores: Scores, spec: ModelSpec) -> Scores:
         if one is spec.first:
             return by_class(scores[:, place], one.output)
     return scores
+
+
+def output_of(outputs: Sequence[TensorInfo], spec: ModelSpec) -> TensorInfo:
+    """Return the output of an artifact that its model is described by."""
+    return outputs[0] if spec.first is None else outputs[spec.outputs.index(spec.first)]
+
+
+def described(outputs: Sequence[TensorInfo], spec: ModelSpec) -> tuple[OutputMetadata, ...]:
+    """Return what the several outputs of an artifact are; none where there is one.
+
+    Args:
+        outputs: The artifact's, in the model's order.
+        spec: The model.
+    """
+    return tuple(
+        OutputMetadata(tensor=tensor, output_kind=one.output, task=one.task)
+        for tensor, one in zip(outputs, spec.outputs, strict=bool(spec.outputs))
+    )
 
 
 def of_logits(logits: Scores, function: ScoreFunction | None) -> Scores:

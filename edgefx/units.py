@@ -229,30 +229,35 @@ def _plain(number: float) -> str:
     return f"{number:.15g}"
 
 
-def parse_io_dtypes(text: str, *, option: str = "--io-dtype") -> tuple[IoDtype | None, IoDtype | None]:
-    """Parse the element types of an artifact's input and output: "uint8" or "input=uint8,output=float32".
+def parse_io_dtypes(text: str, *, option: str = "--io-dtype") -> dict[str, IoDtype]:
+    """Parse the element types of an artifact's ends: "uint8", or "input=uint8,output=float32".
 
     Returns:
-        Of the input and of the output; None where nothing is said of one.
+        By end: "input", "output" for all outputs, or the name of one of several.
 
     Raises:
-        UsageError: An unknown type or end, or one end twice.
+        UsageError: An unknown type, or an end twice.
     """
     example = f"for example {option} uint8, or {option} input=uint8,output=float32"
+    if text in set(IoDtype):
+        return dict.fromkeys(_ENDS, IoDtype(text))
     found: dict[str, IoDtype] = {}
     for part in text.split(","):
-        end, is_assigned, word = part.strip().rpartition("=")
-        if (
-            word not in set(IoDtype)
-            or (is_assigned and end not in _ENDS)
-            or (not is_assigned and "," in text)
-        ):
+        end, _, word = part.strip().rpartition("=")
+        if word not in set(IoDtype) or not end:
             raise UsageError(f"{option} {text}: '{part.strip()}' is no type of an end", hint=example)
         if end in found:
             raise UsageError(f"{option} {text}: says the {end} twice", hint=example)
         found[end] = IoDtype(word)
-    both = found.get("")
-    return found.get("input", both), found.get("output", both)
+    return found
+
+
+def io_dtypes_of(
+    text: str | None,
+) -> tuple[IoDtype | None, IoDtype | None, tuple[tuple[str, IoDtype], ...]]:
+    """Return what `parse_io_dtypes` finds of the input, of the output (else None) and of named outputs."""
+    found = parse_io_dtypes(text) if text is not None else {}
+    return found.pop("input", None), found.pop("output", None), tuple(found.items())
 
 
 def parse_tasks(text: str, *, option: str = "--task") -> ModelTask | dict[str, ModelTask]:

@@ -14,15 +14,15 @@ shift", NeurIPS 2019.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.evaluation.changes import holm
-from edgefx.scores import chosen, confidences
+from edgefx.scores import by_class, chosen, confidences
 from edgefx.views import DriftTest
 from edgefx.vocabulary import OutputKind
 
@@ -49,6 +49,23 @@ class Sample:
     traits: Mapping[str, Values]
     scores: Scores
     features: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OutputAnswer:
+    """What some columns of the scores say.
+
+    Attributes:
+        output: What they are.
+        chooses: Whether the answer is a class.
+        name: Of the output, where there are several.
+        place: The columns.
+    """
+
+    output: OutputKind
+    chooses: bool
+    name: str = ""
+    place: slice = field(default_factory=lambda: slice(None))
 
 
 def traits(pixels: Pixels) -> dict[str, Values]:
@@ -78,21 +95,22 @@ def traits(pixels: Pixels) -> dict[str, Values]:
 
 
 def compare(
-    reference: Sample, new: Sample, *, output: OutputKind, chooses: bool, alarm_rate: float, seed: int
+    reference: Sample, new: Sample, *, answers: Sequence[OutputAnswer], alarm_rate: float, seed: int
 ) -> tuple[DriftTest, ...]:
     """Hold new images against a reference.
 
     Args:
         reference: Images that the artifact is known to be good for.
         new: Others.
-        output: What the scores are.
-        chooses: Whether the answer is a class.
+        answers: What the scores say.
         alarm_rate: The share of samples without drift in which any test may say that there is one.
         seed: The seed of the permutations.
     """
     count = len(reference.scores)
     shuffled = _Shuffled(count, len(new.scores), seed)
-    rows = [*_looks(reference, new, shuffled), *_answers(reference, new, shuffled, output, chooses=chooses)]
+    rows = [*_looks(reference, new, shuffled)]
+    for answer in answers:
+        rows += _answers(reference.scores[:, answer.place], new.scores[:, answer.place], shuffled, answer)
     if reference.features is not None and new.features is not None:
         both = _standardized(np.concatenate([reference.features, new.features]))
         rows.append(("features", "features", None, None, *shuffled.test(_mean_discrepancy(both))))
@@ -121,26 +139,32 @@ def _looks(reference: Sample, new: Sample, shuffled: _Shuffled) -> Iterator[_Row
         yield name, "images", float(before.mean()), float(after.mean()), distance, p_value
 
 
-def _answers(
-    reference: Sample, new: Sample, shuffled: _Shuffled, output: OutputKind, *, chooses: bool
-) -> Iterator[_Row]:
-    both = np.concatenate([reference.scores, new.scores])
-    if chooses:
+def _answers(reference: Scores, new: Scores, shuffled: _Shuffled, answer: OutputAnswer) -> Iterator[_Row]:
+    output, named = answer.output, f"{answer.name}: " if answer.name else ""
+    both = np.concatenate([reference, new])
+    if answer.chooses:
+        both = by_class(both, output)
         best = chosen(both, output)
         sure: Values = np.array(confidences(both, output, best))
-        before, after = sure[: len(reference.scores)], sure[len(reference.scores) :]
+        before, after = sure[: len(reference)], sure[len(reference) :]
         distance, p_value = _kolmogorov_smirnov(sure, shuffled)
-        yield "confidence", "answers", float(before.mean()), float(after.mean()), distance, p_value
+        yield f"{named}confidence", "answers", float(before.mean()), float(after.mean()), distance, p_value
         answered = np.eye(both.shape[1])[best]
         yield (
-            "classes",
+            f"{named}classes",
             "answers",
             None,
             None,
             *shuffled.test(lambda weights: np.abs(weights @ answered).sum(1) / 2),  # total variation
         )
     points = np.sqrt(np.maximum(both, 0)) if output is OutputKind.PROBABILITIES else both
-    yield "scores", "answers", None, None, *shuffled.test(_mean_discrepancy(points.astype(np.float64)))
+    yield (
+        f"{named}scores",
+        "answers",
+        None,
+        None,
+        *shuffled.test(_mean_discrepancy(points.astype(np.float64))),
+    )
 
 
 def _standardized(features: NDArray[np.float32]) -> Values:

@@ -183,7 +183,8 @@ def compile(  # noqa: A001 - the command's name
         threshold: The probability above which a score of its own counts as a yes, of binary and multilabel
             models; by default 0.5.
         io_dtype: Input and output type of INT8 artifacts, "uint8", "int8" or "float32", or of each alone, as
-            in "input=uint8,output=float32"; by default uint8 for TFLite, else float32.
+            in "input=uint8,output=float32", or of one of several outputs, as in "quality=float32"; by default
+            uint8 for TFLite, else float32.
         ends: What artifacts end in: "scores" (the default), as the model; or "logits", and whoever reads them
             computes the sigmoid or softmax.
         effort: The time that INT8 accuracy is worth: at most 1, 3 or 15 times the runtime's own converter.

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from edgefx.bundles.manifest import Manifest
 from edgefx.report import markdown
 from edgefx.report.markdown_text import item, paragraph
+from edgefx.report.text import answers
 from edgefx.results import RunReport
-from edgefx.types import TensorInfo
+from edgefx.types import ModelSpec, OutputSpec, TensorInfo
 
 _UNKNOWN = (
     "Not known to edgefx, and not stated here: what the model is meant for, what it was trained on, its"
@@ -25,16 +26,25 @@ def text(manifest: Manifest, report: RunReport) -> str:
         report: The run's report on the targets that are in it.
     """
     return "\n".join(
-        [*_head(manifest), "", "## Measured", "", markdown.dumps(report), paragraph(_UNKNOWN), ""]
+        [
+            *_head(manifest, report.model),
+            "",
+            "## Measured",
+            "",
+            markdown.dumps(report),
+            paragraph(_UNKNOWN),
+            "",
+        ]
     )
 
 
-def _head(manifest: Manifest) -> Iterator[str]:
+def _head(manifest: Manifest, spec: ModelSpec) -> Iterator[str]:
     model, (low, high) = manifest.model, manifest.pixel_range
+    what = "an image classifier" if spec.task.classifies and not spec.outputs else "a model of images"
     yield "# Model card"
     yield ""
     yield paragraph(
-        f"{model.name}: an image classifier, compiled by edgefx {manifest.edgefx} on {manifest.created}."
+        f"{model.name}: {what}, compiled by edgefx {manifest.edgefx} on {manifest.created}."
         " Every figure below was measured by that run, but for those that are called estimates."
     )
     yield ""
@@ -42,10 +52,14 @@ def _head(manifest: Manifest) -> Iterator[str]:
     yield item(
         "input", f"{manifest.color}, {model.height} x {model.width} pixels, values {low:g} to {high:g}"
     )
-    yield item("output", f"{model.output}, one per class{_classes(manifest.class_names)}")
+    for one in spec.outputs or (spec,):
+        names = _classes(manifest.class_names, one) if spec.first in (None, one) else ""
+        named = f"output {one.name}" if spec.outputs else "output"
+        yield item(named, f"{one.output}, {answers(one)}{names}")
     for target in manifest.targets:
         laid_out = f"; laid out for {target.hardware}" if target.hardware else ""
-        ends = f"input {_tensor(target.input)}; output {_tensor(target.output)}"
+        outputs = [one.tensor for one in target.outputs] or [target.output]
+        ends = "; ".join([f"input {_tensor(target.input)}", *(f"output {_tensor(one)}" for one in outputs)])
         yield item(target.target, f"{', '.join(target.files)}; {ends}{laid_out}")
     for images in manifest.data:
         yield item(
@@ -54,9 +68,9 @@ def _head(manifest: Manifest) -> Iterator[str]:
         )
 
 
-def _classes(names: tuple[str, ...]) -> str:
+def _classes(names: tuple[str, ...], model: ModelSpec | OutputSpec) -> str:
     if not names:
-        return "; their names are not known"
+        return "; their names are not known" if model.task.classifies else ""
     return f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
 
 

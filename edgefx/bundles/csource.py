@@ -7,11 +7,14 @@ program that runs the model is added.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator, Sequence
 
 from edgefx.compilation import Arena, Compilation, Operator
 from edgefx.results import TargetResult
-from edgefx.types import TensorInfo
+from edgefx.scores import output_of
+from edgefx.types import ModelSpec, TensorInfo
 from edgefx.vocabulary import ScoreFunction
 
 _PER_LINE = 20
@@ -21,20 +24,24 @@ _WORDS = {"LSTM": "LSTM", "CUMSUM": "CumSum", "MATMUL": "MatMul", "PADV2": "PadV
 _NOTE = "/* Made by edgefx; SHA-256 of the model file: %s */\n"
 
 
-def of(result: TargetResult, content: bytes, class_names: tuple[str, ...]) -> dict[str, bytes]:
+def of(
+    result: TargetResult, content: bytes, class_names: tuple[str, ...], model: ModelSpec
+) -> dict[str, bytes]:
     """Return the sources of a run's result by name.
 
     Args:
         result: Of ``tflite-int8`` or ``tflm-int8``, with an artifact.
         content: The artifact's file.
         class_names: By index; none where unknown.
+        model: The model.
     """
     assert result.artifact is not None
     return files(
         content,
         sha256=result.artifact.files[0].sha256,
         image=result.artifact.inputs[0],
-        scores=result.artifact.outputs[0],
+        scores=output_of(result.artifact.outputs, model),
+        outputs=result.artifact.outputs,
         class_names=class_names,
         compilation=result.compilation,
     )
@@ -47,6 +54,7 @@ def files(
     image: TensorInfo,
     scores: TensorInfo,
     class_names: tuple[str, ...],
+    outputs: Sequence[TensorInfo] = (),
     compilation: Compilation | None = None,
 ) -> dict[str, bytes]:
     """Return the sources by name.
@@ -55,21 +63,23 @@ def files(
         content: The ``.tflite`` file.
         sha256: Its SHA-256.
         image: Its input, [1, height, width, 3].
-        scores: Its output, [1, classes].
+        scores: Its output, [1, classes]; of several the one that the class names belong to.
         class_names: By index; without them there is no ``labels.h``.
+        outputs: All of its outputs in their order; none where there is one.
         compilation: What TFLM's interpreter needs to run it; without it there is no program.
     """
     note = _NOTE % sha256
     made = {
         "model_data.h": note + _MODEL_DATA_H % len(content),
         "model_data.cc": note + _model_data(content),
-        "model_quantization.h": note + _quantization(image, scores),
+        "model_quantization.h": note + _quantization(image, scores, outputs),
     }
     if class_names:
         made["labels.h"] = note + _labels(class_names)
     if compilation is not None and compilation.arena is not None:
         made["model_resolver.h"] = note + _resolver(compilation.operators, compilation.arena)
-        made["main.cc"] = _main(named=bool(class_names))
+        place = outputs.index(scores) if outputs else 0
+        made["main.cc"] = _main(named=bool(class_names), place=place)
     return {name: text.encode("ascii") for name, text in made.items()}
 
 
@@ -106,9 +116,10 @@ def _model_data(content: bytes) -> str:
     )
 
 
-def _quantization(image: TensorInfo, scores: TensorInfo) -> str:
+def _quantization(image: TensorInfo, scores: TensorInfo, outputs: Sequence[TensorInfo]) -> str:
     _, height, width, channels = image.shape
     function = ScoreFunction.of(scores.name)
+    of_several = f" {scores.name}" if len(outputs) > 1 else ""
     lines = [
         "#ifndef EDGEFX_MODEL_QUANTIZATION_H_",
         "#define EDGEFX_MODEL_QUANTIZATION_H_",
@@ -121,15 +132,35 @@ def _quantization(image: TensorInfo, scores: TensorInfo) -> str:
         f"#define EDGEFX_INPUT_CHANNELS {channels}",
         *_end("input", image, "pixel"),
         "",
-        "/* The output: a score per class. */"
+        f"/* The output{of_several}: a score per class. */"
         if function is None
         else f"/* The output: a logit per class. Their {function}, which you compute, is the scores. */",
         f"#define EDGEFX_OUTPUT_CLASSES {scores.shape[-1]}",
         *_end("output", scores, "score" if function is None else "logit"),
+        *_each(outputs),
         "",
         "#endif",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _each(outputs: Sequence[TensorInfo]) -> Iterator[str]:
+    """Yield what is said of each of several outputs: its place, its size, its type and its quantization."""
+    if len(outputs) < 2:
+        return
+    yield ""
+    yield f"#define EDGEFX_OUTPUTS {len(outputs)}"
+    taken = set[str]()
+    for place, tensor in enumerate(outputs):
+        name = re.sub(r"[^a-z0-9]", "_", tensor.name.lower())
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        yield ""
+        yield f"/* Output {place}, {tensor.name}: {' x '.join(map(str, tensor.shape[1:])) or 1} values. */"
+        yield f"#define EDGEFX_OUTPUT_{name.upper()}_INDEX {place}"
+        yield f"#define EDGEFX_OUTPUT_{name.upper()}_VALUES {math.prod(tensor.shape[1:])}"
+        yield from _end(f"output_{name}", tensor, "value")
 
 
 def _end(which: str, tensor: TensorInfo, what: str) -> list[str]:
@@ -215,7 +246,7 @@ def _method(operator: str) -> str:
     )
 
 
-def _main(*, named: bool) -> str:
+def _main(*, named: bool, place: int) -> str:
     labels, told = (
         ('#include "labels.h"\n', '"%s", edgefx_labels[best]')
         if named
@@ -254,7 +285,7 @@ int main() {{
   }}
   if (interpreter.Invoke() != kTfLiteOk) return 1;
 
-  const edgefx_output_t* scores = static_cast<const edgefx_output_t*>(interpreter.output(0)->data.data);
+  const edgefx_output_t* scores = static_cast<const edgefx_output_t*>(interpreter.output({place})->data.data);
   std::size_t best = 0;
   for (std::size_t i = 1; i < EDGEFX_OUTPUT_CLASSES; ++i) {{
     if (scores[i] > scores[best]) best = i;

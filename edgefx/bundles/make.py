@@ -24,6 +24,7 @@ from edgefx.errors import UsageError
 from edgefx.provenance import reports
 from edgefx.report import save
 from edgefx.results import RunReport, TargetResult, Verdict
+from edgefx.scores import described, output_of
 from edgefx.shipments import Bundle
 from edgefx.storage.disk import explained
 from edgefx.storage.hashes import hash_file
@@ -102,12 +103,6 @@ def run(
     if oci_layout is not None:
         oci.require_free(oci_layout)
     report, document = reports.read(folder)
-    if report.model.outputs:
-        names = ", ".join(one.name for one in report.model.outputs)
-        raise UsageError(
-            f"{folder}: bundles are for models with one output, and {report.model.name} has several: {names}",
-            hint="ship the artifacts as they are, or compile one output: --head NAME",
-        )
     results = _chosen(report, targets, folder)
     for layout, _ in repositories:
         serving.check(layout, [result.target for result in results])
@@ -211,7 +206,7 @@ def _members(
         members |= found
         if result.target == for_c:
             content = read_bytes(next(iter(found.values())))
-            sources = csource.of(result, content, names)
+            sources = csource.of(result, content, names, report.model)
             members |= {f"{_C_FOLDER}/{name}": source for name, source in sources.items()}
             if boot is not None:
                 name = f"{_BOOT_FOLDER}/{PurePath(next(iter(found))).stem}-{boot.version}.bin"
@@ -308,12 +303,13 @@ def _manifest(
                 target=result.target,
                 files=files[result.target],
                 input=result.artifact.inputs[0],
-                output=result.artifact.outputs[0],
+                output=output_of(result.artifact.outputs, model),
                 hardware=result.hardware,
                 accuracy=result.accuracy,
                 latency=result.latency,
                 verdict=result.verdict,
                 compilation=result.compilation,
+                outputs=described(result.artifact.outputs, model),
             )
             for result in results
             if result.artifact is not None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgefx.compilation import Compilation
 from edgefx.results import Accuracy, Latency, Verdict
-from edgefx.types import ArtifactFile, TensorInfo
+from edgefx.types import SPARSE, ArtifactFile, OutputMetadata, TensorInfo
 from edgefx.vocabulary import Hardware
 
 NAME = "manifest.json"
@@ -66,13 +66,14 @@ class BundledTarget:
         target: Its target.
         files: Paths of its files in the bundle, the main one first.
         input: The image; quantized, real value = (stored - zero point) * scale, which is the pixel.
-        output: The scores, stored in the same way.
+        output: The scores, stored in the same way; of several outputs the one that `class_names` belong to.
         hardware: The class of CPU that it is laid out for; None where it fits any.
         accuracy: As measured by the run; None where it was not. With `compilation`, that of the artifact
             which was compiled.
         latency: As measured on the machine in `Manifest.environment`; None where it was not.
         verdict: The worst of its gates; None without gates.
         compilation: How a compiler made it, with its estimates; None for a runtime's own artifact.
+        outputs: All outputs, where there are several.
     """
 
     target: str
@@ -84,6 +85,7 @@ class BundledTarget:
     latency: Latency | None
     verdict: Verdict | None
     compilation: Compilation | None = None
+    outputs: tuple[OutputMetadata, ...] = field(default=(), metadata=SPARSE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,12 +194,26 @@ def _compared(
             for key in _ENDS
             if ends[0][key] != ends[1][key]
         ]
+    if _outputs(of_new) != _outputs(of_old):
+        problems.append(
+            "the outputs are not those of the rollback: programs on the devices would mix them up"
+        )
     for field, what in (("color", "color"), ("pixel_range", "pixel range"), ("class_names", "class names")):
         if new.get(field) != old.get(field):
             problems.append(f"the {what} are not those of the rollback")
     if _hashes(new, of_new) == _hashes(old, of_old):
         warnings.append("the artifact is the same as that of the rollback")
     return problems, warnings
+
+
+def _outputs(of_target: Mapping[str, object]) -> list[object]:
+    """Return what a program must know of each of several outputs."""
+    listed = of_target.get("outputs")
+    outputs = [_mapping(one) for one in (listed if isinstance(listed, list) else [])]
+    return [
+        [one.get("task"), one.get("output_kind"), *(_mapping(one.get("tensor")).get(key) for key in _ENDS)]
+        for one in outputs
+    ]
 
 
 def _of_target(manifest: Mapping[str, object], target: str) -> Mapping[str, object] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from edgefx.bundles.archive import safe_name
@@ -156,12 +157,15 @@ def _triton(model: str, target: BundledTarget, manifest: Manifest) -> Mapping[st
     (row,) = select([target.target])
     labels = _labels(manifest)
     low, high = manifest.pixel_range
+    outputs = [one.tensor for one in target.outputs] or [target.output]
     lines = [
         f'name: "{_quoted(model)}"',
         f'backend: "{_BACKENDS[row.runtime]}"',
         "max_batch_size: 0  # the batch is a dimension like the others",
         *_end("input", target.input, ""),
-        *_end("output", target.output, _LABELS if labels else ""),
+        *chain.from_iterable(
+            _end("output", one, _LABELS if labels and one == target.output else "") for one in outputs
+        ),
         *_parameter("edgefx_target", target.target),
         *_parameter("edgefx_model_sha256", manifest.model.sha256),
         *_parameter("pixels", f"{manifest.color}, {low:g} to {high:g}"),

@@ -20,7 +20,7 @@ from edgefx.cache import keys
 from edgefx.cache.entry import Json, Key
 from edgefx.compilers.protocol import Interpreting
 from edgefx.errors import ConversionError
-from edgefx.pipeline import compiled, finish, parity
+from edgefx.pipeline import compiled, ends, finish, parity
 from edgefx.pipeline.evaluator import Evaluator
 from edgefx.pipeline.finish import Files
 from edgefx.pipeline.inputs import Inputs
@@ -123,10 +123,12 @@ class ArtifactBuilder:
         Raises:
             UnknownNameError: A layer to be kept in float does not exist.
         """
+        output_dtype, outputs = ends.of_outputs(target, self._inputs.source.spec)
         return QuantScheme(
             precision=target.row.precision,
             io_dtype=target.io_dtype,
-            output_dtype=target.output_dtype,
+            output_dtype=output_dtype,
+            outputs=outputs,
             seed=self._seed,
             effort=target.effort,
             ranges=target.ranges,

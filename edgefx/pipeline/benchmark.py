@@ -25,7 +25,7 @@ from edgefx.pipeline.inspect import SUFFIXES, existing
 from edgefx.protocols import Progress
 from edgefx.report.text import counted
 from edgefx.runtimes import hardware
-from edgefx.runtimes.session import is_classifier
+from edgefx.runtimes.session import takes_images
 from edgefx.system import cpu, host
 from edgefx.types import Precision
 from edgefx.views import Benchmark
@@ -206,7 +206,7 @@ def _admissible(
         else:
             if said := hardware.misfit(found.notes, present, device.name):
                 tell(f"{subject.path}: {said}")
-            yield replace(subject, any_ends=not is_classifier(found))
+            yield replace(subject, any_ends=not takes_images(found))
 
 
 def _with_threads(subjects: Iterable[Subject], counts: Sequence[int]) -> Iterator[Subject]:

@@ -28,6 +28,8 @@ def check(plan: Plan, spec: ModelSpec) -> None:
         if gate.output:
             _check_gate(gate, spec, plan.wording.name("gates.conditions"))
     _check_limits(plan, spec)
+    for name in dict.fromkeys(name for target in plan.targets for name, _ in target.outputs):
+        _check_end(name, spec, plan.wording.name("io_dtype"))
     if spec.outputs:
         _check_several(plan, spec)
     asks_logits = any(target.ends is Ending.LOGITS for target in plan.targets)
@@ -85,6 +87,17 @@ def _check_gate(gate: Gate, spec: ModelSpec, name: str) -> None:
         )
 
 
+def _check_end(name: str, spec: ModelSpec, option: str) -> None:
+    """Refuse the type of an end that is none."""
+    if not spec.outputs:
+        raise UsageError(
+            f"{option}: {spec.source} has no end called {name}", hint="its ends are called input and output"
+        )
+    names = [one.name for one in spec.outputs]
+    if name not in names:
+        raise UnknownNameError("end", name, ["input", "output", *names])
+
+
 def _check_several(plan: Plan, spec: ModelSpec) -> None:
     """Refuse what is only done with one output."""
     for what in _only_of_one(plan):
@@ -100,10 +113,6 @@ def _only_of_one(plan: Plan) -> Iterator[str]:
         yield plan.wording.name("quantize.method")
     if any(target.ends is Ending.LOGITS for target in plan.targets):
         yield plan.wording.name("ends")
-    if plan.recipe.benchmark is not None and plan.recipe.benchmark.others:
-        yield plan.wording.name("benchmark.devices")
     for target in plan.targets:
-        if target.row.kind in (TargetKind.NATIVE, TargetKind.MCU):
+        if target.row.kind is TargetKind.NATIVE:
             yield f"target {target.name}"
-    if plan.recipe.bundle:
-        yield plan.wording.name("bundle")

@@ -14,11 +14,12 @@ from edgefx.data import images as decoding
 from edgefx.data.folders import scan
 from edgefx.errors import DataError, UnknownNameError, UsageError
 from edgefx.models.hints import NO_HINTS
-from edgefx.pipeline import foreign
+from edgefx.pipeline import evaluate_outputs
 from edgefx.pipeline.evaluate import task_of
 from edgefx.protocols import Progress
 from edgefx.provenance import lock as locks
 from edgefx.provenance.lock import Lock, LockedImages, LockedTarget
+from edgefx.runtimes.session import ends_of_images
 from edgefx.scores import kind_of
 from edgefx.storage import temporary
 from edgefx.storage.hashes import hash_file
@@ -28,9 +29,10 @@ from edgefx.types import Dataset, ImageItem, Resize
 from edgefx.views import DriftReport
 
 if TYPE_CHECKING:
-    from edgefx.analysis.drift import Sample
+    from edgefx.analysis.drift import OutputAnswer, Sample
     from edgefx.data.images import Loader
     from edgefx.protocols import Session
+    from edgefx.types import Artifact, ArtifactMetadata
 
 SCHEMA_VERSION = 1
 FEWEST = 20  # images of either side: with fewer, a p-value of 9 tests can hardly be small enough
@@ -78,17 +80,17 @@ def run(
     new = _enough(_sampled(scan(data), samples=samples, seed=seed))
     runtime = runtimes.for_artifact(artifact)
     described, metadata = runtime.describe(artifact), runtime.read_metadata(artifact)
-    task = task_of(artifact, described.outputs[0], metadata, NO_HINTS)
-    reading = foreign.read(artifact, described, runtime, metadata, hints=NO_HINTS, background=None)
+    _, _, layout = ends_of_images(artifact, described.inputs, described.outputs)
+    said = _answers(artifact, described, metadata)
     with ExitStack() as stack:
         scratch = stack.enter_context(temporary.workspace())
         opened = partial(runtime.open_session, threads=threads or host.cores())
         session, features = stack.enter_context(opened(artifact)), None
-        if task.classifies and runtime.write_features(artifact, scratch / artifact.name):
+        if any(one.chooses for one in said) and runtime.write_features(artifact, scratch / artifact.name):
             features = stack.enter_context(opened(scratch / artifact.name))
         answered = partial(_answered, session, features, progress)
         load = partial(
-            decoding.load, height=reading.height, width=reading.width, resize=_resize(lock), scratch=scratch
+            decoding.load, height=layout.height, width=layout.width, resize=_resize(lock), scratch=scratch
         )
         with load(known, skip_bad=False, progress=progress, role="reference") as loader:
             before = answered(loader, "reference")
@@ -104,15 +106,23 @@ def run(
         data=data,
         images=len(after.scores),
         alarm_rate=alarm_rate,
-        tests=drift.compare(
-            before,
-            after,
-            output=kind_of(described.outputs[0].name),
-            chooses=task.classifies,
-            alarm_rate=alarm_rate,
-            seed=seed,
-        ),
+        tests=drift.compare(before, after, answers=said, alarm_rate=alarm_rate, seed=seed),
     )
+
+
+def _answers(artifact: Path, described: Artifact, metadata: ArtifactMetadata | None) -> list[OutputAnswer]:
+    """Return what the artifact's scores say, output by output where there are several."""
+    from edgefx.analysis.drift import OutputAnswer
+
+    if metadata is not None and metadata.outputs:
+        spec = evaluate_outputs.spec_of(artifact, described, metadata)
+        return [
+            OutputAnswer(output=one.output, chooses=one.task.classifies, name=one.name, place=place)
+            for one, place in spec.parts
+        ]
+    (output,) = described.outputs
+    task = task_of(artifact, output, metadata, NO_HINTS)
+    return [OutputAnswer(output=kind_of(output.name), chooses=task.classifies)]
 
 
 def _target(lock: Lock, folder: Path, name: str | None) -> LockedTarget:

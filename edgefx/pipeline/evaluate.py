@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx import harmless, runtimes
 from edgefx.benchmarking.devices.connect import ON_HOST, DeviceChoice, connected
-from edgefx.benchmarking.devices.local import HOST
 from edgefx.benchmarking.devices.phone import Phone
-from edgefx.benchmarking.devices.remote import Remote
 from edgefx.data import calibration, labels
 from edgefx.errors import UsageError
 from edgefx.models.heads import threshold_of
@@ -27,14 +25,13 @@ from edgefx.pipeline.execute import computing
 from edgefx.pipeline.foreign import Reading
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.inspect import existing
-from edgefx.pipeline.likeness import compared, few, throughput
+from edgefx.pipeline.likeness import few, throughput
 from edgefx.protocols import Progress
 from edgefx.recipe.schema import DataSection, ModelSection
-from edgefx.runtimes import hardware
 from edgefx.scores import chosen, kind_of
-from edgefx.system import cpu, host
+from edgefx.system import host
 from edgefx.types import ModelTask, OutputKind, Resize
-from edgefx.views import ClassComparison, DeviceAnswers, Evaluation
+from edgefx.views import ClassComparison, Evaluation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +42,7 @@ if TYPE_CHECKING:
     from edgefx.pipeline.memo import Memo
     from edgefx.protocols import Session
     from edgefx.results import Accuracy, Doubt
-    from edgefx.types import Artifact, ArtifactMetadata, Dataset, ImageSet, ModelSpec, Scores, TensorInfo
+    from edgefx.types import ArtifactMetadata, Dataset, ImageSet, ModelSpec, Scores, TensorInfo
 
 
 def run(
@@ -109,11 +106,11 @@ def run(
             f" with {resize}: give --resize to change that"
         )
     if metadata is not None and metadata.outputs:
-        if device != ON_HOST or kept is not None or background is not None:
+        if kept is not None or background is not None:
             raise UsageError(
-                f"{artifact} has {len(metadata.outputs)} outputs: it is evaluated on this machine, and"
-                " compared with a model",
-                hint="leave out --device and --background, and give a model as --baseline, not a run",
+                f"{artifact} has {len(metadata.outputs)} outputs: it is compared with a model, not with a"
+                " run, and none of its classes is taken for the background",
+                hint="give a model as --baseline, and leave out --background",
             )
         return evaluate_outputs.run(
             artifact,
@@ -127,9 +124,10 @@ def run(
             resize=resize,
             sample=(limit, seed),
             skip_bad=skip_bad,
-            threads=threads or host.cores(),
+            threads=threads,
             allow_unsafe=allow_unsafe,
             cache=cache,
+            device=device,
             hints=hints,
         )
     reading = foreign.read(artifact, described, target, metadata, hints=hints, background=background)
@@ -153,7 +151,7 @@ def run(
             foreign.check(artifact, reading, here, dataset, resize=resize, memo=memo)
         opened = partial((target if there is None else there).open_session, artifact, threads=used)
         session: Callable[[], AbstractContextManager[Session]] = partial(reading.open, opened)
-        notes = (*reading.notes, *_misfit(described, there, progress))
+        notes = (*reading.notes, *evaluated.misfit(described, there, progress))
         if baseline is None or kept is not None:
             found = _alone(
                 session,
@@ -204,7 +202,9 @@ def run(
         comparison=against,
         figures=accuracy.task if accuracy.task is None or found.baseline else accuracy.task.alone(),
         doubts=_doubts(found, names) if task.classifies else (),
-        device=None if there is None else _answers(found, there, partial(reading.open, here)),
+        device=None
+        if there is None
+        else evaluated.as_here(found.images, found.few, there, partial(reading.open, here)),
         notes=(*notes, *filter(None, [found.told])),
         error_rate=accuracy.error_rate,
     )
@@ -233,28 +233,6 @@ class _Found:
     few: Scores
     baseline: str | None = None
     told: str = ""
-
-
-def _misfit(described: Artifact, there: Remote | None, progress: Progress) -> tuple[str, ...]:
-    """Say of an artifact that it is laid out for other hardware than it is run on."""
-    present, name = (cpu.detect(), HOST.name) if there is None else (there.hardware, there.name)
-    said = hardware.misfit(described.notes, present, name)
-    if said is None:
-        return ()
-    progress.warn(f"{described.path}: {said}")
-    return (said,)
-
-
-def _answers(
-    found: _Found, there: Remote, opened: Callable[[], AbstractContextManager[Session]]
-) -> DeviceAnswers:
-    """Run a few of the images here, too, and compare."""
-    import numpy as np
-
-    with opened() as session:
-        here = session.infer(np.asarray(found.images.pixels[few(len(found.images))]))
-    same = asdict(compared(here, found.few))
-    return DeviceAnswers(device=there.name, environment=there.environment, hardware=there.hardware, **same)
 
 
 def _alone(

@@ -9,17 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefx.benchmarking.devices.connect import DeviceChoice, connected
+from edgefx.benchmarking.devices.phone import Phone
 from edgefx.data import calibration, labels
 from edgefx.errors import ArtifactError, UsageError
 from edgefx.measured import OutputEvaluation
 from edgefx.models.hints import Hints
-from edgefx.pipeline import evaluated
+from edgefx.pipeline import evaluated, likeness
 from edgefx.pipeline.execute import computing
 from edgefx.pipeline.inputs import Inputs
-from edgefx.pipeline.likeness import throughput
 from edgefx.protocols import Progress
 from edgefx.recipe.schema import DataSection, ModelSection
 from edgefx.runtimes.session import ends_of_images
+from edgefx.system import host
 from edgefx.types import (
     Artifact,
     ArtifactMetadata,
@@ -55,9 +57,10 @@ def run(
     resize: Resize,
     sample: tuple[int | None, int],
     skip_bad: bool,
-    threads: int,
+    threads: int | None,
     allow_unsafe: bool,
     cache: CacheSettings | None,
+    device: DeviceChoice,
     hints: Hints,
 ) -> Evaluation:
     """Measure how well an artifact answers images, output by output; see `evaluate.run`.
@@ -74,26 +77,33 @@ def run(
         resize: How an image of any shape becomes the input.
         sample: How many images to take, None for all, and the seed of the sample.
         skip_bad: Leave corrupt images out.
-        threads: Intra-op threads of the runtime.
+        threads: Intra-op threads of the runtime; None for all cores.
         allow_unsafe: Load a baseline that would be refused as unsafe.
         cache: Where the baseline's scores are kept.
+        device: Where to run the artifact.
         hints: What the baseline's file does not tell.
 
     Raises:
         UsageError: Images without labels and no baseline, or a baseline that the artifact was not made from.
         DataError: The images cannot be used, or a column does not fit its output.
         ArtifactError: The file is damaged.
+        DeviceError: The device cannot be reached, or is no longer there.
+        BenchmarkError: The artifact cannot be run there.
     """
-    spec = _spec(artifact, described, metadata)
+    spec = spec_of(artifact, described, metadata)
     dataset, note = _listed(data, spec, sample)
     if not dataset.known and baseline is None:
         raise UsageError(
             f"{data} has no labels, so there is no accuracy to measure",
             hint="give labels.csv with a column for each output, or compare with a model: --baseline MODEL",
         )
-    opened = partial(target.open_session, artifact, threads=threads)
     settings = DataSection(resize=resize, skip_bad_images=skip_bad)
-    with computing(cache, progress) as (memo, hashes):
+    with connected(device, progress) as there, computing(cache, progress) as (memo, hashes):
+        if isinstance(there, Phone):
+            there.refuse(artifact)
+        used = threads or (host.cores() if there is None else there.threads)
+        opened = partial((target if there is None else there).open_session, artifact, threads=used)
+        notes = evaluated.misfit(described, there, progress)
         if baseline is None:
             ran = _alone(opened, dataset, memo, spec, settings)
         else:
@@ -102,17 +112,20 @@ def run(
             ran = _against(opened, Inputs(plan, memo, hashes), spec, progress)
     decoded = ran.images
     found = _compared(ran, spec, described)
+    here = partial(target.open_session, artifact, threads=host.cores())
+    few = ran.answers.scores[likeness.few(len(decoded))]
     return Evaluation(
         artifact=artifact,
         data=evaluated.data_info(decoded, data, seed=sample[1] if sample[0] else None, note=note),
-        threads=threads,
+        threads=used,
         precision_ran=ran.precision_ran,
         images=len(decoded),
         top1=found.top1,
         top5=found.top5,
         images_per_s=ran.images_per_s,
         baseline=baseline,
-        notes=tuple(filter(None, [evaluated.told(ran.answers, decoded, dataset.root)])),
+        device=None if there is None else evaluated.as_here(decoded, few, there, here, spec),
+        notes=(*notes, *filter(None, [evaluated.told(ran.answers, decoded, dataset.root)])),
         error_rate=found.error_rate,
         outputs=tuple(
             _evaluation(one.name, one.accuracy, compared=baseline is not None) for one in found.outputs
@@ -183,7 +196,7 @@ def _against(
             wanted=inputs.baseline,
             answers=answers,
             precision_ran=session.precision_ran,
-            images_per_s=throughput(session, len(decoded), len(decoded) / answers.images_per_s),
+            images_per_s=likeness.throughput(session, len(decoded), len(decoded) / answers.images_per_s),
         )
 
 
@@ -212,8 +225,13 @@ def _evaluation(name: str, found: Accuracy, *, compared: bool) -> OutputEvaluati
     )
 
 
-def _spec(artifact: Path, described: Artifact, metadata: ArtifactMetadata) -> ModelSpec:
-    """Return what the file says of the model that it was made of.
+def spec_of(artifact: Path, described: Artifact, metadata: ArtifactMetadata) -> ModelSpec:
+    """Return what a file with several outputs says of the model that it was made of.
+
+    Args:
+        artifact: The file.
+        described: What its graph holds.
+        metadata: What edgefx wrote into it.
 
     Raises:
         ArtifactError: It does not say it of its own outputs.

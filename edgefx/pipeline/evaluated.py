@@ -8,19 +8,23 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefx.pipeline import answers
-from edgefx.pipeline.likeness import throughput
+from edgefx.benchmarking.devices.local import HOST
+from edgefx.pipeline import answers, likeness
 from edgefx.pipeline.plan import Plan
 from edgefx.recipe.schema import DataSection, ModelSection, Recipe, TargetSection
+from edgefx.runtimes import hardware
+from edgefx.system import cpu
 from edgefx.targets import row_for_artifact
 from edgefx.types import DataInfo
+from edgefx.views import DeviceAnswers
 
 if TYPE_CHECKING:
+    from edgefx.benchmarking.devices.remote import Remote
     from edgefx.data.images import Loader
     from edgefx.evaluation.inference import Inferred
     from edgefx.pipeline.memo import Memo
-    from edgefx.protocols import Session, Task
-    from edgefx.types import Dataset, ImageSet, Resize, Scores
+    from edgefx.protocols import Progress, Session, Task
+    from edgefx.types import Artifact, Dataset, ImageSet, ModelSpec, Resize, Scores
 
 
 def scored(
@@ -56,7 +60,7 @@ def scored(
         parts, reasons, seconds = _streamed(session, loader, shown)
         decoded = loader.finish()
         precision_ran = session.precision_ran
-        images_per_s = throughput(session, len(decoded), seconds)
+        images_per_s = likeness.throughput(session, len(decoded), seconds)
     images.check_range(decoded.pixels, where=str(dataset.root))
     for path, reason in decoded.skipped:
         memo.warn(f"skipped {path}: {reason}", to_try="replace it, or take it out of the folder")
@@ -85,6 +89,48 @@ def told(ran: Inferred, images: ImageSet, root: Path) -> str:
     from edgefx.evaluation import inference
 
     return inference.told(ran.reasons, answers.names(images.paths, root), images=len(images))
+
+
+def misfit(described: Artifact, there: Remote | None, progress: Progress) -> tuple[str, ...]:
+    """Say of an artifact that it is laid out for other hardware than it is run on.
+
+    Args:
+        described: The artifact.
+        there: The device that runs it; None for this machine.
+        progress: Is told, too.
+    """
+    present, name = (cpu.detect(), HOST.name) if there is None else (there.hardware, there.name)
+    said = hardware.misfit(described.notes, present, name)
+    if said is None:
+        return ()
+    progress.warn(f"{described.path}: {said}")
+    return (said,)
+
+
+def as_here(
+    images: ImageSet,
+    few: Scores,
+    there: Remote,
+    opened: Callable[[], AbstractContextManager[Session]],
+    spec: ModelSpec | None = None,
+) -> DeviceAnswers:
+    """Run a few images here, too, and compare the answers with those of a device.
+
+    Args:
+        images: All images that the device was given.
+        few: Its scores of those that `likeness.few` chooses.
+        there: The device.
+        opened: Opens the artifact here.
+        spec: The model, where it has several outputs.
+    """
+    import numpy as np
+
+    with opened() as session:
+        here = session.infer(np.asarray(images.pixels[likeness.few(len(images))]))
+    same = likeness.compared(here, few, spec)
+    return DeviceAnswers(
+        device=there.name, environment=there.environment, hardware=there.hardware, **vars(same)
+    )
 
 
 def planned(

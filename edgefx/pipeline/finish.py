@@ -14,8 +14,9 @@ from edgefx import harmless, runtimes
 from edgefx.cache import keys
 from edgefx.pipeline.records import FinishedFiles
 from edgefx.pipeline.stages import Computed, Stage
+from edgefx.scores import described, output_of
 from edgefx.storage.hashes import hash_file
-from edgefx.types import Artifact, ArtifactFile, ArtifactMetadata, OutputMetadata
+from edgefx.types import Artifact, ArtifactFile, ArtifactMetadata
 from edgefx.version import __version__
 from edgefx.vocabulary import OutputKind, ScoreFunction, StageKind, TargetKind
 
@@ -35,8 +36,7 @@ def metadata(target: str, artifact: Artifact, inputs: Inputs) -> ArtifactMetadat
         inputs: What the run is made of: the model, and images that may name the classes.
     """
     spec, image_sets = inputs.named_spec, inputs.image_sets
-    tensors = {tensor.name: tensor for tensor in artifact.outputs}
-    output = artifact.outputs[0] if spec.first is None else tensors[spec.first.name]
+    output = output_of(artifact.outputs, spec)
     return ArtifactMetadata(
         edgefx=__version__,
         target=target,
@@ -49,10 +49,7 @@ def metadata(target: str, artifact: Artifact, inputs: Inputs) -> ArtifactMetadat
         resize=image_sets[0].resize if image_sets else "",
         class_names=tuple(map(harmless.line, spec.class_names)),
         task=spec.task,
-        outputs=tuple(
-            OutputMetadata(tensor=tensors[one.name], output_kind=one.output, task=one.task)
-            for one in spec.outputs
-        ),
+        outputs=described(artifact.outputs, spec),
     )
 
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from edgefx.benchmarking.devices.remote import RemoteSession
 from edgefx.measured import ComparedAnswers, Match
+from edgefx.scores import of_first
 
 if TYPE_CHECKING:
     from edgefx.protocols import Session
-    from edgefx.types import Scores
+    from edgefx.types import ModelSpec, Scores
 
 _COMPARED = 8  # images
 
@@ -19,22 +20,30 @@ def few(images: int) -> list[int]:
     return sorted({number * images // _COMPARED for number in range(_COMPARED)})
 
 
-def compared(here: Scores, there: Scores) -> ComparedAnswers:
+def compared(here: Scores, there: Scores, spec: ModelSpec | None = None) -> ComparedAnswers:
     """Compare the scores of the same images.
 
     Args:
-        here: Of this machine, float32 [N, classes].
+        here: Of this machine, float32 [N, columns].
         there: Of a device, likewise.
+        spec: The model, where it has several outputs: then classes are those of the output that it is
+            described by.
     """
     import numpy as np
 
-    same_top1 = int((here.argmax(1) == there.argmax(1)).sum())
+    first_here, first_there = (of_first(one, spec) if spec is not None else one for one in (here, there))
+    same_top1 = int((first_here.argmax(1) == first_there.argmax(1)).sum())
     same = Match.SAME_TOP1 if same_top1 == len(here) else Match.DIFFERS
     return ComparedAnswers(
         images=len(here),
         match=Match.IDENTICAL if here.tobytes() == there.tobytes() else same,
         same_top1=same_top1,
         max_abs_difference=float(np.abs(here - there).max()),
+        outputs=tuple(
+            one.name
+            for one, place in (spec.parts if spec is not None else ())
+            if here[:, place].tobytes() != there[:, place].tobytes()
+        ),
     )
 
 

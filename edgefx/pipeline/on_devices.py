@@ -280,7 +280,7 @@ class _Measurement:
             self._note(target, accuracy=accuracy, warnings=judge.told(found))
             if (here := self.todo.here.get(target)) is not None:
                 few = likeness.few(len(found.scores))
-                self._note(target, answers=likeness.compared(here, found.scores[few]))
+                self._note(target, answers=likeness.compared(here, found.scores[few], judge.spec))
 
     def _time(self, device: Remote | Phone, progress: Progress) -> None:
         """Measure the latency of what could be run."""

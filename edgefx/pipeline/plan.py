@@ -23,7 +23,7 @@ from edgefx.storage import hardware as machines
 from edgefx.system.host import cores
 from edgefx.targets import TargetRow
 from edgefx.types import Dataset, Effort, Ending, IoDtype, Precision, Ranges
-from edgefx.units import parse_io_dtypes
+from edgefx.units import io_dtypes_of
 from edgefx.vocabulary import MIN_IMAGES, Hardware, OnInconclusive
 
 _PROFILED = ("float_share", "delegate_coverage")  # metrics that a runtime's profiler tells
@@ -36,8 +36,9 @@ class PlannedTarget:
 
     Attributes:
         row: The target.
-        io_dtype: Element type of its input, and of its output unless that has another.
-        output_dtype: Element type of its output, where it is another; else None.
+        io_dtype: Element type of its input.
+        output_dtype: Element type that is asked for of its output; None where nothing is said.
+        outputs: Those of several outputs whose element type is said by name, each with it.
         ends: What it ends in.
         effort: How much time INT8 accuracy is worth.
         ranges: How its activation ranges are chosen.
@@ -58,6 +59,7 @@ class PlannedTarget:
     row: TargetRow
     io_dtype: IoDtype
     output_dtype: IoDtype | None = None
+    outputs: tuple[tuple[str, IoDtype], ...] = ()
     ends: Ending = Ending.SCORES
     effort: Effort = Effort.BALANCED
     ranges: Ranges = Ranges.AUTO
@@ -81,14 +83,21 @@ class PlannedTarget:
     @property
     def has_float_ends(self) -> bool:
         """Whether it computes on integers only, but between conversions from and to float."""
-        return self.integer_only and IoDtype.FLOAT32 in (self.io_dtype, self.output_dtype)
+        dtypes = (self.io_dtype, self.last, *dict(self.outputs).values())
+        return self.integer_only and IoDtype.FLOAT32 in dtypes
+
+    @property
+    def last(self) -> IoDtype:
+        """Element type of its output, unless it is chosen by what the model answers (`ends.of_outputs`)."""
+        return self.output_dtype or self.row.io_dtypes[0]
 
     @property
     def io_dtypes(self) -> str:
-        """The types of both ends, as `units.parse_io_dtypes` reads them."""
-        if self.output_dtype is None:
+        """The types of the ends, as `units.parse_io_dtypes` reads them."""
+        if self.last is self.io_dtype and not self.outputs:
             return self.io_dtype
-        return f"input={self.io_dtype},output={self.output_dtype}"
+        ends = (("input", self.io_dtype), ("output", self.last), *self.outputs)
+        return ",".join(f"{end}={dtype}" for end, dtype in ends)
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -241,11 +250,8 @@ def resolve(recipe: Recipe, asked: machines.AskedHardware | None = None) -> tupl
 def _resolved(recipe: Recipe, row: TargetRow, asked: machines.AskedHardware) -> PlannedTarget:
     """Put together what holds for one target: of what is said twice, the later counts."""
     quantize = recipe.quantize
-    first, last = _io_dtypes(recipe.io_dtype, row)
-    result = PlannedTarget(
-        row=row, io_dtype=first, output_dtype=last, ends=recipe.ends, npu=recipe.npu.options
-    )
-    gates = recipe.gates
+    result = PlannedTarget(row=row, io_dtype=row.io_dtypes[0], ends=recipe.ends, npu=recipe.npu.options)
+    gates, io_dtypes = recipe.gates, recipe.io_dtype
     if not isinstance(quantize, NoneSection):
         result = replace(
             result,
@@ -261,12 +267,9 @@ def _resolved(recipe: Recipe, row: TargetRow, asked: machines.AskedHardware) -> 
             continue
         if section.gates is not None:
             gates = gates.overridden_by(section.gates)
-        if section.io_dtype is not None:
-            first, last = _io_dtypes(section.io_dtype, row)
+        io_dtypes = section.io_dtype or io_dtypes
         result = replace(
             result,
-            io_dtype=first,
-            output_dtype=last,
             ends=section.ends or result.ends,
             effort=section.effort or result.effort,
             ranges=section.ranges or result.ranges,
@@ -292,8 +295,12 @@ def _resolved(recipe: Recipe, row: TargetRow, asked: machines.AskedHardware) -> 
         is_judged = any(METRICS[gate.metric].origin is Origin.ACCURACY for gate in limits)
         most = recipe.evaluate.slow_limit or ("all" if is_judged else MIN_IMAGES)
         result = replace(result, eval_limit=None if most == "all" else most)
+    first, last, named = io_dtypes_of(io_dtypes)
     return replace(
         result,
+        io_dtype=first or row.io_dtypes[0],
+        output_dtype=last,
+        outputs=named,
         gates=limits,
         min_images=gates.min_images,
         on_inconclusive=gates.on_inconclusive,
@@ -308,13 +315,6 @@ def _overridden(compression: WeightCompression, section: TargetSection) -> Weigh
     if "prune" in said:
         compression = replace(compression, zeros=own.zeros, two_of_four=own.two_of_four)
     return compression
-
-
-def _io_dtypes(said: str | None, row: TargetRow) -> tuple[IoDtype, IoDtype | None]:
-    """Return the type of the input, and that of the output where it is another."""
-    first, last = parse_io_dtypes(said) if said is not None else (None, None)
-    first, last = first or row.io_dtypes[0], last or row.io_dtypes[0]
-    return first, None if last is first else last
 
 
 def check(recipe: Recipe, planned: Sequence[PlannedTarget], wording: Wording) -> None:

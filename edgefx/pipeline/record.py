@@ -123,7 +123,7 @@ def write_sources(report: RunReport) -> None:
             continue
         folder = result.artifact.path.with_suffix("")
         folder.mkdir(exist_ok=True)
-        for name, source in csource.of(result, read_bytes(result.artifact.path), names).items():
+        for name, source in csource.of(result, read_bytes(result.artifact.path), names, report.model).items():
             write_text(folder / name, source.decode())
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from edgefx.evaluation import gates
+from edgefx.pipeline import ends
 from edgefx.pipeline.plan import images_for
 from edgefx.recipe.schema import NoneSection, QatSection
 from edgefx.types import Precision, Ranges
@@ -182,8 +183,11 @@ def _quantization(plan: Plan) -> str:
 def _conversion(target: PlannedTarget, plan: Plan) -> str:
     row = target.row
     both = f"{target.io_dtype} input and output"
-    if target.output_dtype is not None:
-        both = f"{target.io_dtype} input, {target.output_dtype} output"
+    if target.last is not target.io_dtype or target.outputs:
+        types = (("input", target.io_dtype), ("output", target.last), *target.outputs)
+        both = ", ".join(f"{dtype} {end}" for end, dtype in types)
+    if target.output_dtype is None and ends.may_be_float(target):
+        both += " (sigmoids: float32)"
     parts = [str(row.precision), both]
     if target.ends is Ending.LOGITS:
         parts.append("ends in logits")

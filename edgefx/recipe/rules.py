@@ -62,10 +62,10 @@ class TargetRequest:
     def io_dtypes(self) -> tuple[IoDtype, ...]:
         """The types that are asked for, each once; none where what is said cannot be read."""
         try:
-            said = parse_io_dtypes(self.io_dtype) if self.io_dtype is not None else ()
+            said = parse_io_dtypes(self.io_dtype) if self.io_dtype is not None else {}
         except UsageError:
             return ()
-        return tuple(dict.fromkeys(one for one in said if one is not None))
+        return tuple(dict.fromkeys(said.values()))
 
 
 @dataclass(frozen=True, kw_only=True)

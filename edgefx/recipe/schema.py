@@ -406,8 +406,8 @@ class Recipe(Section):
     )
     io_dtype: IoDtypes | None = Field(
         default=None,
-        description="Type of input and output, or input=uint8,output=float32; by default uint8 for INT8 "
-        "TFLite, else float32.",
+        description="Type of input and output, or input=uint8,output=float32, where an output may be called "
+        "by its name; by default uint8 for INT8 TFLite, else float32.",
     )
     ends: Ending = Field(
         default=Ending.SCORES,

@@ -311,8 +311,9 @@ def answers_line(found: ComparedAnswers) -> str:
     """Say how a device's answers compare with those of this machine."""
     answers = "every score is identical, bit by bit"
     if found.match is not Match.IDENTICAL:
+        what = f"values of {', '.join(found.outputs)}" if found.outputs else "scores"
         answers = (
-            f"{found.same_top1} get the same class; scores differ by at most {found.max_abs_difference:.3g}"
+            f"{found.same_top1} get the same class; {what} differ by at most {found.max_abs_difference:.3g}"
         )
     return f"of {found.images} images, run here too, {answers}"
 

@@ -148,10 +148,20 @@ class BatchSession(ABC):
             if info.scale is not None:
                 np.subtract(scores, np.float32(info.zero_point or 0), out=scores)
                 np.multiply(scores, np.float32(info.scale), out=scores)
-        if len(found) > 1:
-            return np.concatenate(found, axis=1)
-        (name,) = (info.name for info in self._outputs)
-        return by_class(of_logits(found[0], ScoreFunction.of(name)), kind_of(name))
+        return as_scores(np.concatenate(found, axis=1) if len(found) > 1 else found[0], self._outputs)
+
+
+def as_scores(values: Scores, outputs: Sequence[TensorInfo]) -> Scores:
+    """Return what outputs say as scores: of one, a column per class; several stay as they are, side by side.
+
+    Args:
+        values: Dequantized, float32 [N, columns].
+        outputs: Whose they are.
+    """
+    if len(outputs) > 1:
+        return values
+    (name,) = (info.name for info in outputs)
+    return by_class(of_logits(values, ScoreFunction.of(name)), kind_of(name))
 
 
 def ends_of_classifier(
@@ -210,10 +220,10 @@ def _no_classifier(path: Path, inputs: Sequence[TensorInfo], outputs: Sequence[T
     )
 
 
-def is_classifier(artifact: Artifact) -> bool:
-    """Whether an artifact takes one image and gives one answer, so that images can be run through it."""
+def takes_images(artifact: Artifact) -> bool:
+    """Whether an artifact takes one image, and gives answers of a fixed size, so that images can be run."""
     try:
-        ends_of_classifier(artifact.path, artifact.inputs, artifact.outputs)
+        ends_of_images(artifact.path, artifact.inputs, artifact.outputs)
     except ArtifactError:
         return False
     return True

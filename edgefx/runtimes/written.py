@@ -12,8 +12,9 @@ from edgefx.types import FrozenGraph, TensorInfo
 def problems_of_ends(ends: Iterable[TensorInfo], graph: FrozenGraph, scheme: QuantScheme) -> list[str]:
     """Return what is wrong with a file's inputs and outputs; nothing where they are as asked for."""
     found = [(end.name, end.dtype) for end in ends]
-    first, last = scheme.io_dtypes
-    wanted = [(graph.input_name, first.value), *((name, last.value) for name in graph.output_names)]
+    names = graph.output_names
+    dtypes = (scheme.io_dtype, *scheme.output_dtypes(names))
+    wanted = list(zip((graph.input_name, *names), map(str, dtypes), strict=True))
     return [] if found == wanted else [f"inputs and outputs are {found}, asked for {wanted}"]
 
 

@@ -31,8 +31,7 @@ import numpy as np
 
 from edgefx.analysis.drift import compare
 from edgefx.evaluation.statistics import wilson_ci
-from edgefx.types import OutputKind
-from tests.unit.test_drift import sample
+from tests.unit.test_drift import CLASSES, sample
 
 from .common import show
 
@@ -121,8 +120,7 @@ def least_p_value(before: int, after: int, seed: int, change: Mapping[str, float
     tests = compare(
         sample(draw, before),
         sample(draw, after, **change),
-        output=OutputKind.PROBABILITIES,
-        chooses=True,
+        answers=[CLASSES],
         alarm_rate=POWER_RATE,
         seed=number,
     )

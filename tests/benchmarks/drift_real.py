@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from edgefx import runtimes
-from edgefx.analysis.drift import Sample, compare, traits
+from edgefx.analysis.drift import OutputAnswer, Sample, compare, traits
 from edgefx.data import images as decoding
 from edgefx.data.folders import scan
 from edgefx.evaluation.statistics import wilson_ci
@@ -30,7 +30,7 @@ from edgefx.runtimes.session import ends_of_classifier
 from edgefx.scores import kind_of
 from edgefx.storage import temporary
 from edgefx.system.host import cores
-from edgefx.types import OutputKind, Resize
+from edgefx.types import Resize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,7 +72,7 @@ def rows(run: Path, images: Path, *, samples: int, seed: int) -> dict[str, objec
     """Return the shares of alarms by size and change."""
     draw = np.random.default_rng(seed)
     pixels, labels = _decoded(run, images)
-    output, answer = _artifact(run)
+    answers, answer = _artifact(run)
     sets = {"no change": answer(pixels)}
     for name, change in CHANGES.items():
         sets[name] = answer(change(pixels, draw))
@@ -87,7 +87,7 @@ def rows(run: Path, images: Path, *, samples: int, seed: int) -> dict[str, objec
                 before, after = places[:size], places[size : 2 * size]
                 if name == MIX:
                     after = _mixed(places[size:], labels, size, draw)
-                tests = partial(compare, output=output, chooses=True, alarm_rate=RATE, seed=number)
+                tests = partial(compare, answers=[answers], alarm_rate=RATE, seed=number)
                 first = _some(sets["no change"], before)
                 second = _some(sets.get(name, sets["no change"]), after)
                 whole = tests(first, second)
@@ -143,7 +143,7 @@ def _path(run: Path) -> Path:
     return run / Path(next(one for one in lock.targets if one.files).files[0].path).name
 
 
-def _artifact(run: Path) -> tuple[OutputKind, Callable[[Pixels], Sample]]:
+def _artifact(run: Path) -> tuple[OutputAnswer, Callable[[Pixels], Sample]]:
     path = _path(run)
     runtime = runtimes.for_artifact(path)
 
@@ -155,4 +155,4 @@ def _artifact(run: Path) -> tuple[OutputKind, Callable[[Pixels], Sample]]:
                     traits=traits(pixels), scores=session.infer(pixels), features=features.infer(pixels)
                 )
 
-    return kind_of(runtime.describe(path).outputs[0].name), answer
+    return OutputAnswer(output=kind_of(runtime.describe(path).outputs[0].name), chooses=True), answer

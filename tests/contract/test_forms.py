@@ -90,7 +90,7 @@ def test_nets_in_the_other_runtimes(name: str, target: str, tmp_path: Path) -> N
 
 def test_what_has_no_form_on_integers_is_named_with_its_layer(tmp_path: Path) -> None:
     with pytest.raises(
-        ConversionError, match=r"float operations: EXP, LOG \(layers activation(_\d+)?, "
+        ConversionError, match=r"which these operations do not: EXP, LOG \(layers activation(_\d+)?, "
     ) as caught:
         _compiled("net of: mish", "tflite-int8", tmp_path)
     assert "quantize.keep_float" in caught.value.hint

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,7 +135,7 @@ def test_one_score(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> Non
 def test_several_labels(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
     light = photos[1].mean((1, 2, 3)) / 255
     labels = [";".join(name for name, has in (("0", one > 0.3), ("1", one < 0.6)) if has) for one in light]
-    found, _ = run(model, photos, tmp_path, labels, head="several", task="multilabel", io_dtype="float32")
+    found, _ = run(model, photos, tmp_path, labels, head="several", task="multilabel")
     for result in found:
         assert result.accuracy.task.mean_average_precision > 0.95
         assert result.accuracy.agreement > 0.9
@@ -309,5 +311,51 @@ def test_several_outputs_in_one_artifact(model: Path, photos: tuple[Path, Any], 
     assert alone.outputs[0].figures.r2 == measured[0].accuracy.task.r2
     with pytest.raises(UsageError, match="is another model: it has one output"):
         edgefx.evaluate(path, test, baseline=str(model), head="bright")
-    with pytest.raises(UsageError, match="is evaluated on this machine"):
+    with pytest.raises(UsageError, match="is compared with a model, not with a run"):
         edgefx.evaluate(path, test, baseline=str(tmp_path / "out"))
+
+
+TASKS = "light=regression,several=multilabel,vector=embedding"
+KINDS = {"light": "float32", "bright": "int8", "several": "uint8", "vector": "int8", "maps": "int8"}
+
+
+def test_several_outputs_with_types_of_their_own_are_handed_on(
+    model: Path, photos: tuple[Path, Any], tmp_path: Path, device: Remote
+) -> None:
+    build = tmp_path / "out"
+    found: Any = edgefx.compile(
+        model, targets=TARGETS[:3], calibration=photos[0], evaluate=False, effort="fast", benchmark=False,
+        cache=False, output=build, task=TASKS, io_dtype="input=uint8,output=int8,light=float32,several=uint8",
+    )  # fmt: skip
+    answers = {}
+    for result in found:
+        assert result.failure is None, result.failure
+        assert {one.name: one.dtype for one in result.artifact.outputs} == KINDS
+        path, pixels = result.artifact.path, photos[1][:5]
+        with runtimes.for_artifact(path).open_session(path, threads=1) as here:
+            scores = answers[result.target] = here.infer(pixels)
+        with device.open_session(path, threads=1) as there:
+            assert there.infer(pixels).tobytes() == scores.tobytes()
+    bundle = edgefx.bundle(build, serving=[f"triton={tmp_path / 'served'}"])
+    with zipfile.ZipFile(bundle.path) as opened:
+        manifest = json.loads(opened.read("manifest.json"))
+        header = opened.read("c/model_quantization.h").decode()
+        card = opened.read("MODEL_CARD.md").decode()
+    for target in manifest["targets"]:
+        assert {one["tensor"]["name"]: one["tensor"]["dtype"] for one in target["outputs"]} == KINDS
+        assert target["output"]["name"] == "bright"
+        assert target["outputs"][0]["task"] == "regression"
+    assert "#define EDGEFX_OUTPUT_MAPS_INDEX 4" in header
+    assert "typedef uint8_t edgefx_output_several_t;" in header
+    assert "typedef float edgefx_output_light_t;" in header
+    assert all(f"output {name}" in card.replace("*", "") for name in KINDS)
+    (config, _) = sorted((tmp_path / "served").glob("*/config.pbtxt"))
+    assert all(f'name: "{name}"' in config.read_text() for name in KINDS)
+    drift = edgefx.drift(build, photos[0], target="onnx-int8")
+    assert {"light: scores", "bright: classes", "maps: scores"} <= {one.test for one in drift.tests}
+    assert not any(one.drifted for one in drift.tests)
+    with pytest.raises(UsageError, match="unknown end 'lihgt'"):
+        edgefx.compile(
+            model, targets="onnx-int8", calibration=photos[0], evaluate=False, benchmark=False,
+            cache=False, output=tmp_path / "none", task=TASKS, io_dtype="lihgt=float32",
+        )  # fmt: skip

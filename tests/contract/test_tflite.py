@@ -149,7 +149,7 @@ def test_logits_of_a_sigmoid_in_float_are_never_clipped() -> None:
 
     concrete = tf.function(several).get_concrete_function(tf.TensorSpec((1, 4, 4, 3), tf.float32))
     model = flatbuffer.read(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())
-    usual, exact = calibrate.analyse(model), calibrate.analyse(model, float_sigmoid=True)
+    usual, exact = calibrate.analyse(model), calibrate.analyse(model, float_sigmoids=[True])
     (logits,) = (index for index in usual.measured if usual.measured[index] is not exact.measured[index])
     assert (usual.measured[logits], exact.measured[logits]) == (Consumer.SIGMOID, Consumer.SCORES)
     assert list(exact.measured.values()).count(Consumer.SIGMOID) == 1  # a gate is a gate

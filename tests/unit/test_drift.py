@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgefx.analysis.drift import PERMUTATIONS, Sample, _Shuffled, compare, traits
+from edgefx.analysis.drift import PERMUTATIONS, OutputAnswer, Sample, _Shuffled, compare, traits
 from edgefx.report import drift as shown
 from edgefx.report.console import PlainConsole
 from edgefx.types import OutputKind
@@ -47,10 +47,12 @@ def sample(
     return Sample(traits=looks, scores=scores.astype(np.float32), features=features.astype(np.float32))
 
 
+CLASSES = OutputAnswer(output=OutputKind.PROBABILITIES, chooses=True)
+VALUES = OutputAnswer(output=OutputKind.VALUES, chooses=False)
+
+
 def drifted(before: Sample, after: Sample, *, alarm_rate: float = 0.05) -> set[str]:
-    tests = compare(
-        before, after, output=OutputKind.PROBABILITIES, chooses=True, alarm_rate=alarm_rate, seed=3
-    )
+    tests = compare(before, after, answers=[CLASSES], alarm_rate=alarm_rate, seed=3)
     return {one.test for one in tests if one.drifted}
 
 
@@ -82,12 +84,29 @@ def test_the_same_images_are_no_drift_and_scores_need_not_be_of_classes() -> Non
     draw = np.random.default_rng(5)
     one = sample(draw, 50)
     assert drifted(one, one) == set()
-    tests = compare(one, one, output=OutputKind.VALUES, chooses=False, alarm_rate=0.05, seed=0)
+    tests = compare(one, one, answers=[VALUES], alarm_rate=0.05, seed=0)
     assert [test.test for test in tests] == [*one.traits, "scores", "features"]
     without = replace(one, features=None)
-    tests = compare(one, without, output=OutputKind.VALUES, chooses=False, alarm_rate=0.05, seed=0)
+    tests = compare(one, without, answers=[VALUES], alarm_rate=0.05, seed=0)
     assert [test.test for test in tests] == [*one.traits, "scores"]
     assert all(test.p_value == 1 for test in tests)
+
+
+def test_each_of_several_outputs_has_tests_of_its_own() -> None:
+    draw = np.random.default_rng(7)
+    one, other = sample(draw, 100), sample(draw, 100)
+    quality = draw.normal(size=(2, 100, 1)) + np.array([0, 4])[:, None, None]
+    answers = [
+        replace(VALUES, name="quality", place=slice(0, 1)), replace(CLASSES, name="class", place=slice(1, 6)),
+    ]  # fmt: skip
+    before, after = (
+        replace(part, scores=np.concatenate([own, part.scores], 1, dtype=np.float32))
+        for part, own in zip((one, other), quality, strict=True)
+    )
+    tests = compare(before, after, answers=answers, alarm_rate=0.05, seed=0)
+    named = ["quality: scores", "class: confidence", "class: classes", "class: scores", "features"]
+    assert [test.test for test in tests] == [*one.traits, *named]
+    assert [test.test for test in tests if test.drifted] == ["quality: scores"]
 
 
 def test_p_values_are_those_of_all_permutations_where_they_are_small_and_end_early_where_not() -> None:

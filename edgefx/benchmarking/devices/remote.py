@@ -26,14 +26,13 @@ from edgefx.benchmarking.devices.protocol import RUN_TIMEOUT_S, START_TIMEOUT_S,
 from edgefx.errors import BenchmarkError, DeviceDependencyError, DeviceError, EdgefxError
 from edgefx.protocols import SILENT, Progress
 from edgefx.results import Environment
-from edgefx.runtimes.session import ends_of_classifier
-from edgefx.scores import by_class, kind_of, of_logits
+from edgefx.runtimes.session import as_scores, ends_of_images
 from edgefx.storage.hashes import hash_file
 from edgefx.system import cpu, host
 from edgefx.targets import TargetRow, row_for_artifact
 from edgefx.types import Precision, TensorInfo
 from edgefx.version import __version__
-from edgefx.vocabulary import Hardware, ScoreFunction
+from edgefx.vocabulary import Hardware
 
 if TYPE_CHECKING:
     from edgefx.types import Artifact, Pixels, Scores
@@ -200,7 +199,7 @@ class Remote:
     def _started(self, path: Path, threads: int, precision: Precision | None) -> Iterator[RemoteRunner]:
         runtime = runtimes.for_artifact(path)
         found = runtime.describe(path)
-        image, scores, _ = ends_of_classifier(path, found.inputs, found.outputs)
+        image, outputs, _ = ends_of_images(path, found.inputs, found.outputs)
         key = self._copy(found)
         answer = self._link.request(
             "start",
@@ -211,14 +210,14 @@ class Remote:
                 "threads": threads,
                 "precision": precision,
                 "image": asdict(image),
-                "scores": asdict(scores),
+                "outputs": list(map(asdict, outputs)),
                 "stated": runtime.stated_precision(path),
                 "collector": _collector(row_for_artifact(path)),
                 "cores": self.environment.cores,
                 "counters": Path(counters.__file__).read_text(encoding="utf-8"),
             },
         )
-        runner = RemoteRunner(self, path, answer["runner"], image=image, scores=scores)
+        runner = RemoteRunner(self, path, answer["runner"], image=image, outputs=outputs)
         try:
             yield runner
         finally:
@@ -265,11 +264,16 @@ class RemoteRunner(Runner):
     """A process on a device for one artifact."""
 
     def __init__(
-        self, device: Remote, path: Path, number: int, *, image: TensorInfo, scores: TensorInfo
+        self,
+        device: Remote,
+        path: Path,
+        number: int,
+        *,
+        image: TensorInfo,
+        outputs: Sequence[TensorInfo],
     ) -> None:
         self._device, self._path = device, path
-        self.number, self.image, self.output = number, image, kind_of(scores.name)
-        self.function = ScoreFunction.of(scores.name)
+        self.number, self.image, self.outputs = number, image, outputs
 
     def wait_ready(self) -> None:
         """Wait until the runtime is imported there."""
@@ -282,7 +286,7 @@ class RemoteRunner(Runner):
             pixels: Raw RGB, uint8 [N, H, W, 3].
 
         Returns:
-            Scores float32 [N, classes], and the seconds that they took there.
+            The outputs as they are, side by side, float32 [N, columns], and the seconds that they took there.
 
         Raises:
             BenchmarkError: The process died, or did not answer with scores of these images.
@@ -366,7 +370,7 @@ class RemoteSession:
         scores, seconds = self._runner.infer(batch)
         self.images += len(batch)
         self.seconds += seconds
-        return by_class(of_logits(scores, self._runner.function), self._runner.output)
+        return as_scores(scores, self._runner.outputs)
 
 
 def _collector(row: TargetRow) -> str:

@@ -226,7 +226,7 @@ class _Session:
     """What `edgefx.runtimes.session.BatchSession` is on the host: uint8 RGB in, float32 scores out."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.image, self.scores, self.precision = config["image"], config["scores"], config["stated"]
+        self.image, self.outputs, self.precision = config["image"], config["outputs"], config["stated"]
         shape = self.image["shape"]
         self.batch = max(1, shape[0])
         self.channels_first = shape[3] not in (1, 3) or (shape[3] == 1 and shape[1] == 3)
@@ -243,7 +243,7 @@ class _Session:
         raise NotImplementedError
 
     def take(self) -> Any:
-        """Return the output [batch, classes] as stored."""
+        """Return the outputs, each [batch, values] as stored."""
         raise NotImplementedError
 
     def ready(self, batch: Any) -> Any:
@@ -252,23 +252,24 @@ class _Session:
         return ready.transpose(0, 3, 1, 2) if self.channels_first else ready
 
     def infer(self, batch: Any) -> Any:
-        """Run uint8 [N, H, W, 3]; returns float32 [N, classes]."""
+        """Run uint8 [N, H, W, 3]; returns float32 [N, columns], several outputs side by side."""
         import numpy as np
 
         ready = self.ready(batch)
-        scores = None
+        found: list[Any] = []  # by output
         for start in range(0, len(ready), self.batch):
             part = ready[start : start + self.batch]
             self.put(part)
             self.invoke()
-            found = self.take()
-            if scores is None:
-                scores = np.empty((len(ready), found.shape[1]), np.float32)
-            scores[start : start + len(part)] = found[: len(part)]
-        if scores is not None and self.scores["scale"] is not None:
-            scores -= self.scores["zero_point"] or 0
-            scores *= np.float32(self.scores["scale"])
-        return scores
+            taken = self.take()
+            found = found or [np.empty((len(ready), one.shape[1]), np.float32) for one in taken]
+            for place, one in enumerate(taken):
+                found[place][start : start + len(part)] = one[: len(part)]
+        for place, info in enumerate(self.outputs if found else ()):
+            if info["scale"] is not None:
+                np.subtract(found[place], np.float32(info["zero_point"] or 0), out=found[place])
+                np.multiply(found[place], np.float32(info["scale"]), out=found[place])
+        return np.concatenate(found, axis=1)
 
 
 def _stored(batch: Any, image: dict[str, Any]) -> Any:
@@ -301,7 +302,7 @@ class _LiteRt(_Session):
         self._interpreter.allocate_tensors()
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._feed = self._interpreter.tensor(inputs[0]["index"])
-        self._fetch = self._interpreter.tensor(outputs[0]["index"])
+        self._fetch = [self._interpreter.tensor(one["index"]) for one in outputs]
 
     def put(self, part: Any) -> None:
         self._feed()[: len(part)] = part
@@ -310,7 +311,7 @@ class _LiteRt(_Session):
         self._interpreter.invoke()
 
     def take(self) -> Any:
-        return self._fetch().reshape(self.batch, -1).copy()
+        return [one().reshape(self.batch, -1).copy() for one in self._fetch]
 
 
 class _Ort(_Session):
@@ -336,7 +337,7 @@ class _Ort(_Session):
         self._found = self._session.run(None, self._feed)
 
     def take(self) -> Any:
-        return self._found[0].reshape(self.batch, -1)
+        return [one.reshape(self.batch, -1) for one in self._found]
 
 
 class _OpenVino(_Session):
@@ -367,7 +368,8 @@ class _OpenVino(_Session):
         self._request.infer(share_outputs=True)  # else it copies them
 
     def take(self) -> Any:
-        return self._request.get_output_tensor(0).data.reshape(self.batch, -1)
+        found = (self._request.get_output_tensor(place) for place in range(len(self.outputs)))
+        return [one.data.reshape(self.batch, -1) for one in found]
 
     def _precision_ran(self, macs: dict[str, int]) -> str:
         names = {"f32": "float32", "f16": "float16", "i8": "int8", "u8": "int8"}

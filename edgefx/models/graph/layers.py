@@ -240,6 +240,22 @@ def _unit_normalization(layer: Any) -> ir.Op | None:
     return ir.Opaque(call)
 
 
+def _nearest_upsampling(layer: Any) -> ir.Op | None:
+    """Repeat rows and columns by one operation: TFLite has that on integers, and not what Keras does."""
+    if layer.interpolation != "nearest" or not _channels_last(layer):
+        return None
+    rows, columns = _pair(layer.size)
+
+    def call(tensors: Sequence[Any]) -> list[Any]:
+        import tensorflow as tf
+
+        _, height, width, _ = tensors[0].shape
+        size = [rows * height, columns * width]
+        return [tf.raw_ops.ResizeNearestNeighbor(images=tensors[0], size=size, name="Nearest")]
+
+    return ir.Opaque(call)
+
+
 def _rescaling(layer: Any) -> ir.Op | None:
     return _affine(_float64(layer.scale), _float64(layer.offset))
 
@@ -332,6 +348,7 @@ _READERS: dict[str, Callable[[Any], ir.Op | None]] = {
     "Reshape": _reshape,
     "Softmax": _softmax,
     "UnitNormalization": _unit_normalization,
+    "UpSampling2D": _nearest_upsampling,
     "ZeroPadding2D": _pad,
 }
 

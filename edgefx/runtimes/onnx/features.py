@@ -20,7 +20,7 @@ _FEATURES = "features"
 
 def write(path: Path, out: Path) -> bool:
     """Write a copy of a file that ends in them; see `Runtime.write_features`."""
-    from onnx import helper
+    from onnx import TensorProto, helper
 
     model = artifact.load(path)
     makers = {output: node for node in model.graph.node for output in node.output}
@@ -33,10 +33,13 @@ def write(path: Path, out: Path) -> bool:
         read = _FEATURES
     elif read in makers and makers[read].op_type == "DynamicQuantizeLinear":
         read = makers[read].input[0]
-    if not is_vector(infer_shapes(model).get(read, ())):  # one that is not known is not doubted
+    shape = infer_shapes(model).get(read)
+    if shape is not None and not is_vector(shape):  # one that is not known is not doubted
         return False
     del model.graph.output[:]
-    model.graph.output.append(helper.make_empty_tensor_value_info(read))
+    # Where an end is of integers, a file is read only if the others say what they are.
+    known = helper.make_tensor_value_info(read, TensorProto.FLOAT, shape) if shape is not None else None
+    model.graph.output.append(known or helper.make_empty_tensor_value_info(read))
     out.write_bytes(model.SerializeToString())
     return True
 

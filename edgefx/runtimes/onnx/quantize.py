@@ -103,7 +103,8 @@ def static(
     plan: Placement,
     ranges: Mapping[str, Range],
     *,
-    io_dtypes: tuple[IoDtype, IoDtype] = (IoDtype.FLOAT32, IoDtype.FLOAT32),
+    input_dtype: IoDtype = IoDtype.FLOAT32,
+    output_dtypes: Sequence[IoDtype] = (),
     outputs: Sequence[OutputKind] = (OutputKind.PROBABILITIES,),
     codes: Mapping[str, NDArray[np.int8]] | None = None,
     channels: Mapping[str, ChannelRanges] | None = None,
@@ -115,7 +116,8 @@ def static(
         model: The tidy float32 model, the biases of the plan's dynamic convolutions split off.
         plan: From `plan`.
         ranges: Real range per tensor of the plan; with integer outputs also those of logits and values.
-        io_dtypes: Element types of the graph's input and of its outputs.
+        input_dtype: Element type of the graph's input.
+        output_dtypes: Of each output; none where all are of float32.
         outputs: What each output means; probabilities span [0, 1].
         codes: Weights of convolutions where they are not just rounded, from `rounding`.
         channels: Tensors in front of a swish whose channels have ranges of their own.
@@ -159,19 +161,13 @@ def static(
         if _is_between(node, readers, graph, plan):
             writer.keep_float(node)
     _note(writer, plan)
-    if io_dtypes[0] is not IoDtype.FLOAT32:
-        writer.integer_input(io_dtypes[0])
-    if io_dtypes[1] is not IoDtype.FLOAT32:
-        _integer_outputs(writer, io_dtypes[1], outputs, ranges)
+    if input_dtype is not IoDtype.FLOAT32:
+        writer.integer_input(input_dtype)
+    for result, kind, dtype in zip(tuple(graph.outputs), outputs, output_dtypes, strict=False):
+        if dtype is not IoDtype.FLOAT32:
+            limits = Range(0.0, 1.0) if kind is OutputKind.PROBABILITIES else ranges[result.name]
+            writer.integer_output(result, dtype, limits)
     return writer.finish()
-
-
-def _integer_outputs(
-    writer: Writer, dtype: IoDtype, outputs: Sequence[OutputKind], ranges: Mapping[str, Range]
-) -> None:
-    for result, kind in zip(writer.graph.outputs, outputs, strict=True):
-        limits = Range(0.0, 1.0) if kind is OutputKind.PROBABILITIES else ranges[result.name]
-        writer.integer_output(result, dtype, limits)
 
 
 def _note(writer: Writer, plan: Placement) -> None:
@@ -268,13 +264,14 @@ class _Quantization:
         self.place()
 
     def find_ranges(self) -> None:
-        scheme, extra = self.scheme, tuple[str, ...]()
-        if scheme.io_dtypes[1] is not IoDtype.FLOAT32:
-            extra = tuple(
-                name
-                for name, kind in zip(self.graph.output_names, self.graph.output_kinds, strict=True)
-                if kind is not OutputKind.PROBABILITIES
+        scheme, names = self.scheme, self.graph.output_names
+        extra = tuple(
+            name
+            for name, kind, dtype in zip(
+                names, self.graph.output_kinds, scheme.output_dtypes(names), strict=True
             )
+            if kind is not OutputKind.PROBABILITIES and dtype is not IoDtype.FLOAT32
+        )
         self.ranges = calibrate.ranges(
             self.model, self.plan, extra, self.calibration, self.progress, asked=scheme.ranges
         )
@@ -307,7 +304,8 @@ class _Quantization:
                 self.model,
                 self.plan,
                 self.ranges,
-                io_dtypes=self.scheme.io_dtypes,
+                input_dtype=self.scheme.io_dtype,
+                output_dtypes=self.scheme.output_dtypes(self.graph.output_names),
                 outputs=self.graph.output_kinds,
                 codes=self.codes,
                 channels=self.channels,

@@ -368,15 +368,20 @@ def int8_model(
 ) -> Any:
     """Quantize a float model and give it the ends that were asked for."""
     model = quantize(model, calibration, scheme, progress, trained_ranges=trained_ranges)
-    first, last = scheme.io_dtypes
-    kinds, scores = graph.output_kinds, None
-    if last is not IoDtype.FLOAT32 and set(kinds) != {OutputKind.PROBABILITIES}:
+    dtypes = scheme.output_dtypes(graph.output_names)
+    integers = [
+        (place, kind, dtype)
+        for place, (kind, dtype) in enumerate(zip(graph.output_kinds, dtypes, strict=True))
+        if dtype is not IoDtype.FLOAT32
+    ]
+    scores = None
+    if any(kind is not OutputKind.PROBABILITIES for _, kind, _ in integers):
         scores = _scores(model, calibration)
-    if first is not IoDtype.FLOAT32:
-        set_input_dtype(model, first)
-    for place, kind in enumerate(kinds) if last is not IoDtype.FLOAT32 else ():
+    if scheme.io_dtype is not IoDtype.FLOAT32:
+        set_input_dtype(model, scheme.io_dtype)
+    for place, kind, dtype in integers:
         scale, zero_point = set_output_dtype(
-            model, last, output=kind, scores=scores[place] if scores else None, place=place
+            model, dtype, output=kind, scores=scores[place] if scores else None, place=place
         )
         artifact.set_quantization(model, place, scale=scale, zero_point=zero_point)
     return model

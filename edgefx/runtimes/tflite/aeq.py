@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import warnings
 from collections.abc import Mapping
@@ -48,6 +49,17 @@ def quantize(
     """
     statistics = {**_activation_statistics(model, ranges), **_weight_statistics(model, ranges, precision)}
     return _quantized(model, _recipe(model, precision, keep_float), statistics)
+
+
+def integer_operations(precision: Precision) -> frozenset[str]:
+    """Return the operations that `quantize` puts on integers, as TFLite calls them."""
+    from ai_edge_quantizer import default_policy, qtyping
+    from ai_edge_quantizer.utils.tfl_flatbuffer_utils import TFL_OP_NAME_TO_CODE
+
+    policy = json.loads(default_policy.DEFAULT_JSON_POLICY)["ops_per_config"]
+    own = policy["static_wi8_ai8" if precision is Precision.INT8 else "static_wi8_ai16"]
+    codes = (TFL_OP_NAME_TO_CODE.get(qtyping.TFLOperationName(name)) for name in own)
+    return frozenset(flatbuffer.builtin_name(code) for code in codes if code is not None)
 
 
 def quantize_weights(model: ModelT) -> bytes:

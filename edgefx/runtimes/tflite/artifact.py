@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgefx.errors import ConversionError
 from edgefx.quantization import QuantScheme
 from edgefx.runtimes import written
+from edgefx.runtimes.tflite.ends import FLOAT_AT_ENDS
 from edgefx.runtimes.tflite.flatbuffer import (
     CONVERSIONS,
-    FLOAT_AT_ENDS,
     dtype_name,
     is_constant,
     op_name,
@@ -42,10 +44,10 @@ def verify(content: bytes, graph: FrozenGraph, scheme: QuantScheme) -> None:
     problems = written.problems_of_ends((*found.inputs, *found.outputs), graph, scheme)
     if found.custom_ops:
         problems.append(f"custom operations: {', '.join(sorted(set(found.custom_ops)))}")
-    last = [name for name in found.float_ops if name in FLOAT_AT_ENDS] if scheme.float_sigmoid else []
-    is_integer = list(found.float_ops) == last[: len(found.outputs)]
+    last = [name for name in found.float_ops if name in FLOAT_AT_ENDS]
+    is_integer = list(found.float_ops) == last[: sum(scheme.float_sigmoids(graph.output_names))]
     if scheme.precision in (Precision.INT8, Precision.INT16X8) and not is_integer and not scheme.keep_float:
-        problems.append(_left_in_float(found))
+        problems.append(f"{_FLOAT}: {_with_layers(found.float_ops, found.float_layers)}")
     if scheme.precision is Precision.INT8:
         left = sorted({op.op for op in found.ops if op.dtype in _OF_SHAPES} & set(_FORBIDDEN_IN_INT8))
         if left:
@@ -54,12 +56,38 @@ def verify(content: bytes, graph: FrozenGraph, scheme: QuantScheme) -> None:
     written.refuse(problems, f"tflite-{scheme.precision}", hint=hint)
 
 
-def _left_in_float(found: Contents) -> str:
-    """Say which operations compute in float, and of which layers they are."""
-    layers = list(dict.fromkeys(found.float_layers))
+def check_operations(model: ModelT, scheme: QuantScheme, integer: Collection[str]) -> None:
+    """Refuse a graph of which operations would stay in float, before images are run through it.
+
+    Args:
+        model: The float graph.
+        scheme: What it is to become.
+        integer: The operations that can be put on integers.
+
+    Raises:
+        ConversionError: There are others, and none of its layers is to be kept in float.
+    """
+    found = describe(model)
+    others = [
+        (name, layer)
+        for name, layer in zip(found.float_ops, found.float_layers, strict=True)
+        if name not in integer
+    ]
+    if others and not scheme.keep_float:
+        names, layers = zip(*others, strict=True)
+        raise ConversionError(
+            f"tflite-{scheme.precision} computes on integers throughout, which these operations do not:"
+            f" {_with_layers(names, layers)}",
+            hint=_NO_KERNEL,
+        )
+
+
+def _with_layers(operations: Sequence[str], of_layers: Sequence[str]) -> str:
+    """Name operations, and the layers that they are of."""
+    layers = list(dict.fromkeys(of_layers))
     more = f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else ""
     names = f" (layers {', '.join(layers[:_NAMED])}{more})" if layers else ""
-    return f"{_FLOAT}: {', '.join(sorted(set(found.float_ops)))}{names}"
+    return f"{', '.join(sorted(set(operations)))}{names}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,20 +54,26 @@ class Activations:
     names: tuple[str, ...]
 
 
-def analyse(model: ModelT, *, float_sigmoid: bool = False, unbounded: Sequence[bool] = ()) -> Activations:
+def analyse(
+    model: ModelT, *, float_sigmoids: Sequence[bool] = (), unbounded: Sequence[bool] = ()
+) -> Activations:
     """Sort the activations of a float graph by how their ranges can be had.
 
     Args:
         model: The float graph.
         unbounded: Of each output, whether it is of logits or quantities, of which other images may have more.
-        float_sigmoid: Whether a sigmoid that the graph ends in will be computed in float. Then its input is
-            what the artifact says: clipped where 8-bit sigmoids are all alike, sure answers could no longer
-            be told from very sure ones. A multilabel head on EfficientNet-B0 lost 0.99 pp of mean average
-            precision with logits cut at 10.5, and 0.22 pp with all of them; a binary one 0.57 and 0.20 pp of
-            the area under the ROC curve.
+        float_sigmoids: Of each output, whether a sigmoid that it ends in will be computed in float. Then its
+            input is what the artifact says: clipped where 8-bit sigmoids are all alike, sure answers could
+            no longer be told from very sure ones. A multilabel head on EfficientNet-B0 lost 0.99 pp of mean
+            average precision with logits cut at 10.5, and 0.22 pp with all of them; a binary one 0.57 and
+            0.20 pp of the area under the ROC curve.
     """
     graph = model.subgraphs[0]
-    ends = {int(index) for index in graph.outputs} if float_sigmoid else set()
+    ends = {
+        int(index)
+        for index, is_float in zip(graph.outputs, float_sigmoids, strict=bool(float_sigmoids))
+        if is_float
+    }
     readers = flatbuffer.consumers(model)
     known = _affine_ends(model, readers)
     for op in graph.operators:
@@ -117,7 +123,7 @@ def measure(
     progress: Progress,
     *,
     method: RangeMethod,
-    float_sigmoid: bool = False,
+    float_sigmoids: Sequence[bool] = (),
     unbounded: Sequence[bool] = (),
     also: Sequence[Question[Any, Any]] = (),
 ) -> dict[str, Range]:
@@ -128,11 +134,11 @@ def measure(
         calibration: Images of the graph's size.
         progress: Advanced once per image.
         method: How ranges are chosen.
-        float_sigmoid: See `analyse`.
+        float_sigmoids: See `analyse`.
         unbounded: See `analyse`.
         also: What else to ask of the same graph.
     """
-    activations = analyse(model, float_sigmoid=float_sigmoid, unbounded=unbounded)
+    activations = analyse(model, float_sigmoids=float_sigmoids, unbounded=unbounded)
     names = activations.names
     collector = RangeCollector(
         {names[index]: consumer for index, consumer in activations.measured.items()},

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from edgefx.errors import ArtifactError
 from edgefx.storage.regular import read_bytes
 from edgefx.system.host import cores
-from edgefx.types import IoDtype
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +32,6 @@ _IDENTIFIER = b"TFL3"
 _ALIGNED = 16  # bytes
 _ABSENT = -1  # an optional input that an operation is not given, such as a bias; the first two never are
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
-# What is computed in float in front of a float output: it gives steps that are too large in 8 bits.
-FLOAT_AT_ENDS = ("LOGISTIC", "L2_NORMALIZATION")
 
 
 def read(source: Path | bytes | bytearray) -> ModelT:
@@ -199,6 +196,13 @@ def op_name(model: ModelT, op: OperatorT) -> str:
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
     if number == BuiltinOperator.CUSTOM:
         return f"{_CUSTOM}{(code.customCode or b'?').decode()}"
+    return builtin_name(number)
+
+
+def builtin_name(number: int) -> str:
+    """Return what TFLite calls an operation of its own."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
     return _names(BuiltinOperator).get(number, f"OP_{number}")
 
 
@@ -275,104 +279,6 @@ def rename_io(model: ModelT, *, input_name: str, output_names: Sequence[str]) ->
         maps.append(entry)
     signature.inputs, signature.outputs = maps[:1], maps[1:]
     model.signatureDefs = [signature]
-
-
-def finish_ends(
-    model: ModelT,
-    io_dtypes: tuple[IoDtype, IoDtype],
-    *,
-    input_name: str,
-    output_names: Sequence[str],
-    float_sigmoid: bool = False,
-) -> None:
-    """Give an integer model's input and outputs their types and their names.
-
-    Args:
-        model: Changed in place.
-        io_dtypes: The types of the input and of the outputs.
-        input_name: Of the image.
-        output_names: Of the outputs.
-        float_sigmoid: See `QuantScheme.float_sigmoid`.
-    """
-    rename_io(model, input_name=input_name, output_names=output_names)
-    if any(dtype is not IoDtype.INT8 for dtype in io_dtypes):
-        convert_ends(model, *io_dtypes)
-        if float_sigmoid:
-            _float_ends(model)
-        rename_io(model, input_name=input_name, output_names=output_names)
-
-
-def _float_ends(model: ModelT) -> None:
-    """Exchange each sigmoid or the like that the graph ends in with the conversion to float behind it."""
-    graph = model.subgraphs[0]
-    readers = consumers(model)
-    makers = {int(index): place for place, op in enumerate(graph.operators) for index in op.outputs}
-    for output in map(int, graph.outputs):
-        leave = makers[output]
-        if op_name(model, graph.operators[leave]) != "DEQUANTIZE":
-            continue
-        scores = int(graph.operators[leave].inputs[0])
-        sigmoid = makers.get(scores)
-        if sigmoid is None or op_name(model, graph.operators[sigmoid]) not in FLOAT_AT_ENDS:
-            continue
-        if len(readers[scores]) == 1:
-            _exchange(model, sigmoid, leave)
-
-
-def _exchange(model: ModelT, first: int, second: int) -> None:
-    """Let a DEQUANTIZE change places with the function in front of it, which computes in float then."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    graph = model.subgraphs[0]
-    sigmoid, leave = graph.operators[first], graph.operators[second]
-    logits, scores = int(sigmoid.inputs[0]), int(leave.outputs[0])
-    between = schema.TensorT()
-    between.name = graph.tensors[logits].name + b"_float32"
-    between.shape, between.shapeSignature = graph.tensors[logits].shape, graph.tensors[logits].shapeSignature
-    between.type, between.buffer = dtype_code("float32"), 0
-    graph.tensors.append(between)
-    leave.inputs, leave.outputs = [logits], [len(graph.tensors) - 1]
-    sigmoid.inputs, sigmoid.outputs = leave.outputs, [scores]
-    graph.operators[first], graph.operators[second] = leave, sigmoid
-
-
-def convert_ends(model: ModelT, input_dtype: IoDtype, output_dtype: IoDtype) -> None:
-    """Give a quantized graph ends of other types, by a conversion operation at each end that is not int8.
-
-    uint8 ends keep the scale of the int8 tensor and have a zero point 128 higher: the conversion is exact,
-    and the runtime does it as one pass that flips the top bit.
-    """
-    graph = model.subgraphs[0]
-    first = int(graph.inputs[0])
-    if input_dtype is not IoDtype.INT8:
-        outer = _twin(model, first, input_dtype)
-        graph.operators = [conversion(model, "QUANTIZE", outer, first), *graph.operators]
-        graph.inputs = [outer]
-    if output_dtype is not IoDtype.INT8:
-        inner = [int(index) for index in graph.outputs]
-        graph.outputs = [_twin(model, index, output_dtype) for index in inner]
-        kind = "DEQUANTIZE" if output_dtype is IoDtype.FLOAT32 else "QUANTIZE"
-        for index, outer in zip(inner, graph.outputs, strict=True):
-            graph.operators = [*graph.operators, conversion(model, kind, index, outer)]
-
-
-def _twin(model: ModelT, index: int, dtype: IoDtype) -> int:
-    """Add a tensor like `index` but of another type; it takes over the name."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    tensors = model.subgraphs[0].tensors
-    inner, outer = tensors[index], schema.TensorT()
-    quantization = quantization_of(inner)
-    assert quantization is not None, "the ends of a quantized graph are quantized"
-    outer.name, inner.name = inner.name, inner.name + b"_" + dtype_name(inner).encode()
-    outer.shape, outer.shapeSignature = inner.shape, inner.shapeSignature
-    outer.type, outer.buffer = dtype_code(dtype.value), 0
-    if dtype is not IoDtype.FLOAT32:
-        scale, zero_point = quantization
-        outer.quantization = schema.QuantizationParametersT()
-        outer.quantization.scale, outer.quantization.zeroPoint = [scale], [zero_point + 128]
-    tensors.append(outer)
-    return len(tensors) - 1
 
 
 def conversion(model: ModelT, name: str, source: int, result: int) -> OperatorT:

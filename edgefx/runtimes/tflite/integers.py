@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # lite/tools/versioning/op_version.cc. EXP and LOG could be here; but a grid of 256 steps from 0 to the
 # exponential of the largest value holds nothing of the others.
 _VERSIONS = {"ELU": 1, "LEAKY_RELU": 1, "PRELU": 1, "RELU6": 2}
+ADOPTED = frozenset({*_VERSIONS, "L2_NORMALIZATION"})
 _UNIT_STEP = 1 / 128  # of vectors of length 1, whose zero is 0
 _LARGEST = 127  # code of weights that are symmetric around zero
 

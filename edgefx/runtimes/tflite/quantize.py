@@ -20,6 +20,7 @@ from edgefx.runtimes.passes import conditions_of, selected
 from edgefx.runtimes.protocol import QatTemplate
 from edgefx.runtimes.tflite import (
     aeq,
+    artifact,
     bias,
     calibrate,
     compress,
@@ -64,7 +65,7 @@ class _Quantization:
             self.calibration,
             self.progress,
             method=method,
-            float_sigmoid=self.scheme.float_sigmoid,
+            float_sigmoids=self.scheme.float_sigmoids(self.graph.output_names),
             unbounded=_unbounded(self.graph),
             also=also,
         )
@@ -158,8 +159,11 @@ def quantize(
         The graph; its ends are integers as well.
 
     Raises:
-        ConversionError: The float model overflows on an image, or ai-edge-quantizer refuses the graph.
+        ConversionError: Operations would stay in float, the float model overflows on an image, or
+            ai-edge-quantizer refuses the graph.
     """
+    adopted = integers.ADOPTED if scheme.precision is Precision.INT8 else frozenset[str]()
+    artifact.check_operations(model, scheme, aeq.integer_operations(scheme.precision) | adopted)
     kept = placement.kept_in_float(model, scheme.keep_float)
     work = _Quantization(model, graph, scheme, calibration, progress, kept)
     conditions = conditions_of(scheme, trained=False)

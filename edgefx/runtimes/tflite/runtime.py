@@ -245,17 +245,18 @@ def _weights_quantized(graph: FrozenGraph, progress: Progress) -> bytes:
 
 def _quantized(request: ConversionRequest, progress: Progress) -> bytes:
     """Quantize weights and activations with ranges from the calibration images."""
-    from edgefx.runtimes.tflite import convert, flatbuffer, quantize
+    from edgefx.runtimes.tflite import convert, ends, flatbuffer, quantize
 
     graph, scheme, calibration = request.graph, request.scheme, request.calibration
     assert calibration is not None  # requests.check
     model = flatbuffer.read(convert.float_content(graph, progress))
     quantized = quantize.quantize(model, graph, scheme, calibration, progress)
-    flatbuffer.finish_ends(
+    ends.finish(
         quantized,
-        scheme.io_dtypes,
         input_name=graph.input_name,
         output_names=graph.output_names,
-        float_sigmoid=scheme.float_sigmoid,
+        input_dtype=scheme.io_dtype,
+        output_dtypes=scheme.output_dtypes(graph.output_names),
+        float_sigmoids=scheme.float_sigmoids(graph.output_names),
     )
     return flatbuffer.write(quantized)

@@ -19,7 +19,7 @@ from edgefx.qat.parameters import LARGEST_WEIGHT, FakeQuantization, QuantGrid, W
 from edgefx.quantization import QuantScheme
 from edgefx.runtimes.protocol import QatTemplate
 from edgefx.runtimes.readback import Canonical
-from edgefx.runtimes.tflite import flatbuffer
+from edgefx.runtimes.tflite import ends, flatbuffer
 from edgefx.runtimes.tflite.readback import Reader
 from edgefx.types import FrozenGraph
 
@@ -57,12 +57,13 @@ def written(
         scheme: Says the type of the ends.
     """
     model = applied(template, trained, graph)
-    flatbuffer.finish_ends(
+    ends.finish(
         model,
-        scheme.io_dtypes,
         input_name=graph.input_name,
         output_names=graph.output_names,
-        float_sigmoid=scheme.float_sigmoid,
+        input_dtype=scheme.io_dtype,
+        output_dtypes=scheme.output_dtypes(graph.output_names),
+        float_sigmoids=scheme.float_sigmoids(graph.output_names),
     )
     return flatbuffer.write(model)
 
