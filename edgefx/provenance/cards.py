@@ -16,6 +16,7 @@ from edgefx.errors import UsageError
 from edgefx.harmless import line
 from edgefx.metrics import Figures
 from edgefx.provenance import lock as locks
+from edgefx.provenance import records
 from edgefx.provenance.lock import LockedTarget
 from edgefx.results import (
     Accuracy,
@@ -25,7 +26,6 @@ from edgefx.results import (
     Latency,
     on_device,
 )
-from edgefx.storage.regular import read_bytes
 from edgefx.targets import TARGETS
 from edgefx.vocabulary import HOST, Hardware
 
@@ -54,7 +54,7 @@ class ResultCard:
         cores: The cores that may be used.
         os: The operating system.
         hardware: The class of the CPU.
-        packages: Versions of the runtime and of what feeds it, there.
+        packages: Versions of the runtime and of what feeds it, there; of a phone, the tool that measured.
         content: SHA-256 of each of the artifact's files, without their metadata: the same weights and
             operations have the same ones.
         size_bytes: The size of the files together.
@@ -108,20 +108,15 @@ def of_run(report: Path) -> tuple[ResultCard, ...]:
     Raises:
         UsageError: There is no report, or it is none that this edgefx reads; or nothing was measured.
     """
-    from edgefx.storage.serde import from_json, loads
+    from edgefx.storage.serde import from_json
 
     folder = report if report.is_dir() else report.parent
     lock = locks.read(folder)
     file = folder / "report.json"
-    try:
-        document = loads(read_bytes(file, limit_bytes=256 * 10**6))
+    with records.refused(file, what="report", hint="give a run's folder"):
+        document = records.load(file, what="report", version=records.REPORT_VERSION)
         devices = [from_json(DeviceResult, device) for device in document.get("devices", ())]
         here = from_json(Environment, document["environment"])
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read: {error.strerror}", hint="give a run's folder") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = line(str(error).partition("\n")[0])
-        raise UsageError(f"{file}: no report of edgefx: {reason}", hint="give a run's folder") from error
     cards = tuple(_cards(lock, devices, here))
     if not cards:
         raise UsageError(
@@ -152,7 +147,7 @@ def _cards(lock: Lock, devices: list[DeviceResult], here: Environment) -> Iterat
 def _card(lock: Lock, target: LockedTarget, there: Environment) -> ResultCard:
     """Return the card of a target on this machine, with what is known of the one that it ran on."""
     row = TARGETS.get(target.target)
-    wanted = ("numpy", *(row.run_by if row else ()), "tflite-runtime")
+    wanted = ("numpy", *(row.run_by if row else ()), "tflite-runtime", "benchmark_model")
     return ResultCard(
         card_version=VERSION,
         created=lock.created[:10],
@@ -220,22 +215,10 @@ def read(path: Path) -> tuple[ResultCard, ...]:
 
 
 def _read(file: Path) -> ResultCard:
-    from edgefx.storage.serde import from_json, loads
+    from edgefx.storage.serde import from_json
 
-    try:
-        document = loads(read_bytes(file, limit_bytes=_MOST_BYTES))
-        version = document["card_version"]
-        if version != VERSION:
-            raise UsageError(
-                f"{file}: a card of version {line(str(version), most=40)}, this edgefx reads version"
-                f" {VERSION}",
-                hint="use the edgefx that wrote it, or make it again",
-            )
+    with records.refused(file, what="card", hint=_HINT):
+        document = records.load(
+            file, what="card", version=VERSION, most_bytes=_MOST_BYTES, key="card_version"
+        )
         return from_json(ResultCard, document)
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read: {error.strerror}", hint=_HINT) from error
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
-        raise UsageError(
-            f"{file}: no card of edgefx: {line(reason.partition(chr(10))[0])}", hint=_HINT
-        ) from error

@@ -12,18 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.compilation import Compilation
-from edgefx.errors import UsageError
-from edgefx.harmless import line
 from edgefx.metrics import Figures
+from edgefx.provenance import records
 from edgefx.results import Accuracy, Environment, Latency
-from edgefx.storage.regular import read_bytes
 
 if TYPE_CHECKING:
     from edgefx.recipe.schema import Recipe
 
 NAME = "edgefx.lock.json"
 VERSION = 1
-_MOST_BYTES = 256 * 10**6  # a hundred times what a run with 50,000 images writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,29 +178,12 @@ def read(path: Path) -> Lock:
     Raises:
         UsageError: There is none, or it is not one that this edgefx reads.
     """
-    from edgefx.storage.serde import from_json, loads
+    from edgefx.storage.serde import from_json
 
     file = path / NAME if path.is_dir() else path
-    try:
-        document = loads(read_bytes(file, limit_bytes=_MOST_BYTES))
-        version = document["schema_version"]
-        if version != VERSION:
-            raise UsageError(
-                f"{file}: a lock file of version {line(str(version), most=40)},"
-                f" this edgefx reads version {VERSION}",
-                hint="use the edgefx that wrote it, or run the recipe again",
-            )
+    with records.refused(file, what="lock file", hint=f"give the {NAME} of a run, or its output folder"):
+        document = records.load(file, what="lock file", version=VERSION)
         return from_json(Lock, document)
-    except OSError as error:
-        raise UsageError(
-            f"{file}: cannot be read: {error.strerror}",
-            hint=f"give the {NAME} of a run, or its output folder",
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        reason = line(str(error).partition("\n")[0])
-        raise UsageError(
-            f"{file}: no lock file of edgefx: {reason}", hint=f"give the {NAME} of a run"
-        ) from error
 
 
 def recipe(lock: Lock, path: Path) -> Recipe:

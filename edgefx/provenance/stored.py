@@ -10,19 +10,14 @@ from typing import Any, TypeVar
 
 from edgefx.compilation import Arena, Compilation, NpuEstimate
 from edgefx.errors import UsageError
-from edgefx.harmless import line
 from edgefx.latency_histogram import LatencyHistogram
 from edgefx.measured import OutputAccuracy, TaskFigures
 from edgefx.metrics import METRICS, Figures
-from edgefx.provenance import cards
+from edgefx.provenance import cards, records
 from edgefx.results import Accuracy, Doubt, Gate, Latency, on_device
-from edgefx.storage.regular import read_bytes
-from edgefx.storage.serde import loads
 from edgefx.vocabulary import HOST, ModelTask
 
 NAMES = ("report.json", "matrix.json")  # of a run, of all runs of a matrix
-VERSION = 1
-MOST_BYTES = 256 * 10**6
 _HINT = "give the output folder of a run or of a matrix, or the report.json or matrix.json in it"
 _PAIR = 2
 R = TypeVar("R", Accuracy, Latency, Doubt, TaskFigures, NpuEstimate, Arena)
@@ -85,9 +80,8 @@ def read(path: Path) -> StoredReport:
     if cards.are_named(path):
         return StoredReport(path=path, file=path, targets=tuple(_of_cards(path)), failed_runs={})
     file = _file(path)
-    try:
-        document = loads(read_bytes(file, limit_bytes=MOST_BYTES))
-        _check_version(document, file)
+    with records.refused(file, what="report", hint=_HINT):
+        document = records.load(file, what="report", version=records.REPORT_VERSION)
         if "runs" not in document:
             return StoredReport(path=path, file=file, targets=tuple(_targets(document, "")), failed_runs={})
         reports = [(str(run["name"]), run["report"], run["error"]) for run in document["runs"]]
@@ -106,10 +100,6 @@ def read(path: Path) -> StoredReport:
                 if report is None
             },
         )
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read: {error.strerror}", hint=_HINT) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file}: no report of edgefx: {_reason(error)}", hint=_HINT) from error
 
 
 def _of_cards(path: Path) -> Iterator[StoredTarget]:
@@ -136,21 +126,6 @@ def _file(path: Path) -> Path:
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder", hint=_HINT)
     return path
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"'{error.args[0]}' is missing"
-    return (str(error).splitlines() or [""])[0]
-
-
-def _check_version(document: Mapping[str, Any], file: Path) -> None:
-    version = document["schema_version"]
-    if version != VERSION:
-        raise UsageError(
-            f"{file}: a report of version {line(str(version), most=40)}, this edgefx reads version {VERSION}",
-            hint="use the edgefx that wrote it, or run again",
-        )
 
 
 def _targets(document: Mapping[str, Any], run: str) -> Iterator[StoredTarget]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,11 @@ from edgefx import harmless
 from edgefx.errors import UsageError
 from edgefx.metrics import METRICS
 from edgefx.provenance import lock as locks
-from edgefx.provenance import matrices, reports, stored
+from edgefx.provenance import matrices, records, reports
 from edgefx.report import destination, save, write
 from edgefx.results import RunReport
 from edgefx.storage.regular import read_bytes
-from edgefx.storage.serde import from_json
+from edgefx.storage.serde import from_json, loads
 from edgefx.views import MatrixReport
 
 
@@ -92,12 +91,8 @@ def _placed(report: RunReport, folder: Path) -> RunReport:
 
 
 def _matrix(file: Path) -> MatrixReport:
-    try:
-        found = from_json(MatrixReport, json.loads(read_bytes(file, limit_bytes=stored.MOST_BYTES)))
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{file}: no report of edgefx", hint="give the output folder of a matrix") from error
+    with records.refused(file, what="report", hint="give the output folder of a matrix"):
+        found = from_json(MatrixReport, loads(read_bytes(file, limit_bytes=records.MOST_BYTES)))
     for run in found.runs:
         if run.report is not None:
             _check_gates(run.report, file)
