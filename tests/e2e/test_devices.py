@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 import edgefx
+from edgefx.benchmarking import forms
 from edgefx.benchmarking.devices.connect import DeviceChoice, connected
 from edgefx.benchmarking.devices.remote import Remote
 from edgefx.cli import run
@@ -40,12 +41,22 @@ from edgefx.protocols import SILENT, Progress, Task
 from edgefx.report.console import PlainConsole
 from edgefx.report.device import render_check
 from edgefx.results import Latency
+from edgefx.storage import hardware
 from edgefx.views import Benchmark
 from tests import tiny_onnx
 
 from .ssh_server import SshServer, serving, write_known_host
 
 DEVICE = "ssh://Device"
+_OTHER_BOOT = """\
+import pathlib
+read_text = pathlib.Path.read_text
+def read(path, *arguments, **options):
+    if path.name == "boot_id":
+        path = pathlib.Path.home() / "boot_id"
+    return read_text(path, *arguments, **options)
+pathlib.Path.read_text = read
+"""
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +149,19 @@ def test_a_profile_from_there(artifact: Path) -> None:
     assert profile.float_share + profile.conversion_share == pytest.approx(1.0)
 
 
+def test_a_hardware_profile_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "FEWEST", 2)
+    out = tmp_path / "device.json"
+    options = ("--runtime", "onnx", "--threads", "1", "--seconds", "0.1", "-o", out)
+    place = ("--device-python", sys.executable, "--device-dir", tmp_path / "kept")
+    command = ("device", "profile", DEVICE, *place, *options)
+    assert run([str(word) for word in command]) == 0
+    found = hardware.read(out)
+    assert found.onnx is not None
+    assert len(found.onnx.times) == 2
+    assert all(time.float_us > 0 and time.int8_us > 0 for time in found.onnx.times)
+
+
 def test_latency_there(artifact: Path, tmp_path: Path, server: SshServer) -> None:
     other = tiny_onnx.write(tmp_path / "it's $(touch oops) `x`; y-int8.onnx", seed=1)
     found = _benchmark(artifact, other)
@@ -196,6 +220,28 @@ def test_a_connection_that_is_cut_while_timing(artifact: Path, server: SshServer
     with pytest.raises(DeviceError, match=f"{DEVICE}: the connection ended") as caught:
         _benchmark(artifact, progress=_Watching("latency", 10, server.cut))
     assert caught.value.exit_code is ExitCode.STAGE_FAILED
+    assert "it was not restarted" in caught.value.hint
+
+
+def test_a_device_that_is_restarted_is_told_from_a_network_that_fails(
+    artifact: Path, server: SshServer
+) -> None:
+    """Its kernel names each of its starts; here a Python that is told another name stands in for it."""
+    boot, patched = server.home / "boot_id", server.home / "patched"
+    boot.write_text("first")
+    patched.mkdir()
+    (patched / "sitecustomize.py").write_text(_OTHER_BOOT)
+    python = server.home / "restarting"
+    python.write_text(f'#!/bin/sh\nexport PYTHONPATH=~/patched\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+
+    def restart() -> None:
+        boot.write_text("second")
+        server.cut()
+
+    with pytest.raises(DeviceError, match=f"{DEVICE}: it was restarted in the middle") as caught:
+        _benchmark(artifact, python=str(python), progress=_Watching("latency", 10, restart))
+    assert "power supply" in caught.value.hint
 
 
 def test_a_connection_that_is_cut_while_copying(tmp_path: Path, server: SshServer) -> None:

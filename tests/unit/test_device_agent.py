@@ -20,7 +20,7 @@ import pytest
 
 from edgefx import runtimes
 from edgefx.benchmarking.asked import Subject, Timing
-from edgefx.benchmarking.devices import agent, runner
+from edgefx.benchmarking.devices import agent, link, runner
 from edgefx.benchmarking.devices.link import BOOTSTRAP
 from edgefx.benchmarking.devices.remote import Remote
 from edgefx.benchmarking.latency import measure
@@ -271,6 +271,36 @@ def test_nothing_stays_when_the_other_end_is_killed(tmp_path: Path, busy: bool) 
         assert not alive
         with pytest.raises(DeviceError, match="the connection ended"):
             device._link.request("have", key="x", files={})
+
+
+def test_a_device_that_comes_back_after_a_while_says_that_it_was_not_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "_RETRY_S", 0.05)
+    away = tmp_path / "away"
+    command = ("sh", "-c", 'if rm "$0" 2> /dev/null; then exit 1; fi; exec "$@"', str(away), *PYTHON)
+    with _device(tmp_path / "device", command) as device:
+        away.write_text("")
+        device._link.process.kill()
+        with pytest.raises(DeviceError, match="the connection ended") as caught:
+            device._link.request("have", key="x", files={})
+    assert "it was not restarted" in caught.value.hint
+    assert not away.exists()
+
+
+def test_one_that_stays_away_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "_RETRY_S", 0.05)
+    monkeypatch.setattr(link, "_RETURN_S", 0.1)
+    away = tmp_path / "away"
+    command = ("sh", "-c", 'test -e "$0" && exit 1; exec "$@"', str(away), *PYTHON)
+    with _device(tmp_path / "device", command) as device:
+        away.write_text("")
+        device._link.process.kill()
+        with pytest.raises(DeviceError, match="the connection ended") as caught:
+            device._link.request("have", key="x", files={})
+    assert "see that it was not restarted" in caught.value.hint
 
 
 def test_a_file_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:

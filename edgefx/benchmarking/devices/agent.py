@@ -6,6 +6,7 @@ nor left behind. It brings `edgefx.benchmarking.devices.runner` with it, of whic
 each artifact. JSON lines come in, and one JSON line goes out for each:
 
     facts FOLDER             -> what the machine is; nothing but Python has run yet
+    boot                     -> {"boot": ...}: what tells this start of its system from others
     have KEY FILES           -> {"missing": [...]}: files that are not there with the content of their hash
     put KEY NAME SIZE SHA256 -> {"go": true}; then "data" until SIZE bytes have come -> {"stored": true}
     start CONFIG             -> {"runner": N}: a process for one artifact
@@ -142,6 +143,9 @@ class Agent:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _tidy(self._folder)
         return {**_machine(), "folder": str(self._folder), "free_bytes": shutil.disk_usage(self._folder).free}
+
+    def _boot(self) -> dict[str, Any]:
+        return {"boot": _boot_id()}
 
     def _have(self, key: str, files: dict[str, str]) -> dict[str, Any]:
         place = self._place(key)
@@ -319,11 +323,17 @@ def _machine() -> dict[str, Any]:
         "board": _text("/sys/firmware/devicetree/base/model").strip("\0\n "),
         "libc": " ".join(platform.libc_ver()),
         "cores": cores or 1,
+        "boot": _boot_id(),
         "memory_bytes": memory.get("MemTotal", 0),
         "available_bytes": memory.get("MemAvailable", 0),
         "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip(),
         "packages": packages,
     }
+
+
+def _boot_id() -> str:
+    """Return what Linux draws anew at each start of the system; "" where it is not said."""
+    return _text("/proc/sys/kernel/random/boot_id").strip()
 
 
 def _memory() -> dict[str, int]:

@@ -8,6 +8,7 @@ import queue
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import IO, Any, Self
 
 from edgefx.benchmarking.devices import agent
 from edgefx.errors import DeviceError, DiskFullError, EdgefxError
-from edgefx.protocols import Progress
+from edgefx.protocols import SILENT, Progress
 
 # What Python is given with -c: it reads a script, whose length comes first. Python 2 must understand it, too.
 BOOTSTRAP = (
@@ -26,6 +27,8 @@ ANSWER_TIMEOUT_S = 60.0  # of what takes the device no time, over a slow network
 SLOWEST_BYTES_PER_S = 10**6  # at which a device reads its own files to hash them
 _CONNECT_TIMEOUT_S = 60.0
 _HEARTBEAT_S = 15.0
+_RETURN_S = 60.0  # that a device which was lost is waited for: a small board starts in less
+_RETRY_S = 2.0
 _BLOCK = 1 << 16  # bytes: the agent hears something while a slow network carries a file
 _TAIL = 10  # lines of a command's stderr in an error
 
@@ -36,6 +39,8 @@ class Link:
     Attributes:
         waiting: Whether an answer is still to come: after an interruption, the next one would be to that
             request.
+        boot: What tells this start of the device's system from others. Where it is known, a device that was
+            lost is asked for it again, to say whether it was restarted.
 
     Raises:
         DeviceError: From everything: there is no agent, or it is no longer there.
@@ -56,6 +61,7 @@ class Link:
         self._greeted = False
         self._answers: queue.Queue[str | None] = queue.Queue()
         self.waiting = False
+        self.boot = ""
 
     def __enter__(self) -> Self:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()
@@ -156,6 +162,11 @@ class Link:
 
     def send(self, data: bytes) -> None:
         """Send bytes that the agent understands."""
+        if not self._written(data):
+            raise self._lost()
+
+    def _written(self, data: bytes) -> bool:
+        """Send bytes; returns whether there is still a pipe for them."""
         assert self.process.stdin is not None
         try:
             with self._sending:
@@ -163,14 +174,13 @@ class Link:
                 while left:
                     left = left[self.process.stdin.write(left) :]
         except (OSError, ValueError):  # the pipe is broken, or closed already
-            raise self._lost() from None
+            return False
+        return True
 
     def _beat(self) -> None:
         """Tell the agent that someone is still there (a thread)."""
         while not self._ended.wait(_HEARTBEAT_S):
-            try:
-                self.send(b"\n")
-            except EdgefxError:
+            if not self._written(b"\n"):
                 return
 
     def _read(self) -> None:
@@ -186,14 +196,42 @@ class Link:
         self._stderr.seek(0)
         text = self._stderr.read().decode("utf-8", errors="replace")
         lines = [line for line in text.splitlines() if line.strip()][-_TAIL:]
+        if self._greeted:
+            return self._gone(lines)
         code = self.process.returncode
-        known = self._explain(-1 if code is None else code, lines) if not self._greeted else None
-        return known or DeviceError(
-            f"{self._name}: the connection ended" + ("" if self._greeted else f" (exit code {code})"),
-            hint="nothing is left running there; see that the network is up, and that the device was not"
-            " restarted, and try again",
+        return self._explain(-1 if code is None else code, lines) or DeviceError(
+            f"{self._name}: the connection ended (exit code {code})",
+            hint="see that the device is switched on and the network is up, and try again",
             details=lines,
         )
+
+    def _gone(self, lines: Sequence[str]) -> EdgefxError:
+        """Return the error that says whether a device that had answered was restarted."""
+        boot = self._boot_now()
+        if boot and boot != self.boot:
+            return restarted(self._name, lines)
+        known = "it was not restarted" if boot else "see that it was not restarted"
+        return DeviceError(
+            f"{self._name}: the connection ended",
+            hint=f"nothing is left running there, and {known}; see that the network is up, and try again",
+            details=lines,
+        )
+
+    def _boot_now(self) -> str:
+        """Ask a device that was lost in which start of its system it is; "" where it does not come back."""
+        if not self.boot or self._ended.is_set():  # what was closed from here is not lost
+            return ""
+        deadline = time.monotonic() + _RETURN_S
+        with self._progress.task(f"wait for {self._name}, to see whether it was restarted"):
+            while True:
+                try:
+                    with Link(self._name, self._command, self._explain, SILENT) as again:
+                        return str(again.request("boot")["boot"])
+                except DeviceError:
+                    if self._ended.wait(_RETRY_S) or time.monotonic() > deadline:
+                        return ""
+                except EdgefxError:
+                    return ""
 
     def _close(self) -> None:
         """End the connection; the agent ends by itself, and its runners with it."""
@@ -211,6 +249,15 @@ class Link:
             assert self.process.stdout is not None
             self.process.stdout.close()
         self._stderr.close()
+
+
+def restarted(name: str, details: Sequence[str] = ()) -> DeviceError:
+    """Return the error that says that a device was restarted while it was measured."""
+    return DeviceError(
+        f"{name}: it was restarted in the middle of the work",
+        hint="try again; if it restarts by itself, see to its power supply and temperature",
+        details=details,
+    )
 
 
 def _script(name: str) -> bytes:

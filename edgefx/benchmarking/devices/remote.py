@@ -86,6 +86,7 @@ class Remote:
         with ExitStack() as stack:
             stack.enter_context(self._link)
             self._facts = self._link.request("facts", folder=self._folder)
+            self._link.boot = self._facts["boot"]
             self.environment = _environment(self._facts)
             self.hardware = cpu.detect(architecture=self._facts["machine"], described=self._facts["cpuinfo"])
             self._leave = stack.pop_all()
