@@ -43,6 +43,11 @@ class TargetRow:
     compiled_by: str = ""  # the package that it imports; none where it has an environment of its own
 
     @property
+    def is_placed(self) -> bool:
+        """Whether the class of CPU, or what was measured of it, decides which operations are in INT8."""
+        return self.follows_hardware and self.precision is Precision.INT8  # others leave nothing in float
+
+    @property
     def name(self) -> str:
         """`<runtime>-<precision>`, or the chip."""
         return self.chip or self.source

@@ -72,8 +72,7 @@ class Doctor:
         fix: The command that installs what is missing, or "".
         deep: Whether the packages were really imported.
         hardware: The class of this machine's CPU.
-        measured: What was measured of that class, which artifacts are laid out by: the CPU and the day; ""
-            where nothing was.
+        placements: By what artifacts for that class are laid out, by target.
     """
 
     environment: Environment
@@ -87,7 +86,7 @@ class Doctor:
     fix: str
     deep: bool
     hardware: Hardware = Hardware.OTHER
-    measured: str = ""
+    placements: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +184,7 @@ class DeviceState:
         memory_available_mb: Memory that a program can have now, in 10^6 bytes.
         governor: The policy that sets the CPU's frequency; "" where nothing says.
         lacking: By runtime, why artifacts of it cannot be run there; "" where they can.
+        placements: By what artifacts for its class are laid out, by target.
         error: Why it cannot be reached, or used.
         hint: What to do.
     """
@@ -198,6 +198,7 @@ class DeviceState:
     memory_available_mb: int = 0
     governor: str = ""
     lacking: Mapping[str, str] = field(default_factory=dict)
+    placements: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
     hint: str = ""
 

@@ -24,6 +24,7 @@ def command(app: App, deep: bool, as_json: bool) -> int:
     of an extra is installed and cannot be used. Extras that are not installed are listed and are no fault.
     """
     from edgefx.compilers import iree
+    from edgefx.runtimes import hardware
     from edgefx.storage.hardware import shipped
     from edgefx.system import doctor
     from edgefx.system.packages import states
@@ -36,8 +37,7 @@ def command(app: App, deep: bool, as_json: bool) -> int:
             packages = tuple(doctor.imported(package, app) for package in packages)
     made = [iree.ENVIRONMENT.name] if iree.ENVIRONMENT.is_ready else []
     result = doctor.examine(packages, deep=deep, environments=made)
-    if profile := shipped(result.hardware):
-        result = replace(result, measured=f"{profile.cpu}, {profile.measured}")
+    result = replace(result, placements=hardware.placements(result.hardware, shipped(result.hardware)))
     if as_json:
         app.write_json(result)
     else:
@@ -66,10 +66,8 @@ def _render(app: App, result: Doctor) -> None:
                 ("python", f"{machine.python} ({sys.executable})"),
                 ("system", f"{machine.os}, {machine.machine}"),
                 ("cpu", f"{machine.cpu}, {machine.cores} cores"),
-                (
-                    "hardware",
-                    f"{result.hardware}{f', measured on {result.measured}' if result.measured else ''}",
-                ),
+                ("hardware", str(result.hardware)),
+                *((name, f"laid out for it by {basis}") for name, basis in result.placements.items()),
                 ("cpu features", ", ".join(machine.cpu_features) or "none that matter here"),
                 (
                     "memory",

@@ -24,6 +24,7 @@ class TargetListing:
     available: bool
     missing: tuple[str, ...]
     summary: str
+    laid_out_by: str = ""  # what decides on this machine which operations are in INT8, where anything does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +48,26 @@ def command(app: App, passes: bool, as_json: bool) -> None:
     A target is RUNTIME-PRECISION, or an NPU, for which the artifact of a runtime is compiled once more.
     `--target` of `edgefx compile` takes names, comma lists and globs such as 'openvino-*' or 'ethos-u55-*';
     the glob '*' means the targets of runtimes.
+
+    onnx-int8 and openvino-int8 compute in INT8 what is faster in it on a class of CPU, as a measured profile
+    or a built-in table says: the last lines name the one for the CPU of this machine.
     """
     if passes:
         _show_passes(app, as_json=as_json)
         return
-    rows = [_listing(row) for row in ALL.values()]
+    from edgefx.runtimes.hardware import placements
+    from edgefx.storage.hardware import shipped
+    from edgefx.system import cpu
+
+    hardware = cpu.detect()
+    bases = placements(hardware, shipped(hardware))
+    rows = [_listing(row, bases.get(row.name, "")) for row in ALL.values()]
     if as_json:
         app.write_json(rows)
         return
+    from rich.text import Text
+
+    from edgefx.report.terminal import Facts
     from edgefx.report.terminal import table as new_table
 
     titles = ("target", "file", "--calib", "input/output", "here", "what it is")
@@ -71,12 +84,13 @@ def command(app: App, passes: bool, as_json: bool) -> None:
             row.summary,
             style=None if row.available else "dim",
         )
-    app.print(table)
+    told = [(name, f"laid out for {hardware} by {basis}") for name, basis in bases.items()]
+    app.print(table, Text(), Facts(told))
     if not all(row.available for row in rows):
         app.note("some targets lack packages; the commands that install them: edgefx doctor")
 
 
-def _listing(row: TargetRow) -> TargetListing:
+def _listing(row: TargetRow, laid_out_by: str) -> TargetListing:
     from edgefx.system.packages import is_installed
 
     missing = tuple(package for package in row.packages if not is_installed(package))
@@ -90,6 +104,7 @@ def _listing(row: TargetRow) -> TargetListing:
         available=not missing,
         missing=missing,
         summary=row.summary,
+        laid_out_by=laid_out_by,
     )
 
 

@@ -12,6 +12,8 @@ from edgefx.benchmarking.devices.phone import Phone
 from edgefx.benchmarking.devices.remote import Remote
 from edgefx.errors import DeviceError, EdgefxError, ExitCode, UsageError
 from edgefx.protocols import Progress
+from edgefx.runtimes.hardware import placements
+from edgefx.storage.hardware import shipped
 from edgefx.system.packages import require
 from edgefx.targets import TARGETS
 from edgefx.views import DeviceCheck, DeviceState
@@ -64,6 +66,7 @@ def _state(device: Remote | Phone, progress: Progress) -> DeviceState:
         memory_available_mb=device.memory_available_mb,
         governor=device.governor,
         lacking=lacking,
+        placements=placements(device.hardware, shipped(device.hardware)),
     )
 
 

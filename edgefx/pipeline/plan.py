@@ -287,8 +287,7 @@ def _resolved(recipe: Recipe, row: TargetRow, asked: machines.AskedHardware) -> 
     if row.is_compiled:  # what computes in float would be left to the CPU
         result = replace(result, integer_only=True)
     if row.follows_hardware:
-        placed = row.precision is Precision.INT8  # others have nothing that could be left in float
-        result = replace(result, hardware=asked.hardware, profile=asked.profile if placed else None)
+        result = replace(result, hardware=asked.hardware, profile=asked.profile if row.is_placed else None)
     limits = (*gates.gates(), *recipe.gates.gates_of(row.name))
     if row.slow_kernels and recipe.evaluate is not None:
         # One image of 100 is a percentage point: what is judged is measured on all images.

@@ -51,5 +51,7 @@ def _facts(state: DeviceState) -> Iterator[tuple[str, str]]:
     yield "packages", versions or "none of the runtimes"
     for runtime, reason in state.lacking.items():
         yield runtime, f"no: {reason}" if reason else "artifacts can be run"
+    for target, basis in state.placements.items():
+        yield target, f"laid out for {state.hardware} by {basis}"
     if state.governor not in _STEADY:
         yield "note", f"the governor '{state.governor}' changes the CPU's frequency, hence latency"

@@ -14,7 +14,7 @@ from edgefx import views
 from edgefx.cli import run
 from edgefx.compilers import iree
 from edgefx.protocols import SILENT
-from edgefx.system import doctor, packages
+from edgefx.system import cpu, doctor, packages
 from edgefx.targets import ALL, TARGETS
 from tests.cli.conftest import Edgefx
 
@@ -42,7 +42,9 @@ class _Terminal(io.StringIO):
 def test_targets_table(edgefx: Edgefx) -> None:
     outcome = edgefx("targets")
     assert outcome.code == 0
-    assert [line.split()[0] for line in outcome.out.splitlines()[2:] if line[:1].strip()] == list(ALL)
+    table, _, told = outcome.out.partition("\n\n")
+    assert [line.split()[0] for line in table.splitlines()[2:] if line[:1].strip()] == list(ALL)
+    assert f"onnx-int8      laid out for {cpu.detect()} by the" in told
     assert ESCAPE not in outcome.out
 
 
@@ -55,6 +57,7 @@ def test_targets_json(edgefx: Edgefx) -> None:
     assert rows["tflite-int8"]["io_dtypes"] == ["uint8", "int8", "float32"]
     assert rows["openvino-int8"]["file"] == ".xml + .bin"
     assert rows["onnx-float32"]["needs_calibration"] is False
+    assert {name for name, row in rows.items() if row["laid_out_by"]} == {"onnx-int8", "openvino-int8"}
 
 
 def test_targets_show_what_each_effort_does(edgefx: Edgefx) -> None:
@@ -152,6 +155,7 @@ def test_doctor_table(edgefx: Edgefx) -> None:
     assert f"{len(installed())} of {len(ALL)}" in outcome.out
     assert "cpu features" in outcome.out
     assert "disk free" in outcome.out
+    assert "openvino-int8  laid out for it by the" in outcome.out
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from edgefx.pipeline import plan as planning
 from edgefx.quantization import QuantScheme
 from edgefx.recipe.load import parse
 from edgefx.recipe.schema import Recipe
+from edgefx.runtimes.hardware import placements
+from edgefx.storage import hardware
 from edgefx.system import cpu, doctor
 from edgefx.targets import TARGETS
 from edgefx.types import IoDtype, Precision
@@ -137,3 +140,19 @@ def test_doctor_calls_nothing_ready_that_is_not_installed(monkeypatch: pytest.Mo
     found = doctor.examine((), deep=False)
     assert not any(state.ready for state in found.targets)
     assert not any(state.runs for state in found.targets)
+
+
+def test_what_artifacts_are_laid_out_by_is_told() -> None:
+    told = {name: placements(name, hardware.shipped(name)) for name in Hardware}
+    assert set(told[Hardware.X86]) == {"onnx-int8", "openvino-int8"}
+    profile = hardware.shipped(Hardware.X86)
+    assert profile is not None
+    assert profile.onnx is not None
+    assert told[Hardware.X86]["onnx-int8"] == (
+        f"the profile of {profile.cpu}, measured on {profile.measured} with {profile.onnx.package}"
+    )
+    assert set(told[Hardware.X86_AMX].values()) == {"the built-in table of x86-64+amx"}
+    unknown = "the built-in table of x86-64+vnni: nothing was measured of aarch64+i8mm"
+    assert set(told[Hardware.ARM_I8MM].values()) == {unknown}
+    only_onnx = replace(profile, openvino=None)
+    assert "built-in table" in placements(Hardware.X86, only_onnx)["openvino-int8"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgefx.quantization import QuantScheme
-from edgefx.runtimes.hardware import MEASURED
+from edgefx.runtimes.hardware import ASSUMED, MEASURED
 from edgefx.vocabulary import Hardware
 
 # Multiply-accumulates per value read or written from which INT8 pays for its conversions: below, the maps are
@@ -17,12 +17,11 @@ from edgefx.vocabulary import Hardware
 # an AMD EPYC with AVX-512 VNNI and on an Intel Xeon with AMX.
 # tuned: ablations onnx.profile.INTENSITY
 INTENSITY: Mapping[Hardware, float] = {Hardware.X86_AMX: 30.0, Hardware.X86_VNNI: 30.0}
-_ASSUMED = Hardware.X86_VNNI  # its figure is taken where nothing was measured
 
 
 def intensity(hardware: Hardware) -> float:
     """Return the threshold for a class of hardware, that of another one where it was not measured."""
-    return INTENSITY.get(hardware, INTENSITY[_ASSUMED])
+    return INTENSITY.get(hardware, INTENSITY[ASSUMED])
 
 
 def caveat(scheme: QuantScheme) -> str | None:
@@ -30,7 +29,7 @@ def caveat(scheme: QuantScheme) -> str | None:
     if scheme.hardware in MEASURED or (scheme.profile is not None and scheme.profile.onnx is not None):
         return None
     return (
-        f"onnx-int8: which convolutions are faster in INT8 was measured on {_ASSUMED}, not on "
+        f"onnx-int8: which convolutions are faster in INT8 was measured on {ASSUMED}, not on "
         f"{scheme.hardware}: compare the latency with onnx-float32, or measure the device: edgefx device "
         "profile"
     )
