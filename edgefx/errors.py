@@ -122,6 +122,12 @@ class MissingDependencyError(EdgefxError):
         self.package = package
 
 
+class MissingToolError(EdgefxError):
+    """A program that is needed on this machine is absent."""
+
+    exit_code = ExitCode.MISSING_DEPENDENCY
+
+
 class NotSetUpError(EdgefxError):
     """A compiler's own environment was not made, or cannot be."""
 

@@ -148,7 +148,7 @@ def benchmark(
         device_python: The device's Python; by default python3.
         device_dir: Where files are kept on the device; by default ~/.cache/edgefx.
         benchmark_model: LiteRT's benchmark_model for Android, to measure .tflite files on a phone without
-            Python.
+            Python; by default that of the installed LiteRT, which is fetched.
         batch: Also measure the throughput with so many images at once, where the artifact leaves its batch
             free. With several numbers, each of them.
         streams: Also measure the throughput of so many inferences at the same time, each by a session and a

@@ -114,7 +114,7 @@ Examples:
     type=click.Path(path_type=Path),
     metavar="PATH",
     help="LiteRT's benchmark_model for Android, a file of this machine, to measure .tflite files on a phone "
-    "(adb://) that has no Python.",
+    "(adb://) that has no Python.  [default: that of the installed LiteRT, which is fetched]",
 )
 @json_option
 @pass_app

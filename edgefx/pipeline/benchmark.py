@@ -97,7 +97,6 @@ def _measured(
     timing: Timing,
     besides: Besides,
 ) -> Benchmark:
-    environment = host.environment() if there is None else there.environment
     present = cpu.detect() if there is None else there.hardware
     device = HOST if there is None else there
     failures: dict[str, str] = {}
@@ -115,7 +114,7 @@ def _measured(
         progress.warn(note)
 
     admissible = list(_with_threads(_admissible(subjects, present, device, failed, tell), threads))
-    usual = environment.cores if there is None else there.threads
+    usual = host.cores() if there is None else there.threads
     used = threads[0] if len(threads) == 1 else usual
     measured = measure(
         admissible,
@@ -142,7 +141,8 @@ def _measured(
         device=device,
     )
     return Benchmark(
-        environment=environment,
+        # Of a phone it names the tool that has measured.
+        environment=host.environment() if there is None else there.environment,
         latencies=measured,
         failures=failures,
         device=device.name,

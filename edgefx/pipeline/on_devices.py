@@ -75,6 +75,8 @@ def check(names: Sequence[str], rows: Sequence[TargetRow], progress: Progress) -
                     if reason := device.lacks(runtime):
                         lacking[runtime] = reason
                     task.advance()
+            if isinstance(device, Phone) and len(lacking) < len(wanted):
+                device.find_tool()
             if not lacking:
                 continue
             reasons = "; ".join(lacking.values())

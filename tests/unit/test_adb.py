@@ -19,29 +19,12 @@ from edgefx.benchmarking.devices.adb import Adb, explained
 from edgefx.benchmarking.devices.connect import DeviceChoice, connected
 from edgefx.benchmarking.devices.phone import Phone
 from edgefx.benchmarking.latency import measure
-from edgefx.errors import BenchmarkError, DeviceError, ExitCode, MissingDependencyError, UsageError
+from edgefx.errors import BenchmarkError, DeviceError, ExitCode, MissingToolError, UsageError
 from edgefx.protocols import SILENT
 from edgefx.results import Latency
 from edgefx.runtimes.tflite.runtime import TfliteRuntime
+from tests.unit.phones import RECENT, Conversation, program
 
-# An Android phone in 2025, through its log; XNNPACK takes most of a detector's nodes.
-RECENT = """\
-I tflite  : Min num runs: [25]
-I tflite  : Num threads: [4]
-I tflite  : Loaded model /data/local/tmp/best_int8.tflite
-I tflite  : Created TensorFlow Lite XNNPACK delegate for CPU.
-I tflite  : Replacing 539 out of 548 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 19 \
-partitions for subgraph 0.
-I tflite  : The input model file size (MB): 3.06409
-I tflite  : Initialized session in 92.318ms.
-I tflite  : count=3 first=235158 curr=200386 min=199462 max=235158 avg=211669 std=16613 p5=199462 \
-median=200386 p95=235158
-I tflite  : count=25 first=187533 curr=140990 min=140071 max=195121 avg=145528 std=13583 p5=140545 \
-median=141253 p95=187533
-I tflite  : Inference timings in us: Init: 92318, First inference: 187533, Warmup (avg): 211669, Inference \
-(avg): 145528
-I tflite  : Memory footprint delta from the start of the tool (MB): init=54.2852 overall=73.4102
-"""
 # TensorFlow Lite 2.x on an emulated board: no percentiles, and averages in another notation.
 OLDER = """\
 STARTING!
@@ -66,6 +49,29 @@ count=50 first=249042 curr=250889 min=247067 max=254474 avg=249684 std=1442
 Inference timings in us: Init: 16242, First inference: 360262, Warmup (avg): 304586, Inference (avg): 249684
 Peak memory footprint (MB): init=4.92969 overall=138.809
 """
+# LiteRT 2, whose tool sums up in words of its own; from its documentation.
+LITERT = """\
+INFO: Created TensorFlow Lite XNNPACK delegate for CPU.
+VERBOSE: Replacing 1 out of 1 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 1 partitions for \
+subgraph 0.
+INFO: The input model file size (MB): 3.27774
+INFO: Initialized session in 4.478ms.
+INFO: count=1055 first=1033 curr=473 min=443 max=1033 avg=465.319 std=18 p5=459 median=463 p95=478
+
+INFO: count=2112 first=463 curr=459 min=442 max=979 avg=464.545 std=13 p5=460 median=462 p95=478
+
+INFO: [./litert/tools/benchmark_litert_model.h:81]
+========== BENCHMARK RESULTS ==========
+INFO: [./litert/tools/benchmark_litert_model.h:82] Model initialization: 4.48 ms
+INFO: [./litert/tools/benchmark_litert_model.h:84] Warmup (first):       1.03 ms
+INFO: [./litert/tools/benchmark_litert_model.h:86] Warmup (avg):         0.47 ms (1055 runs)
+INFO: [./litert/tools/benchmark_litert_model.h:88] Inference (avg):      0.46 ms (2112 runs)
+INFO: [./litert/tools/benchmark_litert_model.h:112]
+Memory Usage:
+INFO: [./litert/tools/benchmark_litert_model.h:114] Init footprint:       8.94 MB
+INFO: [./litert/tools/benchmark_litert_model.h:116] Overall footprint:    11.51 MB
+INFO: [./litert/tools/benchmark_litert_model.h:123] Peak memory usage not available. (peak_mem_mb <= 0)
+"""
 
 
 def test_a_recent_tool_prints_percentiles() -> None:
@@ -88,6 +94,16 @@ def test_older_tools_print_averages() -> None:
     assert oldest.memory_mb == pytest.approx(138.809 * 1.048576)
 
 
+def test_the_tool_of_litert_2_sums_up_in_words_of_its_own() -> None:
+    found = benchmark_model.parse(LITERT)
+    assert (found.count, found.median_ms, found.p95_ms, found.min_ms) == (2112, 0.462, 0.478, 0.442)
+    assert (found.init_ms, found.first_ms, found.coverage) == (4.48, 1.03, 1.0)
+    assert found.memory_mb == pytest.approx(11.51 * 1.048576)
+    peak = "Peak memory:          12.75 MB"
+    found = benchmark_model.parse(LITERT.replace("Peak memory usage not available. (peak_mem_mb <= 0)", peak))
+    assert found.memory_mb == pytest.approx(12.75 * 1.048576)
+
+
 def test_several_delegates_share_the_nodes() -> None:
     """NNAPI takes 5 of 64 nodes, then XNNPACK 59 of the 62 that are left with the five in three."""
     lines = "".join(
@@ -108,6 +124,7 @@ def test_several_delegates_share_the_nodes() -> None:
         "count=50 first=1 curr=1 min=1 max=1 avg=1 std=0",
         "Inference timings in us: Init: 17187, First inference: ",
         RECENT[: RECENT.index("Inference timings")],
+        LITERT[: LITERT.index("Warmup (first)")],
     ],
 )
 def test_what_holds_no_result_is_none(output: str) -> None:
@@ -155,7 +172,7 @@ def test_serial_numbers_are_no_options_and_no_commands(url: str) -> None:
 def test_without_adb_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
-        pytest.raises(MissingDependencyError, match="adb") as caught,
+        pytest.raises(MissingToolError, match="adb") as caught,
         connected(DeviceChoice(device="adb://R58M"), SILENT),
     ):
         pass
@@ -188,7 +205,7 @@ def test_the_real_adb_without_a_phone(url: str) -> None:
 
 
 def _program(path: Path, machine: int) -> Path:
-    path.write_bytes(b"\x7fELF" + bytes(14) + machine.to_bytes(2, "little") + bytes(40))
+    path.write_bytes(program(machine=machine))
     return path
 
 
@@ -214,36 +231,6 @@ def test_the_tool_must_be_a_program_for_android(adb: Adb, tmp_path: Path) -> Non
     assert Phone(adb, _program(tmp_path / "tool", 183), threads=None, progress=SILENT).name == "phone"
 
 
-class _Conversation(Adb):
-    """A phone's side of a conversation: the shell's answers are logs like those above, and no phone's."""
-
-    def __init__(self, *, restarts_after: int = 99, fails: str = "") -> None:
-        super().__init__("adb://R58M", "phone")
-        self.said: list[str] = []
-        self.pushed: list[str] = []
-        self._restarts_after, self._fails = restarts_after, fails
-
-    def shell(self, script: str, *, timeout_s: float = 60.0) -> tuple[int, str]:
-        del timeout_s
-        self.said.append(script)
-        if "getprop ro.product.model" in script:
-            cpuinfo = "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU part\t: 0xd41\n"
-            facts = ("Example", "Phone 1", "14", "arm64-v8a", "aarch64", "8", "MemTotal: 8000000 kB", cpuinfo)
-            return 0, "".join(f"{one}\nedgefx-part\n" for one in (*facts, "boot-1"))
-        if "--graph=" not in script:
-            return 0, ""
-        calls = sum("--graph=" in one for one in self.said)
-        boot = "boot-1" if calls <= self._restarts_after else "boot-2"
-        if self._fails and self._fails in script:
-            return 1, f"{boot}\nedgefx-part\nERROR: Didn't find op for builtin opcode 'CONV_2D'\n"
-        scale = 2 if "/0.tflite" in script else 1  # the first file is twice as slow
-        log = RECENT.replace("median=141253", f"median={scale * (100_000 + 200 * calls)}")
-        return 0, f"{boot}\nedgefx-part\n{log}"
-
-    def push(self, path: Path, to: str) -> None:
-        self.pushed.append(f"{path.name} {to.rpartition('/')[2]}")
-
-
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Subject]:
     monkeypatch.setattr(TfliteRuntime, "stated_precision", lambda *_: "int8")
@@ -251,9 +238,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Subject]:
     return [Subject(key=path.stem, path=path, float_key="float32") for path in paths]
 
 
-def _measured(
-    adb: _Conversation, subjects: list[Subject], tool: Path
-) -> tuple[dict[str, Latency], list[str]]:
+def _measured(adb: Conversation, subjects: list[Subject], tool: Path) -> tuple[dict[str, Latency], list[str]]:
     failures: list[str] = []
     with Phone(adb, tool, threads=4, progress=SILENT) as phone:
         assert phone.environment.cpu.startswith("Example Phone 1")
@@ -269,9 +254,8 @@ def _measured(
     return found, failures
 
 
-@pytest.mark.usefixtures("adb")
 def test_the_tool_is_called_in_turn_and_leaves_nothing(files: list[Subject], tmp_path: Path) -> None:
-    phone = _Conversation()
+    phone = Conversation()
     found, failures = _measured(phone, files, _program(tmp_path / "tool", 183))
     assert failures == []
     assert phone.pushed == ["tool benchmark_model", "float32.tflite 0.tflite", "int8.tflite 1.tflite"]
@@ -292,30 +276,27 @@ def test_the_tool_is_called_in_turn_and_leaves_nothing(files: list[Subject], tmp
     assert phone.said[-1].startswith("rm -rf /data/local/tmp/edgefx-")
 
 
-@pytest.mark.usefixtures("adb")
 def test_a_phone_that_restarts_ends_the_measurement_and_is_tidied(
     files: list[Subject], tmp_path: Path
 ) -> None:
-    phone = _Conversation(restarts_after=3)
+    phone = Conversation(restarts_after=3)
     with pytest.raises(DeviceError, match="it was restarted in the middle"):
         _measured(phone, files, _program(tmp_path / "tool", 183))
     assert phone.said[-1].startswith("rm -rf ")
 
 
-@pytest.mark.usefixtures("adb")
 def test_a_file_that_the_tool_refuses_fails_alone(files: list[Subject], tmp_path: Path) -> None:
     others = [*files, Subject(key="onnx", path=tmp_path / "a.onnx")]
-    found, failures = _measured(_Conversation(fails="/1.tflite"), others, _program(tmp_path / "tool", 183))
+    found, failures = _measured(Conversation(fails="/1.tflite"), others, _program(tmp_path / "tool", 183))
     assert list(found) == ["float32"]
     assert "int8.tflite: on phone: benchmark_model failed (exit code 1)" in failures[0]
     assert ".tflite files only" in failures[1]
 
 
-@pytest.mark.usefixtures("adb")
 def test_a_tool_for_another_cpu_is_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(UsageError, match="it is for x86_64, and phone is arm64-v8a"),
-        Phone(_Conversation(), _program(tmp_path / "tool", 62), threads=None, progress=SILENT),
+        Phone(Conversation(), _program(tmp_path / "tool", 62), threads=None, progress=SILENT),
     ):
         pass
 

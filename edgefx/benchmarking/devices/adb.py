@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from edgefx.benchmarking.devices.link import BOOTSTRAP
-from edgefx.errors import DeviceDependencyError, DeviceError, EdgefxError, MissingDependencyError, UsageError
+from edgefx.errors import DeviceDependencyError, DeviceError, EdgefxError, MissingToolError, UsageError
 
 SCHEME = "adb"
 _SERIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*")  # also 192.168.1.7:5555 and emulator-5554
@@ -38,7 +38,7 @@ class Adb:
 
         Raises:
             UsageError: `url` is no such address.
-            MissingDependencyError: There is no `adb` here.
+            MissingToolError: There is no `adb` here.
         """
         self.name = name or url
         self._serial = unquote(url.removeprefix(f"{SCHEME}://").rstrip("/"))
@@ -46,11 +46,9 @@ class Adb:
             raise UsageError(f"--device {url}: no serial number of a phone", hint=_EXAMPLE)
         program = shutil.which("adb")
         if program is None:
-            raise MissingDependencyError(
-                "adb",
-                needed_for="phones (adb://)",
-                requirement="Android's debug bridge",
-                install="adb, by apt or dnf, or the SDK Platform-Tools of developer.android.com",
+            raise MissingToolError(
+                f"{self.name}: phones are reached by Android's debug bridge, and there is no adb here",
+                hint="install adb, by apt or dnf, or the SDK Platform-Tools of developer.android.com",
             )
         self._program = program
 

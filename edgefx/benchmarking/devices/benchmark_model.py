@@ -1,9 +1,11 @@
 """What LiteRT's own tool, `benchmark_model`, prints of an artifact that it has run.
 
 It prints averages and percentiles, and no single inference: a figure of several calls is made of the calls.
-Lines may begin with what a log puts before them, such as ``INFO:`` or ``I tflite  :``.
+There are two tools of that name: that of TensorFlow Lite's interpreter, and that of LiteRT 2, which prints
+the same of the inferences, and a summary of its own. Lines may begin with what a log puts before them, such
+as ``INFO:`` or ``I tflite  :``.
 
-https://ai.google.dev/edge/litert/models/measurement
+https://ai.google.dev/edge/litert/models/measurement, https://ai.google.dev/edge/litert/next/benchmark
 """
 
 from __future__ import annotations
@@ -13,19 +15,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _NUMBER = r"([0-9.]+(?:e[+-]?[0-9]+)?)"
-_TIMINGS = re.compile(
-    rf"Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER}, Warmup \(avg\): {_NUMBER}, "
-    rf"Inference \(avg\): {_NUMBER}"
-)
+_STARTS = re.compile(rf"Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER}, Warmup")
+_STARTS_OF_LITERT = re.compile(rf"(Model initialization|Warmup \(first\)): +{_NUMBER} ms")
 _COUNT = re.compile(r"count=([0-9]+) .*")
-_FIELD = re.compile(rf"\b(count|min|max|avg|std|median|p5|p95)={_NUMBER}")
-# The first is of --report_peak_memory_footprint; the second was once called "Peak memory footprint".
+_FIELD = re.compile(rf"\b(count|curr|min|max|avg|std|median|p5|p95)={_NUMBER}")
+# The first two are of --report_peak_memory_footprint; of each pair the latter is that of LiteRT 2. The third
+# was once called "Peak memory footprint".
 _MEMORY = (
     re.compile(rf"Overall peak memory footprint \(MB\) via periodic monitoring: {_NUMBER}"),
+    re.compile(rf"Peak memory: +{_NUMBER} MB"),
     re.compile(
         rf"(?:Memory footprint delta from the start of the tool|Peak memory footprint) \(MB\): "
         rf"init={_NUMBER} overall={_NUMBER}"
     ),
+    re.compile(rf"Overall footprint: +{_NUMBER} MB"),
 )
 _DELEGATE = re.compile(r"Replacing ([0-9]+) out of ([0-9]+) node\(s\) with delegate \(([^)]*)\) node")
 _MIB = 1024 * 1024 / 1e6
@@ -82,18 +85,19 @@ def parse(output: str) -> ToolRun:
     Raises:
         ValueError: It has not printed how long inferences took.
     """
-    found = list(_TIMINGS.finditer(output))
+    starts = _starts_us(output)
     counts = [match.group() for match in _COUNT.finditer(output)]
-    if not found or not counts:
+    if starts is None or not counts:
         raise ValueError("it does not say how long inferences took")
-    init_us, first_us, _, mean_us = map(float, found[-1].groups())
     # The last line of counts is that of the timed inferences; those before are of the warm-up.
     figures = {name: float(value) for name, value in _FIELD.findall(counts[-1])}
-    mean_us = figures.get("avg", mean_us)
+    mean_us = figures.get("avg", figures.get("curr"))  # of a single inference nothing else is said
+    if mean_us is None:
+        raise ValueError("it does not say how long inferences took")
     median, p95 = figures.get("median"), figures.get("p95")
     return ToolRun(
-        init_ms=init_us / 1e3,
-        first_ms=first_us / 1e3,
+        init_ms=starts[0] / 1e3,
+        first_ms=starts[1] / 1e3,
         count=int(figures["count"]),
         mean_ms=mean_us / 1e3,
         min_ms=figures.get("min", mean_us) / 1e3,
@@ -106,6 +110,14 @@ def parse(output: str) -> ToolRun:
             for nodes, of, name in _DELEGATE.findall(output)
         ),
     )
+
+
+def _starts_us(output: str) -> tuple[float, float] | None:
+    """Return how long opening the file took, and the first inference; None where it is not said."""
+    if found := _STARTS.findall(output):
+        return float(found[-1][0]), float(found[-1][1])
+    named = {name: 1e3 * float(value) for name, value in _STARTS_OF_LITERT.findall(output)}
+    return (named["Model initialization"], named["Warmup (first)"]) if len(named) == 2 else None
 
 
 def _memory(output: str) -> float | None:

@@ -50,7 +50,7 @@ def connected(choice: DeviceChoice, progress: Progress) -> Iterator[Remote | Pho
 
     Raises:
         UsageError: It names no device.
-        MissingDependencyError: What reaches it is not installed on this machine.
+        MissingToolError: What reaches it is not installed on this machine.
         DeviceError: It cannot be reached.
         DeviceDependencyError: It has no Python that serves.
     """

@@ -1,8 +1,10 @@
 """A phone without Python: LiteRT's own `benchmark_model` runs artifacts there, and says how long they take.
 
-The tool and the artifacts are copied to a folder below /data/local/tmp, where programs may run, and removed
-afterwards. Only `.tflite` files can be measured, and no answers are seen: for these a phone must have a
-Python that the debug bridge's shell may run (`edgefx.benchmarking.devices.connect`).
+The tool is the file that a user names, or that of the installed release of LiteRT
+(`edgefx.benchmarking.devices.tool`). It and the artifacts are copied to a folder below /data/local/tmp, where
+programs may run, and removed afterwards. Only `.tflite` files can be measured, and no answers are seen: for
+these a phone must have a Python that the debug bridge's shell may run
+(`edgefx.benchmarking.devices.connect`).
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from edgefx import runtimes
-from edgefx.benchmarking.devices import benchmark_model
+from edgefx.benchmarking.devices import benchmark_model, tool
 from edgefx.benchmarking.devices.adb import Adb
 from edgefx.benchmarking.devices.benchmark_model import ToolRun
+from edgefx.benchmarking.devices.link import restarted
 from edgefx.benchmarking.repeats import median_interval, ratio, ratio_interval
-from edgefx.errors import BenchmarkError, DeviceError, MissingDependencyError, UsageError
+from edgefx.errors import BenchmarkError, DeviceError, MissingToolError, UsageError
 from edgefx.results import Environment, Latency
+from edgefx.storage.hashes import hash_file
 from edgefx.system import cpu, host
 from edgefx.version import __version__
 
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 _TEMPORARY = "/data/local/tmp"
 _START_S = 180.0  # for opening a large model there
 _MARK = "edgefx-part"
+_LITERT = "ai-edge-litert"
 # In the order of the parts of the answer.
 _FACTS = (
     "getprop ro.product.manufacturer",
@@ -51,7 +56,6 @@ _FACTS = (
     "cat /proc/sys/kernel/random/boot_id 2>/dev/null || getprop ro.boottime.init",
 )
 _BOOT = _FACTS[-1]
-_MACHINES = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86"}  # ELF's e_machine, Android's name
 WITHOUT_PYTHON = (
     "not measured: the phone has no Python with NumPy that adb's shell may run; name one with --device-python"
 )
@@ -71,31 +75,32 @@ class Phone:
 
     environment: Environment
 
-    def __init__(self, adb: Adb, tool: Path | None, *, threads: int | None, progress: Progress) -> None:
+    def __init__(self, adb: Adb, program: Path | None, *, threads: int | None, progress: Progress) -> None:
         """Prepare a connection.
 
         Args:
             adb: The bridge.
-            tool: `benchmark_model` for Android, on this machine; None where nothing will be measured.
+            program: `benchmark_model` for Android, on this machine; None for that which is published.
             threads: Runtime threads where a command names none; None for all of its cores.
             progress: Shows what is copied.
 
         Raises:
             UsageError: The tool is no program for Android.
         """
-        self._adb, self._tool, self._threads, self._progress = adb, tool, threads, progress
-        self._abi = "" if tool is None else _abi(tool)
+        self._adb, self._tool, self._threads, self._progress = adb, program, threads, progress
+        self._tool_abi = "" if program is None else tool.abi(program)
         self._folder = f"{_TEMPORARY}/edgefx-{secrets.token_hex(6)}"
-        self._boot = ""
+        self._abi = self._boot = self._origin = ""
         self.python = ""
 
     def __enter__(self) -> Self:
         facts = self._facts()
-        maker, model, release, abi, machine, cores, memory, described, self._boot = facts
-        if self._tool and abi != self._abi and (abi, self._abi) != ("arm64-v8a", "armeabi-v7a"):
+        maker, model, release, self._abi, machine, cores, memory, described, self._boot = facts
+        pair = (self._abi, self._tool_abi)
+        if self._tool and self._abi != self._tool_abi and pair != ("arm64-v8a", "armeabi-v7a"):
             raise UsageError(
-                f"{self._tool}: it is for {self._abi}, and {self.name} is {abi}",
-                hint=f"name a benchmark_model for {abi}",
+                f"{self._tool}: it is for {self._tool_abi}, and {self.name} is {self._abi}",
+                hint=f"name a benchmark_model for {self._abi}",
             )
         name, flags = cpu.parse_cpuinfo(described)
         self.hardware = cpu.detect(architecture=machine, described=described)
@@ -196,17 +201,40 @@ class Phone:
             for subject in left
         }
 
-    def _copy_tool(self) -> None:
+    def find_tool(self) -> Path:
+        """Return the program that measures; that of the installed release of LiteRT where none was named.
+
+        Raises:
+            MissingToolError: None can be had.
+        """
         if self._tool is None:
-            raise MissingDependencyError(
-                "benchmark_model",
-                needed_for=f"measuring on {self.name}, which has no Python that serves",
-                requirement="LiteRT's benchmark_model for Android",
-                install="it from LiteRT's page on measurement, and name it: --benchmark-model PATH",
-            )
+            release = self._release()
+            self._tool = tool.published(release, self._progress)
+            self._origin = f"LiteRT {release}, "
+        said = f"{self._origin}sha256 {hash_file(self._tool)}"
+        self.environment = replace(self.environment, packages={"benchmark_model": said})
+        return self._tool
+
+    def _release(self) -> str:
+        """Return the release of LiteRT whose tool is to be fetched."""
+        release = host.versions([_LITERT]).get(_LITERT)
+        if release is not None and self._abi == tool.PUBLISHED:
+            return release
+        raise MissingToolError(
+            f"{self.name}: it has no Python that serves, and there is no benchmark_model to measure with: "
+            + (
+                f"none is published for {self._abi}"
+                if release
+                else f"{_LITERT}, which says which, is not here"
+            ),
+            hint="name one for Android: --benchmark-model",
+        )
+
+    def _copy_tool(self) -> None:
+        program = self.find_tool()
         with self._progress.task(f"copy benchmark_model to {self.name}"):
             self._must(f"mkdir -m 700 {self._folder}", "make a folder")
-            self._adb.push(self._tool, f"{self._folder}/benchmark_model")
+            self._adb.push(program, f"{self._folder}/benchmark_model")
             self._must(f"chmod 700 {self._folder}/benchmark_model", "make it a program")
 
     def _copied(self, subject: Subject, number: int) -> str:
@@ -260,10 +288,7 @@ class Phone:
 
     def _same_boot(self, told: str) -> None:
         if told.strip() != self._boot:
-            raise DeviceError(
-                f"{self.name}: it was restarted in the middle of the measurement",
-                hint="measure again; if it restarts by itself, see to its power supply and temperature",
-            )
+            raise restarted(self.name)
 
     def _facts(self) -> list[str]:
         _, text = self._adb.shell("; ".join(f"{one}; echo {_MARK}" for one in _FACTS))
@@ -314,23 +339,3 @@ def _compared(latency: Latency, calls: Sequence[ToolRun], other: Sequence[ToolRu
         return latency
     ours, theirs = ([[one.median_ms or math.nan] for one in each] for each in (calls, other))
     return replace(latency, ratio_to_float=ratio(ours, theirs), ratio_ci95=ratio_interval(ours, theirs))
-
-
-def _abi(tool: Path) -> str:
-    """Return what a program is for, by Android's names.
-
-    Raises:
-        UsageError: It cannot be read, or is no program for Linux.
-    """
-    hint = "give LiteRT's benchmark_model for Android: --benchmark-model"
-    try:
-        with tool.open("rb") as file:
-            head = file.read(20)
-    except OSError as error:
-        raise UsageError(f"{tool}: cannot be read: {error.strerror}", hint=hint) from error
-    if len(head) < 20 or head[:4] != b"\x7fELF":
-        raise UsageError(f"{tool}: no program for Android (ELF)", hint=hint)
-    machine = int.from_bytes(head[18:20], "little")
-    if machine not in _MACHINES:
-        raise UsageError(f"{tool}: a program for another kind of CPU (ELF machine {machine})", hint=hint)
-    return _MACHINES[machine]

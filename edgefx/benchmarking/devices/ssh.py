@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from edgefx.benchmarking.devices.link import BOOTSTRAP
 from edgefx.benchmarking.devices.remote import FOLDER, Remote
-from edgefx.errors import DeviceDependencyError, DeviceError, EdgefxError, MissingDependencyError, UsageError
+from edgefx.errors import DeviceDependencyError, DeviceError, EdgefxError, MissingToolError, UsageError
 from edgefx.protocols import SILENT, Progress
 
 PYTHON = "python3"
@@ -112,16 +112,14 @@ def connect(
 
     Raises:
         UsageError: `url` is no address.
-        MissingDependencyError: There is no SSH client here.
+        MissingToolError: There is no SSH client here.
     """
     address = Address.parse(url)
     client = shutil.which("ssh")
     if client is None:
-        raise MissingDependencyError(
-            "ssh",
-            needed_for="devices",
-            requirement="an OpenSSH client",
-            install="openssh-client, by apt or dnf",
+        raise MissingToolError(
+            "devices are reached by OpenSSH's client, and there is no ssh here",
+            hint="install openssh-client, by apt or dnf",
         )
 
     def explain(code: int, lines: Sequence[str]) -> EdgefxError | None:
