@@ -101,6 +101,27 @@ class MaxDrop:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassComparison:
+    """An artifact held against the best classes that a run has kept of its float model.
+
+    Attributes:
+        images: Number of images.
+        top1: Fraction that the artifact gets right; None when unlabelled.
+        baseline_top1: The float model on the same images.
+        drop_pp: 100 * (baseline_top1 - top1); negative when the artifact is better.
+        drop_ci95_pp: 95 % confidence interval of `drop_pp` (paired), low then high.
+        agreement: Fraction of images with the same best class.
+    """
+
+    images: int
+    top1: float | None
+    baseline_top1: float | None
+    drop_pp: float | None
+    drop_ci95_pp: tuple[float, float] | None
+    agreement: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateResult:
     """One gate judged on one target.
 

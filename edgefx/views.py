@@ -8,9 +8,9 @@ from pathlib import Path
 
 from edgefx.errors import ExitCode
 from edgefx.execution import ExecutionProfile
-from edgefx.measured import ComparedAnswers, OutputEvaluation, TaskFigures, Throughput
+from edgefx.measured import ComparedAnswers, Explanation, OutputEvaluation, TaskFigures, Throughput
 from edgefx.notebook import Shown
-from edgefx.results import Accuracy, Doubt, Environment, Latency, RunReport
+from edgefx.results import Accuracy, ClassComparison, Doubt, Environment, Latency, RunReport
 from edgefx.types import (
     SPARSE,
     Artifact,
@@ -150,6 +150,9 @@ class Evaluation(Shown):
         notes: What else must be known, for example that the artifact is laid out for other hardware.
         error_rate: The share of the images that got no answer; they count as wrong.
         outputs: Each of several outputs; then `top1` and `top5` are those of the one that chooses a class.
+        explanations: What the baseline and the artifact (under its file's name) look at in images that change
+            their class, where that was asked for.
+        model: The baseline, with the names of its classes; likewise.
     """
 
     artifact: Path
@@ -168,6 +171,8 @@ class Evaluation(Shown):
     notes: tuple[str, ...] = ()
     error_rate: float | None = None
     outputs: tuple[OutputEvaluation, ...] = field(default=(), metadata=SPARSE)
+    explanations: tuple[Explanation, ...] = field(default=(), metadata=SPARSE)
+    model: ModelSpec | None = field(default=None, metadata=SPARSE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,27 +228,6 @@ class DeviceAnswers(ComparedAnswers):
     device: str
     environment: Environment
     hardware: Hardware
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassComparison:
-    """An artifact held against the best classes that a run has kept of its float model.
-
-    Attributes:
-        images: Number of images.
-        top1: Fraction that the artifact gets right; None when unlabelled.
-        baseline_top1: The float model on the same images.
-        drop_pp: 100 * (baseline_top1 - top1); negative when the artifact is better.
-        drop_ci95_pp: 95 % confidence interval of `drop_pp` (paired), low then high.
-        agreement: Fraction of images with the same best class.
-    """
-
-    images: int
-    top1: float | None
-    baseline_top1: float | None
-    drop_pp: float | None
-    drop_ci95_pp: tuple[float, float] | None
-    agreement: float
 
 
 @dataclass(frozen=True, kw_only=True)

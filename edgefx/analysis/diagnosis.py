@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from edgefx.errors import ExitCode
+from edgefx.measured import Explanation
 from edgefx.notebook import Shown
 from edgefx.results import Environment, Failure, LayerSensitivity
-from edgefx.types import Artifact, DataInfo, Effort, ModelSpec, Precision
+from edgefx.types import SPARSE, Artifact, DataInfo, Effort, ModelSpec, Precision
 
 # A float artifact differs from TensorFlow in the order of its sums only: some 1e-6 of a probability.
 _CONVERTED_DP = 1e-3
@@ -192,6 +193,8 @@ class DebugReport(Shown):
         images: Number of images that stages were compared and layers quantized alone on.
         tapped_images: How many of them the figures of each layer's values come from.
         measured_on: "evaluation", or "calibration" where the images are those that set the ranges.
+        explanations: What the model as loaded and the artifacts look at in images that change their class,
+            where that was asked for.
     """
 
     schema_version: int
@@ -207,6 +210,7 @@ class DebugReport(Shown):
     measured_on: str
     targets: tuple[Diagnosis, ...]
     failures: tuple[FailedTarget, ...] = ()
+    explanations: tuple[Explanation, ...] = field(default=(), metadata=SPARSE)
     warnings: tuple[str, ...] = ()
 
     @property

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ PERMUTATIONS = 999
 _BLOCK = 111  # permutations at a time: few enough to end early, enough for one product of matrices
 _ENOUGH = 20  # permutations at least as far, after which a test ends
 _EQUAL = 1e-12  # sums in another order
+_WIDTH_FROM = 500  # images whose distances the width of a kernel is the median of
 Values = NDArray[np.float64]
 
 
@@ -94,6 +95,17 @@ def traits(pixels: Pixels) -> dict[str, Values]:
     return {name: one.astype(np.float64) for name, one in found.items()}
 
 
+class Distance(NamedTuple):
+    """One test before the number of tests is corrected for; fields as those of `DriftTest`."""
+
+    test: str
+    of: str
+    reference: float | None
+    new: float | None
+    distance: float
+    p_value: float
+
+
 def compare(
     reference: Sample, new: Sample, *, answers: Sequence[OutputAnswer], alarm_rate: float, seed: int
 ) -> tuple[DriftTest, ...]:
@@ -106,40 +118,59 @@ def compare(
         alarm_rate: The share of samples without drift in which any test may say that there is one.
         seed: The seed of the permutations.
     """
-    count = len(reference.scores)
-    shuffled = _Shuffled(count, len(new.scores), seed)
-    rows = [*_looks(reference, new, shuffled)]
-    for answer in answers:
-        rows += _answers(reference.scores[:, answer.place], new.scores[:, answer.place], shuffled, answer)
-    if reference.features is not None and new.features is not None:
-        both = _standardized(np.concatenate([reference.features, new.features]))
-        rows.append(("features", "features", None, None, *shuffled.test(_mean_discrepancy(both))))
-    corrected = holm([p_value for *_, p_value in rows])
+    found = distances(reference, new, answers=answers, seed=seed)
     return tuple(
         DriftTest(
-            test=name,
-            of=of,
-            reference=before,
-            new=after,
-            distance=round(distance, 12),
+            test=one.test,
+            of=one.of,
+            reference=one.reference,
+            new=one.new,
+            distance=round(one.distance, 12),
             p_value=p_value,
             drifted=p_value <= alarm_rate,
         )
-        for (name, of, before, after, distance, _), p_value in zip(rows, corrected, strict=True)
+        for one, p_value in zip(found, corrected(found), strict=True)
     )
 
 
-_Row = tuple[str, str, float | None, float | None, float, float]
+def distances(
+    reference: Sample, new: Sample, *, answers: Sequence[OutputAnswer], seed: int
+) -> list[Distance]:
+    """Test each figure by itself: `compare` without the correction for the number of tests.
+
+    Args:
+        reference: As for `compare`.
+        new: As for `compare`.
+        answers: As for `compare`.
+        seed: As for `compare`.
+    """
+    shuffled = _Shuffled(len(reference.scores), len(new.scores), seed)
+    found = [*_looks(reference, new, shuffled)]
+    for answer in answers:
+        found += _answers(reference.scores[:, answer.place], new.scores[:, answer.place], shuffled, answer)
+    if reference.features is not None and new.features is not None:
+        both = _standardized(np.concatenate([reference.features, new.features]))
+        found.append(Distance("features", "features", None, None, *_mean_discrepancy(both, shuffled)))
+    return found
 
 
-def _looks(reference: Sample, new: Sample, shuffled: _Shuffled) -> Iterator[_Row]:
+def corrected(found: Sequence[Distance]) -> list[float]:
+    """Return the p-values of one family of tests, corrected for their number.
+
+    Args:
+        found: All of its tests.
+    """
+    return holm([one.p_value for one in found])
+
+
+def _looks(reference: Sample, new: Sample, shuffled: _Shuffled) -> Iterator[Distance]:
     for name, before in reference.traits.items():
         after = new.traits[name]
         distance, p_value = _kolmogorov_smirnov(np.concatenate([before, after]), shuffled)
-        yield name, "images", float(before.mean()), float(after.mean()), distance, p_value
+        yield Distance(name, "images", float(before.mean()), float(after.mean()), distance, p_value)
 
 
-def _answers(reference: Scores, new: Scores, shuffled: _Shuffled, answer: OutputAnswer) -> Iterator[_Row]:
+def _answers(reference: Scores, new: Scores, shuffled: _Shuffled, answer: OutputAnswer) -> Iterator[Distance]:
     output, named = answer.output, f"{answer.name}: " if answer.name else ""
     both = np.concatenate([reference, new])
     if answer.chooses:
@@ -148,9 +179,10 @@ def _answers(reference: Scores, new: Scores, shuffled: _Shuffled, answer: Output
         sure: Values = np.array(confidences(both, output, best))
         before, after = sure[: len(reference)], sure[len(reference) :]
         distance, p_value = _kolmogorov_smirnov(sure, shuffled)
-        yield f"{named}confidence", "answers", float(before.mean()), float(after.mean()), distance, p_value
+        means = float(before.mean()), float(after.mean())
+        yield Distance(f"{named}confidence", "answers", *means, distance, p_value)
         answered = np.eye(both.shape[1])[best]
-        yield (
+        yield Distance(
             f"{named}classes",
             "answers",
             None,
@@ -158,13 +190,8 @@ def _answers(reference: Scores, new: Scores, shuffled: _Shuffled, answer: Output
             *shuffled.test(lambda weights: np.abs(weights @ answered).sum(1) / 2),  # total variation
         )
     points = np.sqrt(np.maximum(both, 0)) if output is OutputKind.PROBABILITIES else both
-    yield (
-        f"{named}scores",
-        "answers",
-        None,
-        None,
-        *shuffled.test(_mean_discrepancy(points.astype(np.float64))),
-    )
+    discrepancy = _mean_discrepancy(points.astype(np.float64), shuffled)
+    yield Distance(f"{named}scores", "answers", None, None, *discrepancy)
 
 
 def _standardized(features: NDArray[np.float32]) -> Values:
@@ -185,8 +212,16 @@ class _Shuffled:
 
     def __init__(self, before: int, after: int, seed: int) -> None:
         self._observed = np.concatenate([np.full(before, 1 / before), np.full(after, -1 / after)])
+        self._seed = seed
         self._draw = np.random.default_rng(seed)
         self._drawn: list[Values] = []
+
+    def some(self, count: int) -> NDArray[np.intp] | None:
+        """Return the places of `count` images drawn from both sets alike; None where that would be all."""
+        images = self._observed.size
+        if images <= count:
+            return None
+        return np.random.default_rng((self._seed, count)).permutation(images)[:count]
 
     def test(self, distances: Callable[[Values], Values]) -> tuple[float, float]:
         """Return how far the observed sets are apart, and the p-value.
@@ -216,27 +251,39 @@ def _kolmogorov_smirnov(values: Values, shuffled: _Shuffled) -> tuple[float, flo
     order = np.argsort(values, kind="stable")
     rises = np.append(np.diff(values[order]) > 0, True)  # behind equal values only
 
-    def distances(weights: Values) -> Values:
+    def apart(weights: Values) -> Values:
         found: Values = np.abs(weights[:, order].cumsum(1)[:, rises]).max(1)
         return found
 
-    return shuffled.test(distances)
+    return shuffled.test(apart)
 
 
-def _mean_discrepancy(points: Values) -> Callable[[Values], Values]:
-    """Return what gives the maximum mean discrepancy for each row of weights.
+def _mean_discrepancy(points: Values, shuffled: _Shuffled) -> tuple[float, float]:
+    """Return the maximum mean discrepancy, and its p-value.
 
-    The kernel is Gaussian, as wide as the median distance of all points, which does not depend on which point
-    is where. Source: A. Gretton and others, "A kernel two-sample test", Journal of Machine Learning Research
-    13 (2012) 723-773.
+    The kernel is Gaussian, as wide as the median distance of the points (of many, of as many at random as
+    `_WIDTH_FROM`), which does not depend on which point is in which set. All that grows with the square of
+    their number is one matrix. Source: A. Gretton and others, "A kernel two-sample test", Journal of Machine
+    Learning Research 13 (2012) 723-773.
     """
-    squares = (points**2).sum(1)
-    distances = np.maximum(squares[:, None] + squares[None, :] - 2 * points @ points.T, 0)
-    width = float(np.median(distances)) or 1.0
-    kernel = np.exp(-distances / width)
+    kernel = _squared_distances(points)
+    some = shuffled.some(_WIDTH_FROM)
+    width = float(np.median(kernel if some is None else kernel[np.ix_(some, some)])) or 1.0
+    kernel /= -width
+    np.exp(kernel, out=kernel)
 
     def discrepancy(weights: Values) -> Values:
-        found: Values = np.sqrt(np.maximum(((weights @ kernel) * weights).sum(1), 0))
+        found: Values = np.sqrt(np.maximum(np.einsum("ij,ij->i", weights @ kernel, weights), 0))
         return found
 
-    return discrepancy
+    return shuffled.test(discrepancy)
+
+
+def _squared_distances(points: Values) -> Values:
+    """Return the square of every point's distance from every other, float64 [N, N]."""
+    squares = np.einsum("ij,ij->i", points, points)
+    found: Values = points @ points.T
+    found *= -2
+    found += squares[:, None]
+    found += squares
+    return np.maximum(found, 0, out=found)

@@ -44,6 +44,7 @@ def evaluate(
     device: str = "host",
     device_python: str | None = None,
     device_dir: str | None = None,
+    explain: int = 0,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Measure how well an artifact answers images.
@@ -72,6 +73,8 @@ def evaluate(
         device: Where to run the artifact: "host", which is this machine, or "ssh://user@host".
         device_python: The device's Python; by default python3.
         device_dir: Where files are kept on the device; by default ~/.cache/edgefx.
+        explain: Of how many images that change their class, at most 12, to find out which parts the artifact
+            and the baseline, which must be a model, go by.
         progress: Where long work and warnings are reported.
 
     Raises:
@@ -87,6 +90,7 @@ def evaluate(
     from edgefx.system.quiet import quiet
 
     values.check(1, limit=limit)
+    values.explained(explain)
     with quiet():
         return use_case.run(
             Path(artifact),
@@ -104,6 +108,7 @@ def evaluate(
             device=DeviceChoice(device=device, python=device_python, folder=device_dir),
             hints=values.hints(task, head, pixels, custom_objects, threshold),
             background=background,
+            explain=explain,
         )
 
 
@@ -296,6 +301,7 @@ def debug(
     skip_bad_images: bool = False,
     threads: int | None = None,
     seed: int = 0,
+    explain: int = 0,
     allow_unsafe: bool = False,
     cache: bool = True,
     progress: Progress = SILENT,
@@ -328,6 +334,8 @@ def debug(
         skip_bad_images: As for `compile`.
         threads: Runtime threads; by default all cores.
         seed: The seed of everything that is sampled.
+        explain: Of how many images that change their class, at most 12, to find out which parts the model and
+            the artifacts go by.
         allow_unsafe: Load a model file that would be refused because code in it could run; see SECURITY.md.
         cache: Use results of earlier runs, such as the artifacts that `compile` made, and keep this one's.
         progress: Where long work and warnings are reported.
@@ -349,6 +357,7 @@ def debug(
     from edgefx.system.quiet import quiet
 
     values.check(1, samples=samples, images=images)
+    values.explained(explain)
     values.check(2, classes=classes)
     values.input_size(input_size)
     settings = use_case.Settings(
@@ -369,6 +378,7 @@ def debug(
         input_size=input_size,
         hints=values.hints(task, head, pixels, custom_objects, threshold),
         allow_unsafe=allow_unsafe,
+        explain=explain,
     )
     with quiet():
         return use_case.run(settings, progress, command=command, cache=None if cache else OFF)

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 from edgefx.errors import UnknownNameError, UsageError
 from edgefx.npus import Optimise
 from edgefx.units import parse_size_of_input, parse_tasks
-from edgefx.vocabulary import Effort, Ending, IoDtype, ModelTask, OnInconclusive, QatMode, Resize
+from edgefx.vocabulary import (
+    MOST_EXPLAINED,
+    Effort,
+    Ending,
+    IoDtype,
+    ModelTask,
+    OnInconclusive,
+    QatMode,
+    Resize,
+)
 
 if TYPE_CHECKING:
     from edgefx.models.hints import Hints
@@ -107,6 +116,17 @@ def check(least: float, **options: float | None) -> None:
             raise UsageError(
                 f"{name}={value}: not a number of {least:g} or more", hint=f"for example {name}=10"
             )
+
+
+def explained(images: int) -> None:
+    """Check of how many images to find out what answers rest on, where no recipe's schema does.
+
+    Raises:
+        UsageError: It is no number, or more than are shown.
+    """
+    check(0, explain=images)
+    if images > MOST_EXPLAINED:
+        raise UsageError(f"explain={images}: too many images", hint=f"give {MOST_EXPLAINED} at most")
 
 
 def threads(asked: int | None) -> int:

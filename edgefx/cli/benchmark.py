@@ -18,6 +18,7 @@ from edgefx.cli.options import (
     price_option,
     rounds_option,
 )
+from edgefx.cli.pages import plot_option
 from edgefx.errors import ExitCode
 
 
@@ -94,12 +95,7 @@ Examples:
     help="Also say what really ran: time and precision of every operation, layer and block, by the runtime's "
     "own profiler.",
 )
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    metavar="FILE.html",
-    help="Also draw the profile as a flame graph into a self-contained HTML page. Means --profile.",
-)
+@plot_option("Also draw the profile as a flame graph into a self-contained HTML page. Means --profile.")
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
@@ -153,7 +149,7 @@ def command(
     if result.failures and app.log_path:
         app.note(f"log: {app.log_path}")
     if plot is not None:
-        plot_file.write(page.dumps(result), plot)
+        plot_file.write(lambda: page.dumps(result), plot)
     if as_json:
         app.write_json(result)
     else:

@@ -40,8 +40,9 @@ from edgefx.cli.options import (
     skip_bad_option,
     threads_option,
 )
+from edgefx.cli.pages import explain_option
 from edgefx.cli.sections import SectionedCommand
-from edgefx.vocabulary import MIN_IMAGES, MOST_EXPLAINED
+from edgefx.vocabulary import MIN_IMAGES
 
 if TYPE_CHECKING:
     from edgefx.recipe.schema import Recipe
@@ -253,15 +254,7 @@ Examples:
 @min_images_option
 @on_inconclusive_option
 @seed_option
-@click.option(
-    "--explain",
-    type=click.IntRange(0, MOST_EXPLAINED),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Show in the page which parts of at most N images that change their class the float model and the "
-    f"artifacts go by. N is at most {MOST_EXPLAINED}; each takes 50 inferences of each of them.",
-)
+@explain_option("Show in the page")
 @click.option(
     "--bundle",
     is_flag=True,

@@ -24,6 +24,7 @@ from edgefx.cli.options import (
     skip_bad_option,
     threads_option,
 )
+from edgefx.cli.pages import explain_option, plot_option
 from edgefx.vocabulary import Effort, Resize
 
 _ORDERS = ("effect", "sqnr", "saturated", "graph")
@@ -113,12 +114,8 @@ Examples:
     metavar="N",
     help="Number of layers in the table; 0 shows all.",
 )
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    metavar="FILE.html",
-    help="Also draw every layer into a self-contained HTML page.",
-)
+@plot_option("Also draw every layer, and the images of --explain, into a self-contained HTML page.")
+@explain_option("Show with --plot, else say in words,")
 @resize_option
 @skip_bad_option
 @threads_option
@@ -143,6 +140,7 @@ def command(
     order: str,
     limit: int,
     plot: Path | None,
+    explain: int,
     resize: str,
     skip_bad_images: bool,
     threads: int | None,
@@ -162,8 +160,7 @@ def command(
     from edgefx.report.page import debug as debug_page
     from edgefx.report.page import plot as plot_file
 
-    if plot is not None:
-        plot_file.check(plot)
+    plot_file.check(plot)
     with app.native_log():
         report = api.debug(
             model,
@@ -182,13 +179,13 @@ def command(
             skip_bad_images=skip_bad_images,
             threads=threads,
             seed=seed,
+            explain=explain,
             allow_unsafe=app.allow_unsafe,
             progress=app,
             command=app.command_line,
         )
         app.keep_log = bool(report.failures)
-    if plot is not None:
-        plot_file.write(debug_page.dumps(report), plot)
+    plot_file.write(lambda: debug_page.dumps(report), plot)
     if as_json:
         app.write_json(report)
     else:

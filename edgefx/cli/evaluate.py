@@ -19,6 +19,7 @@ from edgefx.cli.options import (
     skip_bad_option,
     threads_option,
 )
+from edgefx.cli.pages import explain_option, plot_option
 from edgefx.vocabulary import Resize
 
 
@@ -27,6 +28,7 @@ from edgefx.vocabulary import Resize
 Examples:
   edgefx evaluate build/b0-int8.tflite photos/
   edgefx evaluate build/b0-int8.onnx photos/ --baseline b0.keras --json
+  edgefx evaluate build/b0-int8.onnx photos/ --baseline b0.keras --explain 6 --plot changed.html
   edgefx evaluate b0-int8.tflite photos/ --baseline build/
   edgefx evaluate build/b0-int8.tflite photos/ --device ssh://pi@raspberrypi.local
 """
@@ -58,6 +60,8 @@ Examples:
 @seed_option
 @skip_bad_option
 @threads_option
+@explain_option("Show with --plot, else say in words,")
+@plot_option("Also write a self-contained HTML page, which shows the images of --explain, too.")
 @device_options
 @allow_unsafe_option
 @json_option
@@ -75,6 +79,8 @@ def command(
     seed: int,
     skip_bad_images: bool,
     threads: int | None,
+    explain: int,
+    plot: Path | None,
     device: str,
     device_python: str | None,
     device_dir: str | None,
@@ -89,7 +95,9 @@ def command(
     pixels that are scaled: --pixels says how.
     """
     from edgefx import api
+    from edgefx.report.page import plot as plot_file
 
+    plot_file.check(plot)
     with app.native_log():
         result = api.evaluate(
             artifact,
@@ -103,12 +111,17 @@ def command(
             seed=seed,
             skip_bad_images=skip_bad_images,
             threads=threads,
+            explain=explain,
             allow_unsafe=app.allow_unsafe,
             device=device,
             device_python=device_python,
             device_dir=device_dir,
             progress=app,
         )
+    if plot is not None:
+        from edgefx.report.page import evaluation as evaluation_page
+
+        plot_file.write(lambda: evaluation_page.dumps(result), plot)
     if as_json:
         app.write_json(result)
     else:

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from edgefx.errors import ArtifactError, DataError, EdgefxError, ModelError
 from edgefx.evaluation.confidence import Confidence
 from edgefx.evaluation.statistics import mcnemar_p_value, paired_drop_ci, wilson_ci
-from edgefx.results import Accuracy
+from edgefx.results import Accuracy, ClassComparison
 from edgefx.scores import by_class, chosen
 from edgefx.types import OutputKind, TensorInfo
-from edgefx.views import ClassComparison
 from edgefx.vocabulary import ScoreFunction
 
 if TYPE_CHECKING:

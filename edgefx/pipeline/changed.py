@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from edgefx.cache import keys
 from edgefx.errors import EdgefxError
@@ -16,28 +19,51 @@ from edgefx.scores import of_first
 from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from edgefx.cache.entry import Json, Key
     from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
+    from edgefx.pipeline.images import Images
     from edgefx.pipeline.inputs import Inputs
     from edgefx.pipeline.memo import Memo
     from edgefx.pipeline.records import Measured
-    from edgefx.types import Pixels, Scores
+    from edgefx.protocols import Session
+    from edgefx.types import ImageSet, ModelSpec, Pixels, Scores
+
+BestClass: TypeAlias = tuple[int | None, float | None]  # with its probability; None without an answer
 
 
 def changes_of(measured: Measured, inputs: Inputs) -> Changes | None:
     """Compare an artifact's answers with the float model's; None where they are no classes."""
-    from edgefx.evaluation.changes import Answer, changes
-
     images = inputs.evaluation
     assert images is not None
     if not inputs.source.spec.task.classifies:
         return None
+    after = list(zip(measured.top1, measured.confidence, strict=True))
+    return compared(images, images.paths, images.labels, _of_baseline(inputs), after)
+
+
+def _of_baseline(inputs: Inputs) -> list[BestClass]:
+    return list(zip(inputs.baseline_top1, inputs.baseline_confidence, strict=True))
+
+
+def compared(
+    images: Images,
+    paths: Sequence[Path],
+    labels: Sequence[int] | None,
+    before: Sequence[BestClass],
+    after: Sequence[BestClass],
+) -> Changes:
+    """Compare answers image by image.
+
+    Args:
+        images: Where the images are from.
+        paths: Those that were answered.
+        labels: The class of each; None without labels.
+        before: The float model's answers.
+        after: The artifact's.
+    """
+    from edgefx.evaluation.changes import Answer, changes
+
     root, hashes = images.dataset.root, images.file_hashes
-    before = zip(inputs.baseline_top1, inputs.baseline_confidence, strict=True)
-    after = zip(measured.top1, measured.confidence, strict=True)
-    labels = images.labels or (None,) * len(images.paths)
     return changes(
         [
             Answer(
@@ -50,37 +76,90 @@ def changes_of(measured: Measured, inputs: Inputs) -> Changes | None:
                 after_confidence=confidence,
             )
             for path, label, (was, sure), (best, confidence) in zip(
-                images.paths, labels, before, after, strict=True
+                paths, labels or (None,) * len(paths), before, after, strict=True
             )
-            if best is not None and confidence is not None
+            if not (was is None or sure is None or best is None or confidence is None)
         ]
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The float model or an artifact, as somebody who answers images.
+
+    Attributes:
+        opened: Opens it; what that gives takes uint8 [N, H, W, 3] and returns scores, float32 [N, columns].
+        key: What determines its answers; None where what they rest on is not to be kept.
+    """
+
+    opened: Callable[[], AbstractContextManager[Callable[[Pixels], Scores]]]
+    key: Key | None = None
+
+
+def asked(opened: Callable[[], AbstractContextManager[Session]], *, key: Key | None = None) -> Asked:
+    """Ask an artifact, which is opened when that is needed."""
+
+    @contextmanager
+    def inferring() -> Iterator[Callable[[Pixels], Scores]]:
+        with opened() as session:
+            yield session.infer
+
+    return Asked(opened=inferring, key=key)
+
+
+def asked_of(builder: ArtifactBuilder, candidate: Candidate) -> Asked:
+    """Ask an artifact of a run."""
+    return asked(partial(builder.opened, candidate), key=builder.evaluation_key(candidate))
 
 
 class Explainer:
     """Asks the float model and artifacts which parts of the images that change their class they go by.
 
     Args:
-        inputs: The model and its evaluation images.
-        builder: Opens artifacts.
+        inputs: The model.
+        images: Decodes the images, when that is needed.
+        root: The folder that they are in.
         memo: Keeps what was found.
         most: Images at most.
+        key: What determines the float model's answers; None where what they rest on is not to be kept.
     """
 
-    def __init__(self, inputs: Inputs, builder: ArtifactBuilder, memo: Memo, *, most: int) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        images: Callable[[], ImageSet],
+        root: Path,
+        memo: Memo,
+        *,
+        most: int,
+        key: Key | None = None,
+    ) -> None:
         self._inputs = inputs
-        self._builder = builder
+        self._images = images
+        self._root = root
         self._memo = memo
         self._most = most
+        self._key = key
+
+    @classmethod
+    def of(cls, inputs: Inputs, memo: Memo, *, most: int) -> Explainer:
+        """Explain evaluation images."""
+        images = inputs.evaluation
+        assert images is not None
+        return cls(inputs, images.get, images.dataset.root, memo, most=most, key=inputs.baseline_stage.key)
+
+    @property
+    def _spec(self) -> ModelSpec:
+        return self._inputs.source.spec
 
     def explain(
-        self, changed: Mapping[str, Changes], candidates: Mapping[str, Candidate]
+        self, changed: Mapping[str, Changes], artifacts: Mapping[str, Asked]
     ) -> tuple[Explanation, ...]:
         """Explain the images of whose class the float model was surest, of all targets together.
 
         Args:
             changed: By target, what it answers otherwise.
-            candidates: The artifacts.
+            artifacts: By target.
 
         Raises:
             DiskFullError: No space is left.
@@ -93,23 +172,44 @@ class Explainer:
         if not chosen:
             return ()
         maps: dict[str, list[Saliency]] = {one.image: [] for one in chosen}
-        self._add(maps, "", lambda: self._of_model(chosen), chosen)
+        model = Asked(opened=self._model, key=self._key)
+        self._add(maps, "", model, chosen, [one.before for one in chosen])
         for target, found in changed.items():
             own = [one for one in found.surest if one.image in maps]
             if own:
-                self._add(maps, target, partial(self._of_artifact, target, candidates[target], own), own)
+                self._add(maps, target, artifacts[target], own, [one.after for one in own])
         return tuple(
             Explanation(image=one.image, sha256=one.sha256, maps=tuple(maps[one.image]))
             for one in chosen
             if maps[one.image]
         )
 
+    def explain_one(
+        self, name: str, opened: Callable[[], AbstractContextManager[Session]], answers: Sequence[BestClass]
+    ) -> tuple[Explanation, ...]:
+        """Explain evaluation images as one artifact answers them.
+
+        Args:
+            name: What it is called.
+            opened: Opens it.
+            answers: Of all that can be decoded.
+        """
+        images = self._inputs.evaluation
+        assert images is not None
+        changes = compared(images, images.paths, images.labels, _of_baseline(self._inputs), answers)
+        return self.explain({name: changes}, {name: asked(opened)})
+
+    @contextmanager
+    def _model(self) -> Iterator[Callable[[Pixels], Scores]]:
+        yield self._inputs.source.loaded.predict
+
     def _add(
         self,
         maps: Mapping[str, list[Saliency]],
         target: str,
-        stage: Callable[[], Stage[Saliencies, None]],
+        asked: Asked,
         images: Sequence[FlippedImage],
+        labels: Sequence[int],
     ) -> None:
         """Add the maps of a target, or of the float model; that it has none is no failure of the run."""
 
@@ -120,34 +220,27 @@ class Explainer:
                 to_try="leave out --explain to go on without",
             )
 
+        compute = partial(self._asked, target, asked, images, labels)
         with failing_alone(f"explain {target or 'the float model'}", failed):
-            for one, found in zip(images, self._memo.get(stage()).maps, strict=True):
+            if asked.key is None:
+                value = compute().value
+            else:
+                value = self._memo.get(self._stage(asked.key, target, images, labels, compute))
+            for one, found in zip(images, value.maps, strict=True):
                 maps[one.image].append(found)
 
-    def _of_model(self, images: Sequence[FlippedImage]) -> Stage[Saliencies, None]:
-        def compute() -> Computed[Saliencies, None]:
-            return self._asked("", images, [one.before for one in images], self._inputs.source.loaded.predict)
-
-        asked: list[Json] = [[one.sha256, one.before] for one in images]
-        key = keys.explanation(self._inputs.baseline_stage.key, asked)
-        return self._stage(key, "", compute)
-
-    def _of_artifact(
-        self, target: str, candidate: Candidate, images: Sequence[FlippedImage]
-    ) -> Stage[Saliencies, None]:
-        def compute() -> Computed[Saliencies, None]:
-            with self._builder.opened(candidate) as session:
-                return self._asked(target, images, [one.after for one in images], session.infer)
-
-        asked: list[Json] = [[one.sha256, one.after] for one in images]
-        return self._stage(keys.explanation(self._builder.evaluation_key(candidate), asked), target, compute)
-
     def _stage(
-        self, key: Key, target: str, compute: Callable[[], Computed[Saliencies, None]]
+        self,
+        answers: Key,
+        target: str,
+        images: Sequence[FlippedImage],
+        labels: Sequence[int],
+        compute: Callable[[], Computed[Saliencies, None]],
     ) -> Stage[Saliencies, None]:
+        asked: list[Json] = [[one.sha256, label] for one, label in zip(images, labels, strict=True)]
         return Stage(
             kind=StageKind.EVALUATE,
-            key=key,
+            key=keys.explanation(answers, asked),
             result=Saliencies,
             compute=compute,
             target=target,
@@ -156,20 +249,17 @@ class Explainer:
         )
 
     def _asked(
-        self,
-        target: str,
-        images: Sequence[FlippedImage],
-        labels: Sequence[int],
-        answer: Callable[[Pixels], Scores],
+        self, target: str, asked: Asked, images: Sequence[FlippedImage], labels: Sequence[int]
     ) -> Computed[Saliencies, None]:
         from edgefx.analysis import occlusion
 
-        evaluation, spec = self._inputs.evaluation, self._inputs.source.spec
-        assert evaluation is not None
-        decoded, root = evaluation.get(), evaluation.dataset.root
-        places = {path.relative_to(root).as_posix(): place for place, path in enumerate(evaluation.paths)}
+        decoded, spec = self._images(), self._spec
+        places = {path.relative_to(self._root).as_posix(): place for place, path in enumerate(decoded.paths)}
         found = []
-        with self._memo.progress.task(f"explain {target or 'float model'}", len(images)) as task:
+        with (
+            asked.opened() as answer,
+            self._memo.progress.task(f"explain {target or 'float model'}", len(images)) as task,
+        ):
             for one, label in zip(images, labels, strict=True):
                 pixels = decoded.pixels[places[one.image]]
                 whole, drops = occlusion.explain(

@@ -8,6 +8,7 @@ and quantized alone in the simulation (`edgefx.analysis.simulate`).
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -32,6 +33,8 @@ from edgefx.errors import EdgefxError, UsageError
 from edgefx.models.hints import NO_HINTS, Hints
 from edgefx.models.zoo import brings_images
 from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
+from edgefx.pipeline.changed import Asked, BestClass, Explainer, asked, compared
+from edgefx.pipeline.demands import check_explained
 from edgefx.pipeline.execute import computing
 from edgefx.pipeline.images import Images
 from edgefx.pipeline.inputs import Inputs
@@ -41,7 +44,7 @@ from edgefx.pipeline.search import failing_alone
 from edgefx.protocols import Progress
 from edgefx.recipe.schema import DataSection, ModelSection, PtqSection, Recipe, TargetSection
 from edgefx.results import Failure, LayerSensitivity
-from edgefx.scores import chosen, of_first
+from edgefx.scores import chosen, confidences, of_first
 from edgefx.targets import TARGETS, TargetRow
 from edgefx.types import Artifact, Effort, ImageSet, ModelSpec, Precision, Resize
 from edgefx.vocabulary import StageKind
@@ -49,6 +52,8 @@ from edgefx.vocabulary import StageKind
 if TYPE_CHECKING:
     from edgefx.analysis.simulate import Simulation
     from edgefx.cache.settings import CacheSettings
+    from edgefx.measured import Changes, Explanation
+    from edgefx.protocols import Session
     from edgefx.storage.hashes import FileHashes
     from edgefx.types import Pixels, Scores
 
@@ -80,6 +85,7 @@ class Settings:
         classes: For a zoo name.
         input_size: For a zoo name, or a model that takes any size.
         allow_unsafe: Load a model file that would be refused as unsafe.
+        explain: Of how many images that change their class to find out what model and artifacts go by.
     """
 
     model: str
@@ -99,6 +105,7 @@ class Settings:
     input_size: int | str | None = None
     hints: Hints = NO_HINTS
     allow_unsafe: bool = False
+    explain: int = 0
 
 
 def run(
@@ -113,7 +120,8 @@ def run(
         cache: Where graphs and artifacts are kept; by default as the environment says.
 
     Raises:
-        UsageError: No target, no images, an artifact that does not fit the target, a model without layers.
+        UsageError: No target, no images, an artifact that does not fit the target, a model without layers, or
+            something to explain of a model that chooses no class.
         EdgefxError: Something that all targets share failed. A single target's failure is in the report.
     """
     for row in settings.rows:
@@ -201,6 +209,8 @@ class _Run:
             inputs=self.inputs, memo=memo, threads=settings.threads, seed=settings.seed
         )
         self.failures: list[FailedTarget] = []
+        self.changes: dict[str, Changes] = {}
+        self.asked: dict[str, Asked] = {}
 
     def report(self, command: str) -> DebugReport:
         from edgefx.system.host import environment
@@ -211,6 +221,8 @@ class _Run:
                 f"{loaded.spec.source} has no layers that edgefx can follow",
                 hint="give the .keras or .h5 file that the SavedModel was exported from",
             )
+        if self.settings.explain:
+            check_explained(loaded.spec, "--explain")
         self.inputs.load()
         if self.inputs.evaluation is not None:
             self.loaded_scores = self.inputs.baseline
@@ -229,7 +241,7 @@ class _Run:
             created=datetime.now(tz=UTC).isoformat(timespec="seconds"),
             command=command,
             environment=environment(),
-            model=self.inputs.source.record.spec,
+            model=self.inputs.named_spec,
             data=tuple(data),
             seed=self.settings.seed,
             effort=self.settings.effort,
@@ -238,6 +250,7 @@ class _Run:
             measured_on="calibration" if self.inputs.evaluation is None else "evaluation",
             targets=tuple(found),
             failures=tuple(self.failures),
+            explanations=self._explained(),
             warnings=tuple(self.memo.warnings),
         )
 
@@ -260,6 +273,11 @@ class _Run:
             labels=None if images.labels is None else images.labels[chosen],
             paths=tuple(images.paths[number] for number in chosen),
         )
+
+    @property
+    def _listed(self) -> Images:
+        """Where `measured` comes from."""
+        return self.inputs.evaluation or self._calibration
 
     @property
     def _calibration(self) -> Images:
@@ -290,6 +308,7 @@ class _Run:
             if simulation.layers:
                 scores[Step.SIMULATED] = simulation.scores(pixels, quantized=True)
             scores[Step.ARTIFACT] = self._inferred(row, path, pixels)
+        notes = self._compare(row, path, scores) if self.settings.explain else ()
         artifact = replace(runtimes.load(row).describe(path), target=row.name)
         floor = _floor(artifact)
         steps = _steps(scores, graph.spec, floor)
@@ -326,7 +345,7 @@ class _Run:
             seconds=round(time.perf_counter() - begun, 2),
             graph=tuple(info.name for info in graph.layers),
             advice=advise(broken, cure, effort=made_with, precision=row.precision),
-            notes=(*_notes(row, simulation), *self._accuracy(scores)),
+            notes=(*_notes(row, simulation), *self._accuracy(scores), *notes),
         )
 
     def _accuracy(self, scores: dict[Step, Scores]) -> tuple[str, ...]:
@@ -345,10 +364,28 @@ class _Run:
         return self.builder.files(candidate)[0]
 
     def _inferred(self, row: TargetRow, path: Path, pixels: Pixels) -> Scores:
-        runtime = runtimes.load(row)
-        threads = self.settings.threads
-        with runtime.open_session(path, threads=threads, precision=row.precision) as session:
+        with self._opened(row, path) as session:
             return session.infer(pixels)
+
+    def _opened(self, row: TargetRow, path: Path) -> AbstractContextManager[Session]:
+        threads = self.settings.threads
+        return runtimes.load(row).open_session(path, threads=threads, precision=row.precision)
+
+    def _compare(self, row: TargetRow, path: Path, scores: dict[Step, Scores]) -> tuple[str, ...]:
+        """Note which images an artifact answers otherwise than the model as loaded; say if none."""
+        labels, spec = self.measured.labels, self.inputs.source.spec
+        before, after = (_answers(scores[step], spec) for step in (Step.LOADED, Step.ARTIFACT))
+        found = compared(
+            self._listed, self.measured.paths, None if labels is None else labels.tolist(), before, after
+        )
+        self.changes[row.name], self.asked[row.name] = found, asked(partial(self._opened, row, path))
+        return () if found.flipped else ("no image changes its class: there is nothing to explain",)
+
+    def _explained(self) -> tuple[Explanation, ...]:
+        """Find out what the images that change their class are told by."""
+        root, most = self._listed.dataset.root, self.settings.explain
+        explainer = Explainer(self.inputs, lambda: self.measured, root, self.memo, most=most)
+        return explainer.explain(self.changes, self.asked)
 
     def _cure(
         self,
@@ -387,6 +424,12 @@ class _Run:
         failure = Failure(stage=StageKind.CONVERT, message=error.message, hint=error.hint)
         self.failures.append(FailedTarget(target=name, failure=failure))
         self.progress.warn(f"{name}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+
+
+def _answers(scores: Scores, spec: ModelSpec) -> list[BestClass]:
+    deciding = of_first(scores, spec)
+    best = chosen(deciding, spec.output, spec.threshold)
+    return list(zip(best.tolist(), confidences(deciding, spec.output, best), strict=True))
 
 
 def _steps(scores: dict[Step, Scores], spec: ModelSpec, floor: float) -> tuple[StepFigures, ...]:

@@ -21,8 +21,8 @@ def check(plan: Plan, spec: ModelSpec) -> None:
     """Refuse what such a model cannot be asked for.
 
     Raises:
-        UsageError: A limit on what is not measured of it, logits of values, or something that is only done
-            with one output.
+        UsageError: A limit on what is not measured of it, logits of values, maps of what no choice rests on,
+            or something that is only done with one output.
     """
     for gate in dict.fromkeys(gate for target in plan.targets for gate in target.gates):
         if gate.output:
@@ -30,12 +30,32 @@ def check(plan: Plan, spec: ModelSpec) -> None:
     _check_limits(plan, spec)
     for name in dict.fromkeys(name for target in plan.targets for name, _ in target.outputs):
         _check_end(name, spec, plan.wording.name("io_dtype"))
+    if plan.recipe.report.explain:
+        check_explained(spec, plan.wording.name("report.explain"))
     if spec.outputs:
         _check_several(plan, spec)
     asks_logits = any(target.ends is Ending.LOGITS for target in plan.targets)
     if asks_logits and spec.output is OutputKind.VALUES:
         raise UsageError(
             f"--ends logits: {spec.source} gives values, which no sigmoid or softmax makes of logits",
+            hint="leave it out",
+        )
+
+
+def check_explained(spec: ModelSpec, name: str) -> None:
+    """Refuse to show what the choice of a class rests on where none is chosen.
+
+    Args:
+        spec: The model.
+        name: What the user calls the option.
+
+    Raises:
+        UsageError: Its answers are no classes.
+    """
+    if not spec.task.classifies:
+        raise UsageError(
+            f"{name} shows what the choice of a class rests on, and {spec.source} chooses none: its task is"
+            f" {spec.task}",
             hint="leave it out",
         )
 

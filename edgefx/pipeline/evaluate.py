@@ -18,9 +18,12 @@ from edgefx.benchmarking.devices.connect import ON_HOST, DeviceChoice, connected
 from edgefx.benchmarking.devices.phone import Phone
 from edgefx.data import calibration, labels
 from edgefx.errors import UsageError
+from edgefx.measured import Explanation
 from edgefx.models.heads import threshold_of
 from edgefx.models.hints import NO_HINTS, Hints
 from edgefx.pipeline import answers, evaluate_outputs, evaluated, foreign
+from edgefx.pipeline.changed import Explainer
+from edgefx.pipeline.demands import check_explained
 from edgefx.pipeline.execute import computing
 from edgefx.pipeline.foreign import Reading
 from edgefx.pipeline.inputs import Inputs
@@ -28,10 +31,10 @@ from edgefx.pipeline.inspect import existing
 from edgefx.pipeline.likeness import few, throughput
 from edgefx.protocols import Progress
 from edgefx.recipe.schema import DataSection, ModelSection
-from edgefx.scores import chosen, kind_of
+from edgefx.scores import chosen, confidences, kind_of
 from edgefx.system import host
 from edgefx.types import ModelTask, OutputKind, Resize
-from edgefx.views import ClassComparison, Evaluation
+from edgefx.views import Evaluation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from edgefx.pipeline.answers import Answers
     from edgefx.pipeline.memo import Memo
     from edgefx.protocols import Session
-    from edgefx.results import Accuracy, Doubt
+    from edgefx.results import Accuracy, ClassComparison, Doubt
     from edgefx.types import ArtifactMetadata, Dataset, ImageSet, ModelSpec, Scores, TensorInfo
 
 
@@ -62,6 +65,7 @@ def run(
     device: DeviceChoice = ON_HOST,
     hints: Hints = NO_HINTS,
     background: bool | None = None,
+    explain: int = 0,
 ) -> Evaluation:
     """Measure how well an artifact answers images.
 
@@ -83,10 +87,12 @@ def run(
         hints: What the artifact does not say of its task, and what the baseline's file does not tell. Its
             pixels are also those of an artifact of other origin, which nothing was put in front of.
         background: Whether the artifact's class 0 is one that no image has; None asks where it seems so.
+        explain: Of how many images that change their class to find out what artifact and baseline go by.
 
     Raises:
         UsageError: No such artifact, images without labels and no baseline, or a baseline that cannot be the
-            model that the artifact was made from, or a run without answers of its float model.
+            model that the artifact was made from, or a run without answers of its float model; or something
+            to explain without a float model that can be asked.
         DataError: The images cannot be used, or their classes are not those of the artifact.
         ArtifactError: The file is damaged, or not an image classifier.
         DeviceError: The device cannot be reached, or is no longer there.
@@ -98,6 +104,11 @@ def run(
     kept = answers.of_run(baseline) if baseline is not None and answers.is_run(baseline) else None
     if kept is not None:
         _check_prepared_alike(kept, weights=weights, resize=resize, threshold=hints.threshold or 0.5)
+    if explain and (baseline is None or kept is not None):
+        raise UsageError(
+            "--explain asks the float model, too, and none is given" + (", but a run" if kept else ""),
+            hint="compare with it: --baseline MODEL",
+        )
     target = runtimes.for_artifact(artifact)
     described, metadata = target.describe(artifact), target.read_metadata(artifact)
     if metadata is not None and metadata.resize not in ("", resize):
@@ -106,11 +117,11 @@ def run(
             f" with {resize}: give --resize to change that"
         )
     if metadata is not None and metadata.outputs:
-        if kept is not None or background is not None:
+        if kept is not None or background is not None or explain:
             raise UsageError(
                 f"{artifact} has {len(metadata.outputs)} outputs: it is compared with a model, not with a"
-                " run, and none of its classes is taken for the background",
-                hint="give a model as --baseline, and leave out --background",
+                " run, none of its classes is taken for the background, and none of its answers is explained",
+                hint="give a model as --baseline, and leave out --background and --explain",
             )
         return evaluate_outputs.run(
             artifact,
@@ -179,7 +190,7 @@ def run(
             )
             inputs = Inputs(plan, memo, hashes)
             _check_fits(baseline, inputs.source.spec, height=height, width=width, classes=classes)
-            found = _against(session, described.outputs[0], inputs, progress, label=label)
+            found = _against(session, described.outputs[0], inputs, memo, name=artifact.name, explain=explain)
     accuracy = found.accuracy
     against = (
         accuracy
@@ -207,6 +218,8 @@ def run(
         else evaluated.as_here(found.images, found.few, there, partial(reading.open, here)),
         notes=(*notes, *filter(None, [found.told])),
         error_rate=accuracy.error_rate,
+        explanations=found.explanations,
+        model=found.model,
     )
 
 
@@ -223,6 +236,8 @@ class _Found:
         few: The artifact's scores of the images that `likeness.few` chooses.
         baseline: Where the baseline was loaded from; None without one.
         told: Which images got no answer, and what to try; "" where all did.
+        explanations: What changed images are told by, where that was asked for.
+        model: The baseline, likewise.
     """
 
     images: ImageSet
@@ -233,6 +248,8 @@ class _Found:
     few: Scores
     baseline: str | None = None
     told: str = ""
+    explanations: tuple[Explanation, ...] = ()
+    model: ModelSpec | None = None
 
 
 def _alone(
@@ -289,17 +306,21 @@ def _against(
     opened: Callable[[], AbstractContextManager[Session]],
     output: TensorInfo,
     inputs: Inputs,
-    progress: Progress,
+    memo: Memo,
     *,
-    label: str,
+    name: str,
+    explain: int,
 ) -> _Found:
     """Run the artifact over images, and compare it with the float model, whose scores may be in the cache."""
     from edgefx.evaluation import accuracy, inference, tasks
 
+    spec = inputs.source.spec
+    if explain:
+        check_explained(spec, "--explain")
     inputs.load()
     assert inputs.evaluation is not None
-    decoded, spec = inputs.evaluation.get(), inputs.source.spec
-    with opened() as session, progress.task(label, len(decoded)) as task:
+    decoded = inputs.evaluation.get()
+    with opened() as session, memo.progress.task(f"evaluate {name}", len(decoded)) as task:
         ran = inference.run(session, decoded.pixels, task=task)
         precision_ran = session.precision_ran
         images_per_s = throughput(session, len(decoded), len(decoded) / ran.images_per_s)
@@ -316,15 +337,26 @@ def _against(
         threshold=spec.threshold,
         failed=ran.failed,
     )
+    best = chosen(scores, spec.output, spec.threshold)
+    explanations: tuple[Explanation, ...] = ()
+    if explain:
+        sure = confidences(scores, spec.output, best)
+        answered = [
+            (None if bad else one, p)
+            for one, p, bad in zip(best.tolist(), sure, ran.failed.tolist(), strict=True)
+        ]
+        explanations = Explainer.of(inputs, memo, most=explain).explain_one(name, opened, answered)
     return _Found(
         images=decoded,
         accuracy=judged,
         top1=inputs.baseline_top1,
         precision_ran=precision_ran,
-        best=chosen(scores, spec.output, spec.threshold),
+        best=best,
         few=scores[few(len(scores))],
         baseline=spec.source,
         told=evaluated.told(ran, decoded, inputs.evaluation.dataset.root),
+        explanations=explanations,
+        model=inputs.named_spec if explain else None,
     )
 
 

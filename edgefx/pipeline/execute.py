@@ -28,7 +28,7 @@ from edgefx.measured import Explanation
 from edgefx.metrics import Figures
 from edgefx.pipeline import compression, on_devices, record, search
 from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
-from edgefx.pipeline.changed import Explainer, changes_of
+from edgefx.pipeline.changed import Explainer, asked_of, changes_of
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.latency import latency_stage, subjects_of
 from edgefx.pipeline.memo import Memo, Workspace
@@ -340,11 +340,11 @@ class Run:
     def _explain(self) -> None:
         """Find out what the images that change their class are told by."""
         most = self._plan.recipe.report.explain
-        explainer = Explainer(self.inputs, self._builder, self._memo, most=most)
+        explainer = Explainer.of(self.inputs, self._memo, most=most)
         found = {name: self._changed(name) for name in self._targets if name not in self.failures}
         changed = {name: one for name, one in found.items() if one is not None}
         self._explanations = explainer.explain(
-            changed, {name: self._built[name].candidate for name in changed}
+            changed, {name: asked_of(self._builder, self._built[name].candidate) for name in changed}
         )
 
     def _benchmark(self) -> None:

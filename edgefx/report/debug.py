@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgefx.analysis.diagnosis import Broken, DebugReport, Diagnosis, Difference, LayerFigures, Step
+from edgefx.report import explained
 from edgefx.report.findings import USED, data_line
 from edgefx.report.terminal import Facts, Heading, fitting, is_too_wide, table
 from edgefx.report.text import answers, count, percent, seconds, significant
@@ -130,6 +131,8 @@ def render(report: DebugReport, console: Console, *, limit: int, order: Order) -
                 "these images set the ranges, so that others may lose more: give others with --eval DIR",
             )
         )
+    if report.explanations:
+        rows += explained.rows(report.explanations, report.model)
     console.print(Facts(rows), highlight=False)
     for failed in report.failures:
         console.print(

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from edgefx.measured import OutputEvaluation
 from edgefx.metrics import METRICS, Figures, Origin, tasks
-from edgefx.report import execution
+from edgefx.report import execution, explained
 from edgefx.report.findings import answers_line, data_line, noise_line, rounding, speed_line
 from edgefx.report.terminal import Facts, Heading, fitting
 from edgefx.report.text import counted, interval, metric, percent, signed
@@ -17,8 +17,8 @@ from edgefx.results import Accuracy, Latency
 from edgefx.views import Benchmark, DeviceAnswers, Evaluation
 
 
-def render_evaluation(result: Evaluation, console: Console) -> None:
-    """Print an evaluation."""
+def facts(result: Evaluation) -> list[tuple[str, str | Text]]:
+    """Return what was measured, each with its label."""
     rows = [] if result.outputs else _figures(result, result.baseline)
     for one in result.outputs:
         rows += [(f"{one.name}: {label}", text) for label, text in _figures(one, result.baseline)]
@@ -27,7 +27,14 @@ def render_evaluation(result: Evaluation, console: Console) -> None:
     rows += [("images", data_line(result.data)), ("ran in", f"{result.precision_ran}, {speed}")]
     if result.device is not None:
         rows += _on_device(result.device)
-    rows += [("note", note) for note in result.notes]
+    return [*rows, *(("note", note) for note in result.notes)]
+
+
+def render_evaluation(result: Evaluation, console: Console) -> None:
+    """Print an evaluation."""
+    rows = facts(result)
+    if result.model is not None:
+        rows += explained.rows(result.explanations, result.model)
     doubtful = [
         Text.assemble(("doubtful", "bold yellow"), f": {doubt.reason}; {doubt.advice}")
         for doubt in result.doubts

@@ -8,7 +8,8 @@ The last takes an artifact and real images instead; see `tests.benchmarks.drift_
 
 Both sides are drawn from one source, so that every alarm is false: their share should be the alarm rate or
 less. Then one side is shifted by so many standard deviations, or so many of its answers are another class's,
-for a quarter of the samples. One set of tests is held to every alarm rate. Samples are shared among processes
+or features that tell no class move, for a quarter of the samples. One set of tests is held to every alarm
+rate, with the features and, corrected for one test less, without them. Samples are shared among processes
 with one thread each: the products of these matrices are too small for several threads, which wait for one
 another ten times as long as they compute where other programs run, too. A sample depends on the seed and its
 number alone, so that the figures are the same for any number of processes.
@@ -29,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgefx.analysis.drift import compare
+from edgefx.analysis.drift import corrected, distances
 from edgefx.evaluation.statistics import wilson_ci
 from tests.unit.test_drift import CLASSES, sample
 
@@ -38,9 +39,17 @@ from .common import show
 SIZES = ((100, 30), (100, 100), (500, 100), (500, 500))
 RATES = (0.01, 0.05, 0.2)
 POWER_RATE = 0.05  # that power is given at: the default
-SHIFTS = (0.2, 0.5, 1.0)  # standard deviations of brightness
-BIASES = (0.5, 1.0, 2.0)  # added to one class's logit, whose standard deviation is 2
+CHANGES = {
+    **{f"brighter by {by:g} standard deviations": {"brighter": 0.1 * by} for by in (0.2, 0.5, 1.0)},
+    # The standard deviation of a logit is 2.
+    **{f"one class's logit higher by {by:g}": {"bias": by} for by in (0.5, 1.0, 2.0)},
+    # 5 of 12 channels, by so many standard deviations of theirs
+    **{f"features moved by {by:g}": {"moved": by} for by in (0.2, 0.5, 1.0)},
+}
+FAMILIES = ("with features", "without")
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+Least = tuple[float, float]  # of each of FAMILIES, the smallest corrected p-value of a sample
 
 
 def main(options: list[str]) -> dict[str, object]:
@@ -60,24 +69,24 @@ def main(options: list[str]) -> dict[str, object]:
         return show(found, as_json=args.json)
     rows: dict[str, object] = {}
     begin = time.monotonic()
+    spent = 0.0
     with _workers(args.workers) as pool:
         for before, after in SIZES:
             name = f"{before} against {after} images"
-            least = partial(_least, pool, partial(least_p_value, before, after, args.seed))
-            alarms = least(args.samples, {})
+            one = partial(least_p_values, before, after, args.seed)
+            least, seconds = _sampled(pool, one, args.samples, {})
+            spent += seconds
             for rate in RATES:
-                rows[f"{name}, no drift, alarm rate {rate:g}"] = _share(alarms, rate)
-            few = max(1, args.samples // 4)
-            for shift in SHIFTS:
-                alarms = least(few, {"brighter": 0.1 * shift})
-                rows[f"{name}, brighter by {shift:g} standard deviations"] = _share(alarms, POWER_RATE)
-            for bias in BIASES:
-                alarms = least(few, {"bias": bias})
-                rows[f"{name}, one class's logit higher by {bias:g}"] = _share(alarms, POWER_RATE)
-            print(f"  {name}: done after {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+                rows |= _rows(f"{name}, no drift, alarm rate {rate:g}", least, rate)
+            for change, how in CHANGES.items():
+                least, seconds = _sampled(pool, one, max(1, args.samples // 4), how)
+                spent += seconds
+                rows |= _rows(f"{name}, {change}", least, POWER_RATE)
+            took = f"{time.monotonic() - begin:.0f} s, {spent:.0f} s of CPU time"
+            print(f"  {name}: done after {took}", file=sys.stderr, flush=True)
             for row in [row for row in rows if row.startswith(name)]:
                 print(f"    {row}: {rows[row]}", file=sys.stderr, flush=True)
-    return show(rows, as_json=args.json)
+    return show({**rows, "CPU time": f"{spent:.0f} s"}, as_json=args.json)
 
 
 @contextmanager
@@ -96,18 +105,21 @@ def _workers(count: int) -> Iterator[Executor]:
                 os.environ[name] = value
 
 
-def _least(
+def _sampled(
     pool: Executor,
-    one: Callable[[Mapping[str, float], int], float],
+    one: Callable[[Mapping[str, float], int], tuple[Least, float]],
     samples: int,
     change: Mapping[str, float],
-) -> list[float]:
-    """Return the smallest corrected p-value of each sample: the rates from which on there is an alarm."""
-    return list(pool.map(partial(one, change), range(samples), chunksize=max(1, samples // 50)))
+) -> tuple[list[Least], float]:
+    """Return the rates from which on there is an alarm in each sample, and the CPU time that it took."""
+    found = list(pool.map(partial(one, change), range(samples), chunksize=max(1, samples // 50)))
+    return [least for least, _ in found], sum(seconds for _, seconds in found)
 
 
-def least_p_value(before: int, after: int, seed: int, change: Mapping[str, float], number: int) -> float:
-    """Return the smallest corrected p-value of one sample.
+def least_p_values(
+    before: int, after: int, seed: int, change: Mapping[str, float], number: int
+) -> tuple[Least, float]:
+    """Return the smallest corrected p-value of one sample, with and without features, and its CPU time.
 
     Args:
         before: Images of the reference.
@@ -116,15 +128,23 @@ def least_p_value(before: int, after: int, seed: int, change: Mapping[str, float
         change: What of `sample` differs for the new images.
         number: Which sample.
     """
+    begin = time.process_time()
     draw = np.random.default_rng((seed, number))
-    tests = compare(
+    found = distances(
         sample(draw, before),
         sample(draw, after, **change),
         answers=[CLASSES],
-        alarm_rate=POWER_RATE,
         seed=number,
     )
-    return min(test.p_value for test in tests)
+    without = [one for one in found if one.test != "features"]
+    return (min(corrected(found)), min(corrected(without))), time.process_time() - begin
+
+
+def _rows(name: str, found: list[Least], rate: float) -> dict[str, str]:
+    return {
+        f"{name}, {family}": _share([least[place] for least in found], rate)
+        for place, family in enumerate(FAMILIES)
+    }
 
 
 def _share(p_values: list[float], rate: float) -> str:

@@ -57,6 +57,41 @@ def test_changed_images_are_explained_and_drawn_again(undecided: Path, tmp_path:
     assert (tmp_path / "again.html").read_text().count('alt="tflite-dynamic: ') == len(found)
     assert len(json.loads((out / "report.json").read_text())["explanations"]) == len(found)
 
+    page = tmp_path / "evaluated.html"
+    artifact = out / "digits-dynamic.tflite"
+    alone = edgefx(
+        *("evaluate", artifact, undecided, "--baseline", "digits", "--explain", "2"), "--plot", page
+    )
+    assert alone.code == 0, alone.stderr
+    for one, flip in zip(found, surest, strict=False):
+        assert f"{one['image']}: float model, {flip['before']} " in " ".join(alone.stdout.split())
+    text = page.read_text()
+    assert text.count(f'alt="{artifact.name}: ') == len(found)
+    assert text.count("data:image/jpeg") == 3 * len(found)
+
+    page = tmp_path / "debugged.html"
+    examined = edgefx(
+        *("debug", "digits", "-t", "tflite-dynamic", "--artifact", artifact, "--eval", undecided),
+        *("--images", "300", "--explain", "2", "--json", "--plot", page),
+    )
+    assert examined.code == 0, examined.stderr
+    for one, was in zip(examined.json["explanations"], found, strict=True):
+        assert one["image"] == was["image"]
+        for ours, theirs in zip(one["maps"], was["maps"], strict=True):
+            assert (ours["target"], ours["label"]) == (theirs["target"], theirs["label"])
+            assert np.allclose(ours["drops"], theirs["drops"], atol=2e-3)
+    assert page.read_text().count('alt="tflite-dynamic: ') == len(found)
+
+
+def test_a_float_model_must_be_there_to_be_asked(tmp_path: Path) -> None:
+    artifact = tmp_path / "x.tflite"
+    artifact.touch()
+    run = edgefx("evaluate", artifact, tmp_path, "--explain", "2")
+    assert run.code == 2
+    assert "--explain asks the float model, too, and none is given" in run.stderr
+    run = edgefx("evaluate", artifact, tmp_path, "--explain", "13")
+    assert run.code == 2
+
 
 def test_there_must_be_answers_to_explain(tmp_path: Path) -> None:
     run = edgefx(

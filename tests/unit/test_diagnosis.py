@@ -253,7 +253,7 @@ def test_json_has_null_where_a_ratio_is_infinite() -> None:
 def test_the_plot_has_a_bar_for_each_figure_and_loads_nothing(tmp_path: Path) -> None:
     path = tmp_path / "new" / "layers.html"
     found = replace(debug_report(), targets=(replace(diagnosis(), verdict="worse than <before> & after"),))
-    plot.write(debug_page.dumps(found), path)
+    plot.write(lambda: debug_page.dumps(found), path)
     page = path.read_text()
     assert "://" not in page
     assert "&lt;before&gt; &amp; after" in page
@@ -296,4 +296,4 @@ def test_other_kinds_of_plot_are_refused(tmp_path: Path) -> None:
 def test_a_plot_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OutputError, match="--plot"):
-        plot.write(debug_page.dumps(debug_report()), tmp_path / "file" / "layers.html")
+        plot.write(lambda: debug_page.dumps(debug_report()), tmp_path / "file" / "layers.html")

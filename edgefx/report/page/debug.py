@@ -15,8 +15,11 @@ from edgefx.analysis.diagnosis import Broken, DebugReport, Diagnosis, LayerFigur
 from edgefx.harmless import html_text as escape
 from edgefx.report import page
 from edgefx.report.debug import COLUMNS, STEP_TITLES, Order, ordered, step_rows
+from edgefx.report.page import cards
 from edgefx.report.page.tables import PageCell, PageHead, PageTable, name
+from edgefx.report.page.thumbnails import Thumbnails, folder_of
 from edgefx.report.text import counted, percent
+from edgefx.types import Resize
 
 _HEIGHT = 180  # of one panel, pixels
 _LEFT, _RIGHT, _TOP, _GAP, _FOOT = 64, 20, 24, 30, 92
@@ -51,7 +54,16 @@ def dumps(report: DebugReport) -> str:
         targets=[_target(diagnosis) for diagnosis in report.targets],
         caption=_CAPTION,
         columns_say=_COLUMNS_SAY,
+        **_cards(report),
     )
+
+
+def _cards(report: DebugReport) -> dict[str, object]:
+    roots = {data.role: data.root for data in report.data}
+    resize = next((data.resize for data in report.data if data.role == report.measured_on), Resize.STRETCH)
+    pictures = Thumbnails(folder_of(roots, report.measured_on), report.model, resize)
+    made = cards.of_explanations(report.explanations, report.model, pictures)
+    return cards.context(made, report.model, report.explanations)
 
 
 def _target(diagnosis: Diagnosis) -> dict[str, object]:

@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgefx.measured import Explanation, FlippedImage
 from edgefx.report import compilations, compressions, findings, page
-from edgefx.report.changed import class_name
-from edgefx.report.page import heat, plots, tables
+from edgefx.report.page import cards, plots, tables
 from edgefx.report.page.pareto import pareto
 from edgefx.report.page.tables import PageTable
 from edgefx.report.page.thumbnails import Thumbnails, folder_of
@@ -20,10 +18,8 @@ from edgefx.report.text import answers, count, counted, percent, seconds
 from edgefx.results import RunReport, TargetResult, Verdict
 from edgefx.types import Resize, StageKind
 
-MOST_CARDS = 48  # images that are shown
 _MOST_LAYERS = 40
 _TONES = {"FAILED": "bad", Verdict.FAIL.value: "bad"}  # of findings; all others are to be looked at
-_PIXELATED = 64  # pixels: smaller images are shown with sharp pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,27 +39,6 @@ class Finding:
     tone: str
     text: str
     remedy: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """One image that some targets answer otherwise than the float model.
-
-    Attributes:
-        image: Its file.
-        picture: A data URL, or "".
-        label: What is right, or "".
-        before: The float model's class, with its probability.
-        after: Target, class with probability, and "good" or "bad" where that is right or was lost.
-        maps: What answers rest on: whose they are, the same in words, and a data URL or "".
-    """
-
-    image: str
-    picture: str
-    label: str
-    before: str
-    after: tuple[tuple[str, str, str], ...]
-    maps: tuple[tuple[str, str, str], ...] = ()
 
 
 def dumps(report: RunReport, *, roots: Mapping[str, str] | None = None, pictures: bool = True) -> str:
@@ -166,9 +141,7 @@ def _details(report: RunReport, pictures: Thumbnails) -> dict[str, object]:
             }
             for result, changes in changed
         ],
-        "cards": list(_cards(report, pictures)),
-        "explained": len(report.explanations),
-        "small": max(report.model.height, report.model.width) < _PIXELATED,
+        **cards.context(cards.of_run(report, pictures), report.model, report.explanations),
         "arithmetic": _arithmetic(report),
         "layers": [
             plots.layers(
@@ -192,52 +165,6 @@ def _details(report: RunReport, pictures: Thumbnails) -> dict[str, object]:
         "reproduce": _reproduce(report),
         "files": _files(report),
     }
-
-
-def _cards(report: RunReport, pictures: Thumbnails) -> Iterator[Card]:
-    """Yield the flipped images, those first of which the float model was surest, each with all targets."""
-    by_image: dict[str, list[tuple[str, FlippedImage]]] = {}
-    for result in report:
-        for one in result.changes.surest if result.changes else ():
-            by_image.setdefault(one.image, []).append((result.target, one))
-    explained = {one.image: one for one in report.explanations}
-    order = sorted(by_image.values(), key=lambda found: -found[0][1].before_confidence)
-    for found in order[:MOST_CARDS]:
-        first = found[0][1]
-        yield Card(
-            image=first.image,
-            picture=pictures.get(first),
-            label=class_name(report.model, first.label),
-            before=f"{class_name(report.model, first.before)} {percent(first.before_confidence, 1)}",
-            after=tuple(
-                (
-                    target,
-                    f"{class_name(report.model, one.after)} {percent(one.after_confidence, 1)}",
-                    _became(one),
-                )
-                for target, one in found
-            ),
-            maps=tuple(_maps(explained[first.image], pictures)) if first.image in explained else (),
-        )
-
-
-def _maps(explanation: Explanation, pictures: Thumbnails) -> Iterator[tuple[str, str, str]]:
-    """Yield what each answer rests on: whose it is, the same in words, and its picture."""
-    first = next(iter(explanation.maps), None)
-    for one, picture in zip(explanation.maps, pictures.maps(explanation), strict=True):
-        like = heat.likeness(first.drops, one.drops) if first is not None and one is not first else None
-        name = one.target or "float model"
-        yield (
-            name if like is None else f"{name}, r\u00a0{like:.2f}",
-            f"{name}: {heat.words(one.drops)}",
-            picture,
-        )
-
-
-def _became(one: FlippedImage) -> str:
-    if one.label is None:
-        return ""
-    return "good" if one.after == one.label else "bad" if one.before == one.label else ""
 
 
 def _arithmetic(report: RunReport) -> PageTable:
