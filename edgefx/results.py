@@ -130,7 +130,7 @@ class GateResult:
         measured: The metric; None where it was not measured.
         verdict: What became of it.
         reason: Why, with figures.
-        tolerated: Whether it does not fail the run though it is INCONCLUSIVE.
+        tolerated: Whether it does not fail the run though it is INCONCLUSIVE, or fails as it was expected to.
         interval: The metric's 95 % confidence interval, low then high; None where it has none.
         by_interval: Whether it is INCONCLUSIVE only because that interval reaches beyond the limit.
         p_value: The share of samples in which a figure is at least this good although the truth is just the

@@ -29,6 +29,7 @@ _STYLES: dict[str, dict[str, Any]] = {
 Examples:
   edgefx gate build/
   edgefx gate build/ --gate 'tflite-*: drop_pp <= 0.5' --gate 'size_bytes <= 6MB'
+  edgefx gate build/ --gate 'drop_pp <= 1' --expect-failure 'onnx-int8: drop_pp until 2026-12-31: issue 7'
   edgefx gate build-branch/ --against build-main/ --gate 'drop_pp <= 0.5' --fail-on size_bytes=5%
 """
 )
@@ -61,6 +62,14 @@ Examples:
     is_flag=True,
     help="Say how often each gate would pass and fail if nothing changed but the images.",
 )
+@click.option(
+    "--expect-failure",
+    "expected_failures",
+    multiple=True,
+    metavar="[TARGETS[@DEVICE]:] METRIC until DAY: REASON",
+    help="A gate that need not pass up to and including DAY (2026-12-31), and why: its failure is shown, and "
+    "does not fail the command. Whether it passes by then is said, too. May be repeated.",
+)
 @min_images_option
 @on_inconclusive_option
 @report_option
@@ -74,6 +83,7 @@ def command(
     against: Path | None,
     fail_on: tuple[str, ...],
     calibrate: bool,
+    expected_failures: tuple[str, ...],
     min_images: int | None,
     on_inconclusive: str | None,
     report_files: tuple[Path, ...],
@@ -97,6 +107,7 @@ def command(
         against=against,
         fail_on=fail_on,
         calibrate=calibrate,
+        expected_failures=expected_failures,
     )
     for path in report_files:
         write(result, path)

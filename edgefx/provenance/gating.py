@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from edgefx.notebook import Shown
 from edgefx.provenance import stored
 from edgefx.provenance.stored import StoredReport, StoredTarget
 from edgefx.recipe.conditions import on_devices
+from edgefx.recipe.expected_failures import ExpectedFailure, excused
 from edgefx.results import Accuracy, Gate, GateResult, JointVerdict, Verdict, on_device
 from edgefx.vocabulary import HOST, MIN_IMAGES, OnInconclusive
 
@@ -103,6 +106,7 @@ def judge(
     against: Path | None = None,
     fail_on: Sequence[str] = (),
     calibrate: bool = False,
+    expected_failures: Sequence[ExpectedFailure] = (),
 ) -> GateReport:
     """Judge reports.
 
@@ -114,9 +118,11 @@ def judge(
         against: A run whose artifacts drop and agreement are measured against, instead of the float model.
         fail_on: By how much what may be worse than in `against`; see `regressions.parse`.
         calibrate: Whether to say how often each gate would fail on other images.
+        expected_failures: Gates that need not pass for some time.
 
     Raises:
-        UsageError: No report, no gate, or a gate that no target or no stored figure matches.
+        UsageError: No report, no gate, a gate that no target or no stored figure matches, or a failure that
+            is expected of no gate.
         DataError: Predictions that are damaged.
     """
     reports = [stored.read(path) for path in paths]
@@ -125,6 +131,8 @@ def judge(
     devices = {*(target.device for target in known if target.device), HOST} - names
     conditions = [on_devices(gate, devices) for gate in conditions]
     _check(conditions, reports, against)
+    excuses = [on_devices(one, devices) for one in expected_failures]
+    today = datetime.now(tz=UTC).date().isoformat()
     from_runs = {report.path: _diff(against, report.path) for report in reports} if against else {}
     targets = tuple(
         _judged(
@@ -136,6 +144,7 @@ def judge(
             paired=_flips(from_runs[report.path], target) if against else None,
             against=against,
             calibrate=calibrate,
+            excused=partial(excused, expected=excuses, today=today),
         )
         for report in reports
         for target in report.targets
@@ -144,6 +153,7 @@ def judge(
         for report in reports
         for run, why in report.failed_runs.items()
     )
+    _check_expected(excuses, known, conditions)
     if not any(target.gates for target in targets) and not fail_on:
         raise UsageError(
             f"no gate: {', '.join(str(path) for path in paths)} {'hold' if len(paths) > 1 else 'holds'} none",
@@ -176,6 +186,7 @@ def _check(conditions: Sequence[Gate], reports: Sequence[StoredReport], against:
         for device in gate.devices:
             if device not in devices:
                 raise UnknownNameError("device", device, devices or [HOST], hint="(in these reports)")
+        _check_output(gate, known)
         row = METRICS[gate.metric]
         compares = gate.metric.startswith("drop") or row.on_scores
         if against is not None and compares and gate.metric not in _PAIRED:
@@ -183,6 +194,40 @@ def _check(conditions: Sequence[Gate], reports: Sequence[StoredReport], against:
                 f"--gate {gate.metric}: with --against it is not known, since a run keeps each image's best"
                 " class, and no scores",
                 hint=f"give {' or '.join(_PAIRED)}, or leave --against out",
+            )
+
+
+def _check_output(gate: Gate, known: Sequence[StoredTarget]) -> None:
+    measured = [target.figures.accuracy for target in known if target.figures.accuracy is not None]
+    names = list(dict.fromkeys(one.name for accuracy in measured for one in accuracy.outputs))
+    if not gate.output or not measured or gate.output in names:
+        return
+    if names:
+        raise UnknownNameError("output", gate.output, names, hint="(in these reports)")
+    raise UsageError(
+        f"--gate {gate.name}: these reports are of models with one output",
+        hint=f"leave '{gate.output}.' out",
+    )
+
+
+def _check_expected(
+    expected: Sequence[ExpectedFailure], known: Sequence[StoredTarget], conditions: Sequence[Gate]
+) -> None:
+    """Refuse failures that are expected of no gate: a name that is not spelt so excuses nothing.
+
+    Raises:
+        UsageError: There is one.
+    """
+    for one in expected:
+        if not any(
+            one.concerns(gate, target=target.target, device=target.device)
+            for target in known
+            for gate in conditions or target.gates
+        ):
+            name = f"{one.output}.{one.metric}" if one.output else one.metric
+            raise UsageError(
+                f"--expect-failure: no gate limits {name} of {', '.join(one.targets)}",
+                hint="leave it out, or name the metric and the targets of a gate",
             )
 
 
@@ -196,6 +241,7 @@ def _judged(
     paired: Flips | None,
     against: Path | None,
     calibrate: bool,
+    excused: Callable[..., tuple[GateResult, ...]],
 ) -> JudgedTarget:
     results: list[GateResult] = []
     expectations: list[Expectation | None] = []
@@ -214,7 +260,7 @@ def _judged(
     return JudgedTarget(
         report=report.path,
         target=target.name,
-        gates=tuple(results),
+        gates=excused(results, target=target.target, device=target.device),
         expectations=tuple(expectations) if calibrate else (),
         failure=target.failure,
         figures=target.figures,

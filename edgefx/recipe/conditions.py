@@ -11,13 +11,21 @@ import math
 import re
 from collections.abc import Collection
 from dataclasses import replace
+from datetime import date
+from typing import TypeVar
 
 from edgefx.errors import Block, UsageError
 from edgefx.metrics import METRICS, MetricRow, Unit
+from edgefx.recipe.expected_failures import ExpectedFailure
 from edgefx.results import Gate
 from edgefx.vocabulary import HOST
 
 EXAMPLE = "tflite-*: drop_pp <= 0.5"
+EXPECTED_EXAMPLE = "openvino-int8: drop_pp until 2026-12-31: waits for the next release"
+_EXPECTED = re.compile(
+    r"\s*(?P<gate>.*?)\s+until\s+(?P<day>[0-9-]+)\s*(?::\s*(?P<reason>.*?))?\s*", re.ASCII | re.DOTALL
+)
+G = TypeVar("G", Gate, ExpectedFailure)
 _FORM = re.compile(
     r"\s*(?:(?P<output>[A-Za-z0-9_.\-]+)\.)?(?P<metric>[A-Za-z0-9_]*)\s*(?P<sign>[<>=!~]*)\s*(?P<limit>.*)",
     re.ASCII | re.DOTALL,
@@ -54,6 +62,59 @@ def parse(text: str, *, option: str = "--gate") -> Gate:
         UsageError: It is of another form; the message points at the place.
     """
     where = _Where(text, option)
+    match, targets, devices = _read(text, where)
+    row = _metric(match, where)
+    sign = "<=" if row.better == "less" else ">="
+    if match["sign"] != sign:
+        better = "less" if row.better == "less" else "more"
+        what = f"'{match['sign']}' instead of {sign}" if match["sign"] else f"no {sign} after the metric"
+        raise where.error(what, match.span("sign"), f"{better} of {row.id} is better, so a limit is {sign}")
+    return Gate(
+        metric=row.id,
+        limit=_limit(row, match, where),
+        targets=targets,
+        devices=devices,
+        output=match["output"] or "",
+    )
+
+
+def parse_expected(text: str, *, option: str = "--expect-failure") -> ExpectedFailure:
+    """Read ``[TARGETS[@DEVICE]:] [OUTPUT.]METRIC until YYYY-MM-DD: REASON``.
+
+    Args:
+        text: What is expected to fail, until when, and why; TARGETS and OUTPUT as for `parse`.
+        option: What a message calls it.
+
+    Raises:
+        UsageError: It is of another form; the message points at the place.
+    """
+    where = _Where(text, option)
+    form = _EXPECTED.fullmatch(text)
+    if form is None:
+        raise where.error("no day and reason", (len(text), len(text)), f"for example '{EXPECTED_EXAMPLE}'")
+    try:
+        day = date.fromisoformat(form["day"])
+    except ValueError as error:
+        raise where.error("no such day", form.span("day"), "write it as 2026-12-31") from error
+    if not form["reason"]:
+        raise where.error("no reason", (len(text), len(text)), f"for example '{EXPECTED_EXAMPLE}'")
+    match, targets, devices = _read(form["gate"], where)
+    row = _metric(match, where)
+    if match["sign"] or match["limit"]:
+        place = match.start("sign"), len(form["gate"])
+        raise where.error("a limit", place, "leave it out: any limit on that metric is meant")
+    return ExpectedFailure(
+        metric=row.id,
+        targets=targets,
+        devices=devices,
+        output=match["output"] or "",
+        until=day.isoformat(),
+        reason=form["reason"],
+    )
+
+
+def _read(text: str, where: _Where) -> tuple[re.Match[str], tuple[str, ...], tuple[str, ...]]:
+    """Divide a condition into its parts, its targets and its devices."""
     head, colon, _ = text.rpartition(":")
     if not colon or set("<>=") & set(head):
         head, colon = "*", ""
@@ -67,22 +128,10 @@ def parse(text: str, *, option: str = "--gate") -> Gate:
         raise where.error(
             "not the same targets on all of these devices", (0, len(head)), "write a gate for each device"
         )
-    row = _metric(match, where)
-    sign = "<=" if row.better == "less" else ">="
-    if match["sign"] != sign:
-        better = "less" if row.better == "less" else "more"
-        what = f"'{match['sign']}' instead of {sign}" if match["sign"] else f"no {sign} after the metric"
-        raise where.error(what, match.span("sign"), f"{better} of {row.id} is better, so a limit is {sign}")
-    return Gate(
-        metric=row.id,
-        limit=_limit(row, match, where),
-        targets=targets,
-        devices=tuple(name for name in devices if name != HOST),
-        output=match["output"] or "",
-    )
+    return match, targets, tuple(name for name in devices if name != HOST)
 
 
-def on_devices(gate: Gate, devices: Collection[str]) -> Gate:
+def on_devices(gate: G, devices: Collection[str]) -> G:
     """Take those names for devices that were given where a target could stand: ``pi5: p95_ms <= 20``.
 
     Args:

@@ -30,7 +30,13 @@ def read(path: Path) -> RunReport | MatrixReport:
     folder = path if path.is_dir() else path.parent
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder", hint="give the output folder of a run")
-    if (folder / matrices.NAME).is_file() and not (folder / reports.NAME).is_file():
+    if folder is not path and path.name not in (reports.NAME, matrices.NAME):
+        raise UsageError(
+            f"{path}: neither {reports.NAME} nor {matrices.NAME}",
+            hint="give the output folder of a run, or the file of that name in it",
+        )
+    is_matrix = (folder / matrices.NAME).is_file() and not (folder / reports.NAME).is_file()
+    if is_matrix or path.name == matrices.NAME:
         return _matrix(folder / matrices.NAME)
     report, _ = reports.read(folder)
     _check_gates(report, folder / reports.NAME)

@@ -325,3 +325,60 @@ def test_a_device_that_a_report_does_not_have(edgefx: Edgefx, tmp_path: Path) ->
         assert done.code == 2
         assert "'pi4'" in done.err
         assert "did you mean pi5?" in done.err
+
+
+def expecting(until: str, what: str = "tflite-*: size_bytes") -> tuple[str, ...]:
+    return "--gate", "size_bytes <= 1kB", "--expect-failure", f"{what} until {until}: waits for [red]<b>"
+
+
+def test_a_failure_is_expected_until_its_day(edgefx: Edgefx, tmp_path: Path) -> None:
+    folder = str(a_run(tmp_path / "out", made=replace(report(), targets=report().targets[:1])))
+    page, junit = tmp_path / "page.html", tmp_path / "junit.xml"
+    run = edgefx(
+        "gate", folder, *expecting("9999-12-31"), "--report", f"html={page}", "--report", f"junit={junit}"
+    )
+    assert run.code == 0, run.err
+    assert run.out.startswith("FAIL ")
+    assert "expected until 9999-12-31: waits for [red]<b>" in run.out
+    assert "waits for [red]&lt;b&gt;" in page.read_text()
+    assert "<skipped" in junit.read_text()
+    assert "<failure" not in junit.read_text()
+    run = edgefx("gate", folder, *expecting("2020-01-31"))
+    assert run.code == 1
+    assert "it was expected until 2020-01-31, which is past: waits for" in run.out
+    run = edgefx("gate", folder, *expecting("9999-12-31"), "--gate", "size_bytes <= 1GB")
+    assert run.code == 0
+    assert "PASS" in run.out
+    assert "it was expected to fail, which can be taken back" in run.out
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("size_bytes", "no day and reason"),
+        ("size_bytes until 2026-12-31", "no reason"),
+        ("size_bytes until 2026-13-31: why", "no such day"),
+        ("size_bytes <= 3 until 2026-12-31: why", "a limit"),
+        ("size until 2026-12-31: why", "unknown metric 'size'"),
+        ("drop_pp until 2026-12-31: why", "no gate limits drop_pp of *"),
+        ("onnx-x: size_bytes until 2026-12-31: why", "no gate limits size_bytes of onnx-x"),
+    ],
+)
+def test_what_is_expected_wrongly_is_exit_code_2(edgefx: Edgefx, tmp_path: Path, said: str, why: str) -> None:
+    run = edgefx(
+        "gate", str(a_run(tmp_path / "out")), "--gate", "size_bytes <= 1kB", "--expect-failure", said
+    )
+    assert run.code == 2
+    assert f"--expect-failure: {why}" in run.err
+
+
+def test_what_could_not_be_measured_was_not_expected(edgefx: Edgefx, tmp_path: Path) -> None:
+    folder = str(a_run(tmp_path / "out", made=report(labelled=False)))
+    why = ("--expect-failure", "drop_pp until 9999-12-31: why")
+    assert edgefx("gate", folder, "--gate", "drop_pp <= 1", *why).code == 1
+
+
+def test_an_output_that_no_report_has_is_exit_code_2(edgefx: Edgefx, tmp_path: Path) -> None:
+    run = edgefx("gate", str(a_run(tmp_path / "out")), "--gate", "quality.mae <= 1")
+    assert run.code == 2
+    assert "--gate quality.mae: these reports are of models with one output" in run.err

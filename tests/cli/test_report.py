@@ -78,3 +78,14 @@ def test_what_is_no_report_is_refused(edgefx: Edgefx, tmp_path: Path, content: s
     assert not (tmp_path / "report.html").exists()
     assert edgefx("report", str(tmp_path), "--report", "x.pdf").code == 2
     assert edgefx("report", str(tmp_path / "none")).code == 2
+
+
+def test_another_file_in_the_folder_of_a_run_is_not_taken_for_its_report(
+    edgefx: Edgefx, tmp_path: Path
+) -> None:
+    write_report(report(), tmp_path)
+    (tmp_path / "old.json").write_text("{}")
+    run = edgefx("report", str(tmp_path / "old.json"))
+    assert run.code == 2
+    assert "old.json: neither report.json nor matrix.json" in run.err
+    assert not (tmp_path / "report.html").exists()
