@@ -216,15 +216,21 @@ def _resolver(operators: tuple[Operator, ...], arena: Arena) -> str:
 #ifndef EDGEFX_MODEL_RESOLVER_H_
 #define EDGEFX_MODEL_RESOLVER_H_
 
-#include "tensorflow/lite/c/common.h"
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
 
 /* The tensor arena to reserve; the interpreter ran in {arena.needed_bytes} bytes on a 64-bit machine. */
 #define EDGEFX_TENSOR_ARENA_BYTES {arena.bytes}u
 
+/* TFLM has its classes in either of these, as of its version. */
+namespace tflite {{
+namespace micro {{}}
+}}  // namespace tflite
+
 namespace edgefx {{
 
-using Resolver = tflite::MicroMutableOpResolver<{len(names)}>;
+using namespace ::tflite;
+using namespace ::tflite::micro;
+using Resolver = MicroMutableOpResolver<{len(names)}>;
 
 /* All kernels that the model needs, and no other: {versions}. */
 inline TfLiteStatus AddOperations(Resolver& resolver) {{
@@ -264,6 +270,9 @@ def _main(*, named: bool, place: int) -> str:
 #include "tensorflow/lite/micro/micro_log.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
+using namespace tflite;
+using namespace tflite::micro;
+
 namespace {{
 
 constexpr std::size_t kPixels = EDGEFX_INPUT_HEIGHT * EDGEFX_INPUT_WIDTH * EDGEFX_INPUT_CHANNELS;
@@ -275,8 +284,8 @@ std::uint8_t pixels[kPixels]; /* RGB, rows from the top: let the camera write he
 int main() {{
   edgefx::Resolver resolver;
   if (edgefx::AddOperations(resolver) != kTfLiteOk) return 1;
-  tflite::MicroInterpreter interpreter(tflite::GetModel(edgefx_model_data), resolver, tensor_arena,
-                                       sizeof(tensor_arena));
+  MicroInterpreter interpreter(GetModel(edgefx_model_data), resolver, tensor_arena,
+                               sizeof(tensor_arena));
   if (interpreter.AllocateTensors() != kTfLiteOk) return 1;
 
   edgefx_input_t* input = static_cast<edgefx_input_t*>(interpreter.input(0)->data.data);

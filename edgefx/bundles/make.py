@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Self
 
 from edgefx import harmless
-from edgefx.bundles import archive, card, csource, mcuboot, oci, serving, signature
+from edgefx.bundles import archive, bom, card, csource, mcuboot, oci, serving, signature
 from edgefx.bundles.archive import Content
 from edgefx.bundles.manifest import (
     NAME,
@@ -217,6 +217,7 @@ def _members(
         members[_LABELS] = "".join(f"{name}\n" for name in names).encode()
     manifest = _manifest(report, report.targets, files)
     members[_CARD] = card.text(manifest, report).encode()
+    members[bom.NAME] = bom.content(manifest, report)
     members = {NAME: b"", **dict(sorted(members.items()))}
     described = [_file(name, content) for name, content in members.items() if name != NAME]
     members[NAME] = dumps(replace(manifest, files=tuple(described))).encode()

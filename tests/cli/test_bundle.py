@@ -64,6 +64,7 @@ def test_a_bundle_holds_what_the_run_made_and_measured(bundle: Path, build: Path
         "artifacts/b0-int8.onnx",
         "artifacts/b0-int8.tflite",
         "artifacts/b0-int8.xml",
+        "bom.cdx.json",
         "c/labels.h",
         "c/model_data.cc",
         "c/model_data.h",
@@ -98,6 +99,27 @@ def test_a_bundle_holds_what_the_run_made_and_measured(bundle: Path, build: Path
     assert "top-1 drop 2.19 pp, limit 1.5 pp: 0.69 pp over" in card
     assert "licence" in card
     assert "\x1b" not in card
+
+
+def test_the_bill_of_materials_leads_from_artifacts_to_model_images_and_figures(bundle: Path) -> None:
+    """In the form of CycloneDX 1.6: its strict schema took one of a run with three targets."""
+    bill = json.loads(bytes(contents(bundle)["bom.cdx.json"]))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert bill["serialNumber"].startswith("urn:uuid:")
+    assert bill["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": "cd" * 32}]
+    assert bill["metadata"]["tools"]["components"][0]["name"] == "edgefx"
+    listed = {one["bom-ref"]: one for one in bill["components"]}
+    pair = listed["artifact:openvino-float32"]
+    held = contents(bundle)
+    for one in (pair, *pair["components"]):
+        assert one["hashes"][0]["content"] == sha256(bytes(held[one["name"]])).hexdigest()
+    parameters = listed["artifact:tflite-int8"]["modelCard"]["modelParameters"]
+    assert {one["ref"] for one in parameters["datasets"]} <= set(listed)
+    figures = listed["artifact:tflite-int8"]["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
+    (drop,) = (one for one in figures if one["type"] == "drop_pp")
+    assert float(drop["value"]) == pytest.approx(1.09)
+    assert set(drop["confidenceInterval"]) == {"lowerBound", "upperBound"}
+    assert {one["ref"] for one in bill["dependencies"]} < set(listed)
 
 
 def test_each_artifact_has_a_card_of_its_own_outside_of_bundles(edgefx: Edgefx, build: Path) -> None:
@@ -187,7 +209,7 @@ def test_what_cannot_be_bundled(edgefx: Edgefx, build: Path, tmp_path: Path) -> 
 def test_an_intact_bundle(edgefx: Edgefx, bundle: Path) -> None:
     outcome = edgefx("verify", str(bundle))
     assert outcome.code == 0, outcome.err
-    assert "every byte of 13 files" in outcome.out
+    assert "every byte of 14 files" in outcome.out
     found = json.loads(edgefx("verify", str(bundle), "--json").out)
     assert (found["signed"], found["signature_checked"]) == (False, False)
 
