@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgefx.hardware import HardwareProfile
@@ -13,43 +13,73 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+CHANNEL_MULTIPLE = 16  # of channels: an Ethos-U computes so many at once, and CPUs divisors of it
+
 
 @dataclass(frozen=True, kw_only=True)
 class WeightCompression:
-    """What is asked of INT8 weights so that they take less room; by default nothing.
+    """What is asked of a model's weights so that they take less room; by default nothing.
 
     Attributes:
-        values: How many distinct values a layer's weights, or those of each of its channels, may have.
+        values: How many distinct values a layer's INT8 weights, or those of each of its channels, may have.
         saved: The share of the file that lookup tables are to save, instead: each layer has as few values as
             that takes, and as it bears.
-        zeros: The share of the weights that are made zero.
+        zeros: The share of the INT8 weights that are made zero.
         two_of_four: Whether of any four neighbours two are made zero, instead of a share.
+        channels: The share of all weights that goes with expansion channels that are removed, before anything
+            is quantized.
+        multiple: What the number of channels that are left is a multiple of.
     """
 
     values: int | None = None
     saved: float = 0.0
     zeros: float = 0.0
     two_of_four: bool = False
+    channels: float = 0.0
+    multiple: int = CHANNEL_MULTIPLE
 
     def __bool__(self) -> bool:
         """Whether anything is asked for."""
-        return self.clusters or self.prunes
+        return self.clusters or self.prunes or self.narrows
 
     @property
     def clusters(self) -> bool:
-        """Whether weights have few values."""
+        """Whether INT8 weights have few values."""
         return self.values is not None or self.saved > 0
 
     @property
     def prunes(self) -> bool:
-        """Whether weights are made zero."""
+        """Whether INT8 weights are made zero."""
         return self.zeros > 0 or self.two_of_four
+
+    @property
+    def narrows(self) -> bool:
+        """Whether channels are removed."""
+        return self.channels > 0
+
+    @property
+    def of_graph(self) -> WeightCompression:
+        """What of it changes the graph, and so any target."""
+        return WeightCompression(channels=self.channels, multiple=self.multiple)
+
+    @property
+    def of_integers(self) -> WeightCompression:
+        """What of it changes INT8 weights."""
+        return replace(self, channels=0.0, multiple=CHANNEL_MULTIPLE)
+
+    def with_pruning(self, other: WeightCompression) -> WeightCompression:
+        """Return it with all that another one says of zeros and channels."""
+        return replace(other, values=self.values, saved=self.saved)
 
     def __str__(self) -> str:
         """Say it as the options of the command line do."""
         few = f"{100 * self.saved:.15g}%" if self.saved else self.values
         cluster = (f"--cluster {few}",) if self.clusters else ()
-        prune = (f"--prune {'2:4' if self.two_of_four else f'{self.zeros:.15g}'}",) if self.prunes else ()
+        zeros = "2:4" if self.two_of_four else f"{self.zeros:.15g}" if self.zeros else ""
+        channels = f"channels:{100 * self.channels:.15g}%" if self.narrows else ""
+        if self.multiple != CHANNEL_MULTIPLE:
+            channels += f"/{self.multiple}"
+        prune = (f"--prune {zeros or channels}",) if zeros or channels else ()
         return " ".join((*cluster, *prune))
 
 
@@ -73,7 +103,7 @@ class QuantScheme:
         profile: What was measured of that class, or of the very device; None for what is known of classes.
         integer_only: Whether nothing may be computed in float but conversions at the ends.
         ends: What the artifact ends in.
-        compression: What is asked of the weights beyond 8 bits; only fully integer TFLite has a choice.
+        compression: What is asked of INT8 weights beyond 8 bits; only fully integer TFLite has a choice.
     """
 
     precision: Precision

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from edgefx.errors import UsageError
+from edgefx.quantization import CHANNEL_MULTIPLE, WeightCompression
 from edgefx.vocabulary import IoDtype, ModelTask
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _ENDS = ("input", "output")
 _MOST_MS = 1e9  # eleven days
 _FEWEST, _MOST_VALUES = 2, 128  # as many as an index of 7 bits tells apart
 _TWO_OF_FOUR = "2:4"
+_CHANNELS, _MULTIPLES = "channels:", ("4", "8", "16", "32")
 _WHOLE = 100.0  # points, or percent: all there is to lose
 _BYTES = {
     "b": 1,
@@ -160,24 +162,39 @@ def parse_share(text: str, *, option: str = "a share") -> float:
     return share
 
 
-def parse_prune(text: str, *, option: str = "--prune") -> tuple[float, bool]:
-    """Parse how many weights are made zero: a share of less than all, or "2:4", which is two of any four.
+def parse_prune(text: str, *, option: str = "--prune") -> WeightCompression:
+    """Parse what is taken off the weights.
 
-    Returns:
-        The share, and whether it is two of four.
+    Args:
+        text: A share of less than all, which is made zero; "2:4", two of any four; or "channels:25%", which
+            removes channels that hold a share, with "/8" behind it in multiples of 8 instead of 16.
+        option: What says so, for messages.
 
     Raises:
         UsageError: Neither, or nothing, or all.
     """
-    if text.replace(" ", "") == _TWO_OF_FOUR:
-        return 0.5, True
-    share = parse_share(text, option=option)
+    said = text.replace(" ", "")
+    if said == _TWO_OF_FOUR:
+        return WeightCompression(two_of_four=True)
+    is_of_channels, rest = said.startswith(_CHANNELS), said.removeprefix(_CHANNELS)
+    number, is_multiple, multiple = rest.partition("/") if is_of_channels else (rest, "", "")
+    what = "removed" if is_of_channels else "made zero"
+    hint = f"for example {option} 30%, {option} {_TWO_OF_FOUR} or {option} {_CHANNELS}25%"
+    try:
+        share = parse_share(number, option=option)
+    except UsageError as error:
+        raise UsageError(f"{option} {text}: {error.message.partition(': ')[2]}", hint=hint) from error
     if not 0 < share < 1:
+        raise UsageError(f"{option} {text}: neither nothing nor all of the weights can be {what}", hint=hint)
+    if not is_of_channels:
+        return WeightCompression(zeros=share)
+    if is_multiple and multiple not in _MULTIPLES:
         raise UsageError(
-            f"{option} {text}: neither nothing nor all of the weights can be made zero",
-            hint=f"for example {option} 30%, or {option} {_TWO_OF_FOUR}",
+            f"{option} {text}: '{multiple}' is no multiple of channels that hardware computes at once",
+            hint=f"one of {', '.join(_MULTIPLES)}: {option} {_CHANNELS}25%/8; without it, multiples of"
+            f" {CHANNEL_MULTIPLE}",
         )
-    return share, False
+    return WeightCompression(channels=share, multiple=int(multiple or CHANNEL_MULTIPLE))
 
 
 def parse_cluster(text: str, *, option: str = "--cluster") -> tuple[int | None, float]:

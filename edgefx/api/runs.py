@@ -198,8 +198,8 @@ def compile(  # noqa: A001 - the command's name
         learning_rate: Highest training step of a weight, in units of its INT8 step; by default 0.002.
         cluster: At most so many values among a layer's or a channel's weights, such as 16, for less flash; or
             the share of the file that lookup tables of TFLM are to save, "35%". For tflite-int8 and the like.
-        prune: The share of the weights that is made zero, such as "30%", or "2:4" for two of any four;
-            for the same targets.
+        prune: The share of the weights that is made zero, such as "30%", or "2:4", for the same targets; or
+            "channels:25%": channels of MBConv blocks with a share of all weights are removed, for any target.
         integer_only: Allow no float operation in the artifact, for NPUs and microcontrollers: only
             tflite-int8, and tflite-int16x8 between its float ends.
         resize: How an image of any shape becomes the input.

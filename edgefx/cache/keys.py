@@ -4,6 +4,8 @@ canonicalize
     The model: the hash of its file or folder; or a zoo name and its weights: the hash of a file, the seed of
     random ones, or the name of published ones (Keras checks what it downloads). Classes, input size, and the
     versions of TensorFlow and Keras.
+prune
+    The graph by content, what channels are asked for, the calibration images, the seed, the CPU's features.
 equality
     The model as above, the graph by content, the images compared on or the seed of the noise, the CPU's
     features (another CPU rounds sums otherwise).
@@ -17,14 +19,15 @@ copies
 baseline
     The model and the evaluation images as above, the CPU's features.
 convert
-    The graph by content, the target's whole scheme (precision, ends, effort, ranges, float layers). Where
+    The graph by content (with fewer channels, where that is asked for), the target's whole scheme (precision,
+    ends, effort, ranges, float layers). Where
     it calibrates: the calibration images, the seed, the CPU's features (INT8 for ONNX also goes by a table of
     CPUs). The versions of the target's converters. A target that does not calibrate has none of these, so
     that another image or seed leaves it in the cache.
 compile
     The integer artifact by content, the NPU and the options, the compiler's version.
 footprint
-    The integer artifact by content.
+    The artifact by content.
 finish
     The artifact by content, and the metadata that are written into it, class names among them.
 sensitivity
@@ -57,7 +60,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefx.cache.code import code
@@ -69,9 +71,7 @@ from edgefx.vocabulary import TargetKind
 
 if TYPE_CHECKING:
     from edgefx.npus import NpuOptions
-    from edgefx.quantization import QatSettings, QuantScheme
-    from edgefx.recipe.schema import ModelSection
-    from edgefx.storage.hashes import FileHashes
+    from edgefx.quantization import QatSettings, QuantScheme, WeightCompression
     from edgefx.targets import TargetRow
     from edgefx.types import Artifact, ArtifactMetadata
 
@@ -91,48 +91,6 @@ _INPUTS = ("inputs", "images", "model")
 def digest(document: Json) -> str:
     """Hash JSON, to keep long lists out of keys."""
     return hashlib.sha256(canonical(document).encode()).hexdigest()
-
-
-def model(section: ModelSection, *, seed: int, hashes: FileHashes) -> dict[str, Json]:
-    """Identify a model by content.
-
-    Raises:
-        OSError: Its file cannot be read; loading it says why.
-    """
-    from edgefx.models import hub, zoo
-    from edgefx.models.formats import PYTORCH
-
-    options: dict[str, Json] = {
-        "classes": section.classes,
-        "input_size": section.input_size,
-        "task": section.task,
-        "head": section.head,
-        "pixels": section.pixels,
-        "threshold": section.threshold,
-    }
-    if section.custom_objects is not None:
-        options["custom_objects"] = hashes.sha256(section.custom_objects)
-    family = zoo.known(section.source)
-    if family is None:
-        path = hub.located(section.source)
-        return {**options, "suffix": path.suffix, "content": hashes.content(path)}
-    weights = section.weights or family.weights[0]
-    if weights == zoo.RANDOM:
-        content = f"seed {seed}"
-    elif weights == zoo.PACKAGED:
-        content = hashes.sha256(zoo.DIGITS_WEIGHTS)
-    elif weights == zoo.IMAGENET:
-        content = "as published: Keras checks the hash of what it downloads"
-    else:
-        path = Path(weights)
-        weights, content = "file", hashes.content(path)
-        if path.suffix.lower() in PYTORCH:  # which say by their name what they were trained with
-            options["variant"] = [path.name, _content_of(path.with_name("config.json"), hashes)]
-    return {**options, "family": family.name, "weights": weights, "content": content}
-
-
-def _content_of(path: Path, hashes: FileHashes) -> str | None:
-    return hashes.content(path) if path.is_file() else None
 
 
 def graph(identity: Json) -> Key:
@@ -155,6 +113,22 @@ def equality(identity: Json, graph_sha256: str, compared_on: Json) -> Key:
         cpu=cpu_features(),
         tools=TENSORFLOW,
         code=_code(_INPUTS, *_MODEL, *_PIXELS),
+    )
+
+
+def pruning(asked: WeightCompression, *, graph_sha256: str, images: Json, seed: int) -> Key:
+    """Key of a canonical graph with fewer channels, which calibration images by content choose."""
+    from edgefx.storage.serde import to_json
+
+    return _key(
+        "prune",
+        asked=to_json(asked),
+        graph=graph_sha256,
+        images=images,
+        seed=seed,
+        cpu=cpu_features(),
+        tools=(*TENSORFLOW, *IMAGES),
+        code=_code(("pruning", *_INPUTS), "edgefx.pruning.prune", *_PIXELS, "edgefx.storage.hashes"),
     )
 
 
@@ -283,13 +257,14 @@ def compilation(
 
 
 def footprint(row: TargetRow, artifact: Artifact) -> Key:
-    """Key of what an integer artifact takes when it is packed."""
+    """Key of what an artifact takes when it is packed."""
+    packing = (f"{row.module}.footprint",) if row.compresses_weights else ()
     return _key(
         "footprint",
         target=row.source,
         artifact=_content(artifact),
         tools=("numpy",),
-        code=_code(("compression",), f"{row.module}.footprint"),
+        code=_code(("compression",), *packing),
     )
 
 
@@ -314,14 +289,21 @@ def finished(row: TargetRow, content: Sequence[str], metadata: ArtifactMetadata)
 
 
 def training(
-    settings: QatSettings, start: QuantScheme, *, graph_sha256: str, calibration: Json, images: Json
+    settings: QatSettings,
+    start: QuantScheme,
+    *,
+    graph_sha256: str,
+    teacher_sha256: str,
+    calibration: Json,
+    images: Json,
 ) -> Key:
     """Key of quantization-aware training, which serves all INT8 targets.
 
     Args:
         settings: How it trains.
         start: The post-training quantization that it starts from.
-        graph_sha256: The canonical graph by content.
+        graph_sha256: The graph that is trained, by content.
+        teacher_sha256: The canonical graph by content, which it learns from.
         calibration: The calibration images by content.
         images: The training images by content.
     """
@@ -332,6 +314,7 @@ def training(
         settings=to_json(settings),
         start=to_json(start),
         graph=graph_sha256,
+        teacher=teacher_sha256,
         calibration=calibration,
         images=images,
         cpu=cpu_features(),

@@ -19,32 +19,32 @@ from edgefx import compilers, runtimes
 from edgefx.cache import keys
 from edgefx.cache.entry import Json, Key
 from edgefx.compilers.protocol import Interpreting
-from edgefx.errors import ConversionError
 from edgefx.pipeline import compiled, ends, finish, parity
+from edgefx.pipeline.demands import require_integer
 from edgefx.pipeline.evaluator import Evaluator
 from edgefx.pipeline.finish import Files
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.memo import Memo
 from edgefx.pipeline.output import OutputFolder
 from edgefx.pipeline.plan import PlannedTarget
+from edgefx.pipeline.pruning import Graphs
 from edgefx.pipeline.records import CompiledRecord, ConversionRecord, FinishedFiles, Measured, Ranking
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.pipeline.training import Training
 from edgefx.protocols import Session
-from edgefx.quantization import UNCOMPRESSED, QuantScheme
+from edgefx.quantization import UNCOMPRESSED, QuantScheme, WeightCompression
 from edgefx.quantize.selection import select
 from edgefx.results import LayerSensitivity
 from edgefx.runtimes.protocol import ConversionRequest
 from edgefx.system.blas import one_thread
 from edgefx.targets import TargetRow
 from edgefx.training import TrainingEffect
-from edgefx.types import Artifact, ImageSet, IoDtype, Precision
+from edgefx.types import Artifact, FrozenGraph, ImageSet, IoDtype, Precision
 from edgefx.vocabulary import Ending, StageKind, TargetKind
 
 # Calibration images that rank the layers. On B0, 32 of 100 images name 7 or 8 of the same 8 worst layers, in
 # a third of the time.
 _RANKED_ON = 32
-_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")  # between types: no computation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +99,9 @@ class ArtifactBuilder:
         threads: Intra-op threads for evaluation.
         seed: The seed of everything that is sampled.
         training: Where INT8 artifacts are trained.
+
+    Attributes:
+        graphs: What they are made of: the model's graph, or one with fewer channels.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class ArtifactBuilder:
         self._threads = threads
         self._seed = seed
         self._training = training
+        self.graphs = Graphs(inputs, memo, seed=seed)
 
     @property
     def evaluates(self) -> bool:
@@ -137,7 +141,7 @@ class ArtifactBuilder:
             profile=target.profile,
             integer_only=target.integer_only,
             ends=target.ends,
-            compression=target.compression if target.row.compresses_weights else UNCOMPRESSED,
+            compression=target.applied.of_integers,
         )
 
     def convert(
@@ -154,15 +158,20 @@ class ArtifactBuilder:
         Raises:
             EdgefxError: It cannot be made, or computes in float against the target's wish.
         """
-        stage = self._conversion(target.row, scheme, label=label, trained=trained)
+        stage = self._conversion(target.row, scheme, label=label, trained=trained, compression=target.applied)
         record = self._memo.get(stage)
         if target.integer_only:
-            _require_integer(record.artifact)
+            require_integer(record.artifact)
         return Candidate(target=target, scheme=scheme, stage=stage, record=record, trained=trained)
 
-    def reference(self, row: TargetRow) -> Candidate:
-        """Find or make the float artifact that latency is compared with; it is no output of the run."""
-        target = PlannedTarget(row=row, io_dtype=IoDtype.FLOAT32)
+    def reference(self, row: TargetRow, compression: WeightCompression = UNCOMPRESSED) -> Candidate:
+        """Find or make a float artifact to compare with; it is no output of the run.
+
+        Args:
+            row: Its target.
+            compression: Which channels it is without.
+        """
+        target = PlannedTarget(row=row, io_dtype=IoDtype.FLOAT32, compression=compression.of_graph)
         scheme = QuantScheme(precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32, seed=self._seed)
         return self.convert(target, scheme, label=f"convert {row.name} to compare with")
 
@@ -227,22 +236,30 @@ class ArtifactBuilder:
             shutil.rmtree(files[0].parent, ignore_errors=True)
 
     def _conversion(
-        self, row: TargetRow, scheme: QuantScheme, *, label: str, trained: bool
+        self,
+        row: TargetRow,
+        scheme: QuantScheme,
+        *,
+        label: str,
+        trained: bool,
+        compression: WeightCompression,
     ) -> Stage[ConversionRecord, Files]:
-        record = self._inputs.source.record
+        record = self.graphs.record(compression)
         training = self._training if trained else None
         stage: Stage[ConversionRecord, Files] = Stage(
             kind=StageKind.CONVERT,
             key=keys.conversion(
                 row,
                 scheme,
-                name=record.spec.name,
+                name=self._inputs.source.record.spec.name,
                 graph_sha256=record.sha256,
                 images=self._calibration_identity(row),
                 training=training.stage.key if training else None,
             ),
             result=ConversionRecord,
-            compute=lambda: self._converted(row, scheme, self._staging(stage), training),
+            compute=lambda: self._converted(
+                row, scheme, self._staging(stage), training, graph=self.graphs.graph(compression)
+            ),
             restore=lambda kept, files: self._fetched(kept, files, self._staging(stage)),
             target=row.name,
             what=label,
@@ -255,9 +272,14 @@ class ArtifactBuilder:
         return self._memo.workspace.staging / f"{stage.target}-{stage.key.digest[:12]}"
 
     def _converted(
-        self, row: TargetRow, scheme: QuantScheme, folder: Path, training: Training | None
+        self,
+        row: TargetRow,
+        scheme: QuantScheme,
+        folder: Path,
+        training: Training | None,
+        *,
+        graph: FrozenGraph,
     ) -> Computed[ConversionRecord, Files]:
-        graph = self._inputs.source.graph
         if scheme.ends is Ending.LOGITS:
             from edgefx.models.graph.cut import before_scores
 
@@ -431,7 +453,7 @@ class ArtifactBuilder:
             key=keys.sensitivity(
                 row,
                 candidate.artifact,
-                graph_sha256=self._inputs.source.record.sha256,
+                graph_sha256=self.graphs.record(candidate.target.applied).sha256,
                 images=[self._calibration_identity(row), _RANKED_ON],
             ),
             result=Ranking,
@@ -456,31 +478,11 @@ class ArtifactBuilder:
             paths=images.paths[::every],
         )
         path = self.files(candidate)[0]
-        layers = rank(self._inputs.source.graph, row, path, images, self._memo.progress)
+        layers = rank(self.graphs.graph(candidate.target.applied), row, path, images, self._memo.progress)
         return Computed(value=Ranking(layers=tuple(layers)), opened=None)
 
 
 def _placed(artifact: Artifact, folder: Path) -> Artifact:
     return replace(
         artifact, files=tuple(replace(file, path=folder / file.path.name) for file in artifact.files)
-    )
-
-
-def _require_integer(artifact: Artifact) -> None:
-    """Refuse an artifact that computes in float.
-
-    Raises:
-        ConversionError: Names the operations.
-    """
-    if not artifact.compute_float:
-        return
-    names = [
-        f"{entry.op} x {entry.count}"
-        for entry in artifact.ops
-        if entry.dtype.startswith(("float", "bfloat")) and entry.op.upper() not in _CONVERSIONS
-    ]
-    raise ConversionError(
-        f"--integer-only, but {artifact.compute_float} operations of the artifact compute in float:"
-        f" {', '.join(names)}",
-        hint="leave --integer-only out, or change these layers of the model",
     )

@@ -1,4 +1,4 @@
-"""Whether a model has what a plan asks of it: known once it is loaded, and said before anything is made."""
+"""Whether a model has what a plan asks of it, said before anything is made; and an artifact, once it is."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgefx.errors import UnknownNameError, UsageError
+from edgefx.errors import ConversionError, UnknownNameError, UsageError
 from edgefx.metrics import METRICS, Origin
 from edgefx.recipe.schema import QatSection
 from edgefx.results import Gate
-from edgefx.types import ModelSpec, OutputKind
+from edgefx.types import Artifact, ModelSpec, OutputKind
 from edgefx.vocabulary import Ending, TargetKind
 
 if TYPE_CHECKING:
     from edgefx.pipeline.plan import Plan
+
+
+_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")  # between types: no computation
 
 
 def check(plan: Plan, spec: ModelSpec) -> None:
@@ -136,3 +139,23 @@ def _only_of_one(plan: Plan) -> Iterator[str]:
     for target in plan.targets:
         if target.row.kind is TargetKind.NATIVE:
             yield f"target {target.name}"
+
+
+def require_integer(artifact: Artifact) -> None:
+    """Refuse an artifact that computes in float.
+
+    Raises:
+        ConversionError: Names the operations.
+    """
+    if not artifact.compute_float:
+        return
+    names = [
+        f"{entry.op} x {entry.count}"
+        for entry in artifact.ops
+        if entry.dtype.startswith(("float", "bfloat")) and entry.op.upper() not in _CONVERSIONS
+    ]
+    raise ConversionError(
+        f"--integer-only, but {artifact.compute_float} operations of the artifact compute in float:"
+        f" {', '.join(names)}",
+        hint="leave --integer-only out, or change these layers of the model",
+    )

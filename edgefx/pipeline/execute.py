@@ -26,9 +26,10 @@ from edgefx.cache.settings import CacheSettings, from_environment
 from edgefx.errors import DiskFullError, EdgefxError
 from edgefx.measured import Explanation
 from edgefx.metrics import Figures
-from edgefx.pipeline import compression, on_devices, record, search
+from edgefx.pipeline import on_devices, record, search
 from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
 from edgefx.pipeline.changed import Explainer, asked_of, changes_of
+from edgefx.pipeline.compression import Compressions
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.latency import latency_stage, subjects_of
 from edgefx.pipeline.memo import Memo, Workspace
@@ -57,7 +58,6 @@ from edgefx.types import ModelSpec
 from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:
-    from edgefx.compression import CompressionEffect
     from edgefx.pipeline.records import Measured
     from edgefx.storage.hashes import FileHashes
     from edgefx.targets import TargetRow
@@ -191,7 +191,7 @@ class Run:
         self._targets = {target.name: target for target in plan.targets}
         self._built: dict[str, BuiltTarget] = {}
         self._measured: dict[str, Measured] = {}
-        self._compressions: dict[str, CompressionEffect] = {}
+        self._compressions = Compressions(self._builder, memo)
         self._latencies: Mapping[str, Latency] = {}
         self._on_devices: tuple[DeviceResult, ...] = ()
         self._changes: dict[str, Changes | None] = {}
@@ -326,9 +326,7 @@ class Run:
 
     def _publish(self, candidate: Candidate) -> Candidate:
         candidate = self._builder.compile(candidate)
-        if candidate.scheme.compression:
-            found = compression.effect(candidate, self._builder, self._memo)
-            self._compressions[candidate.target.name] = found
+        self._compressions.compare(candidate)
         return self._builder.publish(candidate, self._out) if self._out is not None else candidate
 
     def _changed(self, name: str) -> Changes | None:
@@ -352,7 +350,7 @@ class Run:
         settings = self._plan.benchmark
         assert settings is not None
         stage = latency_stage(
-            subjects_of(self._left, self._float_reference),
+            {**subjects_of(self._left, self._float_reference), **self._compressions.subjects(self._left)},
             settings,
             threads=self._threads,
             builder=self._builder,
@@ -490,7 +488,7 @@ class Run:
             hardware=target.hardware if built and target.row.follows_hardware else None,
             doubts=own,
             parity=measured.parity if measured else None,
-            compression=self._compressions.get(name),
+            compression=self._compressions.effect(name, self._latencies),
             changes=self._changed(name),
         )
         gates = judge(target.gates, Figures.of(result), target=name)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefx.cache import keys
+from edgefx.cache import identity, keys
 from edgefx.errors import ModelError
 from edgefx.models.hints import Hints
 from edgefx.pipeline.memo import Memo
@@ -38,7 +39,7 @@ class Source:
         allow_unsafe: Load a model file that would be refused as unsafe.
 
     Attributes:
-        identity: The model by content; see `edgefx.cache.keys.model`.
+        identity: The model by content; see `edgefx.cache.identity.model`.
         stage: The canonical graph.
 
     Raises:
@@ -122,12 +123,12 @@ class Source:
 
     def _identified(self, hashes: FileHashes) -> dict[str, Json]:
         try:
-            identity = keys.model(self._section, seed=self._seed, hashes=hashes)
+            found = identity.model(self._section, seed=self._seed, hashes=hashes)
         except OSError as error:
             self._load(None)  # says better what is wrong
             raise ModelError(f"{self._section.source}: cannot be read: {error.strerror}") from error
         # What was made of a model that is refused otherwise is not taken for that of another run.
-        return {**identity, "unsafe": True} if self._allow_unsafe else identity
+        return {**found, "unsafe": True} if self._allow_unsafe else found
 
     def _load(self, sha256: str | None) -> LoadedModel:
         from edgefx.models.load import load
@@ -156,49 +157,68 @@ class Source:
 
     def _canonicalized(self) -> Computed[GraphRecord, FrozenGraph]:
         from edgefx.models.graph.canonical import canonicalize
-        from edgefx.storage.serde import to_json
 
         loaded = self.loaded
         graph = canonicalize(loaded, self._memo.workspace.scratch)
-        spreads = b"".join(
-            part.astype("<f8").tobytes()
-            for one in graph.spreads.values()
-            for part in (one.mean, one.deviation)
-        )
-        channels = tuple((name, len(one.mean)) for name, one in graph.spreads.items())
-        sha256 = keys.digest(
-            {
-                "graph": hash_file(graph.path),
-                "output": graph.spec.output,
-                **({"outputs": to_json(graph.spec.outputs)} if graph.spec.outputs else {}),
-                "layers": to_json(graph.layers),
-                "channels": to_json(channels),
-                "spreads": hashlib.sha256(spreads).hexdigest(),
-            }
-        )
-        record = GraphRecord(
-            spec=graph.spec, layers=graph.layers, notes=loaded.notes, channels=channels, sha256=sha256
-        )
-        return Computed(value=record, opened=graph, files={_GRAPH: graph.path, _SPREADS: spreads})
+        record = described(graph, notes=loaded.notes)
+        return Computed(value=record, opened=graph, files=kept_files(graph))
 
     def _restored(self, record: GraphRecord, files: KeptFiles) -> FrozenGraph:
-        import numpy as np
+        return restored(self._named(record), files, self._memo.workspace.scratch)
 
-        scratch = self._memo.workspace.scratch
-        files.copy(scratch, {_GRAPH: None, _SPREADS: None})
-        values = np.fromfile(scratch / _SPREADS, "<f8")
-        spreads, start = {}, 0
-        for name, count in record.channels:
-            mean, deviation = values[start : start + 2 * count].reshape(2, count)
-            spreads[name] = Spread(mean=mean, deviation=deviation)
-            start += 2 * count
-        return FrozenGraph(
-            path=scratch / _GRAPH,
-            spec=self._named(record).spec,
-            layers=record.layers,
-            workdir=scratch,
-            spreads=spreads,
-        )
+
+def described(graph: FrozenGraph, *, notes: tuple[str, ...]) -> GraphRecord:
+    """Return what is kept of a graph beside its files.
+
+    Args:
+        graph: The graph.
+        notes: What the user should know of the model.
+    """
+    from edgefx.storage.serde import to_json
+
+    channels = tuple((name, len(one.mean)) for name, one in graph.spreads.items())
+    sha256 = keys.digest(
+        {
+            "graph": hash_file(graph.path),
+            "output": graph.spec.output,
+            **({"outputs": to_json(graph.spec.outputs)} if graph.spec.outputs else {}),
+            "layers": to_json(graph.layers),
+            "channels": to_json(channels),
+            "spreads": hashlib.sha256(_spreads(graph)).hexdigest(),
+        }
+    )
+    return GraphRecord(spec=graph.spec, layers=graph.layers, notes=notes, channels=channels, sha256=sha256)
+
+
+def kept_files(graph: FrozenGraph) -> dict[str, Path | bytes]:
+    """Return the files that `restored` makes a graph of again."""
+    return {_GRAPH: graph.path, _SPREADS: _spreads(graph)}
+
+
+def restored(record: GraphRecord, files: KeptFiles, folder: Path) -> FrozenGraph:
+    """Return a graph of its record and its files, which are copied into a folder.
+
+    Raises:
+        DamagedError: A file is damaged.
+    """
+    import numpy as np
+
+    files.copy(folder, {_GRAPH: None, _SPREADS: None})
+    values = np.fromfile(folder / _SPREADS, "<f8")
+    spreads, start = {}, 0
+    for name, count in record.channels:
+        mean, deviation = values[start : start + 2 * count].reshape(2, count)
+        spreads[name] = Spread(mean=mean, deviation=deviation)
+        start += 2 * count
+    return FrozenGraph(
+        path=folder / _GRAPH, spec=record.spec, layers=record.layers, workdir=folder, spreads=spreads
+    )
+
+
+def _spreads(graph: FrozenGraph) -> bytes:
+    return b"".join(
+        part.astype("<f8").tobytes() for one in graph.spreads.values() for part in (one.mean, one.deviation)
+    )
 
 
 def hints_of(section: ModelSection) -> Hints:

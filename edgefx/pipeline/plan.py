@@ -16,8 +16,9 @@ from edgefx.quantization import UNCOMPRESSED, WeightCompression
 from edgefx.recipe import rules
 from edgefx.recipe.machines import BenchmarkSection
 from edgefx.recipe.options import BY_PATH, Wording
-from edgefx.recipe.rules import Request, TargetRequest
-from edgefx.recipe.schema import NoneSection, QatSection, Recipe, TargetSection
+from edgefx.recipe.requests import Request, TargetRequest
+from edgefx.recipe.schema import NoneSection, QatSection, Recipe
+from edgefx.recipe.values import overridden
 from edgefx.results import Check, Gate, MaxDrop
 from edgefx.storage import hardware as machines
 from edgefx.system.host import cores
@@ -53,7 +54,7 @@ class PlannedTarget:
         npu: What the compiler for an NPU is told.
         eval_limit: Evaluation images above which its accuracy is measured on a sample of so many; None for
             no such limit.
-        compression: What is asked of its weights beyond 8 bits.
+        compression: What is asked of its weights beyond 8 bits, and of its channels.
     """
 
     row: TargetRow
@@ -79,6 +80,11 @@ class PlannedTarget:
     def name(self) -> str:
         """`<runtime>-<precision>`, or an NPU."""
         return self.row.name
+
+    @property
+    def applied(self) -> WeightCompression:
+        """What of its compression such a target has: of float weights, no more than fewer channels."""
+        return self.compression if self.row.compresses_weights else self.compression.of_graph
 
     @property
     def has_float_ends(self) -> bool:
@@ -277,7 +283,7 @@ def _resolved(recipe: Recipe, row: TargetRow, asked: machines.AskedHardware) -> 
             integer_only=result.integer_only if section.integer_only is None else section.integer_only,
             budget=section.budget if "budget" in section.model_fields_set else result.budget,
             npu=result.npu.overridden_by(section.npu.options) if section.npu else result.npu,
-            compression=_overridden(result.compression, section),
+            compression=overridden(result.compression, section),
         )
     # Nothing changes when an option is changed that a target does not have.
     if row.precision is not Precision.INT8:
@@ -304,16 +310,6 @@ def _resolved(recipe: Recipe, row: TargetRow, asked: machines.AskedHardware) -> 
         min_images=gates.min_images,
         on_inconclusive=gates.on_inconclusive,
     )
-
-
-def _overridden(compression: WeightCompression, section: TargetSection) -> WeightCompression:
-    """Return what is asked of the weights of a section's targets, where the section says it otherwise."""
-    own, said = section.compression, section.model_fields_set
-    if "cluster" in said:
-        compression = replace(compression, values=own.values, saved=own.saved)
-    if "prune" in said:
-        compression = replace(compression, zeros=own.zeros, two_of_four=own.two_of_four)
-    return compression
 
 
 def check(recipe: Recipe, planned: Sequence[PlannedTarget], wording: Wording) -> None:
@@ -351,6 +347,7 @@ def _request(recipe: Recipe, planned: Sequence[PlannedTarget]) -> Request:
                 keeps_float=bool(target.keep_float),
                 integer_only=target.integer_only,
                 compression=_keys(target.compression),
+                channels=target.compression.of_graph,
                 limits=target.limits,
                 npu_options=tuple(f"npu.{name}" for name in target.npu.said),
             )
@@ -384,7 +381,7 @@ def _with_data(plan: Plan) -> Plan:
 
     recipe = plan.recipe
     source, held_out = _folders(recipe)
-    needing = any(row.needs_calibration for row in plan.rows)
+    needing = any(one.row.needs_calibration or one.compression.narrows for one in plan.targets)
     chosen: Dataset | None = None
     if source is not None:
         listed = labels.scan(source, recipe.model.only_task)

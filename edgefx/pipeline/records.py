@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgefx.compilation import Compilation, Parity
+from edgefx.compression import NarrowedBlock
 from edgefx.measured import Saliency
 from edgefx.results import Accuracy, Check, Latency, LayerSensitivity
 from edgefx.types import Artifact, ArtifactFile, LayerInfo, ModelSpec
@@ -32,6 +33,14 @@ class GraphRecord:
     notes: tuple[str, ...]
     channels: tuple[tuple[str, int], ...]
     sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunedRecord:
+    """What is known of a canonical graph with fewer channels, and which blocks it has fewer in."""
+
+    graph: GraphRecord
+    blocks: tuple[NarrowedBlock, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

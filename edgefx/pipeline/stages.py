@@ -201,10 +201,10 @@ def _conversion(target: PlannedTarget, plan: Plan) -> str:
             parts.append(f"in float: {', '.join(target.keep_float)}")
         if target.integer_only:
             parts.append("integer only between its ends" if target.has_float_ends else "integer only")
-        if target.compression:
-            parts.append(f"{target.compression}")
         if target.budget is not None:
             parts.append(f"searched for a drop of at most {target.budget}")
+    if target.applied:
+        parts.append(f"{target.applied}")
     if row.is_compiled:
         is_interpreted = row.kind is TargetKind.MCU
         parts.append("and what its interpreter needs" if is_interpreted else f"compiled for {row.name}")

@@ -19,8 +19,9 @@ from edgefx import runtimes
 from edgefx.cache import keys
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.memo import Memo
+from edgefx.pipeline.pruning import Graphs
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
-from edgefx.quantization import QatSettings, QuantScheme
+from edgefx.quantization import UNCOMPRESSED, QatSettings, QuantScheme, WeightCompression
 from edgefx.recipe.schema import QatSection
 from edgefx.runtimes.protocol import ConversionRequest, QatTemplate, Trainable, TrainedQuantization
 from edgefx.system.blas import one_thread
@@ -51,13 +52,22 @@ class Training:
         seed: The seed of everything that is sampled.
         folder: Where checkpoint and TensorBoard's logs go.
         resume: Go on from the checkpoint in `folder`.
+        compression: Which channels are removed before training, which then makes good what that lost.
 
     Attributes:
         insists: Whether other runtimes keep the trained artifact even where the post-training one is better.
     """
 
     def __init__(
-        self, section: QatSection, *, inputs: Inputs, memo: Memo, seed: int, folder: Path, resume: bool
+        self,
+        section: QatSection,
+        *,
+        inputs: Inputs,
+        memo: Memo,
+        seed: int,
+        folder: Path,
+        resume: bool,
+        compression: WeightCompression = UNCOMPRESSED,
     ) -> None:
         self.insists = section.keep == "trained"
         self._settings = section.settings(seed=seed)
@@ -73,6 +83,7 @@ class Training:
         self._folder = folder
         self._resume = resume
         self._transferred: FrozenGraph | None = None
+        self._graphs, self._compression = Graphs(inputs, memo, seed=seed), compression
 
     @cached_property
     def stage(self) -> Stage[TrainingResult, TrainedQuantization]:
@@ -84,7 +95,8 @@ class Training:
             key=keys.training(
                 self._settings,
                 self._scheme,
-                graph_sha256=self._inputs.source.record.sha256,
+                graph_sha256=self._graphs.record(self._compression).sha256,
+                teacher_sha256=self._inputs.source.record.sha256,
                 calibration=self._inputs.calibration.identity,
                 images=self._inputs.training.identity,
             ),
@@ -137,7 +149,7 @@ class Training:
             graph.workdir / "trained",
             start=runtimes.trainable().read_template(finished.template, graph),
             calibration=calibration,
-            imitates=self._settings.mode is QatMode.DISTILL,
+            imitates=self._settings.mode is QatMode.DISTILL and not self._compression.narrows,
             progress=self._memo.progress,
         )
 
@@ -195,7 +207,7 @@ class Training:
 
         del result
         template = QatTemplate(quantized=files.read(_INTEGER), float_model=files.read(_FLOAT))
-        graph = self._inputs.source.graph
+        graph = self._graphs.graph(self._compression)
         with np.load(io.BytesIO(files.read(_ARRAYS))) as content:
             trained = runtimes.trainable().read_template(template, graph).with_arrays(dict(content))
         return TrainedQuantization(template=template, parameters=trained)
@@ -206,7 +218,8 @@ class Training:
         inputs, progress = self._inputs, self._memo.progress
         assert inputs.calibration is not None
         assert inputs.training is not None
-        graph, calibration, images = inputs.source.graph, inputs.calibration.get(), inputs.training.get()
+        graph, calibration = self._graphs.graph(self._compression), inputs.calibration.get()
+        images = inputs.training.get()
         runtime = runtimes.trainable()
         request = ConversionRequest(graph=graph, scheme=self._scheme, calibration=calibration)
         begun = time.perf_counter()
@@ -217,6 +230,7 @@ class Training:
             images,
             self._settings,
             start=runtime.read_template(template, graph),
+            teacher=inputs.source.graph,
             workdir=self._folder,
             progress=progress,
             resume=self._resume,
@@ -238,7 +252,16 @@ def training_of(plan: Plan, inputs: Inputs, memo: Memo, *, resume: bool = False)
     if not isinstance(section, QatSection):
         return None
     folder = plan.recipe.output / FOLDER
-    return Training(section, inputs=inputs, memo=memo, seed=plan.recipe.seed, folder=folder, resume=resume)
+    trained = (one.applied.of_graph for one in plan.targets if one.row.precision is Precision.INT8)
+    return Training(
+        section,
+        inputs=inputs,
+        memo=memo,
+        seed=plan.recipe.seed,
+        folder=folder,
+        resume=resume,
+        compression=next(trained, UNCOMPRESSED),  # the same for all: see `recipe.rules`
+    )
 
 
 def _result(trained: Trained, settings: QatSettings, *, seconds: float) -> TrainingResult:

@@ -76,17 +76,19 @@ def train(
     workdir: Path,
     progress: Progress,
     resume: bool = False,
+    teacher: FrozenGraph | None = None,
 ) -> Trained:
     """Train weights, biases and scales of an integer artifact.
 
     Args:
-        graph: The canonical graph.
+        graph: The canonical graph, or one with fewer channels.
         images: To train on and to choose the best epoch; labels are needed in mode supervised only.
         settings: How.
         start: The post-training artifact.
         workdir: Where the checkpoint and TensorBoard's logs go.
         progress: Where each step and each epoch's figures are reported.
         resume: Go on from the checkpoint in `workdir`, if there is one.
+        teacher: The graph that mode distill learns from, whose layers have the same names; None for `graph`.
 
     Raises:
         UsageError: A setting is out of range, or the checkpoint is another training's.
@@ -101,7 +103,7 @@ def train(
 
     try:
         with progress.task("preparing training"):
-            trainer = Trainer(graph, images, settings, start=start)
+            trainer = Trainer(graph, images, settings, start=start, teacher=teacher or graph)
         most = trainer.most_images()
         if most is not None and most < min(settings.batch_size, len(trainer.split.training)):
             raise _too_large(settings, fitting=most)

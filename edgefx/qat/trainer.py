@@ -61,13 +61,20 @@ class Trainer:
         images: All of them.
         settings: How to train.
         start: The post-training artifact.
+        teacher: The graph to learn from.
 
     Raises:
         ModelError: The model has no layers, or its tf_keras counterpart is not equal to it.
     """
 
     def __init__(
-        self, graph: FrozenGraph, images: ImageSet, settings: QatSettings, *, start: FakeQuantization
+        self,
+        graph: FrozenGraph,
+        images: ImageSet,
+        settings: QatSettings,
+        *,
+        start: FakeQuantization,
+        teacher: FrozenGraph,
     ) -> None:
         tf.config.experimental.enable_tensor_float_32_execution(settings.tensor_float32)
         tf_keras.utils.set_random_seed(settings.seed)
@@ -79,7 +86,7 @@ class Trainer:
         height, width = graph.spec.height, graph.spec.width
         self._student = FakeQuantModel(layers, start, height=height, width=width, features=features)
         self._head, self._task = self._student.head, graph.spec.task
-        proven = keras2.to_tf_keras(graph, images.pixels[:_PROVEN_ON])
+        proven = keras2.to_tf_keras(teacher, images.pixels[:_PROVEN_ON])
         beheaded, _ = without_head(layers)
         names = (beheaded.outputs[0].node, *features)
         outputs = [proven.get_layer(name).output for name in names]

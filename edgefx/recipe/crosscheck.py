@@ -15,12 +15,14 @@ from edgefx.errors import UsageError
 from edgefx.models import scaling
 from edgefx.models.zoo import brings_images
 from edgefx.npus import NpuOptions
+from edgefx.quantization import UNCOMPRESSED, WeightCompression
 from edgefx.recipe import rules
 from edgefx.recipe.conditions import of_device
 from edgefx.recipe.options import IN_FILE
-from edgefx.recipe.rules import Problem, Request, TargetRequest
+from edgefx.recipe.requests import Problem, Request, TargetRequest
 from edgefx.recipe.tree import Diagnostic, Entry, Map, Node, Scalar, Sequence, Span, at
 from edgefx.targets import ALL, TargetRow, matching
+from edgefx.units import parse_prune
 
 _NPU = tuple(f"npu.{field.name}" for field in fields(NpuOptions))
 
@@ -122,6 +124,8 @@ class CrossChecker:
             key: self._entry(key, row.name, null_counts=True) for key in (*rules.LIMITED, *rules.COMPRESSION)
         }
 
+        channels = _channels(said["quantize.prune"])
+
         def given(keys: Iterable[str]) -> tuple[str, ...]:
             return tuple(key for key in keys if (entry := said[key]) and not _is_null(entry.value))
 
@@ -132,7 +136,10 @@ class CrossChecker:
             ranges=text("quantize.ranges") or "auto",
             keeps_float=keeps is not None and not _is_empty(keeps.value),
             integer_only=row.is_compiled or (integer_only is not None and _is_true(integer_only.value)),
-            compression=given(rules.COMPRESSION),
+            compression=tuple(
+                key for key in given(rules.COMPRESSION) if key != "quantize.prune" or not channels
+            ),
+            channels=channels,
             limits=given(rules.LIMITED),
             npu_options=tuple(key for key, entry in npu if entry and not _is_null(entry.value)),
         )
@@ -216,6 +223,14 @@ def _scalars(node: Node | None) -> Iterator[Scalar]:
     """Yield a value, or those of a list."""
     items = node.items if isinstance(node, Sequence) else (node,)
     return (item for item in items if isinstance(item, Scalar) and not item.broken)
+
+
+def _channels(entry: Entry | None) -> WeightCompression:
+    """Return what is said of channels; nothing where what is said cannot be read, which is said elsewhere."""
+    if entry is not None and isinstance(entry.value, Scalar) and not _is_null(entry.value):
+        with contextlib.suppress(UsageError):
+            return parse_prune(entry.value.text).of_graph
+    return UNCOMPRESSED
 
 
 def _is_null(node: Node | None) -> bool:

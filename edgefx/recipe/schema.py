@@ -173,13 +173,14 @@ class _Quantization(Section):
     )
     prune: Prune | None = Field(
         default=None,
-        description="The share of INT8 weights to make zero, such as 30%; or 2:4, two of any four. Only for "
-        "tflite-int8 and what is compiled of it.",
+        description="30% makes that share of INT8 weights zero, 2:4 two of any four: only for tflite-int8 "
+        "and what is made of it. channels:25% removes channels of MBConv blocks that hold that share of all "
+        "weights, for any target; multiples of 16 stay, or with channels:25%/8 of 8.",
     )
 
     @property
     def compression(self) -> WeightCompression:
-        """What is asked of the weights beyond 8 bits."""
+        """What is asked of weights and channels."""
         return weight_compression(self.cluster, self.prune)
 
 
@@ -347,11 +348,6 @@ class TargetSection(Section):
     gates: GatesSection | None = Field(
         default=None, description="Limits of these targets that differ from gates; null takes a limit away."
     )
-
-    @property
-    def compression(self) -> WeightCompression:
-        """What is asked of the weights beyond 8 bits, where it is said here."""
-        return weight_compression(self.cluster, self.prune)
 
 
 class ReportSection(Section):

@@ -6,8 +6,9 @@ Where a value is more than its JSON type, the schema says so by its format: see 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Protocol
 
 from pydantic import (
     BaseModel,
@@ -20,6 +21,7 @@ from pydantic import (
 )
 
 from edgefx.errors import UsageError
+from edgefx.quantization import WeightCompression
 from edgefx.results import MaxDrop
 from edgefx.units import (
     parse_cluster,
@@ -34,9 +36,6 @@ from edgefx.units import (
     parse_tasks,
 )
 from edgefx.vocabulary import NATIVE, Hardware, IoDtype, ModelTask
-
-if TYPE_CHECKING:
-    from edgefx.quantization import WeightCompression
 
 
 class Section(BaseModel):
@@ -78,8 +77,8 @@ def _input_size(value: object) -> int | str:
 
 
 def _prune(value: object) -> float | str:
-    share, two_of_four = parse_prune(str(value))
-    return str(value).replace(" ", "") if two_of_four else share
+    found = parse_prune(str(value))
+    return found.zeros or str(value).replace(" ", "")
 
 
 def _cluster(value: object) -> int | str:
@@ -87,14 +86,30 @@ def _cluster(value: object) -> int | str:
     return str(value).replace(" ", "") if values is None else values
 
 
+class _Compressing(Protocol):
+    """A section with the keys ``cluster`` and ``prune``."""
+
+    cluster: int | str | None
+    prune: float | str | None
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """The keys that are said."""
+
+
 def weight_compression(cluster: int | str | None, prune: float | str | None) -> WeightCompression:
     """Return what the keys ``cluster`` and ``prune`` ask for."""
-    from edgefx.quantization import WeightCompression
-
-    share, two_of_four = (0.0, False) if prune is None else parse_prune(str(prune))
     values, saved = (None, 0.0) if cluster is None else parse_cluster(str(cluster))
-    zeros = 0.0 if two_of_four else share
-    return WeightCompression(values=values, saved=saved, zeros=zeros, two_of_four=two_of_four)
+    asked = WeightCompression(values=values, saved=saved)
+    return asked if prune is None else asked.with_pruning(parse_prune(str(prune)))
+
+
+def overridden(asked: WeightCompression, item: _Compressing) -> WeightCompression:
+    """Return what is asked of some targets' weights, where an item of ``targets`` may say it otherwise."""
+    own, said = weight_compression(item.cluster, item.prune), item.model_fields_set
+    if "cluster" in said:
+        asked = replace(asked, values=own.values, saved=own.saved)
+    return asked.with_pruning(own) if "prune" in said else asked
 
 
 def _io_dtypes(value: object) -> str:
@@ -156,7 +171,9 @@ Cluster = Annotated[
 Prune = Annotated[
     float | str,
     BeforeValidator(_prune),
-    WithJsonSchema({"type": ["number", "string"], "format": "prune", "examples": ["30%", 0.3, "2:4"]}),
+    WithJsonSchema(
+        {"type": ["number", "string"], "format": "prune", "examples": ["30%", 0.3, "2:4", "channels:25%"]}
+    ),
 ]
 IoDtypes = Annotated[
     IoDtype | str,

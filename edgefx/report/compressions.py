@@ -1,11 +1,12 @@
-"""What a report says of few or zero weights: what they save, and what they cost."""
+"""What a report says of few or zero weights and fewer channels: what they save, and what they cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from edgefx.compression import Compressed, CompressionEffect
-from edgefx.report.text import count, counted, interval, percent, signed, size
+from edgefx.compression import ChannelRemoval, Compressed, CompressionEffect
+from edgefx.report.text import count, counted, interval, ms, percent, ratio, signed, size
 from edgefx.results import RunReport
 
 _WORTH = 0.02  # of a figure, that must be saved at least to be called a saving
@@ -17,24 +18,58 @@ def lines(report: RunReport) -> Iterator[tuple[str, str]]:
         effect = result.compression
         if effect is not None:
             yield "compression", f"{result.target}, {effect.asked}: {_figures(effect)}"
+            if effect.removal is not None:
+                yield "", _removed(effect.removal)
             yield "", _price(effect)
 
 
 def _figures(effect: CompressionEffect) -> str:
     before, after = effect.before, effect.after
-    pairs = (
-        ("zipped", size, before.footprint.zipped_bytes, after.footprint.zipped_bytes),
-        ("as lookup tables of TFLM", size, before.footprint.lookup_bytes, after.footprint.lookup_bytes),
+    one, other = before.footprint, after.footprint
+    pairs: tuple[tuple[str, Callable[[Any], str], float | None, float | None], ...] = (
+        ("file", size, *((one.size_bytes, other.size_bytes) if effect.removal else (None, None))),
+        ("zipped", size, one.zipped_bytes, other.zipped_bytes),
+        ("as lookup tables of TFLM", size, one.lookup_bytes, other.lookup_bytes),
         ("flash (estimate)", size, before.flash_bytes, after.flash_bytes),
         ("cycles (estimate)", count, before.npu_cycles, after.npu_cycles),
+        ("inference (estimate)", _ms, before.npu_ms, after.npu_ms),
     )
-    parts = [
-        f"{what} {write(one)} -> {write(other)} ({signed(100 * (other / one - 1), 1)} %)"
-        for what, write, one, other in pairs
-        if one and other is not None
-    ]
-    parts.append(f"zero weights {percent(before.footprint.zeros, 0)} -> {percent(after.footprint.zeros, 0)}")
+    parts = [_change(what, write, old, new) for what, write, old, new in pairs if old and new]
+    if effect.latency_ratio is not None:  # formed pass by pass, which two medians are not
+        low, high = effect.latency_ci95 or (effect.latency_ratio, effect.latency_ratio)
+        parts.append(
+            f"latency here {ms(before.p50_ms)} -> {ms(after.p50_ms)} ms, {ratio(effect.latency_ratio)}"
+            f" ({low:.2f} to {high:.2f})"
+        )
+    if effect.removal is None:
+        parts.append(f"zero weights {percent(one.zeros, 0)} -> {percent(other.zeros, 0)}")
     return "; ".join(parts)
+
+
+def _removed(removal: ChannelRemoval) -> str:
+    """Say which channels went, and what that alone cost."""
+    most = max(removal.blocks, key=lambda block: (block.before - block.after, block.before))
+    channels = sum(block.before - block.after for block in removal.blocks)
+    blocks = counted(len(removal.blocks), "block")
+    parts = [
+        f"{count(channels)} channels of {blocks} removed, most: {most.layer} {most.before} -> {most.after}",
+        _change("weights", count, removal.parameters_before, removal.parameters_after),
+        _change("multiply-accumulates", count, removal.macs_before, removal.macs_after),
+    ]
+    if removal.drop_pp is not None:
+        drop = f"{signed(removal.drop_pp)} pp ({interval(removal.drop_ci95_pp)})"
+        parts.append(f"in float, before anything is quantized, a drop of {drop}")
+    elif removal.mean_kl is not None:
+        parts.append(f"in float, before anything is quantized, a mean KL of {removal.mean_kl:.2g}")
+    return "; ".join(parts)
+
+
+def _change(what: str, write: Callable[[Any], str], old: float, new: float) -> str:
+    return f"{what} {write(old)} -> {write(new)} ({signed(100 * (new / old - 1), 1)} %)"
+
+
+def _ms(value: float) -> str:
+    return f"{ms(value)} ms"
 
 
 def _price(effect: CompressionEffect) -> str:
@@ -54,12 +89,20 @@ def _price(effect: CompressionEffect) -> str:
 def _savings(effect: CompressionEffect) -> Iterator[tuple[str, float]]:
     """Yield the share that is saved of each figure."""
     before, after = effect.before, effect.after
-    yield "the download", 1 - after.footprint.zipped_bytes / before.footprint.zipped_bytes
-    yield "lookup tables", 1 - after.footprint.lookup_bytes / before.footprint.lookup_bytes
-    if before.flash_bytes and after.flash_bytes is not None:
-        yield "the NPU's flash", 1 - after.flash_bytes / before.flash_bytes
-    if before.npu_cycles and after.npu_cycles is not None:
-        yield "the NPU's cycles", 1 - after.npu_cycles / before.npu_cycles
+    one, other = before.footprint, after.footprint
+    pairs = (
+        ("the download", one.zipped_bytes, other.zipped_bytes),
+        ("lookup tables", one.lookup_bytes, other.lookup_bytes),
+        ("the NPU's flash", before.flash_bytes, after.flash_bytes),
+        ("the NPU's cycles", before.npu_cycles, after.npu_cycles),
+    )
+    for what, old, new in pairs:
+        if old and new:
+            yield what, 1 - new / old
+    if effect.latency_ratio is not None:
+        # Where the interval reaches 1, nothing was seen to be saved.
+        most = effect.latency_ci95[1] if effect.latency_ci95 else effect.latency_ratio
+        yield "latency here", 1 - most
 
 
 def _drop(one: Compressed) -> str:

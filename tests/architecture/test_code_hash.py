@@ -17,7 +17,7 @@ import pytest
 from edgefx.cache import code as hashing
 from edgefx.cache import keys
 from edgefx.cache.entry import Key, key
-from edgefx.quantization import QatSettings, QuantScheme
+from edgefx.quantization import UNCOMPRESSED, QatSettings, QuantScheme
 from edgefx.targets import TARGETS
 from edgefx.types import IoDtype, Precision
 from tests.architecture.package import modules
@@ -64,8 +64,13 @@ WORK = {
         "{runtime}.runtime:convert",
         "{runtime}.runtime:describe",
     ),
+    "prune": (
+        "edgefx.pipeline.pruning:Graphs._computed",
+        "edgefx.pipeline.images:Images._decoded",
+        "edgefx.pipeline.records:PrunedRecord",
+    ),
     "footprint": (
-        "edgefx.pipeline.compression:_footprint",
+        "edgefx.pipeline.compression:Compressions._footprint",
         "edgefx.compression:Footprint",
         "edgefx.runtimes.tflite.runtime:footprint",
     ),
@@ -119,6 +124,7 @@ def key_of(stage: str, runtime: str) -> Key:
     makers = {
         "canonicalize": lambda: keys.graph("model"),
         "equality": lambda: keys.equality("model", "graph", "images"),
+        "prune": lambda: keys.pruning(UNCOMPRESSED, graph_sha256="graph", images="images", seed=0),
         "images": lambda: keys.images("images", [], skip_bad=False, pixel_range=(0.0, 255.0)),
         "checks": lambda: keys.checks(KEY, KEY, "graph"),
         "baseline": lambda: keys.baseline("model", "images", skip_bad=False),
@@ -128,7 +134,12 @@ def key_of(stage: str, runtime: str) -> Key:
         "footprint": lambda: keys.footprint(TARGETS["tflite-int8"], made),
         "finish": lambda: keys.finished(row, ["content"], METADATA),
         "training": lambda: keys.training(
-            QatSettings(), INT8, graph_sha256="graph", calibration="calibration", images="images"
+            QatSettings(),
+            INT8,
+            graph_sha256="graph",
+            teacher_sha256="teacher",
+            calibration="calibration",
+            images="images",
         ),
         "training-effect": lambda: keys.training_effect(row, made, made, training=KEY),
         "sensitivity": lambda: keys.sensitivity(row, made, graph_sha256="graph", images="images"),

@@ -122,7 +122,7 @@ def test_memory_bounds_the_images_of_a_gradient(
 ) -> None:
     from edgefx.qat.trainer import Trainer
 
-    trainer = Trainer(block_graph, tiny_calibration, SETTINGS, start=start)
+    trainer = Trainer(block_graph, tiny_calibration, SETTINGS, start=start, teacher=block_graph)
     values = sum(int(np.prod(layer.output_shape[1:])) for layer in block_graph.layers)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=100 * 8 * values))
     if tf.config.list_physical_devices("GPU"):

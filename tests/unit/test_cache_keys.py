@@ -9,6 +9,7 @@ import pytest
 
 from edgefx.cache import keys, tools
 from edgefx.cache.code import closure, code
+from edgefx.cache.identity import model as known_as
 from edgefx.models import zoo
 from edgefx.quantization import QuantScheme
 from edgefx.recipe.schema import ModelSection
@@ -108,15 +109,15 @@ def test_models_are_known_by_content(tmp_path: Path, hashes: FileHashes) -> None
     one, other = tmp_path / "one.keras", tmp_path / "other.keras"
     one.write_bytes(b"weights")
     other.write_bytes(b"weights")
-    assert keys.model(ModelSection(source=str(one)), seed=0, hashes=hashes) == keys.model(
+    assert known_as(ModelSection(source=str(one)), seed=0, hashes=hashes) == known_as(
         ModelSection(source=str(other)), seed=1, hashes=hashes
     )
     other.write_bytes(b"other weights")
-    assert keys.model(ModelSection(source=str(one)), seed=0, hashes=hashes) != keys.model(
+    assert known_as(ModelSection(source=str(one)), seed=0, hashes=hashes) != known_as(
         ModelSection(source=str(other)), seed=0, hashes=FileHashes(None)
     )
     with pytest.raises(FileNotFoundError):
-        keys.model(ModelSection(source=str(tmp_path / "none.keras")), seed=0, hashes=hashes)
+        known_as(ModelSection(source=str(tmp_path / "none.keras")), seed=0, hashes=hashes)
 
 
 def test_zoo_models_are_known_by_their_weights(tmp_path: Path, hashes: FileHashes) -> None:
@@ -124,7 +125,7 @@ def test_zoo_models_are_known_by_their_weights(tmp_path: Path, hashes: FileHashe
     weights.write_bytes(b"weights")
 
     def identity(seed: int = 0, **section: object) -> str:
-        return repr(keys.model(ModelSection.model_validate(section), seed=seed, hashes=hashes))
+        return repr(known_as(ModelSection.model_validate(section), seed=seed, hashes=hashes))
 
     assert identity(source="b0") == identity(source="B0", weights="imagenet", seed=3)
     assert identity(source="b0", weights="random") != identity(source="b0", weights="random", seed=1)

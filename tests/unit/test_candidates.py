@@ -11,7 +11,8 @@ import pytest
 
 from edgefx.cache.entry import key
 from edgefx.errors import ConversionError, EdgefxError
-from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate, _require_integer
+from edgefx.pipeline.artifacts import ArtifactBuilder, Candidate
+from edgefx.pipeline.demands import require_integer
 from edgefx.pipeline.finish import Files
 from edgefx.pipeline.memo import NotKeptError
 from edgefx.pipeline.plan import PlannedTarget
@@ -31,9 +32,9 @@ def test_float_operations_are_named() -> None:
     made = artifact("tflite-int8", size_bytes=1, compute_int8=9)
     ends = OpCount(op="QUANTIZE", dtype="float32", count=2)
     with pytest.raises(ConversionError, match=r"3 operations .*: SOFTMAX x 3$") as caught:
-        _require_integer(replace(made, ops=(*made.ops, ends)))
+        require_integer(replace(made, ops=(*made.ops, ends)))
     assert "--integer-only" in caught.value.hint
-    _require_integer(replace(made, compute_float=0))
+    require_integer(replace(made, compute_float=0))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from edgefx.compression import Compressed, CompressionEffect, Footprint
+from edgefx.compression import ChannelRemoval, Compressed, CompressionEffect, Footprint, NarrowedBlock
 from edgefx.errors import UsageError
 from edgefx.pipeline.plan import resolve
 from edgefx.pipeline.stages import steps
@@ -36,13 +36,41 @@ def asked(*targets: object, **quantize: object) -> list[WeightCompression]:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("30%", (0.3, False)), ("0.3", (0.3, False)), ("2:4", (0.5, True)), ("2 : 4", (0.5, True))],
+    [
+        ("30%", WeightCompression(zeros=0.3)),
+        ("0.3", WeightCompression(zeros=0.3)),
+        ("2:4", WeightCompression(two_of_four=True)),
+        ("2 : 4", WeightCompression(two_of_four=True)),
+        ("channels:25%", WeightCompression(channels=0.25, multiple=16)),
+        ("channels: 0.25 / 8", WeightCompression(channels=0.25, multiple=8)),
+    ],
 )
-def test_zeros_are_a_share_or_two_of_four(text: str, expected: tuple[float, bool]) -> None:
-    assert parse_prune(text) == pytest.approx(expected)
+def test_what_goes_is_a_share_two_of_four_or_channels(text: str, expected: WeightCompression) -> None:
+    assert parse_prune(text) == expected
+    assert parse_prune(str(expected).removeprefix("--prune ")) == expected
 
 
-@pytest.mark.parametrize("text", ["0", "100%", "1", "1:4", "30pp", "-3%", "half", "2:4:6", "130%", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "0",
+            "100%",
+            "1",
+            "1:4",
+            "30pp",
+            "-3%",
+            "half",
+            "2:4:6",
+            "130%",
+            "",
+            "30%/8",
+            "channels",
+            "channels:",
+        ),
+        *("channels:0", "channels:100%", "channels:25%/7", "channels:25%/", "channels:/8", "channel:25%"),
+    ],
+)
 def test_no_other_zeros(text: str) -> None:
     with pytest.raises(UsageError, match="--prune"):
         parse_prune(text)
@@ -84,6 +112,23 @@ def test_a_target_may_have_its_own() -> None:
         WeightCompression(saved=0.35),
     ]
     assert str(WeightCompression(saved=0.35)) == "--cluster 35%"
+    own = {"target": "tflm-int8", "prune": "channels:10%/8"}
+    assert asked("tflite-int8", own, cluster=16, prune="20%") == [
+        WeightCompression(values=16, zeros=0.2),
+        WeightCompression(values=16, channels=0.1, multiple=8),
+    ]
+    assert str(WeightCompression(channels=0.1, multiple=8)) == "--prune channels:10%/8"
+
+
+def test_channels_are_removed_for_any_target() -> None:
+    made = resolve(recipe("tflite-int8", "onnx-int8", "openvino-float32", cluster=None, prune="channels:25%"))
+    assert {str(target.applied) for target in made} == {"--prune channels:25%"}
+    mixed = resolve(recipe("tflite-int8", "tflite-float32", cluster=16, prune="channels:25%"))
+    found = {target.name: str(target.applied) for target in mixed}
+    assert found == {
+        "tflite-int8": "--cluster 16 --prune channels:25%",
+        "tflite-float32": "--prune channels:25%",
+    }
 
 
 def test_options_say_the_same_as_a_recipe() -> None:
@@ -101,10 +146,16 @@ def test_options_say_the_same_as_a_recipe() -> None:
             "targets: [tflite-int8]\nquantize: {method: qat, train: ., cluster: 16}",
             "cluster contradicts method qat",
         ),
+        ("targets: [onnx-int8]\nquantize: {cluster: 8, prune: 'channels:25%'}", "cluster is not possible"),
         ("targets: [tflite-int8]\nquantize: {cluster: 1}", "2 or more"),
         ("targets: [tflite-int8]\nquantize: {cluster: 256}", "128 or less"),
         ("targets: [tflite-int8]\nquantize: {prune: 100%}", "neither nothing nor all"),
         ("targets: [{target: tflite-int8, prune: 3:4}]", "3:4"),
+        ("targets: [tflite-int8]\nquantize: {prune: 'channels:25%/9'}", "'9' is no multiple"),
+        (
+            "targets: [tflite-int8, {target: onnx-int8, prune: 'channels:9%'}]\nquantize: {method: qat}",
+            "channels are removed differently for tflite-int8, onnx-int8",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_shown_where_it_stands(body: str, said: str, tmp_path: Path) -> None:
@@ -161,7 +212,50 @@ def test_an_accuracy_that_was_not_measured_is_called_so() -> None:
     assert "drop mean KL 0.01 without" in words(unlabelled)
 
 
+def without_channels(*, ratio: tuple[float, float, float], drop: float | None = 0.8) -> CompressionEffect:
+    blocks = (
+        NarrowedBlock(layer="block2a_expand_conv", before=96, after=80, loss=0.01),
+        NarrowedBlock(layer="block6d_expand_conv", before=1152, after=480, loss=0.02),
+    )
+    found = effect(zipped=5_000_000)
+    return replace(
+        found,
+        asked="--prune channels:25%",
+        before=replace(found.before, p50_ms=12.0),
+        after=replace(found.after, p50_ms=9.6),
+        latency_ratio=ratio[0],
+        latency_ci95=ratio[1:],
+        removal=ChannelRemoval(
+            blocks=blocks,
+            parameters_before=4_000_000,
+            parameters_after=3_000_000,
+            macs_before=400_000_000,
+            macs_after=340_000_000,
+            drop_pp=drop,
+            drop_ci95_pp=None if drop is None else (-0.4, 2.0),
+            mean_kl=0.03,
+        ),
+    )
+
+
+def test_a_report_says_which_channels_went_and_what_that_alone_cost() -> None:
+    text = words(without_channels(ratio=(0.8, 0.78, 0.82)))
+    assert "688 channels of 2 blocks removed, most: block6d_expand_conv 1152 -> 480" in text
+    assert "weights 4.00 M -> 3.00 M (-25.0 %); multiply-accumulates 400 M -> 340 M (-15.0 %)" in text
+    assert "in float, before anything is quantized, a drop of +0.80 pp (-0.40 to +2.00)" in text
+    assert "latency here 12.0 -> 9.60 ms, 0.80x (0.78 to 0.82)" in text
+    assert "does not pay" not in text
+    assert "a mean KL of 0.03" in words(without_channels(ratio=(0.8, 0.78, 0.82), drop=None))
+
+
+def test_a_report_says_where_fewer_channels_are_no_faster() -> None:
+    """As it is where the interval of the ratio reaches to about 1."""
+    assert "it does not pay in latency here" in words(without_channels(ratio=(0.96, 0.9, 1.02)))
+
+
 def test_the_effect_survives_its_json() -> None:
+    channels = without_channels(ratio=(0.8, 0.78, 0.82))
+    assert from_json(CompressionEffect, to_json(channels)) == channels
     found = effect(zipped=4_000_000, flash=6_000_000)
     assert from_json(CompressionEffect, to_json(found)) == found
 

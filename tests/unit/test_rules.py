@@ -12,7 +12,8 @@ from edgefx.errors import UsageError
 from edgefx.pipeline.plan import plan
 from edgefx.recipe.load import check, parse
 from edgefx.recipe.options import AS_ARGUMENTS, AS_FLAGS, BY_PATH, IN_FILE
-from edgefx.recipe.rules import LIMITED, Problem, Request, TargetRequest, merged, problems
+from edgefx.recipe.requests import Problem, Request, TargetRequest
+from edgefx.recipe.rules import LIMITED, merged, problems
 from edgefx.recipe.tree import RecipeError
 from edgefx.targets import ALL
 from edgefx.vocabulary import TargetKind

@@ -8,7 +8,7 @@ Keras 3 model that has one. Here what the output does not depend on goes first.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,21 +204,38 @@ def _producer(source: str) -> str:
     return source.split(":", maxsplit=1)[0]
 
 
-class GraphRunner:
-    """Runs a frozen GraphDef image by image, as it is written: TensorFlow does not rewrite it first.
+class GraphSession:
+    """A frozen GraphDef to run as it is written: TensorFlow does not rewrite it first.
 
     For some dozens of images, that takes longer than it saves.
     """
 
-    def __init__(self, path: Path, *, outputs: Sequence[str]) -> None:
+    def __init__(self, path: Path) -> None:
         import tensorflow as tf
 
-        graph = imported(read(path))
         config = tf.compat.v1.ConfigProto()
         config.graph_options.rewrite_options.disable_meta_optimizer = True
-        self._session = tf.compat.v1.Session(graph=graph, config=config)
-        image, *results = (graph.get_tensor_by_name(f"{name}:0") for name in (IMAGE, *outputs))
-        self._run = self._session.make_callable(results, feed_list=[image])
+        self._graph = imported(read(path))
+        self._session = tf.compat.v1.Session(graph=self._graph, config=config)
+
+    def callable(self, results: Sequence[str], given: Sequence[str]) -> Callable[..., list[Any]]:
+        """Return a function that computes tensors of others.
+
+        Args:
+            results: Names of the tensors to compute, such as ``stem_conv/Conv2D:0``.
+            given: Names of those that are given, in the order of the function's arguments.
+        """
+        wanted, fed = ([self._graph.get_tensor_by_name(name) for name in names] for names in (results, given))
+        run: Callable[..., list[Any]] = self._session.make_callable(wanted, feed_list=fed)
+        return run
+
+
+class GraphRunner:
+    """Runs a frozen GraphDef image by image, see `GraphSession`."""
+
+    def __init__(self, path: Path, *, outputs: Sequence[str]) -> None:
+        self._session = GraphSession(path)
+        self._run = self._session.callable([f"{name}:0" for name in outputs], [f"{IMAGE}:0"])
 
     def infer(self, pixels: Pixels, *, task: Task | None = None) -> Scores:
         """The outputs, float32 [N, values], of raw RGB uint8 [N, H, W, 3]; of an image all in one row.

@@ -9,6 +9,7 @@ are.
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -42,6 +43,15 @@ def from_tensorflow(graph: FrozenGraph) -> Graph:
         ModelError: The model has no layers (a SavedModel without Keras layers), or the graph is not one that
             `edgefx.models.graph.canonical` wrote.
     """
+    return with_tensors(graph)[0]
+
+
+def with_tensors(graph: FrozenGraph) -> tuple[Graph, dict[str, str]]:
+    """Return the layers of a frozen canonical graph, and the first tensor that each puts out, by name.
+
+    Raises:
+        ModelError: As for `from_tensorflow`.
+    """
     if not graph.layers:
         raise ModelError(
             f"{graph.spec.source} has no layers that could be trained",
@@ -50,18 +60,26 @@ def from_tensorflow(graph: FrozenGraph) -> Graph:
         )
     import tensorflow as tf
 
-    return _Reader(tf, read(graph.path), graph).read()
+    reader = _Reader(tf, read(graph.path), graph)
+    layers = reader.read()
+    return layers, {ref.node: tensor for tensor, ref in reader.refs.items() if ref.output == 0}
 
 
 def with_weights(
-    graph: FrozenGraph, weights: Mapping[str, tuple[ir.Array, ir.Array]], workdir: Path
+    graph: FrozenGraph,
+    weights: Mapping[str, tuple[ir.Array, ir.Array]],
+    workdir: Path,
+    *,
+    why: str = "trained",
 ) -> FrozenGraph:
     """Write a canonical graph with other weights as ``workdir/graph.pb``.
 
     Args:
         graph: The canonical graph.
         weights: Kernel and bias of each layer that changes; the bias is left out where the layer has none.
+            Where they have other numbers of channels, the layers of the result still say the old ones.
         workdir: A folder of its own, which is emptied first: runtimes keep intermediates of a graph there.
+        why: What the constants are called, behind the layer's name.
     """
     import tensorflow as tf
 
@@ -75,11 +93,13 @@ def with_weights(
         constant = nodes[_operation(node.input[1])]
         value = weights[layer][place]
         shape = tuple(size.size for size in constant.attr["value"].tensor.tensor_shape.dim)
+        if value.size == math.prod(shape):
+            value = value.reshape(shape)
         # A copy under a name of its own: Grappler may have merged equal constants of several layers.
         fresh = definition.node.add()
         fresh.CopyFrom(constant)
-        fresh.name = f"{node.name}/trained"
-        fresh.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value.reshape(shape).astype(np.float32)))
+        fresh.name = f"{node.name}/{why}"
+        fresh.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value.astype(np.float32)))
         node.input[1] = fresh.name
     shutil.rmtree(workdir, ignore_errors=True)
     workdir.mkdir(parents=True)

@@ -67,7 +67,8 @@ class _Emitter:
                 outputs = self._node(node)
             for index, value in enumerate(outputs):
                 self.values[Ref(node.name, index)] = value
-            self.layers.append(_describe(node, outputs[0]))
+            shape = tuple(int(n) if n is not None else -1 for n in outputs[0].shape)
+            self.layers.append(describe(node, shape))
         return [self.values[ref] for ref in self.graph.outputs]
 
     def _node(self, node: Node) -> list[Any]:
@@ -184,9 +185,9 @@ def _same_padding(
     return vertical, horizontal
 
 
-def _describe(node: Node, output: Any) -> LayerInfo:
+def describe(node: Node, shape: tuple[int, ...]) -> LayerInfo:
+    """Return what is known of a layer whose output has a shape, -1 where a size is not known."""
     op = node.op
-    shape = tuple(int(n) if n is not None else -1 for n in output.shape)
     parameters = macs = 0
     if isinstance(op, ir.Conv | ir.DepthwiseConv | ir.Dense):
         parameters = op.kernel.size + (0 if op.bias is None else op.bias.size)
