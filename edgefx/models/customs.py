@@ -7,6 +7,7 @@ a model file says makes edgefx run code.
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -92,6 +93,30 @@ def _check_keras(file: Path, own: dict[str, Any], keras: ModuleType, *, legacy: 
                     f" {wrote}",
                     hint=f"import {wanted} in that file",
                 )
+
+
+def name_functions(content: Path, config: Any) -> None:
+    """Write custom functions into an HDF5 file of Keras 2 by their names, as it finds them.
+
+    tf_keras writes them as objects, ``{"class_name": "function", "config": "hard_swish"}``, and does not find
+    these when it reads HDF5, whatever custom objects it is given.
+
+    Args:
+        content: A copy of the file, which is changed.
+        config: Its configuration.
+    """
+
+    def named(value: dict[str, Any]) -> Any:
+        name = value.get("config")
+        is_function = value.get("class_name") == "function" and value.get("module") == "builtins"
+        return name if is_function and isinstance(name, str) else value
+
+    plain = json.loads(json.dumps(config), object_hook=named)
+    if plain != config:
+        import h5py
+
+        with h5py.File(content, "r+") as file:
+            file.attrs["model_config"] = json.dumps(plain)
 
 
 def _named(objects: dict[str, Any]) -> dict[str, Any]:

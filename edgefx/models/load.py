@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgefx.errors import ModelError, UsageError
-from edgefx.models import hub, outputs, zoo
+from edgefx.models import hub, names, outputs, zoo
 from edgefx.models.backend import (
     first_line,
     import_keras,
@@ -20,14 +20,14 @@ from edgefx.models.backend import (
     import_tensorflow,
     import_tf_keras,
 )
-from edgefx.models.customs import custom_objects
+from edgefx.models.customs import custom_objects, name_functions
 from edgefx.models.formats import SUFFIXES, Container, ModelFile, name_of, sniff
 from edgefx.models.front import Front, front
 from edgefx.models.graph.flatten import is_layered
 from edgefx.models.hints import NO_HINTS, Hints
 from edgefx.models.hub import Preparation
 from edgefx.models.inspection import Interface, check_classes, keras_interface, signature_interface
-from edgefx.models.precision import all_layers, in_float32
+from edgefx.models.precision import all_layers, check_graph, in_float32
 from edgefx.models.safety.configs import hint_for, judge_config, needs_hub
 from edgefx.models.safety.graphs import judge_saved_model
 from edgefx.models.safety.snapshot import Snapshot, snapshot
@@ -262,6 +262,8 @@ def _from_file(
         )
     keras = import_tf_keras() if file.legacy else import_keras()
     prepared = None
+    if file.legacy and file.container is Container.HDF5:
+        name_functions(copy.path, file.config)
     if needs_hub(file.config):
         import_keras_hub()
         prepared = hub.preparation(file.config, source=file.path)
@@ -332,6 +334,7 @@ def _from_keras(
     if len(model.outputs) > 1:
         model = _with_outputs(model, interface.output_indices)
     model, notes = in_float32(model, source=source)
+    names.made_valid(model)
     fitted, said = _fitted(model, prepared, hints.pixels, channels=interface.channels, source=source)
 
     def scores(image: Any) -> Any:
@@ -428,6 +431,7 @@ def _from_saved_model(
     shape = [interface.batch, interface.height, interface.width, 3]
     function = tf.function(scores, input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
     graph = function.get_concrete_function().graph
+    check_graph(graph, source=str(path))
     answers = _answers(graph, interface, hints, source=str(path), classes=classes)
     spec = ModelSpec(
         name=name,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgefx.errors import UnknownNameError, UsageError
+from edgefx.errors import ModelError, UnknownNameError, UsageError
 from edgefx.models.heads import Head, find, threshold_of
 from edgefx.models.hints import Hints
 from edgefx.types import ModelTask, OutputSpec
@@ -26,9 +26,11 @@ def describe(graph: Any, names: Sequence[str], hints: Hints, *, source: str) -> 
 
     Raises:
         UsageError: A task must be said, does not fit, or is said of no output.
+        ModelError: Two outputs are the same.
     """
     own = unique(names)
     _check_said(own, hints, source)
+    _check_distinct(own, graph, source)
     definition = graph.as_graph_def()
     several = len(own) > 1
     found = []
@@ -89,6 +91,24 @@ def _check_said(names: Sequence[str], hints: Hints, source: str) -> None:
             f"--task {hints.task}: {source} has {len(names)} outputs: {', '.join(names)}",
             hint=f"say of which it is the task: --task {names[0]}={hints.task}",
         )
+
+
+def _check_distinct(names: Sequence[str], graph: Any, source: str) -> None:
+    """Refuse a tensor that is put out twice: runtimes know an output by its tensor.
+
+    Raises:
+        ModelError: There is one.
+    """
+    known: dict[str, str] = {}
+    for name, tensor in zip(names, graph.outputs, strict=True):
+        while tensor.op.type == "Identity":
+            tensor = tensor.op.inputs[0]  # noqa: PLW2901 - what it is the same as
+        other = known.setdefault(tensor.name, name)
+        if other != name:
+            raise ModelError(
+                f"{source}: its outputs {other} and {name} are the same tensor",
+                hint=f"save keras.Model(model.input, [...]) without one of them, or take --head {other}",
+            )
 
 
 def _said(name: str, hints: Hints) -> ModelTask | None:

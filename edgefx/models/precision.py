@@ -11,6 +11,7 @@ from edgefx.errors import ModelError
 from edgefx.models.backend import first_line
 
 _HALVES = ("float16", "bfloat16")
+_WEIGHTED = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 
 
 def in_float32(model: Any, *, source: str) -> tuple[Any, tuple[str, ...]]:
@@ -36,6 +37,28 @@ def in_float32(model: Any, *, source: str) -> tuple[Any, tuple[str, ...]]:
             _let_compute(layer)
     note = f"saved with {', '.join(names)}: the baseline computes in float32, on the same weights"
     return model, (note,)
+
+
+def check_graph(graph: Any, *, source: str) -> None:
+    """Refuse a graph that computes in 16 bits: nothing can let it compute in 32.
+
+    Args:
+        graph: The ``tf.Graph`` of a SavedModel.
+        source: The model, for messages.
+
+    Raises:
+        ModelError: It has such convolutions or matrix products.
+    """
+    import tensorflow as tf
+
+    definition = graph.as_graph_def()
+    nodes = (*definition.node, *(node for one in definition.library.function for node in one.node_def))
+    if any(node.op in _WEIGHTED and tf.as_dtype(node.attr["T"].type).name in _HALVES for node in nodes):
+        raise ModelError(
+            f"{source}: computes in 16 bits (mixed precision), which cannot be changed in a SavedModel",
+            hint="save it as .keras, which edgefx computes in float32; or build it under the policy float32, "
+            "set_weights to what get_weights gives, and export that",
+        )
 
 
 def all_layers(model: Any) -> Iterator[Any]:

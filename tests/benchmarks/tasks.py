@@ -2,12 +2,13 @@
 
     python -m tests.benchmarks tasks                                  # heads on digits
     python -m tests.benchmarks tasks --model B0.keras --calib TRAIN/ --eval TEST/ [--target tflite-int8]
-                                     [--head multilabel] [--ends logits]
+                                     [--head multilabel] [--ends logits] [--effort high]
 
 Each head is fitted here, in closed form or by a few hundred steps, to the features of the calibration images:
 `binary` and `multilabel` tell halves and bits of the class index, `regression` the mean brightness;
 `embedding` and `features` are the features themselves. Then edgefx compiles the model, and the figures are
-its report's. Sigmoids are compiled three times: with integer scores, with integer logits and with float ends.
+its report's. Sigmoids are compiled four times: with integer scores, with integer logits, as is usual (integer
+pixels, float scores) and with float ends.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import edgefx
 from edgefx.data import digits, folders, images
 from edgefx.protocols import SILENT
 from edgefx.results import Accuracy
-from edgefx.types import Dataset, ImageSet, Resize
+from edgefx.types import Dataset, Effort, ImageSet, Resize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +44,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--target", default="tflite-int8")
     parser.add_argument("--head", action="append", choices=_HEADS, help="some of the heads only")
     parser.add_argument("--ends", action="append", choices=_ENDS, help="of sigmoids, some ends only")
+    parser.add_argument("--effort", default="balanced", choices=list(Effort))
     options = parser.parse_args(arguments)
     print("  ".join(f"{title:>14}" for title in ("head", "ends", "images", "drop_pp", "agreement", *_SHOWN)))
     with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +56,12 @@ def main(arguments: list[str]) -> None:
 
 _HEADS = ("binary", "multilabel", "regression", "embedding", "features")
 # Type of the ends, and what the artifact ends in.
-_ENDS = {"scores": ("uint8", "scores"), "logits": ("uint8", "logits"), "float": ("float32", "scores")}
+_ENDS = {
+    "scores": ("uint8", "scores"),
+    "logits": ("uint8", "logits"),
+    "usual": (None, "scores"),
+    "float": ("float32", "scores"),
+}
 _SHOWN = ("auc_drop_pp", "map_drop_pp", "r2", "r2_drop", "cosine", "relative_error")
 
 
@@ -105,6 +112,7 @@ def _lost(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str,
                 task=task,
                 io_dtype=kinds[0],
                 ends=kinds[1],
+                effort=options.effort,
                 calibration=options.calib,
                 samples=min(100, len(calib)),
                 evaluation=labelled,

@@ -74,6 +74,8 @@ def _compiled(name: str, target: str, folder: Path, *, least_db: float = 8.0) ->
         "net of: channel shuffle",
         "net of: SE, of maxima",
         "class and embedding in one file",
+        "mask of a segmenter",
+        "CBAM and a clip in the head",
     ],
 )
 def test_the_tflite_of_a_net_computes_on_integers_alone(name: str, tmp_path: Path) -> None:

@@ -216,3 +216,61 @@ def test_a_backbone_of_keras_hub_has_no_size(tmp_path: Path) -> None:
     loaded = load(str(tmp_path / "preset"), input_size=32)
     assert loaded.spec.task is ModelTask.FEATURES
     assert "raw pixels" in loaded.notes[0]
+
+
+def test_names_that_tensorflow_does_not_take(tmp_path: Path) -> None:
+    import keras
+
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="conv")(image))
+    x = layers.Dense(3, activation="softmax")(x)
+    keras.Model(image, x, name="fl\u00f6wers, v2 (final)").save(tmp_path / "m.keras")
+    _equal(load(str(tmp_path / "m.keras")), tmp_path)
+
+
+def test_a_tensor_is_put_out_once(tmp_path: Path) -> None:
+    import keras
+
+    image = keras.Input((8, 8, 3))
+    vector = keras.layers.GlobalAveragePooling2D(name="vector")(image)
+    scores = keras.layers.Dense(3, activation="softmax", name="scores")(vector)
+    keras.Model(image, [scores, vector, scores]).save(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match="outputs scores and scores_1 are the same tensor") as caught:
+        load(str(tmp_path / "m.keras"))
+    assert "--head scores" in caught.value.hint
+
+
+def test_a_saved_model_of_16_bits_is_refused(tmp_path: Path) -> None:
+    import keras
+
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        image = keras.Input((8, 8, 3))
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
+        x = keras.layers.Dense(3, activation="softmax", dtype="float32")(x)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    keras.Model(image, x).export(str(tmp_path / "saved"), verbose=False)
+    with pytest.raises(ModelError, match="computes in 16 bits") as caught:
+        load(str(tmp_path / "saved"))
+    assert ".keras" in caught.value.hint
+
+
+def test_a_custom_activation_in_hdf5_of_tf_keras(tmp_path: Path) -> None:
+    """Which tf_keras itself cannot read back."""
+    import tf_keras
+
+    def halved(x: Any) -> Any:
+        return x * 0.5
+
+    layers = tf_keras.layers
+    image = tf_keras.Input((8, 8, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, activation=halved)(image))
+    x = layers.Activation(halved)(layers.Dense(3)(x))
+    tf_keras.Model(image, layers.Softmax()(x)).save(tmp_path / "m.h5")
+    code = tmp_path / "code.py"
+    code.write_text("def halved(x):\n    return x * 0.5\n")
+    _equal(load(str(tmp_path / "m.h5"), hints=Hints(custom_objects=code)), tmp_path)
+    with pytest.raises(ModelError, match="'halved'"):
+        load(str(tmp_path / "m.h5"))

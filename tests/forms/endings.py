@@ -171,6 +171,19 @@ def upsampled(keras: Any, x: Any) -> Any:
     return layers.Conv2D(1, 3, padding="same", activation="sigmoid")(x)
 
 
+def attended_twice(keras: Any, x: Any) -> Any:
+    """CBAM: what channels and what positions count, each by means and maxima; then cut off."""
+    layers, ops = keras.layers, keras.ops
+    hidden, back = layers.Dense(8, activation="relu"), layers.Dense(x.shape[-1])
+    pooled = (layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x))
+    weights = layers.Activation("sigmoid")(layers.Add()([back(hidden(one)) for one in pooled]))
+    x = layers.Multiply()([x, layers.Reshape((1, 1, x.shape[-1]))(weights)])
+    both = layers.Concatenate()([function(x, axis=-1, keepdims=True) for function in (ops.mean, ops.max)])
+    x = layers.Multiply()([x, layers.Conv2D(1, 7, padding="same", activation="sigmoid")(both)])
+    x = layers.GlobalAveragePooling2D()(x)
+    return layers.Dense(CLASSES, activation="softmax", name="head")(ops.clip(x, -1.0, 1.0))
+
+
 def einsum(keras: Any, x: Any) -> Any:
     x = keras.layers.EinsumDense("ab,bc->ac", output_shape=16, bias_axes="c", activation="relu")(x)
     return keras.layers.Dense(CLASSES, activation="softmax", name="head")(x)

@@ -247,6 +247,7 @@ ENDINGS = (
     _of("dense layers on a map", head=endings.dense_on_map),
     _of("average over a window, Flatten", head=endings.pooled_by_window),
     _of("mask of a segmenter", head=endings.upsampled, last=""),
+    _of("CBAM and a clip in the head", head=endings.attended_twice),
     _of("keras.ops for layers", head=endings.operations),
     Form(
         name="tf.nn for layers, tf_keras, HDF5",

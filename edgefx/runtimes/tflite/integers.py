@@ -6,8 +6,8 @@ needed: the operation reads what the first reads, and writes what the second wri
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,14 +15,23 @@ from edgefx.runtimes.tflite import flatbuffer
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT, OperatorT, TensorT
+    from numpy.typing import NDArray
 
 # Kernels whose input and output may have any 8-bit grids, with the version that has them: tensorflow,
 # lite/tools/versioning/op_version.cc. EXP and LOG could be here; but a grid of 256 steps from 0 to the
 # exponential of the largest value holds nothing of the others.
-_VERSIONS = {"ELU": 1, "LEAKY_RELU": 1, "PRELU": 1, "RELU6": 2}
-ADOPTED = frozenset({*_VERSIONS, "L2_NORMALIZATION"})
-_UNIT_STEP = 1 / 128  # of vectors of length 1, whose zero is 0
-_LARGEST = 127  # code of weights that are symmetric around zero
+_VERSIONS = {"ELU": 1, "LEAKY_RELU": 1, "PRELU": 1, "RELU6": 2, "RELU_0_TO_1": 1, "RELU_N1_TO_1": 1}
+# Kernels that prescribe the grid of their output, likewise. None stands for that of their input.
+_PRESCRIBED: Mapping[str, tuple[float, int] | None] = {
+    "L2_NORMALIZATION": (1 / 128, 0),  # of vectors of length 1
+    "MINIMUM": None,
+    "REDUCE_MAX": None,
+    "REVERSE_V2": None,
+    "TILE": None,
+}
+_INT8_VERSION = 2  # of these: the first with 8-bit signed integers
+ADOPTED = frozenset({*_VERSIONS, *_PRESCRIBED})
+_LARGEST = 127  # code
 
 
 def adopt(model: ModelT, *, kept: Collection[str] = ()) -> None:
@@ -57,13 +66,15 @@ def adopt(model: ModelT, *, kept: Collection[str] = ()) -> None:
     _drop_unread(model)
 
 
-def normalize(model: ModelT) -> None:
-    """Let vectors be divided by their length in integers.
+def prescribe(model: ModelT, *, kept: Collection[str] = ()) -> None:
+    """Let operations compute on integers whose kernels prescribe the grid of what they put out.
 
-    The kernel prescribes steps of 1/128, of which the vectors' own grid is made where they are read on.
+    The grid that was chosen for it is made where it is read on. So are vectors divided by their length, and
+    the largest of a position's channels chosen, as attention to positions (CBAM) does.
 
     Args:
         model: A quantized graph, changed in place.
+        kept: Names of the output tensors of operations that are to stay in float.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -71,7 +82,8 @@ def normalize(model: ModelT) -> None:
     makers = {int(index): op for op in graph.operators for index in op.outputs}
     removed: list[OperatorT] = []
     for op in graph.operators:
-        if flatbuffer.op_name(model, op) != "L2_NORMALIZATION":
+        name = flatbuffer.op_name(model, op)
+        if name not in _PRESCRIBED or graph.tensors[int(op.outputs[0])].name.decode() in kept:
             continue
         enter, result = makers.get(int(op.inputs[0])), int(op.outputs[0])
         leaving = flatbuffer.consumers(model)[result]
@@ -79,13 +91,19 @@ def normalize(model: ModelT) -> None:
             continue
         if not all(_converts(model, one, "QUANTIZE") for one in leaving):
             continue
+        given = int(enter.inputs[0])
+        grid = _PRESCRIBED[name] or flatbuffer.quantization_of(graph.tensors[given])
+        assert grid is not None, "what is dequantized is quantized"
+        others = [_on_grid(model, int(index), grid) for index in op.inputs[1:]]
+        if None in others:
+            continue
         tensor = graph.tensors[result]
         tensor.type = flatbuffer.dtype_code("int8")
         tensor.quantization = schema.QuantizationParametersT()
-        tensor.quantization.scale, tensor.quantization.zeroPoint = [_UNIT_STEP], [0]
-        op.inputs = [int(enter.inputs[0])]
+        tensor.quantization.scale, tensor.quantization.zeroPoint = [grid[0]], [grid[1]]
+        op.inputs = [given, *others]
         code = model.operatorCodes[op.opcodeIndex]
-        code.version = max(code.version, 2)  # the first with 8-bit signed integers
+        code.version = max(code.version, _INT8_VERSION)
         for one in leaving:
             made = int(one.outputs[0])
             if made in graph.outputs and not flatbuffer.consumers(model)[made]:
@@ -127,21 +145,32 @@ def _has_integer_weights(model: ModelT, op: OperatorT) -> bool:
     slopes = flatbuffer.constant(model, tensor)
     if slopes is None:
         return False
-    op.inputs = [int(op.inputs[0]), _stored(model, tensor, slopes)]
+    scale = max(float(np.abs(slopes).max()), float(np.finfo(np.float32).tiny)) / _LARGEST
+    op.inputs = [int(op.inputs[0]), _stored(model, tensor, slopes, (scale, 0))]
     return True
 
 
-def _stored(model: ModelT, tensor: TensorT, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> int:
+def _on_grid(model: ModelT, index: int, grid: tuple[float, int]) -> int | None:
+    """Return a tensor, of float constants one of their codes on a grid; None where it is float and none."""
+    tensor = model.subgraphs[0].tensors[index]
+    if flatbuffer.dtype_name(tensor) != "float32":
+        return index
+    values = flatbuffer.constant(model, tensor)
+    return None if values is None else _stored(model, tensor, values, grid)
+
+
+def _stored(model: ModelT, tensor: TensorT, values: NDArray[Any], grid: tuple[float, int]) -> int:
+    """Add constants as codes on a grid."""
     from ai_edge_litert import schema_py_generated as schema
 
-    scale = max(float(np.abs(values).max()), float(np.finfo(np.float32).tiny)) / _LARGEST
+    scale, zero_point = grid
     index = flatbuffer.add_constant(model, tensor.name + b"/stored", values)
     made = model.subgraphs[0].tensors[index]
-    codes = np.clip(np.round(values / scale), -_LARGEST, _LARGEST).astype(np.int8)
+    codes = np.clip(np.round(values / scale) + zero_point, -_LARGEST - 1, _LARGEST).astype(np.int8)
     model.buffers[made.buffer].data = codes.reshape(-1).view(np.uint8)
     made.type = flatbuffer.dtype_code("int8")
     made.quantization = schema.QuantizationParametersT()
-    made.quantization.scale, made.quantization.zeroPoint = [scale], [0]
+    made.quantization.scale, made.quantization.zeroPoint = [scale], [zero_point]
     return index
 
 

@@ -90,9 +90,10 @@ class _Quantization:
             content = aeq.quantize(self.model, self.ranges, precision, keep_float=self.kept)
             self.quantized = flatbuffer.read(content)
         if precision is Precision.INT8:
-            names = self.model.subgraphs[0].tensors
-            integers.adopt(self.quantized, kept={names[index].name.decode() for index in self.kept})
-            integers.normalize(self.quantized)
+            tensors = self.model.subgraphs[0].tensors
+            kept = {tensors[index].name.decode() for index in self.kept}
+            integers.adopt(self.quantized, kept=kept)
+            integers.prescribe(self.quantized, kept=kept)
 
     def round(self) -> None:
         if self.correlated is None:
