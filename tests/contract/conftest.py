@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from edgefx import runtimes
 from edgefx.benchmarking.devices.link import BOOTSTRAP
 from edgefx.benchmarking.devices.remote import Remote
+from edgefx.quantization import QuantScheme
+from edgefx.runtimes.protocol import ConversionRequest
 from edgefx.system import cpu
 from edgefx.targets import TARGETS
 from edgefx.types import FrozenGraph, ImageSet, Resize
@@ -81,6 +84,36 @@ def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> FrozenGraph:
     from edgefx.models.load import load
 
     return canonicalize(load("digits"), tmp_path_factory.mktemp("tiny-graph"))
+
+
+class TinyArtifacts:
+    """Artifacts of the embedded `digits`, each converted once: for tests that do not change them."""
+
+    def __init__(self, graph: FrozenGraph, images: ImageSet, folder: Path) -> None:
+        self._graph, self._images, self._folder = graph, images, folder
+        self._known: dict[object, tuple[Path, ...]] = {}
+
+    def __call__(self, target: str, **options: Any) -> tuple[Path, ...]:
+        """Return the files of a target, in a folder of their own; options are those of `QuantScheme`."""
+        row = TARGETS[target]
+        options.setdefault("io_dtype", row.io_dtypes[0])
+        key = (target, *sorted(options.items()))
+        if key not in self._known:
+            folder = self._folder / str(len(self._known))
+            folder.mkdir()
+            scheme = QuantScheme(hardware=NATIVE, precision=row.precision, **options)
+            calibration = self._images if row.needs_calibration else None
+            request = ConversionRequest(graph=self._graph, scheme=scheme, calibration=calibration)
+            runtime = runtimes.load(row)
+            self._known[key] = runtime.convert(request, folder / f"tiny{row.suffix}", RecordedProgress())
+        return self._known[key]
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(
+    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path_factory: pytest.TempPathFactory
+) -> TinyArtifacts:
+    return TinyArtifacts(tiny_graph, tiny_calibration, tmp_path_factory.mktemp("artifacts"))
 
 
 @pytest.fixture(scope="session")

@@ -19,31 +19,18 @@ from edgefx.benchmarking.devices import protocol
 from edgefx.benchmarking.devices.local import Worker
 from edgefx.benchmarking.latency import measure
 from edgefx.errors import BenchmarkError
-from edgefx.quantization import QuantScheme
 from edgefx.results import Latency
-from edgefx.runtimes import load
-from edgefx.runtimes.protocol import ConversionRequest
-from edgefx.targets import TARGETS
-from edgefx.types import FrozenGraph, IoDtype, Precision
+from edgefx.types import Precision
 
-from .conftest import NATIVE, RecordedProgress, RecordedTask
+from .conftest import RecordedProgress, RecordedTask, TinyArtifacts
 
 RUNTIMES = ("tflite", "onnx", "openvino")
 
 
 @pytest.fixture(scope="module")
-def artifacts(tiny_graph: FrozenGraph, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def artifacts(tiny_artifact: TinyArtifacts) -> dict[str, Path]:
     """One float32 artifact per runtime."""
-    folder = tmp_path_factory.mktemp("latency")
-    scheme = QuantScheme(hardware=NATIVE, precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
-    made = {}
-    for runtime in RUNTIMES:
-        row = TARGETS[f"{runtime}-float32"]
-        out = folder / f"{runtime}{row.suffix}"
-        made[runtime] = load(row).convert(
-            ConversionRequest(graph=tiny_graph, scheme=scheme), out, RecordedProgress()
-        )[0]
-    return made
+    return {runtime: tiny_artifact(f"{runtime}-float32")[0] for runtime in RUNTIMES}
 
 
 def _subjects(artifacts: dict[str, Path]) -> list[Subject]:
@@ -129,7 +116,7 @@ def test_a_worker_that_dies_is_named_with_its_signal(artifacts: dict[str, Path])
         worker.wait_ready()
         worker.open()
         os.kill(worker.pid, signal.SIGKILL)
-        with pytest.raises(BenchmarkError, match=r"tflite\.tflite.*run 5.*SIGKILL"):
+        with pytest.raises(BenchmarkError, match=r"tiny\.tflite.*run 5.*SIGKILL"):
             worker.run(5)
     assert not _children()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgefx import runtimes
 from edgefx.analysis.diagnosis import Broken, DebugReport, Step
 from edgefx.data.digits import calibration_folder, evaluation_folder
 from edgefx.errors import UsageError
 from edgefx.pipeline import debug
-from edgefx.quantization import QuantScheme
 from edgefx.runtimes.openvino.core import core
-from edgefx.runtimes.protocol import ConversionRequest
 from edgefx.runtimes.tflite import flatbuffer
 from edgefx.targets import TARGETS, TargetRow
-from edgefx.types import FrozenGraph, ImageSet
 
-from .conftest import NATIVE, RecordedProgress
+from .conftest import RecordedProgress, TinyArtifacts
 from .models_zoo import save_case
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -93,20 +90,13 @@ class Made:
 
 @pytest.fixture(scope="module", params=SPOIL)
 def made(
-    request: pytest.FixtureRequest,
-    tiny_graph: FrozenGraph,
-    tiny_calibration: ImageSet,
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, tiny_artifact: TinyArtifacts, tmp_path_factory: pytest.TempPathFactory
 ) -> Made:
+    """A copy, as one of the tests spoils it."""
     row = TARGETS[request.param]
-    path = tmp_path_factory.mktemp(row.name) / f"digits{row.suffix}"
-    scheme = QuantScheme(hardware=NATIVE, precision=row.precision, io_dtype=row.io_dtypes[0])
-    runtimes.load(row).convert(
-        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
-        path,
-        RecordedProgress(),
-    )
-    return Made(row, path)
+    path = tiny_artifact(row.name)[0]
+    folder = shutil.copytree(path.parent, tmp_path_factory.mktemp(row.name) / "copy")
+    return Made(row, folder / path.name)
 
 
 def examine(
@@ -167,8 +157,8 @@ def test_nothing_is_broken_until_one_layer_is_spoilt(made: Made) -> None:
     assert worst.sqnr_db < healthy.sqnr_db - 5
 
 
-def test_every_layer_has_its_figures() -> None:
-    report = examine(TARGETS["tflite-int8"])
+def test_every_layer_has_its_figures(tiny_artifact: TinyArtifacts) -> None:
+    report = examine(TARGETS["tflite-int8"], artifact=tiny_artifact("tflite-int8")[0])
     (found,) = report.targets
     assert report.images == report.tapped_images == 12
     assert {row.layer for row in found.layers} == set(found.graph)

@@ -12,29 +12,17 @@ from edgefx.benchmarking.devices.local import Worker
 from edgefx.benchmarking.devices.remote import Remote
 from edgefx.errors import BenchmarkError
 from edgefx.execution import Executed
-from edgefx.quantization import QuantScheme
-from edgefx.runtimes import load
-from edgefx.runtimes.protocol import ConversionRequest
-from edgefx.targets import TARGETS
-from edgefx.types import FrozenGraph, IoDtype, Precision
+from edgefx.types import FrozenGraph, Precision
 
-from .conftest import NATIVE, RecordedProgress
+from .conftest import TinyArtifacts
 
 RUNTIMES = ("tflite", "onnx", "openvino")
 
 
 @pytest.fixture(scope="module")
-def artifacts(tiny_graph: FrozenGraph, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def artifacts(tiny_artifact: TinyArtifacts) -> dict[str, Path]:
     """One float32 artifact per runtime."""
-    folder = tmp_path_factory.mktemp("execution")
-    scheme = QuantScheme(hardware=NATIVE, precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
-    request = ConversionRequest(graph=tiny_graph, scheme=scheme)
-    made = {}
-    for runtime in RUNTIMES:
-        row = TARGETS[f"{runtime}-float32"]
-        out = folder / f"tiny-float32{row.suffix}"
-        made[runtime] = load(row).convert(request, out, RecordedProgress())[0]
-    return made
+    return {runtime: tiny_artifact(f"{runtime}-float32")[0] for runtime in RUNTIMES}
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

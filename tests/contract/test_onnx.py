@@ -16,7 +16,7 @@ from edgefx.runtimes.onnx.runtime import RUNTIME
 from edgefx.runtimes.protocol import ConversionRequest
 from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, Runtime
 
-from .conftest import NATIVE, RecordedProgress
+from .conftest import NATIVE, RecordedProgress, TinyArtifacts
 from .target_contract import TargetContract
 
 if TYPE_CHECKING:
@@ -35,16 +35,8 @@ def float_model(tiny_graph: FrozenGraph) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module")
-def int8(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    out = tmp_path_factory.mktemp("int8") / "digits.onnx"
-    scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
-    return RUNTIME.convert(
-        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
-        out,
-        RecordedProgress(),
-    )[0]
+def int8(tiny_artifact: TinyArtifacts) -> Path:
+    return tiny_artifact("onnx-int8")[0]
 
 
 def test_the_float_graph_is_tidy(float_model: onnx.ModelProto) -> None:
@@ -107,28 +99,16 @@ def test_what_stays_in_float_is_said(int8: Path) -> None:
 
 @pytest.mark.parametrize("precision", [Precision.FLOAT16, Precision.DYNAMIC])
 def test_stored_weights_shrink_the_file(
-    tiny_graph: FrozenGraph, tmp_path: Path, precision: Precision
+    tiny_graph: FrozenGraph, tiny_artifact: TinyArtifacts, precision: Precision
 ) -> None:
-    scheme = QuantScheme(hardware=NATIVE, precision=precision, io_dtype=IoDtype.FLOAT32)
-    (small,) = RUNTIME.convert(
-        ConversionRequest(graph=tiny_graph, scheme=scheme), tmp_path / "small.onnx", RecordedProgress()
-    )
+    (small,) = tiny_artifact(f"onnx-{precision}")
     whole = (tiny_graph.workdir / "float32.onnx").stat().st_size
     assert small.stat().st_size < 0.75 * whole  # a tiny model is half names and structure
 
 
-def test_integer_ends_carry_their_scale(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
-) -> None:
+def test_integer_ends_carry_their_scale(tiny_artifact: TinyArtifacts) -> None:
     for io_dtype, zero_point in ((IoDtype.UINT8, 0), (IoDtype.INT8, -128)):
-        scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=io_dtype)
-        out = tmp_path / f"{io_dtype}.onnx"
-        RUNTIME.convert(
-            ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
-            out,
-            RecordedProgress(),
-        )
-        found = RUNTIME.describe(out)
+        found = RUNTIME.describe(tiny_artifact("onnx-int8", io_dtype=io_dtype, effort=Effort.FAST)[0])
         (image,), (scores,) = found.inputs, found.outputs
         assert (image.scale, image.zero_point) == (1.0, zero_point)
         assert scores.scale == pytest.approx(1 / 255)
@@ -137,19 +117,16 @@ def test_integer_ends_carry_their_scale(
 
 @pytest.mark.parametrize("effort", list(Effort))
 def test_every_effort_is_reproducible(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path, effort: Effort
+    tiny_artifact: TinyArtifacts,
+    tiny_graph: FrozenGraph,
+    tiny_calibration: ImageSet,
+    tmp_path: Path,
+    effort: Effort,
 ) -> None:
     scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=effort)
-    made = []
-    for number in (1, 2):
-        out = tmp_path / f"{number}.onnx"
-        RUNTIME.convert(
-            ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
-            out,
-            RecordedProgress(),
-        )
-        made.append(out.read_bytes())
-    assert made[0] == made[1]
+    request = ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration)
+    (again,) = RUNTIME.convert(request, tmp_path / "tiny.onnx", RecordedProgress())
+    assert again.read_bytes() == tiny_artifact("onnx-int8", effort=effort)[0].read_bytes()
 
 
 def test_layers_stay_in_float_when_asked(

@@ -25,7 +25,7 @@ from edgefx.types import (
     Runtime,
 )
 
-from .conftest import NATIVE, RecordedProgress
+from .conftest import NATIVE, RecordedProgress, TinyArtifacts
 from .target_contract import TargetContract
 
 
@@ -49,15 +49,13 @@ def _make(
 
 
 @pytest.fixture(scope="module")
-def float32(tiny_graph: FrozenGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _make(tiny_graph, tmp_path_factory.mktemp("float32"), Precision.FLOAT32)
+def float32(tiny_artifact: TinyArtifacts) -> Path:
+    return tiny_artifact("openvino-float32")[0]
 
 
 @pytest.fixture(scope="module")
-def int8(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    return _make(tiny_graph, tmp_path_factory.mktemp("int8"), Precision.INT8, tiny_calibration)
+def int8(tiny_artifact: TinyArtifacts) -> Path:
+    return tiny_artifact("openvino-int8")[0]
 
 
 def test_float32_computes_in_float32_for_anyone_who_opens_it(float32: Path) -> None:
@@ -138,13 +136,11 @@ def test_nothing_is_printed_and_nobody_is_called(
     assert capfd.readouterr().out == ""
 
 
-def test_integer_ends_are_exact(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tiny_images: ImageSet, int8: Path, tmp_path: Path
-) -> None:
-    with RUNTIME.open_session(int8, threads=1) as session:
+def test_integer_ends_are_exact(tiny_artifact: TinyArtifacts, tiny_images: ImageSet) -> None:
+    with RUNTIME.open_session(tiny_artifact("openvino-int8", effort=Effort.FAST)[0], threads=1) as session:
         wanted = session.infer(tiny_images.pixels)
     for io_dtype, zero_point in ((IoDtype.UINT8, 0), (IoDtype.INT8, -128)):
-        path = _make(tiny_graph, tmp_path, Precision.INT8, tiny_calibration, io_dtype)
+        path = tiny_artifact("openvino-int8", io_dtype=io_dtype, effort=Effort.FAST)[0]
         found = RUNTIME.describe(path)
         (image,), (scores,) = found.inputs, found.outputs
         assert (image.scale, image.zero_point) == (1.0, zero_point)
@@ -269,23 +265,21 @@ def test_layers_kept_in_float_are(
 
 @pytest.mark.parametrize("effort", list(Effort))
 def test_the_same_inputs_give_the_same_bytes(
-    effort: Effort, tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
+    effort: Effort,
+    tiny_artifact: TinyArtifacts,
+    tiny_graph: FrozenGraph,
+    tiny_calibration: ImageSet,
+    tmp_path: Path,
 ) -> None:
+    """Also where nothing is left of an earlier conversion."""
     scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, effort=effort)
-    made = []
-    for name in ("a", "b"):
-        work = tmp_path / name
-        work.mkdir()
-        fresh = FrozenGraph(
-            path=tiny_graph.path, spec=tiny_graph.spec, layers=tiny_graph.layers, workdir=work
-        )
-        files = RUNTIME.convert(
-            ConversionRequest(graph=fresh, scheme=scheme, calibration=tiny_calibration),
-            work / "digits.xml",
-            RecordedProgress(),
-        )
-        made.append([file.read_bytes() for file in files])
-    assert made[0] == made[1]
+    fresh = FrozenGraph(
+        path=tiny_graph.path, spec=tiny_graph.spec, layers=tiny_graph.layers, workdir=tmp_path
+    )
+    request = ConversionRequest(graph=fresh, scheme=scheme, calibration=tiny_calibration)
+    before = tiny_artifact("openvino-int8", effort=effort)
+    files = RUNTIME.convert(request, tmp_path / before[0].name, RecordedProgress())
+    assert [file.read_bytes() for file in files] == [file.read_bytes() for file in before]
 
 
 def test_convolutions_and_residual_sums_read_integers(tiny_graph: FrozenGraph, int8: Path) -> None:

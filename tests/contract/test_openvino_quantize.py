@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,14 @@ from edgefx.vocabulary import Hardware
 from .conftest import NATIVE, RecordedProgress, RecordedTask
 
 
+@pytest.fixture(scope="module")
+def few(tiny_calibration: ImageSet) -> ImageSet:
+    """Images for what does not depend on how many there are."""
+    return replace(
+        tiny_calibration, pixels=tiny_calibration.pixels[::5], labels=None, paths=tiny_calibration.paths[::5]
+    )
+
+
 def _int8(graph: FrozenGraph, images: ImageSet, out: Path, **options: Any) -> Path:
     scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32, **options)
     request = ConversionRequest(graph=graph, scheme=scheme, calibration=images)
@@ -28,12 +37,12 @@ def _int8(graph: FrozenGraph, images: ImageSet, out: Path, **options: Any) -> Pa
 
 
 def test_large_maps_stay_in_float_where_the_cpu_is_faster_so(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_graph: FrozenGraph, few: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgefx.runtimes.openvino import placement
 
     def share(name: str) -> float:
-        found = RUNTIME.describe(_int8(tiny_graph, tiny_calibration, tmp_path / f"{name}.xml"))
+        found = RUNTIME.describe(_int8(tiny_graph, few, tmp_path / f"{name}.xml", effort=Effort.FAST))
         assert found.int8_macs_share is not None
         return found.int8_macs_share
 
@@ -117,11 +126,11 @@ def test_the_methods_of_choosing_ranges_are_those_of_all_runtimes(
 
 @pytest.mark.parametrize("ranges", [Ranges.MIN_MAX, Ranges.ENTROPY])
 def test_ranges_asked_for_make_a_working_artifact(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path, ranges: Ranges
+    tiny_graph: FrozenGraph, few: ImageSet, tmp_path: Path, ranges: Ranges
 ) -> None:
-    path = _int8(tiny_graph, tiny_calibration, tmp_path / "a.xml", effort=Effort.FAST, ranges=ranges)
+    path = _int8(tiny_graph, few, tmp_path / "a.xml", effort=Effort.FAST, ranges=ranges)
     with RUNTIME.open_session(path, threads=1) as session:
-        scores = session.infer(tiny_calibration.pixels[:1])
+        scores = session.infer(few.pixels[:1])
     assert np.isfinite(scores).all()
 
 
@@ -143,7 +152,7 @@ def test_a_product_that_is_clipped_on_other_images_stays_in_float() -> None:
 
 
 def test_loud_products_are_read_in_float_and_stay_as_they_are(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, monkeypatch: pytest.MonkeyPatch
+    tiny_graph: FrozenGraph, few: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgefx.runtimes.openvino import equalize, quantize
 
@@ -154,13 +163,13 @@ def test_loud_products_are_read_in_float_and_stay_as_they_are(
     model = convert.float_model(tiny_graph, RecordedProgress())
     scheme = QuantScheme(hardware=NATIVE, precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
     monkeypatch.setattr(equalize, "_LOUD", math.inf)
-    every = sites(quantize.quantize(model, tiny_calibration, scheme, RecordedProgress()))
+    every = sites(quantize.quantize(model, few, scheme, RecordedProgress()))
     monkeypatch.setattr(equalize, "_LOUD", -1.0)
     monkeypatch.setattr(equalize, "_LOUD_WORK", dict.fromkeys(Hardware, 0.0))
-    none = quantize.quantize(model, tiny_calibration, scheme, RecordedProgress())
+    none = quantize.quantize(model, few, scheme, RecordedProgress())
     assert sites(none) == every
     monkeypatch.setattr(equalize, "_LOUD_WORK", dict.fromkeys(Hardware, 1.0))
-    fewer = quantize.quantize(model, tiny_calibration, scheme, RecordedProgress())
+    fewer = quantize.quantize(model, few, scheme, RecordedProgress())
     products = {f"{gate.name}/fake_quantize" for gate in equalize._gates(model)}
     assert products
     assert every - sites(fewer) == products

@@ -19,7 +19,7 @@ from edgefx.runtimes.tflite import flatbuffer
 from edgefx.targets import TARGETS, TargetRow
 from edgefx.types import Effort, FrozenGraph, ImageSet, IoDtype, Precision, Runtime
 
-from .conftest import NATIVE, RecordedProgress
+from .conftest import NATIVE, RecordedProgress, TinyArtifacts
 
 if TYPE_CHECKING:
     from edgefx.types import Scores
@@ -34,19 +34,8 @@ def row(request: pytest.FixtureRequest) -> TargetRow:
 
 
 @pytest.fixture(scope="module")
-def artifact(
-    row: TargetRow,
-    tiny_graph: FrozenGraph,
-    tiny_calibration: ImageSet,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    out = tmp_path_factory.mktemp(row.name) / f"digits{row.suffix}"
-    scheme = QuantScheme(hardware=NATIVE, precision=row.precision, io_dtype=row.io_dtypes[0])
-    return runtimes.load(row).convert(
-        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
-        out,
-        RecordedProgress(),
-    )[0]
+def artifact(row: TargetRow, tiny_artifact: TinyArtifacts) -> Path:
+    return tiny_artifact(row.name)[0]
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from edgefx.quantization import QuantScheme
 from edgefx.runtimes.protocol import ConversionRequest
 from edgefx.runtimes.tflite import artifact, convert, flatbuffer
 from edgefx.runtimes.tflite.runtime import RUNTIME
-from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, Runtime
+from edgefx.types import Effort, FrozenGraph, IoDtype, Precision, Runtime
 
-from .conftest import RecordedProgress
+from .conftest import RecordedProgress, TinyArtifacts
 from .target_contract import TargetContract
 
 
@@ -24,16 +24,8 @@ class TestTflite(TargetContract):
 
 
 @pytest.fixture(scope="module")
-def int8(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    out = tmp_path_factory.mktemp("int8") / "digits.tflite"
-    scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.UINT8)
-    return RUNTIME.convert(
-        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
-        out,
-        RecordedProgress(),
-    )[0]
+def int8(tiny_artifact: TinyArtifacts) -> Path:
+    return tiny_artifact("tflite-int8")[0]
 
 
 def test_weights_alone_are_integers_and_restored_once(tiny_graph: FrozenGraph, tmp_path: Path) -> None:
@@ -84,17 +76,9 @@ def test_int8_ends_are_exact(int8: Path) -> None:
     assert (scores.dtype, scores.scale, scores.zero_point) == ("uint8", 1 / 256, 0)
 
 
-def test_float_ends_are_the_only_float_tensors(
-    tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path: Path
-) -> None:
-    out = tmp_path / "float_ends.tflite"
-    scheme = QuantScheme(precision=Precision.INT8, io_dtype=IoDtype.FLOAT32)
-    RUNTIME.convert(
-        ConversionRequest(graph=tiny_graph, scheme=scheme, calibration=tiny_calibration),
-        out,
-        RecordedProgress(),
-    )
-    graph = flatbuffer.read(out).subgraphs[0]
+def test_float_ends_are_the_only_float_tensors(tiny_artifact: TinyArtifacts) -> None:
+    path = tiny_artifact("tflite-int8", io_dtype=IoDtype.FLOAT32, effort=Effort.FAST)[0]
+    graph = flatbuffer.read(path).subgraphs[0]
     floats = {tensor.name.decode() for tensor in graph.tensors if flatbuffer.dtype_name(tensor) == "float32"}
     assert floats == {"image", "probabilities"}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgefx.runtimes.tflite.runtime import RUNTIME
-from tests.e2e.conftest import Finished, edgefx
+from tests.e2e.conftest import Finished, in_process
 
 pytest.importorskip("ethosu", reason="ethos-u-vela is not installed")
 pytest.importorskip("tflite_micro", reason="tflite-micro is not installed")
@@ -27,7 +27,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, cache: dict[str, str]) -> tuple[Finished, Path]:
     out = tmp_path_factory.mktemp("compression") / "out"
-    return edgefx("compile", "digits", *OPTIONS, "-o", out, env=cache), out
+    return in_process("compile", "digits", *OPTIONS, "-o", out, env=cache), out
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_what_is_published_is_what_was_compressed(
 def test_again_all_of_it_comes_from_the_cache(
     run: tuple[Finished, Path], cache: dict[str, str], tmp_path: Path
 ) -> None:
-    again = edgefx("compile", "digits", *OPTIONS, "-o", tmp_path / "again", env=cache)
+    again = in_process("compile", "digits", *OPTIONS, "-o", tmp_path / "again", env=cache)
     assert again.code == 0, again.stderr
     first, second = ([one["compression"] for one in done.json["targets"]] for done in (run[0], again))
     assert second == first

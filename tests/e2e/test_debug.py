@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .conftest import edgefx, in_process
+from .conftest import in_process
 
 
 def test_debug_prints_one_json_document_and_writes_the_plot(tmp_path: Path) -> None:
     plot = tmp_path / "layers.html"
-    run = edgefx(
+    run = in_process(
         "debug", "digits", "--target", "tflite-int8", "--images", "20", "--plot", plot, "--json", cwd=tmp_path
     )
     assert run.code == 0, run.stderr

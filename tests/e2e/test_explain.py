@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from edgefx.system import resources
-from tests.e2e.conftest import edgefx
+from tests.e2e.conftest import in_process
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def undecided(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_changed_images_are_explained_and_drawn_again(undecided: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run = edgefx(
+    run = in_process(
         *("compile", "digits", "-t", "tflite-dynamic", "--eval", undecided, "--explain", "2"),
         *("--no-benchmark", "-o", out, "--json"),
     )
@@ -52,14 +52,14 @@ def test_changed_images_are_explained_and_drawn_again(undecided: Path, tmp_path:
         assert drops.shape == (2, 7, 7)
         assert abs(drops).max() > 0.05
 
-    again = edgefx("report", out, "--report", tmp_path / "again.html")
+    again = in_process("report", out, "--report", tmp_path / "again.html")
     assert again.code == 0, again.stderr
     assert (tmp_path / "again.html").read_text().count('alt="tflite-dynamic: ') == len(found)
     assert len(json.loads((out / "report.json").read_text())["explanations"]) == len(found)
 
     page = tmp_path / "evaluated.html"
     artifact = out / "digits-dynamic.tflite"
-    alone = edgefx(
+    alone = in_process(
         *("evaluate", artifact, undecided, "--baseline", "digits", "--explain", "2"), "--plot", page
     )
     assert alone.code == 0, alone.stderr
@@ -70,7 +70,7 @@ def test_changed_images_are_explained_and_drawn_again(undecided: Path, tmp_path:
     assert text.count("data:image/jpeg") == 3 * len(found)
 
     page = tmp_path / "debugged.html"
-    examined = edgefx(
+    examined = in_process(
         *("debug", "digits", "-t", "tflite-dynamic", "--artifact", artifact, "--eval", undecided),
         *("--images", "300", "--explain", "2", "--json", "--plot", page),
     )
@@ -86,15 +86,15 @@ def test_changed_images_are_explained_and_drawn_again(undecided: Path, tmp_path:
 def test_a_float_model_must_be_there_to_be_asked(tmp_path: Path) -> None:
     artifact = tmp_path / "x.tflite"
     artifact.touch()
-    run = edgefx("evaluate", artifact, tmp_path, "--explain", "2")
+    run = in_process("evaluate", artifact, tmp_path, "--explain", "2")
     assert run.code == 2
     assert "--explain asks the float model, too, and none is given" in run.stderr
-    run = edgefx("evaluate", artifact, tmp_path, "--explain", "13")
+    run = in_process("evaluate", artifact, tmp_path, "--explain", "13")
     assert run.code == 2
 
 
 def test_there_must_be_answers_to_explain(tmp_path: Path) -> None:
-    run = edgefx(
+    run = in_process(
         "compile", "digits", "-t", "tflite-float32", "--no-eval", "--explain", "2", "-o", tmp_path / "x"
     )
     assert run.code == 2

@@ -56,7 +56,18 @@ def test_a_run_by_a_profile_is_reproduced_and_names_its_change(measured: Path, t
     profile = tmp_path / "nothing-gains.json"
     without_gain(measured, profile)
     out = tmp_path / "out"
-    options = ("--target", "onnx-int8", "--effort", "fast", "--rounds", "20", "--threads", "1")
+    options = (
+        "--target",
+        "onnx-int8",
+        "--effort",
+        "fast",
+        "--rounds",
+        "20",
+        "--min-seconds",
+        "0",
+        "--threads",
+        "1",
+    )
     done = in_process("compile", "digits", *options, "--hardware", profile, "-o", out, "--json", "--no-cache")
     assert done.code == ExitCode.OK, done.stderr
     (target,) = done.json["targets"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Finished, edgefx
+from tests.e2e.conftest import Finished, in_process
 
 pytest.importorskip("ethosu", reason="ethos-u-vela is not installed")
 pytest.importorskip("tflite_micro", reason="tflite-micro is not installed")
@@ -20,7 +20,7 @@ pytest.importorskip("tflite_micro", reason="tflite-micro is not installed")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
     out = tmp_path_factory.mktemp("mcu") / "out"
     settings = ("--set", "quantize.effort=fast", "--set", "benchmark=null", "--set", "quantize.budget=null")
-    return edgefx("run", "digits-mcu", *settings, "-o", out, "--json"), out
+    return in_process("run", "digits-mcu", *settings, "-o", out, "--json"), out
 
 
 def test_all_limits_are_kept(run: tuple[Finished, Path]) -> None:
@@ -54,7 +54,7 @@ def test_tflm_computes_as_the_reference_kernels_do(run: tuple[Finished, Path]) -
 def test_the_bundle_verifies_and_its_sources_compile(run: tuple[Finished, Path], tmp_path: Path) -> None:
     _, out = run
     bundle = out / "digits.edgefx.zip"
-    assert edgefx("verify", bundle).code == 0
+    assert in_process("verify", bundle).code == 0
     with zipfile.ZipFile(bundle) as opened:
         opened.extractall(tmp_path)
     sources = {path.name: path.read_bytes() for path in (tmp_path / "c").iterdir()}

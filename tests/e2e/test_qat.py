@@ -47,8 +47,9 @@ output: {tmp_path / "out"}
         if effect is not None:
             assert effect["images"] == training["validated"]
     plain = in_process(
-        "compile", "digits", "-t", "tflite-int8", "--effort", "fast", "--no-benchmark", "--json", env=env
-    )
+        "compile", "digits", "-t", "tflite-int8", "--effort", "fast", "--no-benchmark", "--json",
+        "-o", tmp_path / "plain", env=env,
+    )  # fmt: skip
     untrained = plain.json["targets"][0]["accuracy"]
     assert by_name["tflite-int8"]["accuracy"]["top1"] >= untrained["top1"]
 
