@@ -19,8 +19,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)
 	$(BIN)/edgefx run digits-demo --output demo-out
 
-test: lint
-	$(MAKE) --no-print-directory pytest
+# The code is checked beside the tests: most of its time is that of one process, mypy.
+test: $(STAMP)
+	$(MAKE) --no-print-directory --jobs 2 lint pytest
 
 # Two files at a time: a file's tests share models, and each process needs gigabytes for TensorFlow.
 # In the order of tests/conftest.py; pytest-xdist would begin with the files that have most tests.
