@@ -8,16 +8,9 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from enum import StrEnum
 
 from edgefx.errors import UnknownNameError
-
-
-class Optimise(StrEnum):
-    """What a compiler makes small where it can have one or the other; the words are Vela's."""
-
-    PERFORMANCE = "Performance"
-    SIZE = "Size"
+from edgefx.vocabulary import Optimise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
-from edgefx.types import TensorInfo
-
 if TYPE_CHECKING:
-    from edgefx.types import Pixels, Scores
+    from edgefx.types import Pixels, Scores, TensorInfo
 
 
 class Session(Protocol):

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from edgefx.vocabulary import (
+    SPARSE,
     Effort,
     Ending,
     IoDtype,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [  # of the vocabulary: re-exported
+    "SPARSE",
     "Effort",
     "Ending",
     "IoDtype",
@@ -50,9 +52,6 @@ __all__ = [  # of the vocabulary: re-exported
     "Runtime",
     "StageKind",
 ]
-
-# Of a field: left out of a document where it is empty. Few models or runs have it.
-SPARSE: Final = {"sparse": True}
 
 # -------------------------------------------------------------------------------------------------- model
 

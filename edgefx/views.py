@@ -10,7 +10,7 @@ from edgefx.errors import ExitCode
 from edgefx.execution import ExecutionProfile
 from edgefx.measured import ComparedAnswers, Explanation, OutputEvaluation, TaskFigures, Throughput
 from edgefx.notebook import Shown
-from edgefx.results import Accuracy, ClassComparison, Doubt, Environment, Latency, RunReport
+from edgefx.results import Accuracy, ClassComparison, Environment, Latency, RunReport
 from edgefx.types import (
     SPARSE,
     Artifact,
@@ -21,6 +21,7 @@ from edgefx.types import (
     ModelSpec,
     StageKind,
 )
+from edgefx.verdicts import Doubt
 from edgefx.vocabulary import Hardware
 
 

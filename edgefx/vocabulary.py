@@ -232,6 +232,8 @@ REPORT_FORMATS = {
 # where no answer changes the drop's 95 % interval still reaches 3.7 points; with 30 images it reaches 11.
 # As many are taken of a large set where a target's kernels are slow and no limit is judged.
 MIN_IMAGES = 100
+# Of a field: left out of a document where it is empty. Few models or runs have it.
+SPARSE = {"sparse": True}
 # Changed images whose explanation a report shows at most: each takes 50 inferences of every artifact.
 MOST_EXPLAINED = 12
 
@@ -242,3 +244,10 @@ class OnInconclusive(StrEnum):
     FAIL = "fail"  # all of them
     FAIL_IF_DOUBTFUL = "fail-if-doubtful"  # unless only a 95 % interval reaches beyond the limit
     WARN = "warn"  # none
+
+
+class Optimise(StrEnum):
+    """What a compiler makes small where it can have one or the other; the words are Vela's."""
+
+    PERFORMANCE = "Performance"
+    SIZE = "Size"

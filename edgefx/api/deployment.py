@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edgefx.api import values
 from edgefx.api.values import OptimiseName, StrPath, Targets, TaskName
 from edgefx.protocols import SILENT, Progress
+from edgefx.vocabulary import Optimise
 
 if TYPE_CHECKING:
     from edgefx.shipments import Bundle, CheckReport, NpuReport, RolloutReport, VerifiedBundle
@@ -184,7 +185,7 @@ def npu(
         options=npus.NpuOptions(
             system_config=system_config,
             memory_mode=memory_mode,
-            optimise=values.choice(npus.Optimise, optimise, "optimise") if optimise else None,
+            optimise=values.choice(Optimise, optimise, "optimise") if optimise else None,
         ),
     )
 
@@ -250,7 +251,7 @@ def check(
             options=npus.NpuOptions(
                 system_config=system_config,
                 memory_mode=memory_mode,
-                optimise=values.choice(npus.Optimise, optimise, "optimise") if optimise else None,
+                optimise=values.choice(Optimise, optimise, "optimise") if optimise else None,
             ),
             classes=classes,
             input_size=input_size,

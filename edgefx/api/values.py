@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from edgefx.errors import UnknownNameError, UsageError
-from edgefx.npus import Optimise
 from edgefx.units import parse_size_of_input, parse_tasks
 from edgefx.vocabulary import (
     MOST_EXPLAINED,
@@ -19,6 +18,7 @@ from edgefx.vocabulary import (
     IoDtype,
     ModelTask,
     OnInconclusive,
+    Optimise,
     QatMode,
     Resize,
 )

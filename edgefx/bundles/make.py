@@ -23,7 +23,7 @@ from edgefx.bundles.manifest import (
 from edgefx.errors import UsageError
 from edgefx.provenance import reports
 from edgefx.report import save
-from edgefx.results import RunReport, TargetResult, Verdict
+from edgefx.results import RunReport, TargetResult
 from edgefx.scores import described, output_of
 from edgefx.shipments import Bundle
 from edgefx.storage.disk import explained
@@ -32,6 +32,7 @@ from edgefx.storage.regular import read_bytes
 from edgefx.storage.serde import dumps
 from edgefx.targets import select
 from edgefx.types import ArtifactFile
+from edgefx.verdicts import Verdict
 
 if TYPE_CHECKING:
     from edgefx.types import Artifact

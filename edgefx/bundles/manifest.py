@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgefx.compilation import Compilation
-from edgefx.results import Accuracy, Latency, Verdict
+from edgefx.results import Accuracy, Latency
 from edgefx.types import SPARSE, ArtifactFile, OutputMetadata, TensorInfo
+from edgefx.verdicts import Verdict
 from edgefx.vocabulary import Hardware
 
 NAME = "manifest.json"

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 def annotate(app: App, report: RunReport | MatrixReport | GateReport, files: Iterable[Path]) -> None:
     """Write annotations, where ``--report github`` is among the files and this is a job of GitHub Actions."""
-    from edgefx.report import destination, github
+    from edgefx.report import destination
 
     if all(destination(path).format != "github" for path in files):
         return
     if os.environ.get("GITHUB_ACTIONS") != "true":
         app.note("--report github: this is no job of GitHub Actions, so that there is nothing to annotate")
         return
+    from edgefx.report import github
     from edgefx.report.judged import rows
 
     for line in github.commands(rows(report)):

@@ -15,7 +15,7 @@ from edgefx.harmless import visible
 from edgefx.vocabulary import MIN_IMAGES, OnInconclusive
 
 if TYPE_CHECKING:
-    from edgefx.results import Verdict
+    from edgefx.verdicts import Verdict
 
 _STYLES: dict[str, dict[str, Any]] = {
     "PASS": {"fg": "green"},

@@ -16,7 +16,6 @@ from edgefx.cli import completion
 from edgefx.cli.context import App
 from edgefx.errors import UsageError
 from edgefx.models import scaling
-from edgefx.npus import Optimise
 from edgefx.vocabulary import (
     LAUNCHES,
     MIN_IMAGES,
@@ -27,6 +26,7 @@ from edgefx.vocabulary import (
     Hardware,
     ModelTask,
     OnInconclusive,
+    Optimise,
     Resize,
 )
 

@@ -22,11 +22,12 @@ from edgefx.compilers import arena
 from edgefx.compilers.protocol import Compiled
 from edgefx.errors import ArtifactError, ConversionError
 from edgefx.harmless import line
-from edgefx.npus import NPU_DEFAULTS, NpuOptions, Optimise
+from edgefx.npus import NPU_DEFAULTS, NpuOptions
 from edgefx.protocols import Session
 from edgefx.runtimes.session import BatchSession, ends_of_images
 from edgefx.storage.atomic import write_artifact
 from edgefx.system.packages import is_installed, missing
+from edgefx.vocabulary import Optimise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

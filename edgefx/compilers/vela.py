@@ -19,9 +19,10 @@ from edgefx.compilation import LayerPlacement, NpuEstimate, Processor
 from edgefx.compilers.protocol import Compiled
 from edgefx.errors import ConversionError, UnknownNameError
 from edgefx.harmless import line
-from edgefx.npus import NPUS, NpuOptions, Optimise
+from edgefx.npus import NPUS, NpuOptions
 from edgefx.storage.atomic import write_artifact
 from edgefx.system.packages import is_installed, missing
+from edgefx.vocabulary import Optimise
 
 _PACKAGE, _DISTRIBUTION = "ethosu", "ethos-u-vela"
 _CONFIG = "Arm/vela.ini"  # that Vela brings along

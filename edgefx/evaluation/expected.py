@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from edgefx.evaluation.gates import counts
 from edgefx.evaluation.statistics import drop_within, share_within
 from edgefx.metrics import METRICS, Figures, Origin, Unit
-from edgefx.results import Gate
+from edgefx.verdicts import Gate
 
 _SPREADS = 9  # standard deviations of a count beyond which nothing is to be expected
 _LEAST = 0.5  # images that a change never seen is counted as

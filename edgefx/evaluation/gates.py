@@ -18,8 +18,9 @@ from edgefx.evaluation.statistics import (
     paired_drop_ci,
     wilson_ci,
 )
+from edgefx.measured import Accuracy
 from edgefx.metrics import METRICS, Figures, MetricRow, Origin, Unit
-from edgefx.results import Accuracy, Gate, GateResult, Verdict
+from edgefx.verdicts import Gate, GateResult, Verdict
 
 _NOT_MEASURED = {
     Origin.ARTIFACT: "there is no artifact",

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgefx.metrics import METRICS
-from edgefx.results import GateResult, JointVerdict, Verdict
+from edgefx.verdicts import GateResult, JointVerdict, Verdict
 
 ERROR = 0.025  # of all samples, in which a gate passes that should not
 

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgefx.evaluation.statistics import paired_drop_ci, wilson_ci
+from edgefx.measured import Accuracy
 from edgefx.metrics import METRICS, Figures, Origin
-from edgefx.results import Accuracy, Doubt, Gate, GateResult, Verdict
+from edgefx.verdicts import Doubt, Gate, GateResult, Verdict
 from edgefx.vocabulary import OnInconclusive
 
 _DROPS = ("drop_pp", "drop_percent", "drop_top5_pp")

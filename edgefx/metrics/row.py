@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from edgefx.compilation import Compilation
-from edgefx.measured import TaskFigures
-from edgefx.results import Accuracy, Latency, TargetResult
+from edgefx.measured import Accuracy, Latency, TaskFigures
 from edgefx.vocabulary import ModelTask, TargetKind
+
+if TYPE_CHECKING:
+    from edgefx.results import TargetResult
 
 EARLIER: Final = "an earlier version of edgefx measured it"  # why a figure is absent
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from edgefx.measured import Latency
 from edgefx.metrics.row import EARLIER, MetricRow, Origin, Unit, of_latency
-from edgefx.results import Latency
 
 _NO_PROFILE = "the runtime's profiler told nothing"
 

@@ -16,7 +16,6 @@ from edgefx import compilers, runtimes
 from edgefx.cache import keys
 from edgefx.compilation import Compilation, Parity
 from edgefx.compilers.protocol import Native
-from edgefx.npus import Optimise
 from edgefx.pipeline.finish import Files
 from edgefx.pipeline.records import CompiledRecord
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
@@ -24,7 +23,7 @@ from edgefx.runtimes.protocol import Compilable
 from edgefx.storage.hashes import hash_file
 from edgefx.targets import TargetRow
 from edgefx.types import ArtifactFile, OpCount
-from edgefx.vocabulary import StageKind, TargetKind
+from edgefx.vocabulary import Optimise, StageKind, TargetKind
 
 if TYPE_CHECKING:
     from edgefx.compilers.protocol import Compiled

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from edgefx.errors import ConversionError, UnknownNameError, UsageError
 from edgefx.metrics import METRICS, Origin
 from edgefx.recipe.schema import QatSection
-from edgefx.results import Gate
 from edgefx.types import Artifact, ModelSpec, OutputKind
+from edgefx.verdicts import Gate
 from edgefx.vocabulary import Ending, TargetKind
 
 if TYPE_CHECKING:

@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     from edgefx.pipeline.answers import Answers
     from edgefx.pipeline.memo import Memo
     from edgefx.protocols import Session
-    from edgefx.results import Accuracy, ClassComparison, Doubt
+    from edgefx.results import Accuracy, ClassComparison
     from edgefx.types import ArtifactMetadata, Dataset, ImageSet, ModelSpec, Scores, TensorInfo
+    from edgefx.verdicts import Doubt
 
 
 def run(

@@ -40,21 +40,12 @@ from edgefx.pipeline.stages import foreseen, steps
 from edgefx.pipeline.training import training_of
 from edgefx.protocols import Progress
 from edgefx.provenance import lock
-from edgefx.results import (
-    Accuracy,
-    Changes,
-    DeviceResult,
-    Doubt,
-    Failure,
-    Latency,
-    RunReport,
-    TargetResult,
-    on_device,
-)
+from edgefx.results import Accuracy, Changes, DeviceResult, Failure, Latency, RunReport, TargetResult
 from edgefx.storage import temporary
 from edgefx.storage.disk import disk_errors
 from edgefx.system import tracing
 from edgefx.types import ModelSpec
+from edgefx.verdicts import Doubt, on_device
 from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:

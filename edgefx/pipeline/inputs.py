@@ -21,9 +21,10 @@ from edgefx.pipeline.model import Source
 from edgefx.pipeline.records import BaselineRecord, CalibrationChecks, Copies, Equality
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.recipe.schema import QatSection
-from edgefx.results import Check, Doubt
+from edgefx.results import Check
 from edgefx.scores import chosen, confidences, of_first
 from edgefx.types import DataInfo, Dataset, ModelSpec
+from edgefx.verdicts import Doubt
 from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from edgefx.pipeline.plan import Plan
     from edgefx.protocols import Progress, Task
     from edgefx.recipe.machines import BenchmarkSection
-    from edgefx.results import Doubt, RunReport, TargetResult
+    from edgefx.results import RunReport, TargetResult
     from edgefx.targets import TargetRow
     from edgefx.types import Scores
+    from edgefx.verdicts import Doubt
 
 _LOST = (DeviceError, DiskFullError)  # what ends the measurement of a device, and not of an artifact alone
 

@@ -19,12 +19,13 @@ from edgefx.recipe.options import BY_PATH, Wording
 from edgefx.recipe.requests import Request, TargetRequest
 from edgefx.recipe.schema import NoneSection, QatSection, Recipe
 from edgefx.recipe.values import overridden
-from edgefx.results import Check, Gate, MaxDrop
+from edgefx.results import Check, MaxDrop
 from edgefx.storage import hardware as machines
 from edgefx.system.host import cores
 from edgefx.targets import TargetRow
 from edgefx.types import Dataset, Effort, Ending, IoDtype, Precision, Ranges
 from edgefx.units import io_dtypes_of
+from edgefx.verdicts import Gate
 from edgefx.vocabulary import MIN_IMAGES, Hardware, OnInconclusive
 
 _PROFILED = ("float_share", "delegate_coverage")  # metrics that a runtime's profiler tells

@@ -12,8 +12,9 @@ from edgefx import harmless
 from edgefx.provenance import lock as locks
 from edgefx.provenance import predictions
 from edgefx.provenance.lock import Lock, LockedFile, LockedImages, LockedModel, LockedProfile, LockedTarget
-from edgefx.results import Latency, on_device
+from edgefx.results import Latency
 from edgefx.storage.atomic import write_text
+from edgefx.verdicts import on_device
 
 if TYPE_CHECKING:
     from edgefx.pipeline.images import Images

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgefx.cache.entry import Entry, Key
     from edgefx.cache.store import Store
     from edgefx.pipeline.plan import Plan, PlannedTarget
-    from edgefx.results import Gate
+    from edgefx.verdicts import Gate
 
 T = TypeVar("T")
 L = TypeVar("L")

@@ -18,21 +18,15 @@ from edgefx.metrics import Figures
 from edgefx.provenance import lock as locks
 from edgefx.provenance import records
 from edgefx.provenance.lock import LockedTarget
-from edgefx.results import (
-    Accuracy,
-    ComparedAnswers,
-    DeviceResult,
-    Environment,
-    Latency,
-    on_device,
-)
+from edgefx.results import Accuracy, ComparedAnswers, DeviceResult, Environment, Latency
 from edgefx.targets import TARGETS
+from edgefx.verdicts import on_device
 from edgefx.vocabulary import HOST, Hardware
 
 if TYPE_CHECKING:
     from edgefx.provenance.lock import Lock
 
-SUFFIX = ".card.json"
+SUFFIX = records.CARD_SUFFIX
 VERSION = 1
 _MOST_BYTES = 10**6  # a thousand lines; a card has a hundred
 _HINT = f"give a file that edgefx device card has written, or a folder of such files, *{SUFFIX}"

@@ -14,7 +14,7 @@ from edgefx.provenance import lock as locks
 from edgefx.provenance import matrices, predictions
 from edgefx.provenance.lock import Lock, LockedImages, LockedTarget
 from edgefx.provenance.predictions import Predictions
-from edgefx.results import Verdict
+from edgefx.verdicts import Verdict
 
 # Keys of a recipe that say where results go, not what they are.
 _NO_INPUT = ("output", "report")

@@ -19,13 +19,14 @@ from edgefx.errors import ExitCode, UnknownNameError, UsageError
 from edgefx.evaluation import expected, gates, joint, trust
 from edgefx.evaluation.expected import Expectation
 from edgefx.evaluation.statistics import wilson_ci
+from edgefx.measured import Accuracy
 from edgefx.metrics import METRICS, Figures
 from edgefx.notebook import Shown
 from edgefx.provenance import stored
 from edgefx.provenance.stored import StoredReport, StoredTarget
 from edgefx.recipe.conditions import on_devices
 from edgefx.recipe.expected_failures import ExpectedFailure, excused
-from edgefx.results import Accuracy, Gate, GateResult, JointVerdict, Verdict, on_device
+from edgefx.verdicts import Gate, GateResult, JointVerdict, Verdict, on_device
 from edgefx.vocabulary import HOST, MIN_IMAGES, OnInconclusive
 
 if TYPE_CHECKING:

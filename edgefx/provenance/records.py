@@ -13,6 +13,7 @@ from edgefx.storage.regular import read_bytes
 from edgefx.storage.serde import loads
 
 REPORT_VERSION = 1  # of report.json and matrix.json
+CARD_SUFFIX = ".card.json"  # of result cards; here, since nothing else is needed to tell that there is one
 MOST_BYTES = 256 * 10**6  # a hundred times what a run with 50,000 images writes
 
 

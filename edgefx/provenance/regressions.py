@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from edgefx.errors import UnknownNameError, UsageError
 from edgefx.metrics import METRICS, MetricRow, Origin, Unit
 from edgefx.provenance.comparison import Regression, RunDiff, TargetDiff
-from edgefx.results import Verdict
 from edgefx.units import parse_size
+from edgefx.verdicts import Verdict
 
 _FORM = re.compile(r"\s*([A-Za-z0-9_.\-]+)\s*=\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(\S*)\s*")
 _EXAMPLES = "drop_pp=0.5pp, size_bytes=5% or p95_ms=10%"

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from edgefx.compilation import Arena, Compilation, NpuEstimate
 from edgefx.errors import UsageError
 from edgefx.latency_histogram import LatencyHistogram
-from edgefx.measured import OutputAccuracy, TaskFigures
+from edgefx.measured import Accuracy, Latency, OutputAccuracy, TaskFigures
 from edgefx.metrics import METRICS, Figures
-from edgefx.provenance import cards, records
-from edgefx.results import Accuracy, Doubt, Gate, Latency, on_device
+from edgefx.provenance import records
+from edgefx.verdicts import Doubt, Gate, on_device
 from edgefx.vocabulary import HOST, ModelTask
 
 NAMES = ("report.json", "matrix.json")  # of a run, of all runs of a matrix
@@ -77,7 +77,7 @@ def read(path: Path) -> StoredReport:
     Raises:
         UsageError: There is none, or it is not one that this edgefx reads.
     """
-    if cards.are_named(path):
+    if _are_cards(path):
         return StoredReport(path=path, file=path, targets=tuple(_of_cards(path)), failed_runs={})
     file = _file(path)
     with records.refused(file, what="report", hint=_HINT):
@@ -102,7 +102,19 @@ def read(path: Path) -> StoredReport:
         )
 
 
+def _are_cards(path: Path) -> bool:
+    """Whether a path is a card, or a folder of some; `cards` is imported only where there may be one."""
+    is_card = path.name.endswith(records.CARD_SUFFIX)
+    if not is_card and not (path.is_dir() and any(path.glob(f"*{records.CARD_SUFFIX}"))):
+        return False
+    from edgefx.provenance import cards
+
+    return cards.are_named(path)
+
+
 def _of_cards(path: Path) -> Iterator[StoredTarget]:
+    from edgefx.provenance import cards
+
     found = cards.read(path)
     several = len({card.model for card in found}) > 1
     for card in found:

@@ -17,7 +17,7 @@ from typing import TypeVar
 from edgefx.errors import Block, UsageError
 from edgefx.metrics import METRICS, MetricRow, Unit
 from edgefx.recipe.expected_failures import ExpectedFailure
-from edgefx.results import Gate
+from edgefx.verdicts import Gate
 from edgefx.vocabulary import HOST
 
 EXAMPLE = "tflite-*: drop_pp <= 0.5"

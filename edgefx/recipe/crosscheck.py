@@ -27,7 +27,7 @@ from edgefx.units import parse_prune
 _NPU = tuple(f"npu.{field.name}" for field in fields(NpuOptions))
 
 if TYPE_CHECKING:
-    from edgefx.results import Gate
+    from edgefx.verdicts import Gate
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from edgefx.results import Gate, GateResult, Verdict
+from edgefx.verdicts import Gate, GateResult, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from edgefx.recipe.values import (
     Share,
     Size,
 )
-from edgefx.results import Gate
+from edgefx.verdicts import Gate
 from edgefx.vocabulary import MIN_IMAGES, OnInconclusive
 
 

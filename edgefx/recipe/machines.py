@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from edgefx.npus import NpuOptions, Optimise
+from edgefx.npus import NpuOptions
 from edgefx.recipe.values import DeviceNames, Section
-from edgefx.vocabulary import HOST, LAUNCHES, MIN_SECONDS, MOST_LAUNCHES
+from edgefx.vocabulary import HOST, LAUNCHES, MIN_SECONDS, MOST_LAUNCHES, Optimise
 
 
 class BenchmarkSection(Section):

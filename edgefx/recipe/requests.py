@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from edgefx.errors import UsageError
 from edgefx.models.zoo import brings_images
 from edgefx.quantization import UNCOMPRESSED, WeightCompression
-from edgefx.results import Gate
 from edgefx.targets import TargetRow
 from edgefx.units import parse_io_dtypes
+from edgefx.verdicts import Gate
 from edgefx.vocabulary import Ending, IoDtype, Ranges
 
 

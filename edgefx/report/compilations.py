@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from edgefx.compilation import Arena, Compilation, LayerPlacement, Operator, Parity, Processor
-from edgefx.npus import Optimise
 from edgefx.report.text import counted, percent
 from edgefx.results import RunReport
+from edgefx.vocabulary import Optimise
 
 _SHOWN = 6  # layers on the CPU that are named; report.json has all
 

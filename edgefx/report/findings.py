@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from edgefx.measured import ComparedAnswers, Match
 from edgefx.metrics import METRICS
 from edgefx.report.text import counted, ms, percent, ratio, seconds
-from edgefx.results import (
-    CachedStage,
-    DeviceResult,
-    GateResult,
-    Latency,
-    RunReport,
-    SearchResult,
-    TargetResult,
-    Verdict,
-)
+from edgefx.results import CachedStage, DeviceResult, Latency, RunReport, SearchResult, TargetResult
 from edgefx.runtimes.hardware import WEIGHTS_ONLY
 from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import DataInfo, ModelTask, OutputKind, Precision, StageKind
+from edgefx.verdicts import GateResult, Verdict
 from edgefx.vocabulary import ScoreFunction
 
 # Below this, a difference between two interleaved medians on one machine does not matter.
@@ -58,30 +50,6 @@ def doubts(report: RunReport) -> Iterator[str]:
     everywhere = len(report.targets)
     for text, targets in by_reason.items():
         yield text if len(targets) == everywhere > 1 else f"{', '.join(targets)}: {text}"
-
-
-def inconclusive(gates: Iterable[GateResult]) -> Iterator[str]:
-    """Say what gates do that cannot be judged: those that mean nothing, and those with too few images."""
-    found = [gate for gate in gates if gate.verdict is Verdict.INCONCLUSIVE]
-    doubtful = [gate for gate in found if not gate.by_interval]
-    close = [gate for gate in found if gate.by_interval]
-    if any(not gate.tolerated for gate in doubtful):
-        yield (
-            "a gate that cannot be judged fails the run (exit code 1); with --on-inconclusive warn"
-            " (gates.on_inconclusive) it does not"
-        )
-    elif doubtful:
-        yield "gates that cannot be judged do not fail this run, as asked (--on-inconclusive warn)"
-    if any(not gate.tolerated for gate in close):
-        yield (
-            "a figure that keeps its limit while its 95 % interval does not fails this run (exit code 1), as"
-            " asked (--on-inconclusive fail)"
-        )
-    elif close:
-        yield (
-            "a figure that keeps its limit while its 95 % interval does not is no pass, but does not fail the"
-            " run; with --on-inconclusive fail (gates.on_inconclusive) it does"
-        )
 
 
 def gates(report: RunReport) -> Iterator[GateResult]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from edgefx.harmless import visible
 from edgefx.metrics import METRICS
-from edgefx.report import findings, markdown_text
-from edgefx.results import Verdict
+from edgefx.report.undecided import inconclusive
+from edgefx.verdicts import Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +51,8 @@ def text(report: GateReport) -> str:
 
 def markdown(report: GateReport) -> str:
     """Return the verdicts as Markdown that ends in a newline."""
+    from edgefx.report import markdown_text
+
     rows = [(name, str(verdict), reason) for name, verdict, reason in _rows(report)]
     parts = [
         markdown_text.heading("Gates"),
@@ -93,7 +95,7 @@ def _percent(share: float) -> str:
 def notes(report: GateReport) -> Iterator[str]:
     """Yield what else is to be known."""
     yield from report.notes
-    yield from findings.inconclusive(gate for target in report for gate in target.gates)
+    yield from inconclusive(gate for target in report for gate in target.gates)
     if any(one is not None for target in report for one in target.expectations):
         yield (
             f"the shares are of all samples of so many images {_SAMPLES[report.against is not None]}; on the"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgefx.harmless import visible
 from edgefx.report.judged import Row, is_bad
-from edgefx.results import Verdict
+from edgefx.verdicts import Verdict
 
 _MOST_BYTES = 2**20  # of the summary of a step; GitHub refuses a longer one as a whole
 _CUT = "\n\n(cut: a summary holds 1 MiB)\n"

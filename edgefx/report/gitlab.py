@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from edgefx.harmless import json_text, visible
 from edgefx.report.judged import Row, is_bad
-from edgefx.results import Verdict
+from edgefx.verdicts import Verdict
 
 
 def dumps(rows: Sequence[Row]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from edgefx.metrics import Figures
 from edgefx.provenance.gating import GateReport
-from edgefx.results import GateResult, RunReport, Verdict, on_device
+from edgefx.results import RunReport
+from edgefx.verdicts import GateResult, Verdict, on_device
 from edgefx.views import MatrixReport
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 from edgefx.evaluation.gates import limit_text
 from edgefx.harmless import visible
 from edgefx.report.judged import Row, is_bad
-from edgefx.results import GateResult, Verdict
+from edgefx.verdicts import GateResult, Verdict
 
 _NO_XML = re.compile("[\ufffe\uffff]")  # all else that XML forbids is made visible
 

@@ -6,7 +6,9 @@ from edgefx.report import changed, compilations, compressions, findings
 from edgefx.report.markdown_text import heading, item, paragraph, table, verdict
 from edgefx.report.terminal import device_table, output_tables, result_tables, trial_rows
 from edgefx.report.text import answers, count
-from edgefx.results import RunReport, Verdict
+from edgefx.report.undecided import inconclusive
+from edgefx.results import RunReport
+from edgefx.verdicts import Verdict
 
 
 def dumps(report: RunReport) -> str:
@@ -60,7 +62,7 @@ def dumps(report: RunReport) -> str:
             lines.append(verdict("FAILED", what))
     if report.joint is not None:
         lines.append(verdict(report.joint.verdict, f"all targets: {report.joint.reason}"))
-    lines += [item("gates", text) for text in findings.inconclusive(findings.gates(report))]
+    lines += [item("gates", text) for text in inconclusive(findings.gates(report))]
     lines += [item("warning", text) for text in findings.warnings(report)]
     for label, text in findings.of_devices(report):
         lines.append(verdict(label, text) if label in findings.JUDGED else item(label, text))

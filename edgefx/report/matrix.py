@@ -16,9 +16,10 @@ from edgefx.report import write as write_report_file
 from edgefx.report.console import PlainConsole
 from edgefx.report.terminal import VERDICT_STYLES, Cell, Facts, Heading, fitting
 from edgefx.report.text import metric
-from edgefx.results import TargetResult, Verdict
+from edgefx.results import TargetResult
 from edgefx.storage import serde
 from edgefx.storage.atomic import write_text
+from edgefx.verdicts import Verdict
 from edgefx.views import MatrixReport, MatrixRun
 
 NAME = "matrix"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from edgefx.harmless import visible
 from edgefx.metrics import METRICS, MetricRow, Unit
 from edgefx.report.judged import Row
-from edgefx.results import Verdict
+from edgefx.verdicts import Verdict
 
 _LONGEST = 200  # characters of a label, which comes from a recipe
 _MEANT = {Unit.SHARE: " As a fraction.", Unit.PERCENT: " In percent.", Unit.MEGABYTES: " In 10^6 bytes."}

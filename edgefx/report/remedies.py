@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from edgefx.metrics import METRICS, Figures, Origin
 from edgefx.report.text import counted, metric, signed
-from edgefx.results import GateResult, RunReport, SearchResult, TargetResult, Verdict
+from edgefx.results import RunReport, SearchResult, TargetResult
 from edgefx.types import Effort, Precision
+from edgefx.verdicts import GateResult, Verdict
 
 
 def remedies(report: RunReport, result: TargetResult, gate: GateResult) -> str:

@@ -21,8 +21,10 @@ from edgefx.metrics import METRICS, Figures, MetricRow, Origin
 from edgefx.report import changed, compilations, compressions, findings
 from edgefx.report.console import PlainConsole, shown
 from edgefx.report.text import answers, count, interval, metric, percent, seconds, signed, size
-from edgefx.results import DeviceResult, RunReport, SearchResult, TargetResult, Verdict
+from edgefx.report.undecided import inconclusive
+from edgefx.results import DeviceResult, RunReport, SearchResult, TargetResult
 from edgefx.types import StageKind
+from edgefx.verdicts import Verdict
 
 _TEXT_COLUMNS = 160  # of a report in a file
 _UNLIMITED = 10_000  # columns; wider than any table
@@ -416,7 +418,7 @@ def _gate_lines(report: RunReport) -> Iterator[Text]:
     if report.joint is not None:
         style = VERDICT_STYLES[report.joint.verdict]
         yield Text.assemble((report.joint.verdict.value, style), f" all targets: {report.joint.reason}")
-    for line in findings.inconclusive(findings.gates(report)):
+    for line in inconclusive(findings.gates(report)):
         yield Text(line)
 
 

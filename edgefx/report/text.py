@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edgefx.metrics import MetricRow, Unit
-from edgefx.types import ModelSpec, ModelTask, OutputSpec
+from edgefx.vocabulary import ModelTask
+
+if TYPE_CHECKING:
+    from edgefx.types import ModelSpec, OutputSpec
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -98,6 +102,8 @@ def significant(value: float, digits: int = 3) -> str:
 
 def answers(model: ModelSpec | OutputSpec) -> str:
     """Say what a model or one of its outputs answers: "5 classes"."""
+    from edgefx.types import ModelSpec
+
     if isinstance(model, ModelSpec) and model.outputs:
         each = ", ".join(f"{one.name} ({answers(one)})" for one in model.outputs)
         return f"{len(model.outputs)} outputs: {each}"

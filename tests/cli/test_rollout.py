@@ -11,8 +11,8 @@ import pytest
 
 from edgefx.bundles import make
 from edgefx.report import write_report
-from edgefx.results import Verdict
 from edgefx.types import ArtifactFile, TensorInfo
+from edgefx.verdicts import Verdict
 from tests.cli.conftest import Edgefx
 from tests.unit.report_samples import report
 

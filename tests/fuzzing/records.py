@@ -17,8 +17,9 @@ from typing import Any
 
 from edgefx.report import write_report
 from edgefx.report.console import PlainConsole
-from edgefx.results import Gate, RunReport
+from edgefx.results import RunReport
 from edgefx.types import ArtifactFile
+from edgefx.verdicts import Gate
 
 from .mutations import Files, read
 

@@ -18,8 +18,6 @@ from edgefx.results import (
     DeviceTarget,
     Environment,
     Failure,
-    Gate,
-    GateResult,
     Latency,
     MaxDrop,
     RunReport,
@@ -27,7 +25,6 @@ from edgefx.results import (
     StageTiming,
     TargetResult,
     Trial,
-    Verdict,
 )
 from edgefx.types import (
     Artifact,
@@ -41,6 +38,7 @@ from edgefx.types import (
     StageKind,
     TensorInfo,
 )
+from edgefx.verdicts import Gate, GateResult, Verdict
 from edgefx.vocabulary import Hardware
 
 OUT = Path("/somewhere/build")

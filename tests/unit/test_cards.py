@@ -13,7 +13,8 @@ from edgefx.measured import Match
 from edgefx.provenance import cards, differences, gating, regressions
 from edgefx.provenance.cards import ResultCard
 from edgefx.recipe.conditions import parse
-from edgefx.results import Accuracy, ComparedAnswers, Latency, Verdict
+from edgefx.results import Accuracy, ComparedAnswers, Latency
+from edgefx.verdicts import Verdict
 
 LATENCY = Latency(
     device="pi5", threads=4, rounds=500, p50_ms=12.5, p95_ms=13.0, min_ms=12.0, cold_start_ms=50.0,

@@ -26,9 +26,10 @@ from edgefx.provenance import gating, lock
 from edgefx.recipe.conditions import parse as condition
 from edgefx.recipe.load import parse
 from edgefx.report import markdown, terminal, write_report
-from edgefx.results import RunReport, Verdict
+from edgefx.results import RunReport
 from edgefx.storage.serde import from_json, to_json
 from edgefx.targets import COMPILED, TARGETS, matching, select
+from edgefx.verdicts import Verdict
 from tests.unit.report_samples import report
 
 COMPILATION = Compilation(

@@ -7,7 +7,7 @@ import pytest
 from edgefx.errors import UsageError
 from edgefx.metrics import METRICS
 from edgefx.recipe.conditions import EXAMPLE, of_device, on_devices, parse
-from edgefx.results import Gate
+from edgefx.verdicts import Gate
 
 
 @pytest.mark.parametrize(

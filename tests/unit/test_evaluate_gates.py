@@ -10,8 +10,9 @@ from edgefx.errors import UsageError
 from edgefx.evaluation.gates import foreseen, judge
 from edgefx.evaluation.statistics import images_for_drop, paired_drop_ci, wilson_ci
 from edgefx.metrics import Figures
-from edgefx.results import Accuracy, DropUnit, Gate, GateResult, Latency, Verdict
+from edgefx.results import Accuracy, DropUnit, Latency
 from edgefx.units import parse_drop, parse_ms, parse_size
+from edgefx.verdicts import Gate, GateResult, Verdict
 
 
 def accuracy(drop: float | None) -> Accuracy:

@@ -12,7 +12,7 @@ from edgefx.evaluation.expected import of, of_drop
 from edgefx.evaluation.gates import judge
 from edgefx.evaluation.statistics import paired_drop_ci, wilson_ci
 from edgefx.metrics import Figures
-from edgefx.results import Gate, Verdict
+from edgefx.verdicts import Gate, Verdict
 from tests.unit.report_samples import accuracy, latency
 
 SAMPLES = 20_000

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgefx.metrics import METRICS
 from edgefx.report import drift, formats
-from edgefx.results import Verdict
+from edgefx.verdicts import Verdict
 from edgefx.views import DriftReport, DriftTest
 from tests.unit.report_samples import report
 

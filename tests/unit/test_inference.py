@@ -14,9 +14,9 @@ from edgefx.evaluation import inference, tasks
 from edgefx.evaluation.gates import judge
 from edgefx.metrics import METRICS, Figures
 from edgefx.pipeline.evaluator import Evaluator
-from edgefx.results import Gate, Verdict
 from edgefx.runtimes.onnx.runtime import RUNTIME
 from edgefx.types import ModelTask, OutputKind, TensorInfo
+from edgefx.verdicts import Gate, Verdict
 from tests import tiny_onnx
 from tests.unit.report_samples import report
 

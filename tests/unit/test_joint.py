@@ -9,7 +9,7 @@ import pytest
 
 from edgefx.evaluation import gates, joint
 from edgefx.report import markdown, terminal
-from edgefx.results import Gate, GateResult, Verdict
+from edgefx.verdicts import Gate, GateResult, Verdict
 from tests.unit.report_samples import report
 from tests.unit.test_expected import counted
 

@@ -18,7 +18,8 @@ from edgefx.recipe import limits
 from edgefx.recipe.load import parse
 from edgefx.report import comparison, evaluation, matrix, terminal
 from edgefx.report.text import metric
-from edgefx.results import Gate, Latency, RunReport, Verdict
+from edgefx.results import Latency, RunReport
+from edgefx.verdicts import Gate, Verdict
 from edgefx.views import Benchmark, MatrixReport, MatrixRun
 from tests.unit.report_samples import accuracy, latency, report
 

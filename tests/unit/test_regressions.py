@@ -12,7 +12,7 @@ from edgefx.errors import ExitCode, UnknownNameError, UsageError
 from edgefx.metrics import METRICS
 from edgefx.provenance.comparison import Flip, Flips, RunDiff, TargetDiff
 from edgefx.provenance.regressions import judge, parse
-from edgefx.results import Verdict
+from edgefx.verdicts import Verdict
 
 FIGURES: dict[str, float | None] = {
     **dict.fromkeys(METRICS),

@@ -17,7 +17,8 @@ from edgefx.metrics import METRICS
 from edgefx.provenance import gating
 from edgefx.report import formats, github
 from edgefx.report.judged import rows
-from edgefx.results import RunReport, Verdict
+from edgefx.results import RunReport
+from edgefx.verdicts import Verdict
 from edgefx.views import MatrixReport, MatrixRun, RunError
 from edgefx.vocabulary import REPORT_FORMATS
 from tests.unit.report_samples import gate, report, with_devices, with_failure

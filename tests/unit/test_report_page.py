@@ -30,8 +30,9 @@ from edgefx.report.page import run as run_page
 from edgefx.report.page.svg import Axis
 from edgefx.report.page.thumbnails import Thumbnails
 from edgefx.report.remedies import remedies
-from edgefx.results import DropUnit, MaxDrop, RunReport, Verdict
+from edgefx.results import DropUnit, MaxDrop, RunReport
 from edgefx.types import Resize
+from edgefx.verdicts import Verdict
 from edgefx.views import MatrixReport
 from edgefx.vocabulary import MOST_EXPLAINED
 from tests.unit import test_report_matrix

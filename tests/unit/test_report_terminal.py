@@ -12,7 +12,8 @@ import pytest
 from edgefx.errors import ExitCode, OutputError, UsageError
 from edgefx.report import destination, inspection, markdown, terminal, write
 from edgefx.report.console import PlainConsole
-from edgefx.results import CachedStage, DropUnit, MaxDrop, RunReport, Verdict
+from edgefx.results import CachedStage, DropUnit, MaxDrop, RunReport
+from edgefx.verdicts import Verdict
 from edgefx.views import ArtifactInspection
 from edgefx.vocabulary import REPORT_FORMATS, StageKind
 from tests.unit.report_samples import (

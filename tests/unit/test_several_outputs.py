@@ -24,11 +24,12 @@ from edgefx.provenance.comparison import RunDiff, TargetDiff
 from edgefx.recipe.conditions import of_run, parse
 from edgefx.report import comparison
 from edgefx.report.console import PlainConsole
-from edgefx.results import Accuracy, Gate, Verdict
+from edgefx.results import Accuracy
 from edgefx.scores import of_first
 from edgefx.storage.serde import from_json, to_json
 from edgefx.types import Dataset, ModelSpec, ModelTask, OutputKind, OutputSpec, TensorInfo
 from edgefx.units import parse_tasks
+from edgefx.verdicts import Gate, Verdict
 
 QUALITY = OutputSpec(name="quality", shape=(1,), task=ModelTask.REGRESSION, output=OutputKind.VALUES)
 CLASS = OutputSpec(name="class", shape=(3,), task=ModelTask.CLASSIFICATION, output=OutputKind.PROBABILITIES)

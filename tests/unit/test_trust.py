@@ -13,7 +13,8 @@ from edgefx.evaluation import trust
 from edgefx.evaluation.gates import judge
 from edgefx.metrics import Figures
 from edgefx.report import markdown, terminal
-from edgefx.results import Doubt, Gate, GateResult, RunReport, Verdict
+from edgefx.results import RunReport
+from edgefx.verdicts import Doubt, Gate, GateResult, Verdict
 from edgefx.vocabulary import OnInconclusive
 from tests.unit.report_samples import accuracy, report
 

@@ -9,7 +9,7 @@ from edgefx.report.page import tables
 from edgefx.report.page.run import Banner, Finding
 from edgefx.report.page.tables import PageCell, PageHead, PageTable
 from edgefx.report.text import counted, metric
-from edgefx.results import Verdict
+from edgefx.verdicts import Verdict
 from edgefx.views import MatrixReport
 
 

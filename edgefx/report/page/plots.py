@@ -9,15 +9,9 @@ from edgefx.report.changed import class_name, p_value
 from edgefx.report.page.svg import Axis, scale, track
 from edgefx.report.page.tables import PageCell, PageHead, PageTable, name, number
 from edgefx.report.text import interval, ms, percent, ratio, signed
-from edgefx.results import (
-    Changes,
-    Latency,
-    LayerSensitivity,
-    RunReport,
-    TargetResult,
-    on_device,
-)
+from edgefx.results import Changes, Latency, LayerSensitivity, RunReport, TargetResult
 from edgefx.types import ModelSpec
+from edgefx.verdicts import on_device
 
 
 def drops(report: RunReport) -> PageTable | None:

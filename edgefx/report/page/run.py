@@ -15,8 +15,10 @@ from edgefx.report.page.thumbnails import Thumbnails, folder_of
 from edgefx.report.remedies import remedies
 from edgefx.report.terminal import Column, device_table, output_tables, trial_rows
 from edgefx.report.text import answers, count, counted, percent, seconds
-from edgefx.results import RunReport, TargetResult, Verdict
+from edgefx.report.undecided import inconclusive
+from edgefx.results import RunReport, TargetResult
 from edgefx.types import Resize, StageKind
+from edgefx.verdicts import Verdict
 
 _MOST_LAYERS = 40
 _TONES = {"FAILED": "bad", Verdict.FAIL.value: "bad"}  # of findings; all others are to be looked at
@@ -104,7 +106,7 @@ def _findings(report: RunReport) -> Iterator[Finding]:
         yield Finding(word="doubtful", tone="warn", text=text)
     for result in report:
         yield from _of_gates(report, result)
-    for text in findings.inconclusive(gate for result in report for gate in result.gates):
+    for text in inconclusive(gate for result in report for gate in result.gates):
         yield Finding(word="gates", tone="warn", text=text)
     for text in findings.warnings(report):
         yield Finding(word="warning", tone="warn", text=text)

@@ -10,7 +10,8 @@ from markupsafe import Markup
 from edgefx.evaluation.gates import limit_text
 from edgefx.metrics import METRICS, Figures, MetricRow, Origin
 from edgefx.report.text import interval, metric
-from edgefx.results import GateResult, RunReport, TargetResult, Verdict
+from edgefx.results import RunReport, TargetResult
+from edgefx.verdicts import GateResult, Verdict
 
 TONES = {Verdict.PASS: "good", Verdict.FAIL: "bad", Verdict.INCONCLUSIVE: "warn"}
 _SIGNS = {"good": "\u2713", "bad": "\u2717", "warn": "?"}  # no colour alone says what is so
