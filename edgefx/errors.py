@@ -67,7 +67,9 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         known = list(known)
-        close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+        lowered = {one.lower(): one for one in known}
+        near = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
+        close = [lowered[one] for one in near]
         suggestion = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
         super().__init__(f"unknown {kind} '{name}'", hint=f"{suggestion} {hint}".strip())
         self.name = name
