@@ -52,6 +52,7 @@ class CompileOptions(TypedDict, total=False):
     head: str | None
     pixels: str | None
     custom_objects: StrPath | None
+    labels: StrPath | None
     threshold: float | None
     io_dtype: IoDtypeName | None
     ends: EndingName | None
@@ -110,6 +111,7 @@ def compile(  # noqa: A001 - the command's name
     head: str | None = None,
     pixels: str | None = None,
     custom_objects: StrPath | None = None,
+    labels: StrPath | None = None,
     threshold: float | None = None,
     io_dtype: IoDtypeName | None = None,
     ends: EndingName | None = None,
@@ -162,8 +164,7 @@ def compile(  # noqa: A001 - the command's name
         calibration: A folder of typical images that set the INT8 ranges; labels are not needed.
         samples: Calibrate on this many of them; by default 100, or half of a small folder.
         evaluate: Measure accuracy.
-        evaluation: A folder of images to measure accuracy on; by default what calibration leaves of its
-            folder.
+        evaluation: A folder of images to measure accuracy on; by default what calibration leaves of its own.
         eval_limit: Measure accuracy on a sample of this many images.
         slow_eval_limit: The same for tflite-int16x8, which LiteRT computes on slow reference kernels; "all"
             for all images, which is the default where a gate limits its accuracy; else it is 100.
@@ -172,16 +173,14 @@ def compile(  # noqa: A001 - the command's name
         weights: The weights of a zoo model: "imagenet" (the default), "random" or a path.
         classes: The number of classes of a zoo model.
         input_size: Input height and width in pixels: 224, or "224x320".
-        task: What the model answers: "classification", "binary", "multilabel", "regression", "embedding" or
-            "features"; by default told from its last layer. Of several outputs by their names:
-            "class=classification,quality=regression".
+        task: What the model answers, such as "binary" or "embedding"; by default told from its last layer.
+            Of several outputs by their names: "class=classification,quality=regression".
         head: The name of the one output to compile, of a model with several; by default all of them.
-        pixels: What black and white were in training, such as "0..1" or "-1..1", or "imagenet", where the
-            model does not scale pixels itself; "bgr:0..1" where blue came first, "caffe" for the
-            preprocessing of Keras' ResNet50. The artifact takes raw RGB all the same.
+        pixels: What black and white were in training, such as "0..1", or "imagenet", where the model does
+            not scale pixels itself; "bgr:0..1" where blue came first, "caffe" as for Keras' ResNet50.
         custom_objects: A Python file that defines the model's custom layers and functions. It is run.
-        threshold: The probability above which a score of its own counts as a yes, of binary and multilabel
-            models; by default 0.5.
+        labels: A text file with the names of the classes, one a line, by index.
+        threshold: The probability above which a score of its own counts as a yes; by default 0.5.
         io_dtype: Input and output type of INT8 artifacts, "uint8", "int8" or "float32", or of each alone, as
             in "input=uint8,output=float32", or of one of several outputs, as in "quality=float32"; by default
             uint8 for TFLite, else float32.
@@ -270,6 +269,7 @@ def compile(  # noqa: A001 - the command's name
         head=head,
         pixels=pixels,
         custom_objects=custom_objects,
+        labels=labels,
         threshold=threshold,
         io_dtype=io_dtype,
         ends=ends,

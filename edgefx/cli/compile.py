@@ -55,7 +55,7 @@ _SECTIONS = {
     ),
     "The model, where it does not say so itself": (
         "weights", "classes", "input_size", "phi", "width", "depth", "resolution", "task", "head", "pixels",
-        "threshold", "custom_objects", "allow_unsafe",
+        "threshold", "labels", "custom_objects", "allow_unsafe",
     ),
     "Training before quantization": ("qat", "train", "epochs", "batch_size", "learning_rate", "resume"),
     "Microcontrollers and NPUs": ("cluster", "prune", "system_config", "memory_mode", "optimise"),
@@ -138,6 +138,13 @@ Examples:
 @input_size_option
 @scaling_options("model")
 @hint_options
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Text file with the names of the classes, one a line, by index.  [default: the model's own, or the "
+    "names of the images' folders]",
+)
 @click.option(
     "--io-dtype",
     type=IoDtypes(),

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from edgefx.cache import keys
-from edgefx.data import labels
+from edgefx.data import labels, names
 from edgefx.errors import DataError, ModelError
 from edgefx.pipeline import demands
 from edgefx.pipeline.images import Images
@@ -68,6 +68,7 @@ class Inputs:
             hashes=hashes,
             allow_unsafe=plan.allow_unsafe,
         )
+        self._names: tuple[str, ...] = ()
         self.calibration: Images | None = None
         self.training: Images | None = None
         self.evaluation: Images | None = None
@@ -77,13 +78,15 @@ class Inputs:
 
     @property
     def named_spec(self) -> ModelSpec:
-        """The model, with the class names of the labelled images where its file has none."""
+        """The model, with its class names: those that were given, its own, or those of the images."""
         spec = self.source.record.spec
+        if self._names:
+            return replace(spec, class_names=self._names)
         if spec.class_names:
             return spec
         folders = (images.dataset.class_names for images in self.image_sets if images.dataset.known)
-        names = next((one for one in folders if len(one) == spec.classes), ())
-        return replace(spec, class_names=names)
+        found = next((one for one in folders if len(one) == spec.classes), ())
+        return replace(spec, class_names=found)
 
     @property
     def image_sets(self) -> tuple[Images, ...]:
@@ -98,6 +101,8 @@ class Inputs:
         """
         plan = self._plan
         demands.check(plan, self.source.spec)
+        if plan.recipe.model.labels is not None:
+            self._names = names.read(plan.recipe.model.labels, self.source.spec)
         for note in self.source.notes:
             what, _, to_try = note.partition("; ")
             self._memo.warn(f"{self.source.spec.source}: {what}", to_try=to_try)
@@ -179,6 +184,8 @@ class Inputs:
         spec = self.source.spec
         if spec.outputs:
             return labels.fit_outputs(dataset, spec)
+        if self._names:
+            dataset = labels.by_name(dataset, self._names)
         return labels.fit(dataset, spec.task, spec.classes)
 
     def _fitting(self, dataset: Dataset) -> Dataset:

@@ -94,6 +94,9 @@ def _relocate(document: dict[str, Any], move: Callable[[str], str]) -> None:
             model["source"] = move(model["source"])
         if model.get("weights") and Path(model["weights"]).is_file():
             model["weights"] = move(model["weights"])
+        for key in ("custom_objects", "labels"):
+            if model.get(key):
+                model[key] = move(model[key])
     elif Path(model).exists():
         document["model"] = move(model)
 

@@ -103,6 +103,7 @@ FLAGS = (
     Flag(flag="--head", option="head", path="model.head"),
     Flag(flag="--pixels", option="pixels", path="model.pixels"),
     Flag(flag="--custom-objects", option="custom_objects", path="model.custom_objects"),
+    Flag(flag="--labels", option="labels", path="model.labels"),
     Flag(flag="--threshold", option="threshold", path="model.threshold"),
     Flag(flag="--qat", option="qat", path="quantize.method", convert=lambda _value, _name: "qat"),
     Flag(flag="--qat", option="qat", path="quantize.mode"),

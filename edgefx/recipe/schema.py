@@ -117,6 +117,9 @@ class ModelSection(Section):
         default=None,
         description="A Python file that defines the model's custom layers and functions. It is run.",
     )
+    labels: InputPath | None = Field(
+        default=None, description="A text file with the names of the classes, one a line, by index."
+    )
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
         description="The probability above which a score of its own counts as a yes, of the tasks binary and "
@@ -478,11 +481,7 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe file; `recipes/schema.json` is this."""
     schema: dict[str, Any] = _untitled(RecipeFile.model_json_schema())
     schema["required"] = ["version"]  # another file, or the matrix, may say the rest
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "edgefx recipe",
-        **schema,
-    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "edgefx recipe", **schema}
 
 
 def _untitled(schema: Any) -> Any:

@@ -27,7 +27,7 @@ VALUES: dict[str, Any] = {
     "max_flash": "3MB",
     "system_config": "Ethos_U55_Deep_Embedded", "memory_mode": "Sram_Only", "optimise": "Size",
     "bundle": True, "explain": 3, "price_per_hour": 0.17,
-    "task": "binary", "head": "kind", "pixels": "0..1", "custom_objects": "mine.py",
+    "task": "binary", "head": "kind", "pixels": "0..1", "custom_objects": "mine.py", "labels": "names.txt",
     "threshold": 0.3, "devices": ["pi5"], "gates": ["pi5: p95_ms <= 20", "quality.mae <= 2"],
 }  # fmt: skip
 
