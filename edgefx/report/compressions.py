@@ -81,6 +81,12 @@ def _price(effect: CompressionEffect) -> str:
     else:
         text = "what it costs in accuracy was not measured"
     missing = [what for what, saved in _savings(effect) if saved < _WORTH]
+    low, high = effect.latency_ci95 or (0.0, 0.0)
+    if high > 1 - _WORTH:
+        if low > 1 - _WORTH:
+            missing.append("latency here")
+        else:
+            text += "; whether it is faster here, this measurement does not tell"
     if missing:
         text += f"; it does not pay in {' or '.join(missing)}"
     return text
@@ -99,10 +105,6 @@ def _savings(effect: CompressionEffect) -> Iterator[tuple[str, float]]:
     for what, old, new in pairs:
         if old and new:
             yield what, 1 - new / old
-    if effect.latency_ratio is not None:
-        # Where the interval reaches 1, nothing was seen to be saved.
-        most = effect.latency_ci95[1] if effect.latency_ci95 else effect.latency_ratio
-        yield "latency here", 1 - most
 
 
 def _drop(one: Compressed) -> str:
