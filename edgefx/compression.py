@@ -106,7 +106,7 @@ class CompressionEffect:
         images: Evaluation images that both drops were measured on; 0 where they were not.
         removal: What channels were removed; None where none were to be.
         latency_ratio: Median latency over that of the artifact without, formed in each pass of the
-            measurement; None where it was not measured.
+            measurement; None where it was not measured, or the measurement tells nothing.
         latency_ci95: 95 % confidence interval of `latency_ratio`, low then high.
     """
 

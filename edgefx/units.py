@@ -21,7 +21,7 @@ _MOST_BYTES = 2**63 - 1  # what a file system can count
 _SHOWN_SIGNS = 40
 _ENDS = ("input", "output")
 _MOST_MS = 1e9  # eleven days
-_FEWEST, _MOST_VALUES = 2, 128  # as many as an index of 7 bits tells apart
+_FEWEST, MOST_VALUES = 2, 128  # as many as an index of 7 bits tells apart
 _TWO_OF_FOUR = "2:4"
 _CHANNELS, _MULTIPLES = "channels:", ("4", "8", "16", "32")
 _WHOLE = 100.0  # points, or percent: all there is to lose
@@ -214,8 +214,8 @@ def parse_cluster(text: str, *, option: str = "--cluster") -> tuple[int | None, 
         return None, number / _WHOLE
     if unit or number != int(number):
         raise UsageError(f"{option} {text}: neither a number of values nor a share", hint=hint)
-    if not _FEWEST <= number <= _MOST_VALUES:
-        wrong = f"{_FEWEST} or more" if number < _FEWEST else f"{_MOST_VALUES} or less"
+    if not _FEWEST <= number <= MOST_VALUES:
+        wrong = f"{_FEWEST} or more" if number < _FEWEST else f"{MOST_VALUES} or less"
         raise UsageError(f"{option} {text}: must be {wrong}", hint=hint)
     return int(number), 0.0
 

@@ -196,7 +196,8 @@ Examples:
     metavar="K|35%",
     help="Give the weights of each layer, or of each of its channels, at most K distinct values, such as "
     "16, so that tflite-int8 and what is compiled of it take less flash; or as few as each layer bears so "
-    "that lookup tables of TFLM save a share of the file. The report says what that brings and costs.",
+    "that lookup tables of TFLM save a share of the file. --qat trains the values. The report says what that "
+    "brings and costs.",
 )
 @click.option(
     "--prune",

@@ -85,12 +85,15 @@ class Compressions:
         if effect is None or before is None or after is None or not before.ratio_to_float:
             return effect
         slower = before.ratio_ci95  # the artifact with all channels over this one
-        return replace(
+        effect = replace(
             effect,
             before=replace(effect.before, p50_ms=before.p50_ms),
             after=replace(effect.after, p50_ms=after.p50_ms),
-            latency_ratio=1 / before.ratio_to_float,
-            latency_ci95=(1 / slower[1], 1 / slower[0]) if slower else None,
+        )
+        if before.noisy or slower is None:
+            return effect
+        return replace(
+            effect, latency_ratio=1 / before.ratio_to_float, latency_ci95=(1 / slower[1], 1 / slower[0])
         )
 
     def _without(self, candidate: Candidate) -> Candidate:

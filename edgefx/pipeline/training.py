@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from edgefx import runtimes
 from edgefx.cache import keys
+from edgefx.errors import UsageError
 from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.memo import Memo
 from edgefx.pipeline.pruning import Graphs
@@ -27,6 +28,7 @@ from edgefx.runtimes.protocol import ConversionRequest, QatTemplate, Trainable, 
 from edgefx.system.blas import one_thread
 from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QatMode
+from edgefx.units import MOST_VALUES
 from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgefx.pipeline.plan import Plan
+    from edgefx.qat.parameters import FakeQuantization
     from edgefx.qat.train import Trained
     from edgefx.targets import TargetRow
     from edgefx.types import Pixels, Scores
@@ -52,7 +55,8 @@ class Training:
         seed: The seed of everything that is sampled.
         folder: Where checkpoint and TensorBoard's logs go.
         resume: Go on from the checkpoint in `folder`.
-        compression: Which channels are removed before training, which then makes good what that lost.
+        compression: Which channels are removed before training, and how few values weights have in it; it
+            then makes good what that lost.
 
     Attributes:
         insists: Whether other runtimes keep the trained artifact even where the post-training one is better.
@@ -77,6 +81,7 @@ class Training:
             seed=seed,
             effort=section.effort,
             ranges=section.ranges,
+            compression=compression.of_integers,
         )
         self._inputs = inputs
         self._memo = memo
@@ -229,7 +234,7 @@ class Training:
             graph,
             images,
             self._settings,
-            start=runtime.read_template(template, graph),
+            start=self._start(runtime.read_template(template, graph)),
             teacher=inputs.source.graph,
             workdir=self._folder,
             progress=progress,
@@ -245,14 +250,28 @@ class Training:
         finished = TrainedQuantization(template=template, parameters=trained.quantization)
         return Computed(value=result, opened=finished, files=_files(finished))
 
+    def _start(self, template: FakeQuantization) -> FakeQuantization:
+        """Return what training starts from: weights that share a value will share the trained one."""
+        asked = self._compression
+        return template.clustered(asked.values or MOST_VALUES) if asked.clusters else template
+
 
 def training_of(plan: Plan, inputs: Inputs, memo: Memo, *, resume: bool = False) -> Training | None:
-    """Return the training that a plan asks for."""
+    """Return the training that a plan asks for.
+
+    Raises:
+        UsageError: The targets that it serves are to be compressed in different ways.
+    """
     section = plan.recipe.quantize
     if not isinstance(section, QatSection):
         return None
     folder = plan.recipe.output / FOLDER
-    trained = (one.applied.of_graph for one in plan.targets if one.row.precision is Precision.INT8)
+    trained = {one.name: one.applied for one in plan.targets if one.row.precision is Precision.INT8}
+    if len(set(trained.values())) > 1:
+        raise UsageError(
+            f"training makes one model for {', '.join(trained)}, and these are to be compressed differently",
+            hint="compile them in runs of their own, or all with the same --cluster and --prune",
+        )
     return Training(
         section,
         inputs=inputs,
@@ -260,7 +279,7 @@ def training_of(plan: Plan, inputs: Inputs, memo: Memo, *, resume: bool = False)
         seed=plan.recipe.seed,
         folder=folder,
         resume=resume,
-        compression=next(trained, UNCOMPRESSED),  # the same for all: see `recipe.rules`
+        compression=next(iter(trained.values()), UNCOMPRESSED),
     )
 
 

@@ -15,6 +15,7 @@ channels on scales of their own. The bridge (`edgefx.models.graph.tf_keras`) can
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,27 +125,27 @@ class Weighted(_Rounded):
         if step is None:
             step = _step_of(weights.bias) if grid is None else grid.grid.scale
         self.bias_step = np.float32(step)
-        self.codes = self.add_weight(
-            "codes", weights.kernel.shape, initializer=_constant(weights.kernel / weights.steps)
-        )
+        codes = weights.kernel / weights.steps
+        self._shared = weights.shared
+        if weights.shared is not None:  # one variable for each value
+            first = np.unique(weights.shared, return_index=True)[1]
+            codes = np.round(codes).reshape(-1)[first]
+        self.codes = self.add_weight("codes", codes.shape, initializer=_constant(codes))
         self.bias = self.add_weight(
             "bias", weights.bias.shape, initializer=_constant(weights.bias / self.bias_step)
         )
 
     def kernel(self) -> Any:
         """The kernel that the artifact multiplies with."""
-        return _to_codes(self.codes) * self._steps
+        codes = _to_codes(self.codes)
+        return (codes if self._shared is None else tf.gather(codes, self._shared)) * self._steps
 
     def read(self) -> Weights:
         """Return kernel and bias as they are now."""
-        start = self.start
-        return Weights(
-            kernel=self.codes.numpy() * start.steps,
-            bias=self.bias.numpy() * self.bias_step,
-            steps=start.steps,
-            factors=start.factors,
-            bias_factors=start.bias_factors,
-        )
+        codes = self.codes.numpy()
+        if self._shared is not None:
+            codes = codes[self._shared]
+        return replace(self.start, kernel=codes * self.start.steps, bias=self.bias.numpy() * self.bias_step)
 
 
 class Convolution(Weighted):

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefx.quantize.codebook import SMALL
+
 FloatArray = NDArray[np.float32]
 
 LEVELS = (-128, 127)  # of an activation
@@ -56,6 +58,8 @@ class Weights:
         factors: What the canonical kernel must be multiplied by to give this one, float32, broadcasts over
             the kernel: channels may have scales of their own in the artifact.
         bias_factors: The factors of the bias, [out] or [1].
+        shared: Which of some codes each weight has, int64, shaped as the kernel: weights with the same number
+            are trained as one. None where each has its own.
     """
 
     kernel: FloatArray
@@ -63,6 +67,28 @@ class Weights:
     steps: FloatArray
     factors: FloatArray
     bias_factors: FloatArray
+    shared: NDArray[np.int64] | None = None
+
+    def clustered(self, most: int) -> Weights:
+        """Return the same, where weights that have the same code now will always have.
+
+        That is the trained quantization of Han et al., "Deep compression", 2016: the assignment stays, the
+        values move by the sum of what their weights would.
+
+        Args:
+            most: How many codes a layer, or else each of its output channels, may have. A layer with more of
+                them is none that was clustered, and is returned as it is.
+        """
+        codes = np.round(self.kernel / self.steps).astype(np.int64)
+        alone = np.zeros(codes.shape, np.int64)
+        by_channel = alone + np.arange(codes.shape[-1])
+        for group in (alone, by_channel):
+            pairs = group * (2 * LARGEST_WEIGHT + 2) + codes + LARGEST_WEIGHT + 1
+            found, shared = np.unique(pairs, return_inverse=True)
+            each = np.bincount(np.unique(found // (2 * LARGEST_WEIGHT + 2), return_inverse=True)[1])
+            if each.max() <= most:
+                return replace(self, shared=shared.reshape(codes.shape).astype(np.int64))
+        return self
 
     def rounded(self) -> FloatArray:
         """Return the kernel as the artifact stores it, in real units."""
@@ -93,6 +119,18 @@ class FakeQuantization:
     channel_factors: Mapping[str, FloatArray] = field(default_factory=dict)
     weights: Mapping[str, Weights]
     constants: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    def clustered(self, most: int) -> FakeQuantization:
+        """Return the same artifact, where the few values of each large layer's weights are trained as such.
+
+        Args:
+            most: How many values a layer or a channel may have.
+        """
+        weights = {
+            layer: stored.clustered(most) if stored.kernel.size >= SMALL else stored
+            for layer, stored in self.weights.items()
+        }
+        return replace(self, weights=weights)
 
     def arrays(self) -> dict[str, Any]:
         """Return what training moves, by names that `with_arrays` understands."""

@@ -35,8 +35,8 @@ def _figures(effect: CompressionEffect) -> str:
         ("inference (estimate)", _ms, before.npu_ms, after.npu_ms),
     )
     parts = [_change(what, write, old, new) for what, write, old, new in pairs if old and new]
-    if effect.latency_ratio is not None:  # formed pass by pass, which two medians are not
-        low, high = effect.latency_ci95 or (effect.latency_ratio, effect.latency_ratio)
+    if effect.latency_ci95 is not None:  # formed pass by pass, which two medians are not
+        low, high = effect.latency_ci95
         parts.append(
             f"latency here {ms(before.p50_ms)} -> {ms(after.p50_ms)} ms, {ratio(effect.latency_ratio)}"
             f" ({low:.2f} to {high:.2f})"
@@ -81,11 +81,11 @@ def _price(effect: CompressionEffect) -> str:
     else:
         text = "what it costs in accuracy was not measured"
     missing = [what for what, saved in _savings(effect) if saved < _WORTH]
-    low, high = effect.latency_ci95 or (0.0, 0.0)
-    if high > 1 - _WORTH:
+    if before.p50_ms is not None:
+        low, high = effect.latency_ci95 or (0.0, 1.0)
         if low > 1 - _WORTH:
             missing.append("latency here")
-        else:
+        elif high > 1 - _WORTH:
             text += "; whether it is faster here, this measurement does not tell"
     if missing:
         text += f"; it does not pay in {' or '.join(missing)}"

@@ -45,8 +45,8 @@ def test_every_target_is_smaller_and_says_what_it_lost(effects: dict[str, Any]) 
         assert abs(before["drop_pp"]) < 2
         assert after["drop_pp"] < 8
         assert effect["removal"]["drop_pp"] < 8
-        assert effect["latency_ratio"] > 0
         assert before["p50_ms"] > 0
+        assert after["p50_ms"] > 0
     # The float artifact differs from the graph by rounding only.
     assert effects["onnx-float32"]["after"]["drop_pp"] == removals[1]["drop_pp"]
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # tuned: ablations tflite.compress.LOUD
 _LOUD = 0.02  # error of one codebook, as a share of a layer's output, above which each channel has one
 _SIZES = (4, 8, 16, 32, 64, 128)  # of the codebooks that layers choose from
-_SMALL = 2048  # weights; a layer with fewer keeps them as they are: no file is smaller by them
+_SMALL = codebook.SMALL
 
 
 @dataclass(frozen=True, eq=False)
