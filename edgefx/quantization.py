@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+MOST_VALUES = 128  # of weights that are indices: as many as one of 7 bits tells apart
+SMALL = 2048  # weights; a layer with fewer keeps them as they are: no file is smaller by them
 CHANNEL_MULTIPLE = 16  # of channels: an Ethos-U computes so many at once, and CPUs divisors of it
 
 

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from edgefx.errors import UsageError
-from edgefx.quantization import CHANNEL_MULTIPLE, WeightCompression
+from edgefx.quantization import CHANNEL_MULTIPLE, MOST_VALUES, WeightCompression
 from edgefx.vocabulary import IoDtype, ModelTask
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _MOST_BYTES = 2**63 - 1  # what a file system can count
 _SHOWN_SIGNS = 40
 _ENDS = ("input", "output")
 _MOST_MS = 1e9  # eleven days
-_FEWEST, MOST_VALUES = 2, 128  # as many as an index of 7 bits tells apart
+_FEWEST = 2  # values of weights
 _TWO_OF_FOUR = "2:4"
 _CHANNELS, _MULTIPLES = "channels:", ("4", "8", "16", "32")
 _WHOLE = 100.0  # points, or percent: all there is to lose

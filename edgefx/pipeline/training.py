@@ -22,13 +22,12 @@ from edgefx.pipeline.inputs import Inputs
 from edgefx.pipeline.memo import Memo
 from edgefx.pipeline.pruning import Graphs
 from edgefx.pipeline.stages import Computed, KeptFiles, Stage
-from edgefx.quantization import UNCOMPRESSED, QatSettings, QuantScheme, WeightCompression
+from edgefx.quantization import MOST_VALUES, UNCOMPRESSED, QatSettings, QuantScheme, WeightCompression
 from edgefx.recipe.schema import QatSection
 from edgefx.runtimes.protocol import ConversionRequest, QatTemplate, Trainable, TrainedQuantization
 from edgefx.system.blas import one_thread
 from edgefx.training import TrainingEffect, TrainingResult
 from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QatMode
-from edgefx.units import MOST_VALUES
 from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:

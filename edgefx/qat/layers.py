@@ -126,10 +126,14 @@ class Weighted(_Rounded):
             step = _step_of(weights.bias) if grid is None else grid.grid.scale
         self.bias_step = np.float32(step)
         codes = weights.kernel / weights.steps
-        self._shared = weights.shared
-        if weights.shared is not None:  # one variable for each value
+        self._shared, self._apart = weights.shared, np.float32(1)
+        if weights.shared is not None:
+            # One variable for each value, in units of their distance: few values must move further than many.
             first = np.unique(weights.shared, return_index=True)[1]
-            codes = np.round(codes).reshape(-1)[first]
+            values = np.round(codes).reshape(-1)[first]
+            tables = 1 if len(values) <= LARGEST_WEIGHT + 1 else codes.shape[-1]
+            self._apart = np.float32(max(np.ptp(values) * tables / len(values), 1))
+            codes = values / self._apart
         self.codes = self.add_weight("codes", codes.shape, initializer=_constant(codes))
         self.bias = self.add_weight(
             "bias", weights.bias.shape, initializer=_constant(weights.bias / self.bias_step)
@@ -137,12 +141,12 @@ class Weighted(_Rounded):
 
     def kernel(self) -> Any:
         """The kernel that the artifact multiplies with."""
-        codes = _to_codes(self.codes)
+        codes = _to_codes(self.codes * self._apart)
         return (codes if self._shared is None else tf.gather(codes, self._shared)) * self._steps
 
     def read(self) -> Weights:
         """Return kernel and bias as they are now."""
-        codes = self.codes.numpy()
+        codes = self.codes.numpy() * self._apart
         if self._shared is not None:
             codes = codes[self._shared]
         return replace(self.start, kernel=codes * self.start.steps, bias=self.bias.numpy() * self.bias_step)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefx.quantize.codebook import SMALL
+from edgefx.quantization import SMALL
 
 FloatArray = NDArray[np.float32]
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from edgefx.quantize.gptq import LARGEST, FloatArray
 
-SMALL = 2048  # weights; a layer with fewer keeps them as they are: no file is smaller by them
 _CODES = np.arange(-LARGEST, LARGEST + 1, dtype=np.float64)
 _ROUNDS = 60  # of k-means at most; it has settled long before
 _SETTLED = 1e-3  # largest movement of a value, in codes, after which it has

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefx.protocols import Progress
-from edgefx.quantization import WeightCompression
+from edgefx.quantization import SMALL, WeightCompression
 from edgefx.quantize import allocation, codebook, gptq
 from edgefx.quantize.gptq import FloatArray
 from edgefx.runtimes.tflite import bias, flatbuffer, lookup, micro, rounding
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # tuned: ablations tflite.compress.LOUD
 _LOUD = 0.02  # error of one codebook, as a share of a layer's output, above which each channel has one
 _SIZES = (4, 8, 16, 32, 64, 128)  # of the codebooks that layers choose from
-_SMALL = codebook.SMALL
+_SMALL = SMALL
 
 
 @dataclass(frozen=True, eq=False)
