@@ -34,3 +34,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("EDGEFX_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("EDGEFX_CACHE_SIZE", "1GB")
         yield
+
+
+@pytest.fixture(scope="module")
+def digits_once() -> Iterator[None]:
+    """For a file that runs `digits` again and again, and does not ask how it is loaded."""
+    from tests.loading import digits_once
+
+    with digits_once():
+        yield

@@ -21,7 +21,7 @@ from edgefx.targets import TARGETS, TargetRow
 from .conftest import RecordedProgress, TinyArtifacts
 from .models_zoo import save_case
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache", "digits_once")
 
 VICTIM = "block3a_project_conv"
 

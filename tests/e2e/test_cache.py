@@ -19,6 +19,8 @@ from edgefx.data import digits
 from .conftest import Finished, in_process
 from .ssh_server import serving
 
+pytestmark = pytest.mark.usefixtures("digits_once")
+
 TARGETS = ("tflite-float32", "tflite-int8", "onnx-int8")
 RECIPE = """\
 version: 1
