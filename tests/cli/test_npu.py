@@ -196,8 +196,12 @@ def test_what_cannot_be_compiled(edgefx: Edgefx, artifact: Path) -> None:
         (("-t", "ethos-u54"), "unknown NPU 'ethos-u54'"),
         (("-t", "ethos-u55-32", "--memory-mode", "Shared_Ram"), "did you mean Shared_Sram"),
         (
+            ("-t", "ethos-u55-32", "--system-config", "ethos_u55_hihg"),
+            "did you mean Ethos_U55_High_End_Embedded",
+        ),
+        (
             ("-t", "ethos-u85-256", "--system-config", "Ethos_U55_Deep_Embedded"),
-            "known: Ethos_U85_SYS_DRAM_Mid",
+            "did you mean Ethos_U85_SYS_DRAM_Mid",
         ),
     ):
         outcome = edgefx("npu", str(artifact), *options)
