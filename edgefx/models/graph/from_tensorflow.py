@@ -20,7 +20,7 @@ import numpy as np
 
 from edgefx.errors import ModelError
 from edgefx.models.graph import ir
-from edgefx.models.graph.freeze import WEIGHTED, read
+from edgefx.models.graph.freeze import WEIGHTED, reachable, read
 from edgefx.models.graph.ir import IMAGE, Graph, Node, Ref
 from edgefx.types import FrozenGraph
 
@@ -104,6 +104,7 @@ def with_weights(
     shutil.rmtree(workdir, ignore_errors=True)
     workdir.mkdir(parents=True)
     path = workdir / "graph.pb"
+    definition = reachable(definition, graph.output_names)  # without the former constants
     path.write_bytes(definition.SerializeToString(deterministic=True))
     return replace(graph, path=path, workdir=workdir)
 
