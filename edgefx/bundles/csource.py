@@ -157,7 +157,7 @@ def _each(outputs: Sequence[TensorInfo]) -> Iterator[str]:
             name += "_"
         taken.add(name)
         yield ""
-        yield f"/* Output {place}, {tensor.name}: {' x '.join(map(str, tensor.shape[1:])) or 1} values. */"
+        yield f"/* Output {place}: {tensor.name}, {' x '.join(map(str, tensor.shape))}. */"
         yield f"#define EDGEFX_OUTPUT_{name.upper()}_INDEX {place}"
         yield f"#define EDGEFX_OUTPUT_{name.upper()}_VALUES {math.prod(tensor.shape[1:])}"
         yield from _end(f"output_{name}", tensor, "value")

@@ -76,6 +76,7 @@ def _compiled(name: str, target: str, folder: Path, *, least_db: float = 8.0) ->
         "class and embedding in one file",
         "mask of a segmenter",
         "CBAM and a clip in the head",
+        "GRU over positions, unrolled",
     ],
 )
 def test_the_tflite_of_a_net_computes_on_integers_alone(name: str, tmp_path: Path) -> None:

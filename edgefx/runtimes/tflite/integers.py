@@ -34,6 +34,23 @@ ADOPTED = frozenset({*_VERSIONS, *_PRESCRIBED})
 _LARGEST = 127  # code
 
 
+def complete(model: ModelT) -> None:
+    """Give parts of a split that nothing reads the grid of the others: the kernel takes no float among them.
+
+    An unrolled recurrent layer has such parts, as its first state is zero.
+
+    Args:
+        model: A quantized graph, changed in place.
+    """
+    tensors = model.subgraphs[0].tensors
+    for op in model.subgraphs[0].operators:
+        if flatbuffer.op_name(model, op) == "SPLIT":
+            given = tensors[int(op.inputs[1])]
+            for index in op.outputs:
+                tensors[int(index)].type = given.type
+                tensors[int(index)].quantization = given.quantization
+
+
 def adopt(model: ModelT, *, kept: Collection[str] = ()) -> None:
     """Let these operations compute on integers.
 

@@ -92,6 +92,7 @@ class _Quantization:
         if precision is Precision.INT8:
             tensors = self.model.subgraphs[0].tensors
             kept = {tensors[index].name.decode() for index in self.kept}
+            integers.complete(self.quantized)
             integers.adopt(self.quantized, kept=kept)
             integers.prescribe(self.quantized, kept=kept)
 
