@@ -67,20 +67,27 @@ def test_every_wrong_key_is_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("said", "ends"),
     [
-        ("uint8", (IoDtype.UINT8, None)),
+        ("uint8", (IoDtype.UINT8, IoDtype.UINT8)),
         ("input=uint8,output=float32", (IoDtype.UINT8, IoDtype.FLOAT32)),
         ("output=int8, input=uint8", (IoDtype.UINT8, IoDtype.INT8)),
         ("output=float32", (IoDtype.UINT8, IoDtype.FLOAT32)),
-        ("input=int8", (IoDtype.INT8, IoDtype.UINT8)),
-        ("input=int8,output=int8", (IoDtype.INT8, None)),
+        ("input=int8", (IoDtype.INT8, None)),
+        ("input=int8,output=int8", (IoDtype.INT8, IoDtype.INT8)),
     ],
 )
 def test_each_end_may_have_a_type(said: str, ends: tuple[IoDtype, IoDtype | None]) -> None:
     (target,) = resolve(parse({**MINIMAL, "targets": "tflite-int8", "io_dtype": said}, where="here"))
     assert (target.io_dtype, target.output_dtype) == ends
+    assert target.last == (target.output_dtype or IoDtype.UINT8)
 
 
-@pytest.mark.parametrize("said", ["uint9", "input=", "in=int8", "int8,uint8", "input=int8,input=int8", ""])
+def test_outputs_may_be_named() -> None:
+    said = "output=int8,quality=float32"
+    (target,) = resolve(parse({**MINIMAL, "targets": "tflite-int8", "io_dtype": said}, where="here"))
+    assert target.outputs == (("quality", IoDtype.FLOAT32),)
+
+
+@pytest.mark.parametrize("said", ["uint9", "input=", "=int8", "int8,uint8", "input=int8,input=int8", ""])
 def test_what_is_no_type_of_an_end(said: str) -> None:
     with pytest.raises(UsageError, match="here") as caught:
         parse({**MINIMAL, "io_dtype": said}, where="here")
