@@ -93,15 +93,15 @@ def test_all_on_is_the_artifact(
 
 
 def test_taps_deliver_what_the_layers_put_out(
-    simulation: Simulation, row: TargetRow, artifact: Path, tiny_graph: FrozenGraph, tiny_images: ImageSet
+    simulation: Simulation,
+    row: TargetRow,
+    artifact: Path,
+    tiny_artifact: TinyArtifacts,
+    tiny_graph: FrozenGraph,
+    tiny_images: ImageSet,
 ) -> None:
     pixels = tiny_images.pixels[:2]
-    float_row = TARGETS[f"{row.runtime}-float32"]
-    path = artifact.parent / f"float{row.suffix}"
-    scheme = QuantScheme(hardware=NATIVE, precision=Precision.FLOAT32, io_dtype=IoDtype.FLOAT32)
-    runtimes.load(float_row).convert(
-        ConversionRequest(graph=tiny_graph, scheme=scheme), path, RecordedProgress()
-    )
+    path = tiny_artifact(f"{row.runtime}-float32")[0]
     layers = {layer.name for layer in tiny_graph.layers}
     with (
         runtimes.introspectable(row).probes(artifact, tiny_graph, threads=2) as integer,

@@ -20,7 +20,7 @@ from edgefx.system import resources
 from edgefx.types import StageKind
 from edgefx.views import ArtifactInspection, MatrixReport, ModelInspection
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache", "digits_once")
 
 TARGETS = ["tflite-float32", "tflite-int8"]
 

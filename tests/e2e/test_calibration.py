@@ -13,6 +13,8 @@ from edgefx.data import digits
 
 from .conftest import Finished
 
+pytestmark = pytest.mark.usefixtures("digits_once")
+
 
 def compiled(capfd: pytest.CaptureFixture[str], calibration: Path, out: Path) -> Finished:
     capfd.readouterr()

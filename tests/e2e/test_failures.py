@@ -19,7 +19,7 @@ from edgefx.data import digits
 
 from .conftest import Finished, edgefx
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache", "digits_once")
 
 Call = Callable[..., Finished]
 FAST = ("--target", "tflite-float32", "--no-benchmark")

@@ -15,7 +15,7 @@ import edgefx
 from edgefx.cli import run
 from edgefx.data import digits
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache", "digits_once")
 
 FLAGS = ("compile", "digits", "--max-drop", "1pp", "--no-benchmark", "-q")
 Call = Callable[..., int]

@@ -9,6 +9,8 @@ import pytest
 
 from .conftest import Finished, in_process
 
+pytestmark = pytest.mark.usefixtures("digits_once")
+
 # Whatever else this machine does: what is noisy would not be kept.
 ROUNDS = (
     "--set",
