@@ -139,24 +139,25 @@ def fit_outputs(dataset: Dataset, spec: ModelSpec) -> Dataset:
         DataError: A column does not fit its output, or is called as none.
     """
     names = [one.name for one in spec.outputs]
-    unknown = [name for name in dataset.columns if name not in names]
+    first = spec.first
+    columns = dataset.columns or _beside_label(dataset, spec)
+    unknown = [name for name in columns if name not in names]
     if unknown:
         raise DataError(
             f"{dataset.root / folders.TABLE}: no output of the model is called {unknown[0]}",
             hint=f"columns are called as the outputs are: {', '.join(names)}",
         )
-    first = spec.first
     parts: list[list[tuple[float, ...]]] = []
     labelled: Dataset | None = None  # by the output that the model is described by
     for one in spec.outputs:
         own: Dataset | None = None
-        if one.name in dataset.columns:
+        if one.name in columns:
             listed = _of_column(dataset, one)
             if one is first:
                 listed = by_name(listed, spec.class_names)
-            own = fit(listed, one.task, one.classes)
-        elif one is first and not dataset.columns and one.truths:
-            own = fit(dataset, one.task, one.classes)
+            own = _fit_output(listed, one)
+        elif one is first and not dataset.columns and _LABEL not in columns and one.truths:
+            own = _fit_output(dataset, one)
         if one is first:
             labelled = own
         parts.append(_numbers(own, one, len(dataset.items)))
@@ -167,6 +168,30 @@ def fit_outputs(dataset: Dataset, spec: ModelSpec) -> Dataset:
         for item, *row in zip(labelled.items, *parts, strict=True)
     )
     return replace(labelled, items=items, columns=dataset.columns)
+
+
+def _beside_label(dataset: Dataset, spec: ModelSpec) -> tuple[str, ...]:
+    """Return the columns of a labels.csv that has one called ``label``, but for that, which is read already.
+
+    It belongs to the output that the model is described by, unless another is called so.
+    """
+    if dataset.kind != "csv":
+        return ()
+    owner = next((one for one in spec.outputs if one.name == _LABEL), spec.first)
+    found = folders.columns(dataset.root / folders.TABLE)
+    return tuple(name for name in found if name != _LABEL or owner is not spec.first)
+
+
+def _fit_output(dataset: Dataset, output: OutputSpec) -> Dataset:
+    try:
+        return fit(dataset, output.task, output.classes)
+    except DataError as error:
+        raise DataError(
+            f"{error.message} (output {output.name}, {output.task})",
+            hint=f"{error.hint}; or, if that is not what {output.name} answers, say what: --task"
+            f" {output.name}=TASK",
+            details=error.details,
+        ) from error
 
 
 def _of_column(dataset: Dataset, output: OutputSpec) -> Dataset:

@@ -93,6 +93,7 @@ def test_all_on_is_the_artifact(
 
 
 def test_taps_deliver_what_the_layers_put_out(
+    *,
     simulation: Simulation,
     row: TargetRow,
     artifact: Path,

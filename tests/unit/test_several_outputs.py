@@ -112,6 +112,18 @@ def test_names_of_classes_and_several_labels_in_columns(tmp_path: Path) -> None:
     assert values(found) == [[None, 1, 1, 1], [None, 2, 0, 0], [None, 0, 1, 0]]
 
 
+def test_other_columns_beside_that_of_labels(tmp_path: Path) -> None:
+    root = folder(tmp_path, "file,label,quality", "a.png,cat,0.5", "b.png,dog,7", "c.png,ant,1")
+    found = labels.fit_outputs(labels.scan(root, None), SPEC)
+    assert found.class_names == ("ant", "cat", "dog")
+    assert values(found) == [[0.5, 1, None, None], [7, 2, None, None], [1, 0, None, None]]
+    # An output that is called so has the column, though another is the first with classes.
+    tagged = replace(SPEC, outputs=(QUALITY, CLASS, replace(CLASS, name="label")))
+    assert [row[1:] for row in values(labels.fit_outputs(labels.scan(root, None), tagged))] == [
+        [None, 1], [None, 2], [None, 0],
+    ]  # fmt: skip
+
+
 def test_folders_label_the_output_with_classes(tmp_path: Path) -> None:
     for number, name in enumerate("abc"):
         (tmp_path / name).mkdir()
@@ -129,6 +141,8 @@ def test_folders_label_the_output_with_classes(tmp_path: Path) -> None:
         ("file,quality", "a.png,old", "row 2: label 'old' is no number"),
         ("file,quality", "a.png,1;2", "2 quantities for each image, the model gives 1"),
         ("file,class", "a.png,", "row 2: no class"),
+        ("file,label,qualty", "a.png,0,1", "no output of the model is called qualty"),
+        ("file,label", "a.png,3", r"the model has 3 classes .*\(output class, classification\)"),
     ],
 )
 def test_columns_that_do_not_fit(tmp_path: Path, header: str, row: str, message: str) -> None:
