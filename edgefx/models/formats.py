@@ -23,6 +23,12 @@ _ZIP = b"PK\x03\x04"
 _VERSION = re.compile(r"\d{1,4}(\.\w{1,20}){0,5}")
 _SAVE_AGAIN = "copy or download it again, or save it again with Keras"
 _COMPILED = (".tflite", ".onnx", ".xml")
+# What edgefx writes itself, by the end of its name: what it is, and the command that takes it.
+_OURS = {
+    ".edgefx.zip": ("a bundle", "verify"),
+    "edgefx.lock.json": ("the lock file of a run", "reproduce"),
+    "report.json": ("the report of a run", "report"),
+}
 _GRAPH = "saved_model.pb"
 PYTORCH = (".pt", ".pth", ".safetensors")  # weights that --weights takes, not models
 _EXPECTED = "expected a Keras model: .keras, .h5, a SavedModel folder or a preset of keras-hub"
@@ -136,6 +142,9 @@ def _format_hint(path: Path, magic: bytes) -> str:
         return "an OpenVINO artifact is named by its .xml file; edgefx compiles the Keras model it came from"
     if path.name == "saved_model.pb":
         return f"give the folder it lies in: {path.parent}"
+    for ending, (what, command) in _OURS.items():
+        if path.name.endswith(ending):
+            return f"this looks like {what}: edgefx {command} {path}"
     return _EXPECTED
 
 
@@ -145,7 +154,8 @@ def _zip(path: Path, content: Path, bounded: bool) -> ModelFile:
             names = archive.namelist()
             if "config.json" not in names:
                 raise ModelError(
-                    f"{path}: a zip file, but not a Keras model (no config.json in it)", hint=_EXPECTED
+                    f"{path}: a zip file, but not a Keras model (no config.json in it)",
+                    hint=_format_hint(path, _ZIP),
                 )
             config = _json(archives.read_member(archive, "config.json", source=path))
             metadata = (

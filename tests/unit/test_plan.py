@@ -149,6 +149,8 @@ def test_float_targets_need_no_images(model_file: str) -> None:
         ("model.onnx", None, "no such model file", "compiled artifact"),
         ("net.pt", b"PK\x05\x06 of torch", "not a Keras model file", "PyTorch"),
         ("README.md", b"# about", "not a Keras model file", "expected a Keras model"),
+        ("b0.edgefx.zip", b"PK\x05\x06 of a bundle", "not a Keras model file", "edgefx verify"),
+        ("edgefx.lock.json", b"{}", "not a Keras model file", "edgefx reproduce"),
         ("model.keras", b"", "the file is empty", "expected a Keras model"),
     ],
 )
