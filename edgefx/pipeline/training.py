@@ -250,9 +250,11 @@ class Training:
         return Computed(value=result, opened=finished, files=_files(finished))
 
     def _start(self, template: FakeQuantization) -> FakeQuantization:
-        """Return what training starts from: weights that share a value will share the trained one."""
+        """Return what training starts from: weights that share a value go on sharing one, zeros stay zero."""
         asked = self._compression
-        return template.clustered(asked.values or MOST_VALUES) if asked.clusters else template
+        if asked.clusters:
+            template = template.clustered(asked.values or MOST_VALUES)
+        return template.pruned() if asked.prunes else template
 
 
 def training_of(plan: Plan, inputs: Inputs, memo: Memo, *, resume: bool = False) -> Training | None:

@@ -127,6 +127,7 @@ class Weighted(_Rounded):
         self.bias_step = np.float32(step)
         codes = weights.kernel / weights.steps
         self._shared, self._apart = weights.shared, np.float32(1)
+        self._kept = None if weights.kept is None else weights.kept.astype(np.float32)
         if weights.shared is not None:
             # One variable for each value, in units of their distance: few values must move further than many.
             first = np.unique(weights.shared, return_index=True)[1]
@@ -142,13 +143,16 @@ class Weighted(_Rounded):
     def kernel(self) -> Any:
         """The kernel that the artifact multiplies with."""
         codes = _to_codes(self.codes * self._apart)
-        return (codes if self._shared is None else tf.gather(codes, self._shared)) * self._steps
+        codes = codes if self._shared is None else tf.gather(codes, self._shared)
+        return (codes if self._kept is None else codes * self._kept) * self._steps
 
     def read(self) -> Weights:
         """Return kernel and bias as they are now."""
         codes = self.codes.numpy() * self._apart
         if self._shared is not None:
             codes = codes[self._shared]
+        if self._kept is not None:
+            codes = codes * self._kept
         return replace(self.start, kernel=codes * self.start.steps, bias=self.bias.numpy() * self.bias_step)
 
 

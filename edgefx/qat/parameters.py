@@ -60,6 +60,7 @@ class Weights:
         bias_factors: The factors of the bias, [out] or [1].
         shared: Which of some codes each weight has, int64, shaped as the kernel: weights with the same number
             are trained as one. None where each has its own.
+        kept: Which weights are trained, bool, shaped as the kernel; the others stay zero. None where all are.
     """
 
     kernel: FloatArray
@@ -68,6 +69,11 @@ class Weights:
     factors: FloatArray
     bias_factors: FloatArray
     shared: NDArray[np.int64] | None = None
+    kept: NDArray[np.bool_] | None = None
+
+    def pruned(self) -> Weights:
+        """Return the same, where weights that are zero now always will be."""
+        return replace(self, kept=np.round(self.kernel / self.steps) != 0)
 
     def clustered(self, most: int) -> Weights:
         """Return the same, where weights that have the same code now will always have.
@@ -128,6 +134,14 @@ class FakeQuantization:
         """
         weights = {
             layer: stored.clustered(most) if stored.kernel.size >= SMALL else stored
+            for layer, stored in self.weights.items()
+        }
+        return replace(self, weights=weights)
+
+    def pruned(self) -> FakeQuantization:
+        """Return the same artifact, where zeros among each large layer's weights stay zero."""
+        weights = {
+            layer: stored.pruned() if stored.kernel.size >= SMALL else stored
             for layer, stored in self.weights.items()
         }
         return replace(self, weights=weights)

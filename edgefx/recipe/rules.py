@@ -111,15 +111,6 @@ def _compression(request: Request) -> Iterator[Problem]:
                     " it alone",
                     at_key=True,
                 )
-            elif request.is_trained and key == "quantize.prune":
-                yield Problem(
-                    message=f"{{{key}}} contradicts {{quantize.method:qat}}: training would give the zeros"
-                    " of {target} other values",
-                    key=key,
-                    target=target.row.name,
-                    hint="leave one of them out",
-                    at_key=True,
-                )
 
 
 def _float_layers(request: Request) -> Iterator[Problem]:

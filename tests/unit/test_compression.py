@@ -142,10 +142,6 @@ def test_options_say_the_same_as_a_recipe() -> None:
     [
         ("targets: [onnx-int8]\nquantize: {cluster: 16}", "cluster is not possible for onnx-int8"),
         ("targets: [tflite-int16x8]\nquantize: {prune: 30%}", "prune is not possible for tflite-int16x8"),
-        (
-            "targets: [tflite-int8]\nquantize: {method: qat, train: ., prune: 30%}",
-            "prune contradicts method qat",
-        ),
         ("targets: [onnx-int8]\nquantize: {cluster: 8, prune: 'channels:25%'}", "cluster is not possible"),
         ("targets: [tflite-int8]\nquantize: {cluster: 1}", "2 or more"),
         ("targets: [tflite-int8]\nquantize: {cluster: 256}", "128 or less"),

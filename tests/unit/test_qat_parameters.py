@@ -72,3 +72,22 @@ def test_what_is_trained_is_a_value_and_moves_all_of_its_weights() -> None:
     layer.codes.assign_add(np.full(8, 0.1, np.float32))
     assert len(np.unique(np.round(layer.read().kernel / start.steps))) == 8
     assert layer.read().shared is start.shared
+
+
+def test_zeros_stay_zero_while_others_are_trained() -> None:
+    pytest.importorskip("tensorflow")
+    from edgefx.models.graph import ir
+    from edgefx.qat.layers import Convolution
+
+    codes = drawn(8)
+    codes[..., :20] = 0
+    layers = {"large": weights(codes), "small": weights(codes[:, :, :8])}
+    found = FakeQuantization(grids={}, outputs={}, weights=layers).clustered(9).pruned().weights
+    assert found["small"].kept is None
+    start = found["large"]
+    op = ir.Conv(kernel=start.kernel, bias=start.bias, strides=(1, 1), dilation=(1, 1), padding="SAME")
+    layer = Convolution(ir.Node(name="c", kind="Conv2D", inputs=(), op=op), None, start)
+    layer.codes.assign_add(np.full(layer.codes.shape, 3.0, np.float32))
+    trained = np.round(layer.read().kernel / start.steps)
+    np.testing.assert_array_equal(trained == 0, codes == 0)
+    np.testing.assert_allclose(layer.kernel().numpy(), trained * start.steps, rtol=1e-6)
