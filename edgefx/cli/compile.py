@@ -202,8 +202,9 @@ Examples:
 @click.option(
     "--prune",
     metavar="30%|2:4|channels:25%",
-    help="Make a share of the weights zero, or two of any four, for the same targets; --qat trains "
-    "the others. Or, for any target, remove channels of MBConv blocks that hold a share of all weights, before anything is quantized.",
+    help="Make a share of the weights zero, or two of any four, for the same targets; --qat trains the "
+    "others. Or, for any target, remove channels of MBConv blocks that hold a share of all weights, before "
+    "anything is quantized.",
 )
 @click.option(
     "--integer-only",
