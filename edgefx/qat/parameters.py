@@ -6,7 +6,7 @@ moves weights, biases and scales, and the same module writes them back. Nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -132,16 +132,15 @@ class FakeQuantization:
         Args:
             most: How many values a layer or a channel may have.
         """
-        weights = {
-            layer: stored.clustered(most) if stored.kernel.size >= SMALL else stored
-            for layer, stored in self.weights.items()
-        }
-        return replace(self, weights=weights)
+        return self._with_large(lambda stored: stored.clustered(most))
 
     def pruned(self) -> FakeQuantization:
         """Return the same artifact, where zeros among each large layer's weights stay zero."""
+        return self._with_large(Weights.pruned)
+
+    def _with_large(self, change: Callable[[Weights], Weights]) -> FakeQuantization:
         weights = {
-            layer: stored.pruned() if stored.kernel.size >= SMALL else stored
+            layer: change(stored) if stored.kernel.size >= SMALL else stored
             for layer, stored in self.weights.items()
         }
         return replace(self, weights=weights)

@@ -25,7 +25,7 @@ from edgefx.measured import Explanation, FlippedImage, Saliency
 from edgefx.metrics import METRICS, Figures
 from edgefx.provenance import gating
 from edgefx.report import formats, write_report
-from edgefx.report.page import cards, thumbnails
+from edgefx.report.page import changed_images, thumbnails
 from edgefx.report.page import run as run_page
 from edgefx.report.page.svg import Axis
 from edgefx.report.page.thumbnails import Thumbnails
@@ -291,7 +291,7 @@ def test_the_page_of_a_huge_run_is_small(huge: RunReport) -> None:
     text = run_page.dumps(huge)
     assert len(text.encode()) <= 5_000_000
     assert text.count("data:image/jpeg") > 20 + 13 * MOST_EXPLAINED
-    assert text.count("<h3>") <= cards.MOST_CARDS + 5
+    assert text.count("<h3>") <= changed_images.MOST_CARDS + 5
     Page(text)
     assert "data:image" not in run_page.dumps(replace(huge, explanations=()), pictures=False)
 

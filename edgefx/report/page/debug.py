@@ -15,7 +15,7 @@ from edgefx.analysis.diagnosis import Broken, DebugReport, Diagnosis, LayerFigur
 from edgefx.harmless import html_text as escape
 from edgefx.report import page
 from edgefx.report.debug import COLUMNS, STEP_TITLES, Order, ordered, step_rows
-from edgefx.report.page import cards
+from edgefx.report.page import changed_images
 from edgefx.report.page.tables import PageCell, PageHead, PageTable, name
 from edgefx.report.page.thumbnails import Thumbnails, folder_of
 from edgefx.report.text import counted, percent
@@ -62,8 +62,8 @@ def _cards(report: DebugReport) -> dict[str, object]:
     roots = {data.role: data.root for data in report.data}
     resize = next((data.resize for data in report.data if data.role == report.measured_on), Resize.STRETCH)
     pictures = Thumbnails(folder_of(roots, report.measured_on), report.model, resize)
-    made = cards.of_explanations(report.explanations, report.model, pictures)
-    return cards.context(made, report.model, report.explanations)
+    made = changed_images.of_explanations(report.explanations, report.model, pictures)
+    return changed_images.context(made, report.model, report.explanations)
 
 
 def _target(diagnosis: Diagnosis) -> dict[str, object]:

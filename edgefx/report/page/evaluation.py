@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgefx.report import page
 from edgefx.report.evaluation import facts
-from edgefx.report.page import cards
+from edgefx.report.page import changed_images
 from edgefx.report.page.run import Finding
 from edgefx.report.page.thumbnails import Thumbnails, folder_of
 from edgefx.views import Evaluation
@@ -16,8 +16,8 @@ def dumps(result: Evaluation) -> str:
     if result.model is not None:
         root = folder_of({result.data.role: result.data.root})
         pictures = Thumbnails(root, result.model, result.data.resize)
-        made = cards.of_explanations(result.explanations, result.model, pictures)
-        shown = cards.context(made, result.model, result.explanations)
+        made = changed_images.of_explanations(result.explanations, result.model, pictures)
+        shown = changed_images.context(made, result.model, result.explanations)
     return page.write(
         "evaluation.html",
         title=result.artifact.name,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgefx.report import compilations, compressions, findings, page
-from edgefx.report.page import cards, plots, tables
+from edgefx.report.page import changed_images, plots, tables
 from edgefx.report.page.pareto import pareto
 from edgefx.report.page.tables import PageTable
 from edgefx.report.page.thumbnails import Thumbnails, folder_of
@@ -143,7 +143,7 @@ def _details(report: RunReport, pictures: Thumbnails) -> dict[str, object]:
             }
             for result, changes in changed
         ],
-        **cards.context(cards.of_run(report, pictures), report.model, report.explanations),
+        **changed_images.context(changed_images.of_run(report, pictures), report.model, report.explanations),
         "arithmetic": _arithmetic(report),
         "layers": [
             plots.layers(
