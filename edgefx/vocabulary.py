@@ -5,6 +5,7 @@ Apart from the dataclasses, which take longer to import: listing targets and che
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -63,6 +64,13 @@ class Hardware(StrEnum):
 
 
 HOST = "host"  # of devices: the machine that edgefx runs on
+
+
+def is_on_host(devices: Collection[str]) -> bool:
+    """Whether latency is measured on this machine where these devices are asked for."""
+    return HOST in devices or not devices
+
+
 LAUNCHES = 5  # processes that latency is measured in, of each artifact
 MOST_LAUNCHES = 10
 MIN_SECONDS = 1.0  # that the timed inferences of each artifact take together

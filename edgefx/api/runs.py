@@ -207,7 +207,7 @@ def compile(  # noqa: A001 - the command's name
         rounds: Least number of timed inferences per artifact.
         min_seconds: Least time that those of each artifact take together: fast ones get more.
         price_per_hour: What an hour of this machine costs, in any currency, for the cost of 1000 inferences.
-        devices: Also run the artifacts on these devices: "ssh://user@host", or names of devices.yaml.
+        devices: Where latency is measured: "host", "ssh://user@host", or names of devices.yaml.
         max_drop: Gate on the top-1 lost against the float Keras model, such as "1pp" (percentage points) or
             "1%" (of the model's top-1). INT8 targets are searched for it.
         max_p95_ms: Gate on the 95th percentile of host latency in milliseconds.

@@ -466,9 +466,10 @@ devices_option = click.option(
     "devices",
     multiple=True,
     metavar="DEVICE",
-    help="Also run the artifacts on this device, and report whether they answer as here, their accuracy and "
-    "their latency there: ssh://user@host[:port], or a name of devices.yaml, which may say more of it "
-    "(edgefx device list). May be repeated.",
+    help="Measure latency on this device instead of on this machine, and report whether the artifacts answer "
+    "there as here, and how accurate they are there: ssh://user@host[:port], or a name of devices.yaml, "
+    "which may say more of it (edgefx device list). May be repeated; with --device host, latency is "
+    "measured on this machine, too.",
 )
 
 

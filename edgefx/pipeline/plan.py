@@ -363,9 +363,10 @@ def _request(recipe: Recipe, planned: Sequence[PlannedTarget]) -> Request:
         evaluates=recipe.evaluate is not None,
         evaluation=recipe.evaluate is not None and recipe.evaluate.images is not None,
         benchmarks=recipe.benchmark is not None,
+        prices=recipe.benchmark is not None and recipe.benchmark.price_per_hour is not None,
         explains=recipe.report.explain > 0,
         for_zoo=tuple(key for key, value in for_zoo.items() if value is not None),
-        devices=recipe.benchmark.others if recipe.benchmark else (),
+        devices=recipe.benchmark.devices if recipe.benchmark else (),
         device_gates=recipe.gates.device_gates(),
     )
 

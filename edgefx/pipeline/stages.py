@@ -140,7 +140,8 @@ def steps(plan: Plan) -> tuple[PlanStep, ...]:
         threads = recipe.benchmark.threads
         what = f"{recipe.benchmark.rounds} rounds on {HOST}, "
         what += f"{threads} thread{'s' if threads > 1 else ''}" if threads else "all cores"
-        kinds.append((StageKind.BENCHMARK, "", f"{what}, at most {recipe.benchmark.seconds:g} s"))
+        if recipe.benchmark.is_on_host:
+            kinds.append((StageKind.BENCHMARK, "", f"{what}, at most {recipe.benchmark.seconds:g} s"))
         if recipe.benchmark.others:
             measured = "answers, accuracy and latency" if plan.evaluation is not None else "latency"
             kinds.append((StageKind.DEVICE, "", f"{measured} on {', '.join(recipe.benchmark.others)}"))

@@ -86,6 +86,7 @@ class CrossChecker:
             evaluates="evaluate" not in self._tree.entries or given("evaluate"),
             evaluation=given("evaluate", "images"),
             benchmarks="benchmark" not in self._tree.entries or given("benchmark"),
+            prices=given("benchmark", "price_per_hour"),
             explains=self._text("report.explain") not in ("", "0"),
             for_zoo=tuple(key for key in ("model.weights", "model.classes") if given(*key.split("."))),
             scaling=self._scaling(),

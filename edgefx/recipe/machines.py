@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from edgefx.npus import NpuOptions
 from edgefx.recipe.values import DeviceNames, Section
-from edgefx.vocabulary import HOST, LAUNCHES, MIN_SECONDS, MOST_LAUNCHES, Optimise
+from edgefx.vocabulary import HOST, LAUNCHES, MIN_SECONDS, MOST_LAUNCHES, Optimise, is_on_host
 
 
 class BenchmarkSection(Section):
@@ -16,9 +16,9 @@ class BenchmarkSection(Section):
 
     devices: DeviceNames = Field(
         default=(HOST,),
-        description="Where the artifacts are run: this machine (host), whose figures a report always has, "
-        "and others, as ssh://user@host[:port] or by their names in devices.yaml. There, too, accuracy and "
-        "latency are measured, and the answers compared with those here.",
+        description="Where latency is measured: on this machine (host), and on others, given as "
+        "ssh://user@host[:port] or by their names in devices.yaml. On those, accuracy is measured, too, and "
+        "the answers are compared with those of this machine, where accuracy is measured in any case.",
     )
     threads: PositiveInt | None = Field(
         default=None, description="Number of threads the runtime uses; by default all cores."
@@ -60,6 +60,11 @@ class BenchmarkSection(Section):
     def others(self) -> tuple[str, ...]:
         """The devices that are not this machine, each once."""
         return tuple(dict.fromkeys(name for name in self.devices if name != HOST))
+
+    @property
+    def is_on_host(self) -> bool:
+        """Whether latency is measured on this machine: others that are named alone are measured alone."""
+        return is_on_host(self.devices)
 
 
 class NpuSection(Section):

@@ -69,11 +69,12 @@ class Request:
         evaluates: Whether accuracy is to be measured.
         evaluation: Whether there are images to measure it on.
         benchmarks: Whether latency is to be measured.
+        prices: Whether it is said what an hour of this machine costs.
         for_zoo: Which keys are given that only a model of the zoo has.
         explains: Whether to show what answers rest on.
         scaling: The coefficients that the model is scaled by, beside its name.
         input_size: The size of its images that is given.
-        devices: The devices that artifacts are run on.
+        devices: Where latency is to be measured; none for this machine alone.
         device_gates: Limits on what is measured there, by the device or ``TARGETS@DEVICE``.
     """
 
@@ -88,6 +89,7 @@ class Request:
     evaluates: bool = True
     evaluation: bool = False
     benchmarks: bool = True
+    prices: bool = False
     for_zoo: tuple[str, ...] = ()
     explains: bool = False
     scaling: Mapping[str, float] = field(default_factory=dict)

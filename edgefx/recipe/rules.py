@@ -17,7 +17,7 @@ from edgefx.models.scaling import named
 from edgefx.models.zoo import known
 from edgefx.recipe.requests import Problem, Request, TargetRequest
 from edgefx.targets import ALL, TARGETS
-from edgefx.vocabulary import Ending, IoDtype, Precision, Ranges, TargetKind
+from edgefx.vocabulary import HOST, Ending, IoDtype, Precision, Ranges, TargetKind, is_on_host
 
 # Keys that limit a figure, and what must be done to know it.
 _LIMITED = {f"gates.{row.gate}": row.origin for row in METRICS.values() if row.gate}
@@ -273,11 +273,9 @@ def _limits(request: Request) -> Iterator[Problem]:
                     " labels.csv",
                     at_key=True,
                 )
-            if (
-                LIMITED[key] is Origin.LATENCY
-                and not request.benchmarks
-                and target.row.kind is TargetKind.RUNTIME
-            ):
+            if LIMITED[key] is not Origin.LATENCY or target.row.kind is not TargetKind.RUNTIME:
+                continue
+            if not request.benchmarks:
                 yield Problem(
                     message=f"{{{key}}} needs latency, which is not measured: {{benchmark!}}",
                     key=key,
@@ -285,6 +283,24 @@ def _limits(request: Request) -> Iterator[Problem]:
                     hint="take '{benchmark}' out to measure it",
                     at_key=True,
                 )
+            elif not is_on_host(request.devices):
+                yield Problem(
+                    message=f"{{{key}}} limits the latency on this machine, which is not measured:"
+                    " {benchmark.devices} names others",
+                    key=key,
+                    target=target.row.name,
+                    hint="limit what they measure, as {gates.devices} does, or name this machine, too:"
+                    f" {{benchmark.devices={HOST}}}",
+                    at_key=True,
+                )
+    if request.prices and request.benchmarks and not is_on_host(request.devices):
+        yield Problem(
+            message="{benchmark.price_per_hour} is of an hour of this machine, where no latency is measured:"
+            " {benchmark.devices} names others",
+            key="benchmark.price_per_hour",
+            hint=f"take it out, or name this machine, too: {{benchmark.devices={HOST}}}",
+            at_key=True,
+        )
 
 
 # What a kind of target is called, and how to ask for one, or limit what is known of the others instead.

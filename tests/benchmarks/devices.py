@@ -1,11 +1,12 @@
 """What SSH costs and what it leaves behind, on loopback, with an OpenSSH server started for this.
 
     python -m tests.benchmarks devices --cuts 50 --tries 3
+    python -m tests.benchmarks devices --only compilations --model b0.keras --calib photos/ --effort fast
 
 Connections are cut at random moments, while files are copied and while artifacts are timed, by killing the
 server's processes: afterwards no process of the device and no half-written file may be left. Then the ratios
 of the latencies of two artifacts, measured here and over SSH, are set side by side, and then the time that
-`edgefx compile` takes with the device and without it, as processes of their own, in turn.
+`edgefx compile` takes when it measures on the device and when it measures here, in turn.
 """
 
 from __future__ import annotations
@@ -30,19 +31,26 @@ DEVICE = "ssh://Device"
 
 
 def main(options: list[str]) -> None:
-    """Print both."""
+    """Print what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks devices")
     parser.add_argument("--cuts", type=int, default=50)
     parser.add_argument("--tries", type=int, default=3)
     parser.add_argument("--model", default="digits", help="for the time of a compilation")
     parser.add_argument("--calib", help="images for it")
+    parser.add_argument("--effort", default="balanced", help="of its INT8 targets")
+    parser.add_argument("--only", choices=("cuts", "ratios", "compilations"), help="one part of the three")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(options)
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
         os.environ["PATH"] = server.path()
-        _cuts(server, Path(folder), asked.cuts, random.Random(asked.seed))
-        _ratios(Path(folder), asked.tries)
-        _compilations(Path(folder), asked.tries, asked.model, asked.calib)
+        if asked.only in (None, "cuts"):
+            _cuts(server, Path(folder), asked.cuts, random.Random(asked.seed))
+        if asked.only in (None, "ratios"):
+            _ratios(Path(folder), asked.tries)
+        if asked.only in (None, "compilations"):
+            calib = ["--calib", str(Path(asked.calib).resolve())] if asked.calib else []
+            model = str(Path(asked.model).resolve()) if Path(asked.model).exists() else asked.model
+            _compilations(Path(folder), asked.tries, [model, *calib, "--effort", asked.effort])
 
 
 def _cuts(server: SshServer, folder: Path, count: int, draw: random.Random) -> None:
@@ -95,10 +103,10 @@ def _ratios(folder: Path, tries: int) -> None:
     print(f"ssh over host: {there / here:.3f}")
 
 
-def _compilations(folder: Path, tries: int, model: str, calib: str | None) -> None:
+def _compilations(folder: Path, tries: int, what: list[str]) -> None:
     (folder / "devices.yaml").write_text(f"board:\n  address: {DEVICE}\n  python: {sys.executable}\n")
-    command = [sys.executable, "-m", "edgefx", "compile", model, "-t", "tflite-int8,onnx-int8,openvino-int8"]
-    command += ["--no-cache", *(["--calib", str(Path(calib).resolve())] if calib else [])]
+    command = [sys.executable, "-m", "edgefx", "compile", *what, "--no-cache"]
+    command += ["--target", "tflite-int8,onnx-int8,openvino-int8"]
     times: dict[str, list[float]] = {"host": [], DEVICE: []}
     for _ in range(tries):
         for device, found in times.items():
@@ -107,6 +115,6 @@ def _compilations(folder: Path, tries: int, model: str, calib: str | None) -> No
             subprocess.run([*command, *wanted], cwd=folder, check=True, capture_output=True)
             found.append(time.monotonic() - began)
     for device, found in times.items():
-        print(f"{device}: edgefx compile {model} in {', '.join(f'{one:.1f}' for one in found)} s")
+        print(f"{device}: edgefx compile {what[0]} in {', '.join(f'{one:.1f}' for one in found)} s")
     here, there = (median(found) for found in times.values())
-    print(f"with the device over without: {there / here:.2f}")
+    print(f"measured on the device over measured here: {there / here:.2f}")

@@ -365,10 +365,11 @@ def test_devices_are_measured_anew_and_fail_alone(
         monkeypatch.setenv("EDGEFX_DEVICES", str(tmp_path / "devices.yaml"))
         monkeypatch.setenv("PATH", server.path())
         limits = "{board: p50_ms <= 1000, 'tflite-*@board': [drop_pp <= 90, p99_ms <= 0]}"
-        done = again("benchmark.devices=[host, board, cramped]", f"gates.devices={limits}")
+        done = again("benchmark.devices=[board, cramped]", f"gates.devices={limits}")
         server.wait_until_idle()
     assert done.code == 4, done.stderr
     assert computed(done.json) == {("device", "")}
+    assert [one["latency"] for one in done.json["targets"]] == [None] * len(TARGETS)  # host is not named
     board, failed = done.json["devices"]
     assert [one["target"] for one in board["targets"]] == list(TARGETS)
     for one, here in zip(board["targets"], first["targets"], strict=True):

@@ -68,6 +68,22 @@ def test_steps_are_in_the_order_of_the_run() -> None:
     assert "100 of" in by_stage[StageKind.QUANTIZE]
 
 
+@pytest.mark.parametrize(
+    ("devices", "measured"),
+    [
+        ([], {StageKind.BENCHMARK}),
+        (["host"], {StageKind.BENCHMARK}),
+        (["host", "pi5"], {StageKind.BENCHMARK, StageKind.DEVICE}),
+        (["pi5", "pi4"], {StageKind.DEVICE}),
+    ],
+)
+def test_latency_is_measured_on_the_machines_that_are_named(
+    devices: list[str], measured: set[StageKind]
+) -> None:
+    found = {step.stage for step in steps(planned(benchmark={"devices": devices}))}
+    assert found & {StageKind.BENCHMARK, StageKind.DEVICE} == measured
+
+
 def test_float_ends_of_an_integer_artifact_are_told_beforehand() -> None:
     targets = ["tflite-int8", "tflite-int16x8"]
     int8, int16 = (

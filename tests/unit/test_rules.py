@@ -150,6 +150,20 @@ def test_what_is_limited_must_be_measured(key: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("devices", "measured"), [((), True), (("host",), True), (("pi5", "host"), True), (("pi5",), False)]
+)
+def test_a_limit_on_latency_here_needs_latency_here(devices: tuple[str, ...], measured: bool) -> None:
+    asked = request(
+        target("tflite-float32", limits=("gates.max_p95_ms", "gates.max_drop")), devices=devices, prices=True
+    )
+    found = {one.key: one for one in problems(asked)}
+    assert list(found) == ([] if measured else ["gates.max_p95_ms", "benchmark.price_per_hour"])
+    for one in found.values():
+        assert "where" in one.message or "limits the latency on this machine" in one.message
+        assert AS_FLAGS.filled(one.hint).endswith("--device host")
+
+
 def test_the_same_of_several_targets_is_said_once() -> None:
     wrong = request(target("onnx-int8", integer_only=True), target("onnx-float32", integer_only=True))
     ((place, problem),) = merged(problems(wrong), lambda one: one.key)
