@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ _ZIP = b"PK\x03\x04"
 
 _VERSION = re.compile(r"\d{1,4}(\.\w{1,20}){0,5}")
 _SAVE_AGAIN = "copy or download it again, or save it again with Keras"
+_KERAS = (".keras", ".h5", ".hdf5")
 _COMPILED = (".tflite", ".onnx", ".xml")
 # What edgefx writes itself, by the end of its name: what it is, and the command that takes it.
 _OURS = {
@@ -32,6 +34,8 @@ _OURS = {
 _GRAPH = "saved_model.pb"
 PYTORCH = (".pt", ".pth", ".safetensors")  # weights that --weights takes, not models
 _EXPECTED = "expected a Keras model: .keras, .h5, a SavedModel folder or a preset of keras-hub"
+_IMAGES = "an image folder is given with --calib or --eval"
+_LISTED = 10_000  # names of a folder, which may be one of images
 
 
 class Container(StrEnum):
@@ -78,8 +82,13 @@ def container(path: Path) -> Container:
         ModelError: It cannot be read.
     """
     if path.is_dir():
-        is_preset = (path / hub.BACKBONE).is_file() and not (path / _GRAPH).exists()
-        return Container.PRESET if is_preset else Container.SAVED_MODEL
+        if (path / _GRAPH).is_file():
+            return Container.SAVED_MODEL
+        if (path / hub.BACKBONE).is_file():
+            return Container.PRESET
+        raise NoModelError(
+            f"{path}: a folder, but not a SavedModel (no {_GRAPH} in it)", hint=_folder_hint(path)
+        )
     if not path.exists():
         raise NoModelError(f"{path}: no such model file", hint=_absent_hint(path))
     check_regular(path)
@@ -148,6 +157,32 @@ def _format_hint(path: Path, magic: bytes) -> str:
     return _EXPECTED
 
 
+def _folder_hint(path: Path) -> str:
+    """Say what to do with a folder that is no model: what it holds may be one, or belong to one."""
+    names = sorted(one.name for one in islice(path.iterdir(), _LISTED))
+    inner = next((name for name in names if (path / name / _GRAPH).is_file()), None)
+    file = next((name for name in names if Path(name).suffix in _KERAS), None)
+    if {"config.json", "model.weights.h5"} <= set(names):
+        return "this is a .keras file, unpacked: make a zip file of what is in the folder, named .keras"
+    if inner is not None:
+        return f"give the folder of the model: {path / inner}"
+    if any(name == "checkpoint" or name.endswith(".index") for name in names):
+        return (
+            "a checkpoint holds weights only: load it into its model with model.load_weights, and save that"
+            " with model.save('model.keras')"
+        )
+    return f"give the file: {path / file}" if file is not None else f"{_EXPECTED}; {_IMAGES}"
+
+
+def _zip_hint(path: Path, names: Sequence[str]) -> str:
+    """Say what to do with a zip file that is no model: one may be in it."""
+    if any(Path(name).name == _GRAPH for name in names):
+        return f"unpack it, and give the folder that {_GRAPH} lies in"
+    if any(Path(name).suffix in _KERAS or Path(name).name == "config.json" for name in names):
+        return "unpack it, and give the model in it"
+    return _format_hint(path, _ZIP)
+
+
 def _zip(path: Path, content: Path, bounded: bool) -> ModelFile:
     try:
         with zipfile.ZipFile(content) as archive:
@@ -155,7 +190,7 @@ def _zip(path: Path, content: Path, bounded: bool) -> ModelFile:
             if "config.json" not in names:
                 raise ModelError(
                     f"{path}: a zip file, but not a Keras model (no config.json in it)",
-                    hint=_format_hint(path, _ZIP),
+                    hint=_zip_hint(path, names),
                 )
             config = _json(archives.read_member(archive, "config.json", source=path))
             metadata = (
@@ -192,11 +227,6 @@ def _hdf5(path: Path, content: Path, bounded: bool) -> ModelFile:
 
 
 def _saved_model(path: Path, content: Path, bounded: bool) -> ModelFile:  # noqa: ARG001 - graphs.py bounds it
-    if not (content / _GRAPH).is_file():
-        raise ModelError(
-            f"{path}: a folder, but not a SavedModel (no saved_model.pb in it)",
-            hint=f"{_EXPECTED}; an image folder is given with --calib or --eval",
-        )
     legacy = (content / "keras_metadata.pb").is_file()
     return ModelFile(
         path=path, container=Container.SAVED_MODEL, keras_version="2" if legacy else "", config=None

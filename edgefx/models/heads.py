@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from edgefx.errors import ModelError, UsageError
+from edgefx.models.backwards import Operation
+from edgefx.models.vectors import is_embedding
 from edgefx.types import ModelTask, OutputKind
 
-PASS_THROUGH = frozenset({"Identity", "IdentityN", "Cast", "Reshape", "Squeeze", "EnsureShape"})
-_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _CHOSEN = ("ArgMax", "ArgMin")
 _SOFTMAX, _SIGMOID = "Softmax", "Sigmoid"
 _WITH_VALUES = (ModelTask.REGRESSION, ModelTask.EMBEDDING, ModelTask.FEATURES)
@@ -32,23 +31,22 @@ class Head:
 
 
 def find(
-    graph_def: Any,
-    output: str,
+    end: Operation,
     shape: tuple[int, ...],
     *,
     task: ModelTask | None,
     source: str,
     option: str = "--task ",
 ) -> Head:
-    """Tell what a model answers from the operation that it ends in and its output's shape.
+    """Tell what a model answers from the operations that it ends in and its output's shape.
 
     Softmax, and scores without one, are those of a classifier. One sigmoid is a binary classifier's. Several
     are taken for a classifier's, as they were trained by many, unless the user says "multilabel". One score
-    without sigmoid may be a logit or a quantity: that must be said.
+    without sigmoid may be a logit or a quantity: that must be said. Vectors of length 1 and pooled features
+    are embeddings (`edgefx.models.vectors`).
 
     Args:
-        graph_def: A GraphDef, with its functions.
-        output: Name of its output operation.
+        end: The operation that gives the output.
         shape: Of the output, without the batch.
         task: What the user says that it answers; None leaves it to the graph.
         source: The model, for messages.
@@ -58,10 +56,10 @@ def find(
         UsageError: The task must be said, or is not one that such an output can be.
         ModelError: The model keeps its scores to itself.
     """
-    end = last_operation(graph_def, output)
-    if end in _CHOSEN:
+    last = end.past()
+    if last.type in _CHOSEN:
         raise ModelError(
-            f"{source}: it answers the number of a class ({end}) and not how sure it is",
+            f"{source}: it answers the number of a class ({last.type}) and not how sure it is",
             hint="compile the model that ends in the scores in front of the argmax, made with"
             " keras.Model(input, output)",
         )
@@ -73,11 +71,11 @@ def find(
             )
         return Head(task=ModelTask.FEATURES, output=OutputKind.VALUES, classes=values)
     if task is None:
-        task = _recognised(end, values, source, option)
-    _check(task, end, values, source, option)
+        task = _recognised(last, values, source, option)
+    _check(task, last.type, values, source, option)
     if task in _WITH_VALUES:
         return Head(task=task, output=OutputKind.VALUES, classes=values)
-    is_normalised = end in (_SOFTMAX, _SIGMOID)
+    is_normalised = last.type in (_SOFTMAX, _SIGMOID)
     return Head(
         task=task,
         output=OutputKind.PROBABILITIES if is_normalised else OutputKind.LOGITS,
@@ -85,10 +83,10 @@ def find(
     )
 
 
-def _recognised(end: str, values: int, source: str, option: str) -> ModelTask:
+def _recognised(last: Operation, values: int, source: str, option: str) -> ModelTask:
     if values > 1:
-        return ModelTask.CLASSIFICATION
-    if end == _SIGMOID:
+        return ModelTask.EMBEDDING if is_embedding(last) else ModelTask.CLASSIFICATION
+    if last.type == _SIGMOID:
         return ModelTask.BINARY
     raise UsageError(
         f"{source}: the model has a single output without a sigmoid, which may be a logit or a quantity",
@@ -131,36 +129,3 @@ def threshold_of(task: ModelTask, threshold: float | None) -> float:
             hint="leave it out, or say --task binary or --task multilabel",
         )
     return 0.5 if threshold is None else threshold
-
-
-def last_operation(graph_def: Any, output: str) -> str:
-    """Return the type of the operation that a graph's output comes from, past those that change nothing.
-
-    Args:
-        graph_def: A GraphDef, with its functions.
-        output: Name of the output operation.
-    """
-    functions = {function.signature.name: function for function in graph_def.library.function}
-    nodes = {node.name: node for node in graph_def.node}
-    name, place = output, 0  # of an operation, and which of its outputs
-    while True:
-        node = nodes.get(name)
-        if node is None:
-            return ""
-        if node.op in _CALLS:
-            function = functions[node.attr["f"].func.name]
-            nodes = {inner.name: inner for inner in function.node_def}
-            name, place = _tensor(function.ret[function.signature.output_arg[place].name])
-        elif node.op in PASS_THROUGH:
-            name, place = _tensor(node.input[0].lstrip("^"))
-        else:
-            return str(node.op)
-
-
-def _tensor(source: str) -> tuple[str, int]:
-    """Return the operation of ``name``, ``name:1`` or ``name:output:0``, and the number of its output.
-
-    The last is how functions write it, whose calls of others number their outputs behind that name.
-    """
-    name, *place = source.split(":")
-    return name, int(place[-1]) if place else 0

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgefx.errors import ModelError, UnknownNameError, UsageError
+from edgefx.models.backwards import Backwards
 from edgefx.models.heads import Head, find, threshold_of
 from edgefx.models.hints import Hints
 from edgefx.types import ModelTask, OutputSpec
@@ -31,14 +32,13 @@ def describe(graph: Any, names: Sequence[str], hints: Hints, *, source: str) -> 
     own = unique(names)
     _check_said(own, hints, source)
     _check_distinct(own, graph, source)
-    definition = graph.as_graph_def()
+    backwards = Backwards(graph.as_graph_def(add_shapes=True), image=graph.inputs[0].op.name)
     several = len(own) > 1
     found = []
     for name, tensor in zip(own, graph.outputs, strict=True):
         shape = tuple(int(length) for length in tensor.shape[1:])
         head: Head = find(
-            definition,
-            tensor.op.name,
+            backwards.output(tensor.op.name),
             shape,
             task=_said(name, hints),
             source=f"{source}, output {name}" if several else source,

@@ -103,8 +103,32 @@ def test_weights_only(tmp_path: Path) -> None:
     assert "--weights" in error.hint
 
 
-def test_an_image_folder(tmp_path: Path) -> None:
-    assert "not a SavedModel" in refused(tmp_path).message
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [
+        (["daisy/1.jpg"], "an image folder is given with --calib"),
+        (["1/saved_model.pb", "2/saved_model.pb"], "give the folder of the model: {}/1"),
+        (["checkpoint", "ck-1.index", "ck-1.data-00000-of-00001"], "a checkpoint holds weights only"),
+        (["best.keras", "log.csv"], "give the file: {}/best.keras"),
+    ],
+)
+def test_a_folder_that_is_no_model(tmp_path: Path, files: list[str], hint: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    error = refused(tmp_path)
+    assert "not a SavedModel" in error.message
+    assert hint.format(tmp_path) in error.hint
+
+
+@pytest.mark.parametrize(
+    ("inside", "hint"),
+    [("flowers/saved_model.pb", "give the folder"), ("flowers/best.h5", "give the model in it")],
+)
+def test_a_model_in_a_zip_file(tmp_path: Path, inside: str, hint: str) -> None:
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
+        archive.writestr(inside, "")
+    assert hint in refused(tmp_path / "model.zip").hint
 
 
 def test_a_weights_file_gets_the_suffix_that_keras_goes_by(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from edgefx.errors import ModelError
+from edgefx.models.backwards import PASS_THROUGH
 from edgefx.models.graph.freeze import reachable, read
-from edgefx.models.heads import PASS_THROUGH
 from edgefx.storage.atomic import replacing
 from edgefx.types import FrozenGraph, OutputKind
 from edgefx.vocabulary import ScoreFunction
