@@ -60,6 +60,16 @@ class Operation:
         return tuple(one.size for one in known[self.place].dim) if len(known) > self.place else ()
 
     @property
+    def number(self) -> float | None:
+        """Its value, where it is a constant of a single one."""
+        from tensorflow import make_ndarray
+
+        if self.type != "Const":
+            return None
+        value = make_ndarray(self.scope.nodes[self.name].attr["value"].tensor)
+        return float(value.item()) if value.size == 1 and value.dtype.kind == "f" else None
+
+    @property
     def is_constant(self) -> bool:
         """Whether no pixel changes it."""
         found = list(islice(self.above(), _SMALL))

@@ -162,8 +162,6 @@ def _folder_hint(path: Path) -> str:
     names = sorted(one.name for one in islice(path.iterdir(), _LISTED))
     inner = next((name for name in names if (path / name / _GRAPH).is_file()), None)
     file = next((name for name in names if Path(name).suffix in _KERAS), None)
-    if {"config.json", "model.weights.h5"} <= set(names):
-        return "this is a .keras file, unpacked: make a zip file of what is in the folder, named .keras"
     if inner is not None:
         return f"give the folder of the model: {path / inner}"
     if any(name == "checkpoint" or name.endswith(".index") for name in names):

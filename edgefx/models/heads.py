@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgefx.errors import ModelError, UsageError
@@ -12,6 +13,7 @@ from edgefx.types import ModelTask, OutputKind
 
 _CHOSEN = ("ArgMax", "ArgMin")
 _SOFTMAX, _SIGMOID = "Softmax", "Sigmoid"
+_SUMS = ("Add", "AddV2", "BiasAdd")  # the last of two tensors, too, where the batch is 1
 _WITH_VALUES = (ModelTask.REGRESSION, ModelTask.EMBEDDING, ModelTask.FEATURES)
 
 
@@ -70,23 +72,63 @@ def find(
                 task, source, "its output is a map [height, width, channels]", ("features",), option
             )
         return Head(task=ModelTask.FEATURES, output=OutputKind.VALUES, classes=values)
+    function = _score_function(last)
+    if function == _SOFTMAX and values == 1:
+        raise ModelError(
+            f"{source}: it ends in a softmax over a single value, which is 1 for every image",
+            hint="train it with a sigmoid in its place, or with a softmax over two values",
+        )
     if task is None:
-        task = _recognised(last, values, source, option)
-    _check(task, last.type, values, source, option)
+        task = _recognised(last, function, values, source, option)
+    _check(task, function, values, source, option)
     if task in _WITH_VALUES:
         return Head(task=task, output=OutputKind.VALUES, classes=values)
-    is_normalised = last.type in (_SOFTMAX, _SIGMOID)
     return Head(
         task=task,
-        output=OutputKind.PROBABILITIES if is_normalised else OutputKind.LOGITS,
+        output=OutputKind.PROBABILITIES if function else OutputKind.LOGITS,
         classes=2 if task is ModelTask.BINARY else values,
     )
 
 
-def _recognised(last: Operation, values: int, source: str, option: str) -> ModelTask:
+def _score_function(last: Operation) -> str:
+    """Return of what function the outputs are scores, or means of scores, as an ensemble's; "" of none."""
+    if last.type == "RealDiv" and _is_softmax(*last.inputs):
+        return _SOFTMAX
+    parts = list(_parts(last))
+    functions = {function for function, _ in parts}
+    is_mean = math.isclose(sum(share for _, share in parts), 1, rel_tol=1e-3)
+    return functions.pop() if is_mean and functions in ({_SOFTMAX}, {_SIGMOID}) else ""
+
+
+def _is_softmax(powers: Operation, total: Operation) -> bool:
+    """Whether powers over their sum are a softmax that somebody has written out."""
+    powers, total = powers.past(), total.past()
+    return powers.type == "Exp" and total.type == "Sum" and total.inputs[0].past() == powers
+
+
+def _parts(op: Operation, share: float = 1.0) -> Iterator[tuple[str, float]]:
+    """Yield the types of the operations that a tensor is a weighted sum of, with their weights."""
+    op = op.past()
+    inputs = op.inputs
+    if op.type in _SUMS:
+        for one in inputs:
+            yield from _parts(one, share)
+    elif op.type == "Mean" and inputs[0].type == "Pack":
+        for one in inputs[0].inputs:
+            yield from _parts(one, share / len(inputs[0].inputs))
+    elif op.type == "RealDiv" and inputs[1].number:
+        yield from _parts(inputs[0], share / inputs[1].number)
+    elif op.type == "Mul" and (numbers := [one.number for one in inputs]) and any(numbers):
+        first, second = numbers
+        yield from _parts(inputs[first is not None], share * (first or second or 0.0))
+    else:
+        yield op.type, share
+
+
+def _recognised(last: Operation, function: str, values: int, source: str, option: str) -> ModelTask:
     if values > 1:
-        return ModelTask.EMBEDDING if is_embedding(last) else ModelTask.CLASSIFICATION
-    if last.type == _SIGMOID:
+        return ModelTask.EMBEDDING if not function and is_embedding(last) else ModelTask.CLASSIFICATION
+    if function == _SIGMOID:
         return ModelTask.BINARY
     raise UsageError(
         f"{source}: the model has a single output without a sigmoid, which may be a logit or a quantity",
@@ -94,7 +136,7 @@ def _recognised(last: Operation, values: int, source: str, option: str) -> Model
     )
 
 
-def _check(task: ModelTask, end: str, values: int, source: str, option: str) -> None:
+def _check(task: ModelTask, function: str, values: int, source: str, option: str) -> None:
     """Refuse a task that such an output cannot be."""
     if task is ModelTask.FEATURES:
         raise _misfit(
@@ -106,7 +148,7 @@ def _check(task: ModelTask, end: str, values: int, source: str, option: str) -> 
         )
     if task is ModelTask.CLASSIFICATION and values == 1:
         raise _misfit(task, source, "it has a single output", ("binary", "regression"), option)
-    if task is ModelTask.MULTILABEL and end == _SOFTMAX:
+    if task is ModelTask.MULTILABEL and function == _SOFTMAX:
         raise _misfit(task, source, "in a softmax one class excludes the others", ("classification",), option)
 
 

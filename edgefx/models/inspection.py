@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgefx.errors import ModelError, UnknownNameError, UsageError
 from edgefx.models import zoo
 from edgefx.units import parse_size_of_input
+
+_DEFAULT_SIGNATURES = ("serving_default", "serve")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,7 @@ class Interface:
         input_name: Name in the signature of a SavedModel, else "".
         output_names: What the model calls these outputs.
         output_indices: Which of the model's outputs they are.
+        signature: The name of the signature of a SavedModel, else "".
     """
 
     batch: int | None
@@ -34,6 +37,14 @@ class Interface:
     input_name: str = ""
     output_names: tuple[str, ...] = ("",)
     output_indices: tuple[int, ...] = (0,)
+    signature: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of it."""
+        if self.signature in ("", *_DEFAULT_SIGNATURES):
+            return ()
+        return (f"the signature '{self.signature}' of the SavedModel is compiled, the only one of images",)
 
 
 def keras_interface(
@@ -91,17 +102,7 @@ def signature_interface(
         UsageError: `input_size` or `head` is needed, or contradicts the model.
     """
     signatures = dict(getattr(loaded, "signatures", {}))
-    name = (
-        "serving_default" if "serving_default" in signatures else "serve" if "serve" in signatures else None
-    )
-    if name is None:
-        if len(signatures) != 1:
-            found = ", ".join(sorted(signatures)) or "none"
-            raise ModelError(
-                f"{source}: no signature 'serving_default' in this SavedModel (found: {found})",
-                hint="save it with model.export('folder'), which writes one",
-            )
-        name = next(iter(signatures))
+    name = _signature_of_images(signatures, source)
     signature = signatures[name]
     inputs = signature.structured_input_signature[1]
     outputs = signature.structured_outputs
@@ -119,7 +120,31 @@ def signature_interface(
         input_name=input_name,
         outputs=(tuple(names[index] for index in indices), indices),
     )
-    return signature, interface
+    return signature, replace(interface, signature=name)
+
+
+def _signature_of_images(signatures: Mapping[str, Any], source: str) -> str:
+    """Return the signature that is meant: the default one, or else the only one, or the only one of images.
+
+    Raises:
+        ModelError: That could be several, or none.
+    """
+    named = [name for name in _DEFAULT_SIGNATURES if name in signatures][:1]
+    images = [name for name, one in signatures.items() if _takes_images(one)]
+    for candidates in (set(named) & set(images), images, named, list(signatures)):
+        if len(candidates) == 1:
+            (name,) = candidates
+            return name
+    found = ", ".join(sorted(signatures)) or "none"
+    raise ModelError(
+        f"{source}: no signature 'serving_default' in this SavedModel (found: {found})",
+        hint="save it with model.export('folder'), which writes one",
+    )
+
+
+def _takes_images(signature: Any) -> bool:
+    inputs = list(signature.structured_input_signature[1].values())
+    return len(inputs) == 1 and len(_dimensions(inputs[0].shape)) == 4
 
 
 def _dimensions(shape: Any) -> tuple[int | None, ...]:
@@ -172,9 +197,11 @@ def _interface(
     input_name: str = "",
 ) -> Interface:
     if len(given) != 4:
+        hint = "it takes encoded files: export the model behind the decoding" if dtype == "string" else ""
         raise ModelError(
             f"{source}: not a model of images: its input has shape {_shape(given)}, "
-            "expected [N, height, width, 3]"
+            "expected [N, height, width, 3]",
+            hint=hint,
         )
     batch, height, width, channels = given
     if channels not in (1, 3):

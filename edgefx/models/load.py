@@ -450,7 +450,7 @@ def _from_saved_model(
         function=function,
         front=fitted,
         fixed_batch=interface.batch,
-        notes=(_NO_LAYERS,),
+        notes=(_NO_LAYERS, *interface.notes),
     )
 
 

@@ -206,7 +206,10 @@ def _admissible(
         else:
             if said := hardware.misfit(found.notes, present, device.name):
                 tell(f"{subject.path}: {said}")
-            yield replace(subject, any_ends=not takes_images(found))
+            is_classifier = takes_images(found)
+            if is_classifier and (batch := found.inputs[0].shape[0]) > 1:
+                tell(f"{subject.path}: takes {batch} images at a time: its latency is that of all {batch}")
+            yield replace(subject, any_ends=not is_classifier)
 
 
 def _with_threads(subjects: Iterable[Subject], counts: Sequence[int]) -> Iterator[Subject]:

@@ -17,7 +17,7 @@ from edgefx import harmless, runtimes
 from edgefx.benchmarking.devices.connect import ON_HOST, DeviceChoice, connected
 from edgefx.benchmarking.devices.phone import Phone
 from edgefx.data import calibration, labels
-from edgefx.errors import UsageError
+from edgefx.errors import DataError, UsageError
 from edgefx.measured import Explanation
 from edgefx.models.heads import threshold_of
 from edgefx.models.hints import NO_HINTS, Hints
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from edgefx.results import Accuracy, ClassComparison
     from edgefx.types import ArtifactMetadata, Dataset, ImageSet, ModelSpec, Scores, TensorInfo
     from edgefx.verdicts import Doubt
+
+_OF_NO_CLASSES = "where its values are not of classes, say what it answers: --task embedding or regression"
 
 
 def run(
@@ -146,7 +148,8 @@ def run(
     height, width, classes = reading.height, reading.width, reading.classes
     task = task_of(artifact, described.outputs[0], metadata, hints)
     threshold = threshold_of(task, hints.threshold)
-    dataset, note = _listed(data, kept, task, reading, limit=limit, seed=seed)
+    unsaid = metadata is None and hints.task is None
+    dataset, note = _listed(data, kept, task, reading, limit=limit, seed=seed, unsaid=unsaid)
     if not dataset.known and baseline is None:
         raise UsageError(
             f"{data} has no labels, so there is no accuracy to measure",
@@ -429,14 +432,26 @@ def _said(task: ModelTask, hints: Hints, output: TensorInfo) -> ModelTask | None
 
 
 def _listed(
-    data: Path, kept: Answers | None, task: ModelTask, reading: Reading, *, limit: int | None, seed: int
+    data: Path,
+    kept: Answers | None,
+    task: ModelTask,
+    reading: Reading,
+    *,
+    limit: int | None,
+    seed: int,
+    unsaid: bool,
 ) -> tuple[Dataset, str]:
     """List the images (those that a run knows), or a sample of them; returns how they were chosen, too."""
     dataset = labels.scan(data, task)
     if task.classifies:
         dataset = labels.by_name(dataset, reading.class_names)
         foreign.check_count(reading, dataset)
-    dataset = labels.fit(dataset, task, reading.classes)
+    try:
+        dataset = labels.fit(dataset, task, reading.classes)
+    except DataError as error:
+        if unsaid:
+            error.hint = f"{error.hint}; {_OF_NO_CLASSES}"
+        raise
     which = f"all {len(dataset.items)} images of {data}"
     if kept is not None:
         known = answers.shared(kept, dataset, classes=reading.classes)

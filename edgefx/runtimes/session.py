@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,9 +215,13 @@ def is_vector(shape: Sequence[int]) -> bool:
 
 def _no_classifier(path: Path, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> ArtifactError:
     return ArtifactError(
-        f"{path}: {len(inputs)} inputs and {len(outputs)} outputs",
+        f"{path}: {_counted(inputs, 'input')} and {_counted(outputs, 'output')}",
         hint="edgefx runs image classifiers: one image in, one score vector out",
     )
+
+
+def _counted(ends: Sequence[TensorInfo], what: str) -> str:
+    return f"{len(ends)} {what}{'' if len(ends) == 1 else 's'}"
 
 
 def takes_images(artifact: Artifact) -> bool:
@@ -283,12 +287,7 @@ def _anything(path: Path, info: TensorInfo) -> NDArray[Any]:
     """Return random values for an input; zeros where they may be indices."""
     import numpy as np
 
-    shape = tuple(1 if place == 0 and size < 1 else size for place, size in enumerate(info.shape))
-    if any(size < 1 for size in shape):
-        raise ArtifactError(
-            f"{path}: input '{info.name}' has the shape {list(shape)}, of which negative sizes are free",
-            hint="export it with a fixed size",
-        )
+    shape = fixed_shape(path, info)
     rng = np.random.default_rng(0)
     if info.dtype in ("uint8", "int8"):
         return rng.integers(0, 128, shape, dtype=info.dtype)
@@ -301,6 +300,34 @@ def _anything(path: Path, info: TensorInfo) -> NDArray[Any]:
             f"{path}: input '{info.name}' is of the type {info.dtype}, which cannot be made up",
             hint="only numeric inputs can be timed",
         ) from error
+
+
+def with_free(shape: tuple[int, ...], signature: Iterable[int] | None) -> tuple[int, ...]:
+    """Return a shape with -1 for each size, but the batch, that the file leaves free: it stores 1 for it.
+
+    Args:
+        shape: As stored.
+        signature: Of the same length where something is free.
+    """
+    known = () if signature is None else tuple(int(size) for size in signature)
+    if len(known) != len(shape):
+        return shape
+    return shape[:1] + tuple(min(size, free) for size, free in zip(shape[1:], known[1:], strict=True))
+
+
+def fixed_shape(path: Path, info: TensorInfo) -> tuple[int, ...]:
+    """Return an input's shape, of one image where the batch is free.
+
+    Raises:
+        ArtifactError: The file leaves more than the batch free.
+    """
+    shape = tuple(1 if place == 0 and size < 1 else size for place, size in enumerate(info.shape))
+    if any(size < 1 for size in shape):
+        raise ArtifactError(
+            f"{path}: input '{info.name}' has the shape {list(shape)}, of which negative sizes are free",
+            hint="export it with a fixed size",
+        )
+    return shape
 
 
 def stored(batch: Pixels, image: TensorInfo) -> NDArray[Any]:

@@ -66,6 +66,7 @@ def classifier(
     channels: int = 3,
     order: tuple[int, ...] = (0, 1, 2),
     said: dict[str, str] | None = None,
+    batch: int | str = "batch",
 ) -> Path:
     """Write an ONNX file that tells the shades apart, of pixels from -1 to 1."""
     from onnx import TensorProto, helper, numpy_helper
@@ -74,7 +75,7 @@ def classifier(
     if background:
         slope, bias = np.r_[0.0, slope], np.r_[-9.0, bias]
     shape: list[int | str] = [SIDE, SIDE, channels]
-    shape = ["batch", *(shape[-1:] + shape[:-1] if first else shape)]
+    shape = [batch, *(shape[-1:] + shape[:-1] if first else shape)]
     constants = {"slope": slope[None].astype(np.float32), "bias": bias.astype(np.float32)}
     graph = helper.make_graph(
         [
@@ -86,7 +87,7 @@ def classifier(
         ],
         "shades",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", len(bias)])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, len(bias)])],
         [
             *(numpy_helper.from_array(value, name) for name, value in constants.items()),
             numpy_helper.from_array(np.array([1], np.int64), "axis"),
@@ -104,14 +105,14 @@ def classifier(
 @pytest.mark.parametrize(
     ("made", "images", "said"),
     [
-        ({}, "shades", "say --pixels -1..1; or --pixels 0..255 to read it as it is"),
-        ({"first": True}, "shades", "say --pixels -1..1; or"),
+        ({}, "shades", "say --pixels -1..1, or --pixels imagenet; or --pixels 0..255 to read it as it is"),
+        ({"first": True}, "shades", "say --pixels -1..1, or --pixels imagenet; or"),
         ({"channels": 1}, "numbered", "say --pixels -1..1; or"),
         ({"background": True}, "shades", "--background"),
         (
             {"background": True},
             "numbered",
-            "say --pixels -1..1 --background; or --pixels 0..255 --no-background to read it as it is",
+            "say --pixels -1..1 --background, or --pixels imagenet --background; or --pixels 0..255 ",
         ),
     ],
     ids=["pixels", "nchw", "grey", "background by count", "both"],
@@ -173,7 +174,7 @@ def test_openvino_names_are_those_of_the_folders(tmp_path: Path, shades: Path) -
 # -------------------------------------------------------------------------------------------------- TFLite
 
 
-def tflite(function: Callable[..., Any], *shapes: tuple[int, ...], **options: Any) -> bytes:
+def tflite(function: Callable[..., Any], *shapes: tuple[int | None, ...], **options: Any) -> bytes:
     """Convert a function of float tensors with TensorFlow's own converter."""
     tf = pytest.importorskip("tensorflow")
     concrete = tf.function(function).get_concrete_function(
@@ -334,9 +335,7 @@ def test_a_tflite_of_several_outputs_is_timed(tmp_path: Path) -> None:
     assert found.latencies[str(path)].precision_ran == "float32"
 
 
-def test_free_sizes_are_inspected_and_refused_where_they_are_run(
-    tmp_path: Path, shades: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def free_onnx(path: Path) -> Path:
     from onnx import TensorProto, helper
 
     graph = helper.make_graph(
@@ -345,10 +344,48 @@ def test_free_sizes_are_inspected_and_refused_where_they_are_run(
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 3])],
     )
-    path = tmp_path / "free.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def free_tflite(path: Path) -> Path:
+    tf = pytest.importorskip("tensorflow")
+    kernel = np.ones((3, 3, 3, 3), np.float32)
+
+    def function(image: Any) -> Any:
+        return tf.reduce_mean(tf.nn.conv2d(image, kernel, 2, "VALID"), axis=[1, 2])
+
+    path.write_bytes(tflite(function, (None, None, None, 3)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("made", "shape"),
+    [(free_onnx, "image float32 [1, 3, -1, -1]"), (free_tflite, "float32 [1, -1, -1, 3]")],
+    ids=["onnx", "tflite"],
+)
+def test_free_sizes_are_inspected_and_refused_where_they_are_run(
+    made: Callable[[Path], Path], shape: str, tmp_path: Path, shades: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = made(tmp_path / made.__name__.replace("_", "."))
     assert run(["inspect", str(path)]) == 0
-    assert "image float32 [1, 3, -1, -1]" in capfd.readouterr().out
+    assert shape in capfd.readouterr().out
     assert run(["evaluate", str(path), str(shades)]) == 4
+    assert "of a fixed size" in " ".join(capfd.readouterr().err.split())
     assert run(["benchmark", str(path)]) == 4
     assert "export it with a fixed size" in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_fixed_batch_is_told_of_where_it_is_timed(tmp_path: Path) -> None:
+    path = classifier(tmp_path / "four.onnx", batch=4)
+    found = edgefx.benchmark(path, rounds=5, min_seconds=0, warmup=0, threads=1)
+    assert found.notes == (f"{path}: takes 4 images at a time: its latency is that of all 4",)
+
+
+def test_what_is_no_classifier_may_have_another_task(
+    tmp_path: Path, shades: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = classifier(tmp_path / "vector.onnx", order=(0, 1, 2, 0, 1, 2))
+    assert run(["evaluate", str(path), str(shades)]) == 2
+    assert "--task embedding" in " ".join(capfd.readouterr().err.split())
+    assert edgefx.evaluate(path, shades, threads=1, pixels="-1..1", task="embedding").top1 == 1

@@ -12,10 +12,11 @@ import tensorflow as tf
 import tf_keras
 from keras import layers, ops
 
+from edgefx.errors import ModelError
 from edgefx.models.hints import NO_HINTS
 from edgefx.models.load import load
 from edgefx.models.outputs import describe
-from edgefx.types import ModelTask
+from edgefx.types import ModelTask, OutputKind, OutputSpec
 
 Build = Callable[[Any], Any]
 
@@ -32,7 +33,7 @@ def mean(x: Any) -> Any:
     return layers.GlobalAveragePooling2D()(x)
 
 
-def tasks(model: Any, *, within: bool = False) -> list[ModelTask]:
+def answers(model: Any, *, within: bool = False) -> tuple[OutputSpec, ...]:
     """Trace a model, within a function that is called if so said, and return what it answers."""
 
     def answered(image: Any) -> list[Any]:
@@ -41,12 +42,12 @@ def tasks(model: Any, *, within: bool = False) -> list[ModelTask]:
     signature = [tf.TensorSpec([1, SIDE, SIDE, 3], tf.float32)]
     graph = tf.function(answered, input_signature=signature, autograph=False).get_concrete_function().graph
     names = [f"output{number}" for number in range(len(graph.outputs))]
-    return [one.task for one in describe(graph, names, NO_HINTS, source="m.keras")]
+    return describe(graph, names, NO_HINTS, source="m.keras")
 
 
-def traced(build: Build) -> ModelTask:
+def traced(build: Build) -> OutputSpec:
     image = keras.Input((SIDE, SIDE, 3))
-    (found,) = tasks(keras.Model(image, build(layers.Conv2D(8, 3, strides=2, padding="same")(image))))
+    (found,) = answers(keras.Model(image, build(layers.Conv2D(8, 3, strides=2, padding="same")(image))))
     return found
 
 
@@ -157,12 +158,43 @@ _SCORES: dict[str, Build] = {
 
 @pytest.mark.parametrize("name", _EMBEDDINGS)
 def test_vectors_that_are_surely_embeddings(name: str) -> None:
-    assert traced(_EMBEDDINGS[name]) is ModelTask.EMBEDDING
+    assert traced(_EMBEDDINGS[name]).task is ModelTask.EMBEDDING
 
 
 @pytest.mark.parametrize("name", _SCORES)
 def test_vectors_that_may_be_scores(name: str) -> None:
-    assert traced(_SCORES[name]) is ModelTask.CLASSIFICATION
+    assert traced(_SCORES[name]).task is ModelTask.CLASSIFICATION
+
+
+def several(units: int, activation: str | None, x: Any) -> list[Any]:
+    return [layers.Dense(units, activation=activation)(mean(features(x))) for _ in "abc"]
+
+
+@pytest.mark.parametrize(
+    ("build", "task", "output"),
+    [
+        (lambda x: layers.Average()(several(5, "softmax", x)), "classification", "probabilities"),
+        (lambda x: ops.mean(ops.stack(several(5, "softmax", x)), axis=0), "classification", "probabilities"),
+        (lambda x: 0.7 * several(5, "softmax", x)[0] + 0.3 * several(5, "softmax", x)[0], "classification",
+         "probabilities"),
+        (written_out, "classification", "probabilities"),
+        (lambda x: layers.Average()(several(1, "sigmoid", x)), "binary", "probabilities"),
+        (lambda x: layers.Average()(several(5, None, x)), "classification", "logits"),
+        (lambda x: layers.Add()(several(5, "softmax", x)), "classification", "logits"),
+        (lambda x: layers.Maximum()(several(5, "softmax", x)), "classification", "logits"),
+        (lambda x: layers.Average()([*several(5, "softmax", x), *several(5, "sigmoid", x)]), "classification",
+         "logits"),
+    ],
+)  # fmt: skip
+def test_means_of_scores_are_scores(build: Build, task: str, output: str) -> None:
+    found = traced(build)
+    assert (found.task, found.output) == (ModelTask(task), OutputKind(output))
+
+
+def test_a_softmax_over_one_value_is_refused() -> None:
+    with pytest.raises(ModelError, match="which is 1 for every image") as caught:
+        traced(lambda x: layers.Dense(1, activation="softmax")(mean(features(x))))
+    assert "a sigmoid in its place" in caught.value.hint
 
 
 def old_net(end: Callable[[Any, Any], Any]) -> Any:
@@ -184,7 +216,7 @@ def old_net(end: Callable[[Any, Any], Any]) -> Any:
     ids=["pooled", "length 1", "dense"],
 )
 def test_nets_of_tf_keras(*, end: Callable[[Any, Any], Any], task: ModelTask, within: bool) -> None:
-    assert tasks(old_net(end), within=within) == [task]
+    assert [one.task for one in answers(old_net(end), within=within)] == [task]
 
 
 def test_each_output_of_a_saved_model(tmp_path: Path) -> None:
@@ -198,3 +230,38 @@ def test_each_output_of_a_saved_model(tmp_path: Path) -> None:
         "pooled": ModelTask.EMBEDDING,
         "unit": ModelTask.EMBEDDING,
     }
+
+
+def test_the_signature_of_images_is_compiled(tmp_path: Path) -> None:
+    """Models for serving have a signature of encoded files, and sometimes one of pixels."""
+    image = keras.Input((SIDE, SIDE, 3))
+    model = keras.Model(image, layers.Dense(5)(mean(image)))
+
+    class Served(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.variables_of = model.weights
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+        def of_files(self, files: Any) -> Any:
+            def decoded(content: Any) -> Any:
+                pixels = tf.io.decode_image(content, channels=3, expand_animations=False)
+                return tf.image.resize(tf.cast(pixels, tf.float32), (SIDE, SIDE))
+
+            pixels = tf.map_fn(decoded, files, fn_output_signature=tf.float32)
+            return model(tf.ensure_shape(pixels, [None, SIDE, SIDE, 3]))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, SIDE, SIDE, 3], tf.float32)], autograph=False)
+        def of_pixels(self, pixels: Any) -> Any:
+            return model(pixels)
+
+    served = Served()
+    signatures = {"serving_default": served.of_files, "of pixels": served.of_pixels}
+    tf.saved_model.save(served, str(tmp_path / "both"), signatures=signatures)
+    loaded = load(str(tmp_path / "both"))
+    assert loaded.spec.classes == 5
+    assert any("the signature 'of pixels' of the SavedModel is compiled" in note for note in loaded.notes)
+    tf.saved_model.save(served, str(tmp_path / "files"), signatures=served.of_files)
+    with pytest.raises(ModelError, match="not a model of images") as caught:
+        load(str(tmp_path / "files"))
+    assert "encoded files" in caught.value.hint

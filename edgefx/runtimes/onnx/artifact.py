@@ -100,14 +100,16 @@ def _described(model: onnx.ModelProto, path: Path) -> Artifact:
         if node.op_type in ("Conv", "QLinearConv", "ConvInteger"):
             convolutions[runs_int8] += 1
     notes = []
+    stated = _metadata(model, _HARDWARE)
     if floating and convolutions[True]:
+        why = ", where that is faster or much more accurate" if stated else ""  # others chose otherwise
         notes.append(
             f"{convolutions[True]} of {sum(convolutions.values())} convolutions run in INT8, "
-            "the rest in float32, where that is faster or much more accurate"
+            f"the rest in float32{why}"
         )
     if _metadata(model, WEIGHTS_ONLY) and facts.compressed == "int8" and not integer:
         notes.append(hardware.WEIGHTS_ONLY)
-    if stated := _metadata(model, _HARDWARE):
+    if stated:
         notes.append(hardware.note(stated))
     if kept := _kept(model):
         notes.append(f"kept in float as asked: {', '.join(kept)}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edgefx.errors import ConversionError
 from edgefx.quantization import QuantScheme
 from edgefx.runtimes import written
+from edgefx.runtimes.session import with_free
 from edgefx.runtimes.tflite.ends import FLOAT_AT_ENDS
 from edgefx.runtimes.tflite.flatbuffer import (
     CONVERSIONS,
@@ -200,7 +201,7 @@ def _tensor_info(tensor: TensorT) -> TensorInfo:
     quantization = quantization_of(tensor)
     return TensorInfo(
         name=tensor.name.decode(),
-        shape=shape_of(tensor),
+        shape=with_free(shape_of(tensor), tensor.shapeSignature),
         dtype=dtype_name(tensor),
         scale=quantization[0] if quantization else None,
         zero_point=quantization[1] if quantization else None,

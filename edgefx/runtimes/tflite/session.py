@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefx.errors import ArtifactError
-from edgefx.runtimes.session import AnySession, BatchSession, batched, ends_of_images
+from edgefx.runtimes.session import AnySession, BatchSession, batched, ends_of_images, fixed_shape, with_free
 from edgefx.system.packages import require
 from edgefx.types import TensorInfo
 
@@ -99,7 +99,8 @@ def _interpreter(path: Path, threads: int, *, reference: bool = False, batch: in
         model = flatbuffer.read(path)
         if micro.restored(model):
             return opened(model_content=flatbuffer.write(model))
-        artifact.describe(model)  # says more exactly what is wrong with a damaged file
+        for info in artifact.describe(model).inputs:  # says more exactly what is wrong with a damaged file
+            fixed_shape(path, info)
         raise ArtifactError(
             f"{path}: LiteRT refuses the file: {error}", hint="convert it again, or run: edgefx inspect"
         ) from error
@@ -114,7 +115,7 @@ def _tensor_info(details: Mapping[str, Any]) -> TensorInfo:
     quantized = bool(scale) and np.issubdtype(dtype, np.integer)  # a damaged file may have scales of floats
     return TensorInfo(
         name=details["name"],
-        shape=tuple(int(size) for size in details["shape"]),
+        shape=with_free(tuple(int(size) for size in details["shape"]), details["shape_signature"].tolist()),
         dtype=dtype.name,
         scale=float(scale) if quantized else None,
         zero_point=int(zero_point) if quantized else None,
