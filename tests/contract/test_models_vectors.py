@@ -237,25 +237,21 @@ def test_the_signature_of_images_is_compiled(tmp_path: Path) -> None:
     image = keras.Input((SIDE, SIDE, 3))
     model = keras.Model(image, layers.Dense(5)(mean(image)))
 
-    class Served(tf.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.variables_of = model.weights
+    def decoded(content: Any) -> Any:
+        pixels = tf.io.decode_image(content, channels=3, expand_animations=False)
+        return tf.image.resize(tf.cast(pixels, tf.float32), (SIDE, SIDE))
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-        def of_files(self, files: Any) -> Any:
-            def decoded(content: Any) -> Any:
-                pixels = tf.io.decode_image(content, channels=3, expand_animations=False)
-                return tf.image.resize(tf.cast(pixels, tf.float32), (SIDE, SIDE))
+    def of_files(files: Any) -> Any:
+        pixels = tf.map_fn(decoded, files, fn_output_signature=tf.float32)
+        return model(tf.ensure_shape(pixels, [None, SIDE, SIDE, 3]))
 
-            pixels = tf.map_fn(decoded, files, fn_output_signature=tf.float32)
-            return model(tf.ensure_shape(pixels, [None, SIDE, SIDE, 3]))
+    def signature(function: Callable[[Any], Any], shape: list[int | None], dtype: Any) -> Any:
+        return tf.function(function, input_signature=[tf.TensorSpec(shape, dtype)], autograph=False)
 
-        @tf.function(input_signature=[tf.TensorSpec([None, SIDE, SIDE, 3], tf.float32)], autograph=False)
-        def of_pixels(self, pixels: Any) -> Any:
-            return model(pixels)
-
-    served = Served()
+    served = tf.Module()
+    served.weights = model.weights
+    served.of_files = signature(of_files, [None], tf.string)
+    served.of_pixels = signature(lambda pixels: model(pixels) + 0.0, [None, SIDE, SIDE, 3], tf.float32)
     signatures = {"serving_default": served.of_files, "of pixels": served.of_pixels}
     tf.saved_model.save(served, str(tmp_path / "both"), signatures=signatures)
     loaded = load(str(tmp_path / "both"))
