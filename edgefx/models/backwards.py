@@ -11,6 +11,11 @@ from typing import Any
 PASS_THROUGH = frozenset({"Identity", "IdentityN", "Cast", "Reshape", "Squeeze", "EnsureShape"})
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _SMALL = 64  # operations: what is computed from constants alone is computed from fewer
+_MOST_READS = 100_000  # twenty times what the ends of the networks of the tests take
+
+
+class EntangledError(Exception):
+    """A graph in which what is asked is not found in bounded time: of many ways, each is read anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,14 +112,26 @@ class Backwards:
         self._functions = {one.signature.name: one for one in graph_def.library.function}
         self._outermost = _Scope({node.name: node for node in graph_def.node}, {})
         self._calls: dict[tuple[_Scope, str], _Scope] = {}
+        self._reads = 0
+
+    def begin(self) -> None:
+        """Begin with a question: the reads that it may take are counted from here."""
+        self._reads = 0
 
     def output(self, name: str) -> Operation:
         """Return the operation of this name; of a call, the one that computes its result."""
         return self.resolved(name, self._outermost)
 
     def resolved(self, source: str, scope: _Scope) -> Operation:
-        """Return the operation that computes a tensor, past arguments and calls of functions."""
+        """Return the operation that computes a tensor, past arguments and calls of functions.
+
+        Raises:
+            EntangledError: The question has taken too many reads.
+        """
         while True:
+            self._reads += 1
+            if self._reads > _MOST_READS:
+                raise EntangledError
             name, place = _tensor(source)
             if name in scope.arguments:
                 source, scope = scope.arguments[name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from edgefx.models.backwards import PASS_THROUGH, Operation
+from edgefx.models.backwards import PASS_THROUGH, EntangledError, Operation
 
 _SAME = PASS_THROUGH | {"ExpandDims", "Transpose", "StopGradient", "Snapshot"}
 _WINDOWS = frozenset({"AvgPool", "MaxPool"})
@@ -41,11 +41,19 @@ def is_embedding(end: Operation) -> bool:
     Args:
         end: The last operation.
     """
+    end.graph.begin()
+    try:
+        return _is_features(end)
+    except (EntangledError, RecursionError):  # as no network is written: a file may be made to take for ever
+        return False
+
+
+def _is_features(end: Operation) -> bool:
     op = _source(end, pooled=True)
     if op.type in _RECTIFIERS:
         return _is_map(op) and not _may_be_scores(op)
     if op.type == "ConcatV2":
-        return all(is_embedding(one) for one in _data(op))
+        return all(_is_features(one) for one in _data(op))
     data = _data(op)
     if op.type not in _ARITHMETIC or len(data) != 2:
         return False
@@ -128,8 +136,8 @@ def _made(op: Operation, source: Operation) -> frozenset[str] | None:
 def _is_merged(op: Operation, data: list[Operation]) -> bool:
     """Whether features of two kinds are added, or features are weighted, as by squeeze and excite."""
     if op.type in _SUMS:
-        return (_is_map(op) and _is_shortcut(*data)) or all(is_embedding(one) for one in data)
-    return op.type == "Mul" and any(is_embedding(one) for one in data)
+        return (_is_map(op) and _is_shortcut(*data)) or all(_is_features(one) for one in data)
+    return op.type == "Mul" and any(_is_features(one) for one in data)
 
 
 def _is_shortcut(one: Operation, other: Operation) -> bool:

@@ -261,3 +261,13 @@ def test_the_signature_of_images_is_compiled(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model of images") as caught:
         load(str(tmp_path / "files"))
     assert "encoded files" in caught.value.hint
+
+
+def test_a_graph_made_to_be_read_for_ever_is_not():
+    def product(x: Any) -> Any:
+        one, other = mean(x), mean(ops.relu(x))
+        for _ in range(24):
+            one, other = other, layers.Multiply()([one, other])
+        return other
+
+    assert traced(product).task is ModelTask.CLASSIFICATION
