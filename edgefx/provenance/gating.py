@@ -20,7 +20,7 @@ from edgefx.evaluation import expected, gates, joint, trust
 from edgefx.evaluation.expected import Expectation
 from edgefx.evaluation.statistics import wilson_ci
 from edgefx.measured import Accuracy
-from edgefx.metrics import METRICS, Figures
+from edgefx.metrics import METRICS, Figures, Origin
 from edgefx.notebook import Shown
 from edgefx.provenance import stored
 from edgefx.provenance.stored import StoredReport, StoredTarget
@@ -165,7 +165,7 @@ def judge(
         against=against,
         targets=targets,
         regressions=_regressions(from_runs, fail_on, against, policy),
-        notes=tuple(_notes(reports)),
+        notes=(*_notes(reports), *_elsewhere(reports, conditions)),
         joint=joint.judge([(target.target, target.gates) for target in targets]),
     )
 
@@ -357,3 +357,15 @@ def _notes(reports: Sequence[StoredReport]) -> Iterator[str]:
         for target in report.targets:
             if target.failure:
                 yield f"{report.path}: {on_device(target.target, target.device)} failed in {target.failure}"
+
+
+def _elsewhere(reports: Sequence[StoredReport], conditions: Sequence[Gate]) -> Iterator[str]:
+    """Say where latency was measured that a gate limits on the machine that compiled, where it was not."""
+    here = [gate for gate in conditions if not gate.devices]
+    asked = [gate for gate in here if METRICS[gate.metric].origin is Origin.LATENCY]
+    for report in reports if asked else ():
+        timed = dict.fromkeys(one.device for one in report.targets if one.figures.latency is not None)
+        if timed and "" not in timed:
+            sign = "<=" if METRICS[asked[0].metric].better == "less" else ">="
+            limit = f"{next(iter(timed))}: {asked[0].name} {sign} {asked[0].limit:g}"
+            yield f"{report.path}: latency was measured on {', '.join(timed)} alone: try --gate '{limit}'"

@@ -289,7 +289,8 @@ def _limits(request: Request) -> Iterator[Problem]:
                     " {benchmark.devices} names others",
                     key=key,
                     target=target.row.name,
-                    hint="limit what they measure, as {gates.devices} does, or name this machine, too:"
+                    hint="limit what they measure, by the device (as {gates.devices} takes it,"
+                    f" '{request.devices[0]}: p95_ms <= 20'), or name this machine, too:"
                     f" {{benchmark.devices={HOST}}}",
                     at_key=True,
                 )

@@ -318,6 +318,17 @@ def test_what_a_device_measured_has_limits_of_its_own(
     assert {name: gates for name, gates in found.items() if gates} == expected
 
 
+def test_a_limit_on_latency_that_was_measured_on_a_device_alone(edgefx: Edgefx, tmp_path: Path) -> None:
+    made = with_devices(report())
+    there = replace(made, targets=tuple(replace(one, latency=None) for one in made.targets))
+    for name, one, is_said in (("both", made, False), ("there", there, True)):
+        run = a_run(tmp_path / name, made=one)
+        done = edgefx("gate", str(run), "--gate", "tflite-*: p50_ms <= 0.001")
+        assert done.code == 1
+        said = "latency was measured on pi5 alone: try --gate 'pi5: p50_ms <= 0.001'"
+        assert (said in " ".join((done.out + done.err).split())) == is_said
+
+
 def test_a_device_that_a_report_does_not_have(edgefx: Edgefx, tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", made=with_devices(report()))
     for condition in ("pi4: p50_ms <= 40", "*@pi4: p50_ms <= 40"):
