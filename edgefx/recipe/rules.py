@@ -290,8 +290,7 @@ def _limits(request: Request) -> Iterator[Problem]:
                     key=key,
                     target=target.row.name,
                     hint="limit what they measure, by the device (as {gates.devices} takes it,"
-                    f" '{request.devices[0]}: p95_ms <= 20'), or name this machine, too:"
-                    f" {{benchmark.devices={HOST}}}",
+                    f" '{request.devices[0]}: p95_ms <= 20'), or name {HOST}, too, in {{benchmark.devices}}",
                     at_key=True,
                 )
     if request.prices and request.benchmarks and not is_on_host(request.devices):
@@ -299,7 +298,7 @@ def _limits(request: Request) -> Iterator[Problem]:
             message="{benchmark.price_per_hour} is of an hour of this machine, where no latency is measured:"
             " {benchmark.devices} names others",
             key="benchmark.price_per_hour",
-            hint=f"take it out, or name this machine, too: {{benchmark.devices={HOST}}}",
+            hint=f"take it out, or name {HOST}, too, in {{benchmark.devices}}",
             at_key=True,
         )
 

@@ -161,7 +161,7 @@ def test_a_limit_on_latency_here_needs_latency_here(devices: tuple[str, ...], me
     assert list(found) == ([] if measured else ["gates.max_p95_ms", "benchmark.price_per_hour"])
     for one in found.values():
         assert "where" in one.message or "limits the latency on this machine" in one.message
-        assert AS_FLAGS.filled(one.hint).endswith("--device host")
+        assert AS_FLAGS.filled(one.hint).endswith("name host, too, in --device")
 
 
 def test_the_same_of_several_targets_is_said_once() -> None:
