@@ -23,6 +23,8 @@ _LABEL = "label"  # the column of labels.csv for a model with one output
 _INDEX = re.compile(r"\d{1,5}")
 _MOST_LABELS = 10_000
 
+_OF_NO_CLASSES = "where the values are not of classes, say of what: --task embedding or --task regression"
+
 
 def scan(root: Path, task: ModelTask | None) -> Dataset:
     """List the images under `root` with what the task needs to be measured.
@@ -85,13 +87,14 @@ def by_name(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
     return replace(dataset, items=items, class_names=tuple(class_names))
 
 
-def fit(dataset: Dataset, task: ModelTask, classes: int) -> Dataset:
+def fit(dataset: Dataset, task: ModelTask, classes: int, *, guessed: bool = False) -> Dataset:
     """Check that what is right fits the model; an unlabelled data set passes.
 
     Args:
         dataset: From `scan`.
         task: What the model answers.
         classes: Its number of classes, or of values.
+        guessed: Whether nothing tells that the values are scores of classes, as no softmax does.
 
     Raises:
         DataError: It does not: other classes, or more or fewer values than the model gives.
@@ -99,7 +102,12 @@ def fit(dataset: Dataset, task: ModelTask, classes: int) -> Dataset:
     if dataset.columns:  # says that there is no column "label"
         list(folders.rows(dataset.root / folders.TABLE))
     if task.classifies:
-        return folders.check_labels(dataset, classes)
+        try:
+            return folders.check_labels(dataset, classes)
+        except DataError as error:
+            if guessed:
+                error.hint = f"{error.hint}; {_OF_NO_CLASSES}"
+            raise
     if task is ModelTask.EMBEDDING:
         return dataset
     if task is ModelTask.FEATURES:

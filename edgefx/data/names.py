@@ -7,7 +7,7 @@ from pathlib import Path
 from edgefx import harmless
 from edgefx.errors import DataError
 from edgefx.storage.regular import read_bytes
-from edgefx.types import ModelSpec
+from edgefx.types import ModelSpec, ModelTask
 
 _MOST_BYTES = 64 * 10**6
 _FORM = "write one name a line, in the order of the model's scores"
@@ -35,6 +35,11 @@ def read(path: Path, spec: ModelSpec) -> tuple[str, ...]:
         raise DataError(
             f"{path}: {spec.source} has several outputs, and one list of names does not say of which it is",
             hint="compile one of them: --head NAME",
+        )
+    if not spec.task.classifies and spec.task is not ModelTask.MULTILABEL:
+        raise DataError(
+            f"{path}: names are of classes, and {spec.source} has none: its task is {spec.task}",
+            hint="leave --labels out",
         )
     if len(found) != spec.classes:
         raise DataError(f"{path}: {len(found)} names, but the model has {spec.classes} classes", hint=_FORM)

@@ -62,7 +62,8 @@ def of_run(baseline: str) -> Answers:
     if not (folder / predictions.NAME).is_file():
         raise UsageError(
             f"{baseline}: there are no answers of a float model: no {predictions.NAME}",
-            hint="give the output folder of a run that measured accuracy (edgefx compile --eval IMAGES)",
+            hint="give the output folder of a run that measured the accuracy of a classifier"
+            " (edgefx compile --eval IMAGES)",
         )
     kept = predictions.read(folder / predictions.NAME)
     if len(kept.images) != len(kept.baseline):

@@ -43,6 +43,13 @@ def check(plan: Plan, spec: ModelSpec) -> None:
             f"--ends logits: {spec.source} gives values, which no sigmoid or softmax makes of logits",
             hint="leave it out",
         )
+    quantize = plan.recipe.quantize
+    if isinstance(quantize, QatSection) and quantize.mode == "supervised" and not spec.task.classifies:
+        raise UsageError(
+            f"{plan.wording.name('quantize.method')}: supervised training learns which class is right, and"
+            f" {spec.source} chooses none: its task is {spec.task}",
+            hint="learn from the float model: --qat distill, or quantize.mode: distill",
+        )
 
 
 def check_explained(spec: ModelSpec, name: str) -> None:

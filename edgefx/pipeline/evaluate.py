@@ -17,7 +17,7 @@ from edgefx import harmless, runtimes
 from edgefx.benchmarking.devices.connect import ON_HOST, DeviceChoice, connected
 from edgefx.benchmarking.devices.phone import Phone
 from edgefx.data import calibration, labels
-from edgefx.errors import DataError, UsageError
+from edgefx.errors import UsageError
 from edgefx.measured import Explanation
 from edgefx.models.heads import threshold_of
 from edgefx.models.hints import NO_HINTS, Hints
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from edgefx.results import Accuracy, ClassComparison
     from edgefx.types import ArtifactMetadata, Dataset, ImageSet, ModelSpec, Scores, TensorInfo
     from edgefx.verdicts import Doubt
-
-_OF_NO_CLASSES = "where its values are not of classes, say what it answers: --task embedding or regression"
 
 
 def run(
@@ -446,12 +444,7 @@ def _listed(
     if task.classifies:
         dataset = labels.by_name(dataset, reading.class_names)
         foreign.check_count(reading, dataset)
-    try:
-        dataset = labels.fit(dataset, task, reading.classes)
-    except DataError as error:
-        if unsaid:
-            error.hint = f"{error.hint}; {_OF_NO_CLASSES}"
-        raise
+    dataset = labels.fit(dataset, task, reading.classes, guessed=unsaid)
     which = f"all {len(dataset.items)} images of {data}"
     if kept is not None:
         known = answers.shared(kept, dataset, classes=reading.classes)

@@ -23,7 +23,7 @@ from edgefx.pipeline.stages import Computed, KeptFiles, Stage
 from edgefx.recipe.schema import QatSection
 from edgefx.results import Check
 from edgefx.scores import chosen, confidences, of_first
-from edgefx.types import DataInfo, Dataset, ModelSpec
+from edgefx.types import DataInfo, Dataset, ModelSpec, OutputKind
 from edgefx.verdicts import Doubt
 from edgefx.vocabulary import StageKind
 
@@ -186,7 +186,8 @@ class Inputs:
             return labels.fit_outputs(dataset, spec)
         if self._names:
             dataset = labels.by_name(dataset, self._names)
-        return labels.fit(dataset, spec.task, spec.classes)
+        guessed = spec.output is OutputKind.LOGITS and self._plan.recipe.model.task is None
+        return labels.fit(dataset, spec.task, spec.classes, guessed=guessed)
 
     def _fitting(self, dataset: Dataset) -> Dataset:
         """Return the training images, without their labels where these are neither the model's nor needed.

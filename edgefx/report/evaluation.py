@@ -51,6 +51,7 @@ def _figures(result: Evaluation | OutputEvaluation, baseline: str | None) -> lis
     if result.top5 is not None:
         rows.append(("top-5", percent(result.top5)))
     compared = result.comparison
+    is_search = result.figures is not None and result.figures.cosine is not None  # of embeddings
     if compared is not None:
         if compared.drop_pp is not None:
             spread = interval(compared.drop_ci95_pp)
@@ -60,7 +61,8 @@ def _figures(result: Evaluation | OutputEvaluation, baseline: str | None) -> lis
         else:
             rows.append(("baseline", f"{baseline}"))
         if compared.agreement is not None:
-            rows.append(("agreement", f"{percent(compared.agreement)} of images get the baseline's class"))
+            same = "find the baseline's nearest image" if is_search else "get the baseline's class"
+            rows.append(("agreement", f"{percent(compared.agreement)} of images {same}"))
     if result.figures is not None:
         for row in tasks.ROWS:
             value = getattr(result.figures, row.id)

@@ -387,5 +387,5 @@ def test_what_is_no_classifier_may_have_another_task(
 ) -> None:
     path = classifier(tmp_path / "vector.onnx", order=(0, 1, 2, 0, 1, 2))
     assert run(["evaluate", str(path), str(shades)]) == 2
-    assert "--task embedding" in " ".join(capfd.readouterr().err.split())
+    assert "say of what: --task embedding" in " ".join(capfd.readouterr().err.split())
     assert edgefx.evaluate(path, shades, threads=1, pixels="-1..1", task="embedding").top1 == 1

@@ -149,7 +149,8 @@ def test_several_labels(model: Path, photos: tuple[Path, Any], tmp_path: Path) -
 def test_a_vector(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
     light = photos[1].mean((1, 2, 3))
     labels = [str(int(one // 40)) for one in light]
-    found, _ = run(model, photos, tmp_path, labels, head="vector", task="embedding")
+    found, _ = run(model, photos, tmp_path, labels, head="vector")
+    assert found.model.task is ModelTask.EMBEDDING
     for result in found:
         assert result.accuracy.task.cosine > 0.99
         assert result.accuracy.top1 is not None
@@ -242,6 +243,15 @@ def test_values_have_no_logits(model: Path, photos: tuple[Path, Any], tmp_path: 
         edgefx.compile(
             model, targets="tflite-int8", calibration=photos[0], evaluate=False, benchmark=False, cache=False,
             output=tmp_path / "out", head="light", task="regression", ends="logits",
+        )  # fmt: skip
+
+
+def test_supervised_training_is_for_classes(model: Path, photos: tuple[Path, Any], tmp_path: Path) -> None:
+    """An embedding's values are no scores, though folders give its images classes to search by."""
+    with pytest.raises(UsageError, match="supervised training learns which class is right"):
+        edgefx.compile(
+            model, targets="tflite-int8", calibration=photos[0], train=photos[0], qat="supervised",
+            evaluate=False, benchmark=False, cache=False, output=tmp_path / "out", head="vector",
         )  # fmt: skip
 
 

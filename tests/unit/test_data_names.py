@@ -9,7 +9,7 @@ import pytest
 
 from edgefx.data import names
 from edgefx.errors import DataError
-from edgefx.types import ModelSpec
+from edgefx.types import ModelSpec, ModelTask
 from tests.unit.report_samples import report
 
 
@@ -22,6 +22,12 @@ def test_a_name_on_each_line(tmp_path: Path, model: ModelSpec) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes("\ufeffdaisy\r\n a rose \r\nt\u00fclip\x1b\r\n\r\n".encode())
     assert names.read(path, model) == ("daisy", "a rose", "t\u00fclip\u241b")
+
+
+def test_names_where_there_are_no_classes(tmp_path: Path, model: ModelSpec) -> None:
+    (tmp_path / "names.txt").write_text("a\nb\nc\n")
+    with pytest.raises(DataError, match="its task is embedding"):
+        names.read(tmp_path / "names.txt", replace(model, task=ModelTask.EMBEDDING))
 
 
 @pytest.mark.parametrize(
