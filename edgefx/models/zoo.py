@@ -254,7 +254,7 @@ def build(
     else:
         model = constructor(weights=None, classes=classes, input_shape=(height, width, 3))
     if weights == PACKAGED:
-        _load_weights(model, DIGITS_WEIGHTS, family)
+        model.load_weights(str(DIGITS_WEIGHTS))  # edgefx's own: not to be judged as what users bring
     elif weights != RANDOM:
         _load_weights(model, Path(weights), family, sha256=sha256, bounded=bounded)
     return model

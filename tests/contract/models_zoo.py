@@ -208,6 +208,15 @@ def one_block(keras: Any, *, classes: int = CLASSES) -> Any:
     return settle(keras.Model(image, layers.Dense(classes, activation="softmax", name="head")(x)))
 
 
+def save_block(folder: Path) -> Path:
+    """Save `one_block` for the classes of digits: it is loaded and converted in a second."""
+    import keras
+
+    path = folder / "block.keras"
+    one_block(keras, classes=10).save(path)
+    return path
+
+
 def mixed_precision(keras: Any) -> Any:
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:

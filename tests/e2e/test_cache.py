@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from edgefx.data import digits
+from tests.contract.models_zoo import save_block
 
 from .conftest import Finished, in_process
 from .ssh_server import serving
@@ -331,15 +332,16 @@ def test_reproduce_never_overwrites_the_run(work: Path, first: dict[str, Any]) -
     assert done.code == 2
 
 
-def test_kills_at_random_instants() -> None:
+def test_kills_at_random_instants(tmp_path: Path) -> None:
     """The benchmark does it with all of `digits-demo`; here each run is little more than its imports."""
     from tests.benchmarks.kills import kill
 
     little = (
+        f"model={save_block(tmp_path)}",
         "targets=[tflite-float32, tflite-int8]",
         "quantize={effort: fast}",
-        "calibration.samples=20",
-        "evaluate.limit=50",
+        f"calibration={{images: {digits.calibration_folder()}, samples: 20}}",
+        f"evaluate={{images: {digits.evaluation_folder()}, limit: 50}}",
         "gates={}",
         "benchmark=null",
     )

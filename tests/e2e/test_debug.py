@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from .conftest import in_process
+
+pytestmark = pytest.mark.usefixtures("digits_once")
 
 
 def test_debug_prints_one_json_document_and_writes_the_plot(tmp_path: Path) -> None:

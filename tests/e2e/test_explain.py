@@ -13,6 +13,8 @@ from PIL import Image
 from edgefx.system import resources
 from tests.e2e.conftest import in_process
 
+pytestmark = pytest.mark.usefixtures("digits_once")
+
 
 @pytest.fixture(scope="module")
 def undecided(tmp_path_factory: pytest.TempPathFactory) -> Path:
