@@ -263,7 +263,7 @@ def test_the_signature_of_images_is_compiled(tmp_path: Path) -> None:
     assert "encoded files" in caught.value.hint
 
 
-def test_a_graph_made_to_be_read_for_ever_is_not():
+def test_a_graph_made_to_be_read_for_ever_is_not() -> None:
     def product(x: Any) -> Any:
         one, other = mean(x), mean(ops.relu(x))
         for _ in range(24):
