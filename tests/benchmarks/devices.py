@@ -112,8 +112,14 @@ def _compilations(folder: Path, tries: int, what: list[str]) -> None:
         for device, found in times.items():
             began = time.monotonic()
             wanted = [] if device == "host" else ["--device", "board"]
-            subprocess.run([*command, *wanted], cwd=folder, check=True, capture_output=True)
+            done = subprocess.run(
+                [*command, *wanted], cwd=folder, check=False, capture_output=True, text=True
+            )
             found.append(time.monotonic() - began)
+            if done.returncode:
+                sys.exit(
+                    f"{device}: exit code {done.returncode} after {found[-1]:.0f} s\n{done.stderr[-3000:]}"
+                )
     for device, found in times.items():
         print(f"{device}: edgefx compile {what[0]} in {', '.join(f'{one:.1f}' for one in found)} s")
     here, there = (median(found) for found in times.values())
