@@ -191,6 +191,11 @@ class ModelTask(StrEnum):
         return self in (ModelTask.CLASSIFICATION, ModelTask.BINARY)
 
     @property
+    def gives_values(self) -> bool:
+        """Whether what is answered are quantities, and no scores of classes."""
+        return self in (ModelTask.REGRESSION, ModelTask.EMBEDDING, ModelTask.FEATURES)
+
+    @property
     def is_embedding(self) -> bool:
         """Whether vectors are compared with each other."""
         return self is ModelTask.EMBEDDING

@@ -14,7 +14,6 @@ from edgefx.types import ModelTask, OutputKind
 _CHOSEN = ("ArgMax", "ArgMin")
 _SOFTMAX, _SIGMOID = "Softmax", "Sigmoid"
 _SUMS = ("Add", "AddV2", "BiasAdd")  # the last of two tensors, too, where the batch is 1
-_WITH_VALUES = (ModelTask.REGRESSION, ModelTask.EMBEDDING, ModelTask.FEATURES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +80,7 @@ def find(
     if task is None:
         task = _recognised(last, function, values, source, option)
     _check(task, function, values, source, option)
-    if task in _WITH_VALUES:
+    if task.gives_values:
         return Head(task=task, output=OutputKind.VALUES, classes=values)
     return Head(
         task=task,

@@ -25,8 +25,15 @@ def in_float32(model: Any, *, source: str) -> tuple[Any, tuple[str, ...]]:
         The model, and what the user should know of it.
 
     Raises:
-        ModelError: Its weights are stored in 16 bits, and it cannot be built anew.
+        ModelError: Its weights are stored in 16 bits, and it cannot be built anew; or in integers.
     """
+    for layer in all_layers(model):
+        if mode := getattr(layer, "quantization_mode", None):
+            raise ModelError(
+                f"{source}: its layer {layer.name} was quantized by Keras ({mode}) and is no float"
+                " model to compare with",
+                hint="give the model as it was before model.quantize()",
+            )
     names = sorted(_half_policies(model))
     if not names:
         return model, ()

@@ -142,9 +142,11 @@ def run(
             device=device,
             hints=hints,
         )
-    reading = foreign.read(artifact, described, target, metadata, hints=hints, background=background)
-    height, width, classes = reading.height, reading.width, reading.classes
     task = task_of(artifact, described.outputs[0], metadata, hints)
+    reading = foreign.read(
+        artifact, described, target, metadata, task=task, hints=hints, background=background
+    )
+    height, width, classes = reading.height, reading.width, reading.classes
     threshold = threshold_of(task, hints.threshold)
     unsaid = metadata is None and hints.task is None
     dataset, note = _listed(data, kept, task, reading, limit=limit, seed=seed, unsaid=unsaid)
@@ -170,7 +172,6 @@ def run(
                 session,
                 dataset,
                 memo,
-                output=described.outputs[0],
                 task=task,
                 threshold=threshold,
                 reading=reading,
@@ -259,7 +260,6 @@ def _alone(
     dataset: Dataset,
     memo: Memo,
     *,
-    output: TensorInfo,
     task: ModelTask,
     threshold: float,
     reading: Reading,
@@ -285,14 +285,14 @@ def _alone(
         scores,
         scores,
         task=task,
-        output=kind_of(output.name),
+        output=reading.output,
         labels=decoded.labels,
         targets=decoded.values,
         images_per_s=ran.images_per_s,
         threshold=threshold,
         failed=ran.failed,
     )
-    best = chosen(scores, kind_of(output.name), threshold)
+    best = chosen(scores, reading.output, threshold)
     return _Found(
         images=decoded,
         accuracy=judged,

@@ -22,7 +22,7 @@ from edgefx.models.front import Front
 from edgefx.models.hints import Hints
 from edgefx.runtimes.session import ends_of_classifier, takes_codes
 from edgefx.scores import kind_of
-from edgefx.types import Dataset, ForeignMetadata, ImageSet, OutputKind, Resize, TensorInfo
+from edgefx.types import Dataset, ForeignMetadata, ImageSet, ModelTask, OutputKind, Resize, TensorInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +49,8 @@ class Reading:
         width: Likewise.
         channels: Likewise; 1 for grey images.
         classes: Number of classes or values, without a background class.
+        output: What the output is: values where that is the artifact's task, whatever it is called.
+        skipped: Columns in front that are left out of what a session makes of the output.
         pixels: What pixels it wants, as `models.front.front` reads it; None: raw ones, or as they are stored.
         background: Whether class 0 is one that no image has; None where nobody says.
         class_names: Those that the file states, without the background; empty where it does not.
@@ -59,6 +61,8 @@ class Reading:
     width: int
     channels: int
     classes: int
+    output: OutputKind
+    skipped: int
     pixels: str | None
     background: bool | None
     class_names: tuple[str, ...]
@@ -69,8 +73,8 @@ class Reading:
         """Open a session that takes raw RGB and gives scores of the classes."""
         made = front.front(self.pixels, channels=self.channels)
         with opened() as session:
-            is_plain = not made.is_needed and not self.background
-            yield session if is_plain else _Prepared(session, made, skipped=1 if self.background else 0)
+            is_plain = not made.is_needed and not self.skipped
+            yield session if is_plain else _Prepared(session, made, skipped=self.skipped)
 
 
 class _Prepared:
@@ -101,6 +105,7 @@ def read(
     target: Runtime,
     metadata: ArtifactMetadata | None,
     *,
+    task: ModelTask,
     hints: Hints,
     background: bool | None,
 ) -> Reading:
@@ -111,6 +116,7 @@ def read(
         described: What its graph holds.
         target: Its runtime.
         metadata: What edgefx wrote into it; None for a file of other origin.
+        task: What it answers.
         hints: What the user says of the pixels.
         background: What the user says of class 0; None where nothing.
 
@@ -126,7 +132,10 @@ def read(
         )
     image, scores, layout = ends_of_classifier(artifact, described.inputs, described.outputs)
     values = math.prod(scores.shape[1:])
-    outputs = 2 if values == 1 and kind_of(scores.name) is not OutputKind.VALUES else values
+    output = OutputKind.VALUES if task.gives_values else kind_of(scores.name)
+    outputs = 2 if values == 1 and output is not OutputKind.VALUES else values
+    # A session takes a single value for a score, of which it makes two; the last is as it was.
+    is_split = values == 1 and output is not kind_of(scores.name)
     stated = ForeignMetadata() if metadata is not None else target.read_foreign_metadata(artifact)
     names = metadata.class_names if metadata is not None else stated.class_names
     pixels, notes = None, []
@@ -149,6 +158,8 @@ def read(
         width=layout.width,
         channels=layout.channels,
         classes=outputs - bool(background),
+        output=output,
+        skipped=int(is_split or bool(background)),
         pixels=pixels,
         background=background,
         class_names=names[1:] if background else names,

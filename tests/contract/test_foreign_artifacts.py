@@ -385,7 +385,22 @@ def test_a_fixed_batch_is_told_of_where_it_is_timed(tmp_path: Path) -> None:
 def test_what_is_no_classifier_may_have_another_task(
     tmp_path: Path, shades: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path = classifier(tmp_path / "vector.onnx", order=(0, 1, 2, 0, 1, 2))
+    path = classifier(tmp_path / "vector.onnx", order=(2, 0, 1, 2, 0))  # the largest value is of no class
     assert run(["evaluate", str(path), str(shades)]) == 2
     assert "say of what: --task embedding" in " ".join(capfd.readouterr().err.split())
     assert edgefx.evaluate(path, shades, threads=1, pixels="-1..1", task="embedding").top1 == 1
+
+
+def test_a_quantity_is_measured_as_it_is(tmp_path: Path, numbered: Path) -> None:
+    tf = pytest.importorskip("tensorflow")
+    path = tmp_path / "light.tflite"
+    path.write_bytes(tflite(lambda image: tf.reduce_mean(image, axis=[1, 2, 3])[:, None], (1, SIDE, SIDE, 3)))
+    rows = ["file,label"]
+    for place in sorted(numbered.glob("*.png")):
+        (tmp_path / place.name).symlink_to(place.resolve())
+        rows.append(f"{place.name},{np.asarray(Image.open(place)).mean()}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    figures = edgefx.evaluate(path, tmp_path, threads=1, task="regression").figures
+    assert figures is not None
+    assert figures.r2 == pytest.approx(1)
+    assert figures.mae == pytest.approx(0, abs=1e-3)

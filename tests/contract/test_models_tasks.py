@@ -79,6 +79,15 @@ def test_what_a_model_answers(keras: Any, tmp_path: Path, case: tuple[Any, Hints
     assert canonicalize(loaded, tmp_path).output_names == (output,)
 
 
+def test_a_model_that_keras_has_quantized_is_refused(keras: Any, tmp_path: Path) -> None:
+    model = keras.models.load_model(saved(keras, tmp_path, dense(4, "softmax")))
+    model.quantize("int8")
+    model.save(tmp_path / "q.keras")
+    with pytest.raises(ModelError, match=r"layer answer was quantized by Keras \(int8\)") as caught:
+        load(str(tmp_path / "q.keras"))
+    assert "before model.quantize()" in caught.value.hint
+
+
 def test_one_score_is_that_of_the_second_class(keras: Any, tmp_path: Path) -> None:
     path = saved(keras, tmp_path, dense(1, "sigmoid"))
     scores = load(path).predict(images())
