@@ -235,3 +235,36 @@ def test_the_bias_takes_back_what_rounding_shifts() -> None:
     amount = openvino_weights.shift(weights, stored, values.mean(axis=0), coarse.mean(axis=0), groups=False)
     difference = coarse @ stored[:, :, 0, 0].T + amount - values @ weights[:, :, 0, 0].T
     np.testing.assert_allclose(difference.mean(axis=0), 0, atol=1e-9)
+
+
+def test_what_reads_one_position_computes_in_float_wherever_its_channels_are() -> None:
+    """Maps of 1 x 1, means with the channels last, and flattened maps; no map of several positions."""
+    from openvino import Model, Type
+    from openvino import opset13 as ops
+
+    from edgefx.runtimes.openvino import placement
+
+    def convolved(x: Any, name: str, size: int = 1) -> Any:
+        kernel = ops.constant(np.ones((4, x.get_output_shape(0)[1], size, size), np.float32))
+        edges = [size // 2] * 2
+        made = ops.convolution(x, kernel, [1, 1], edges, edges, [1, 1])
+        made.set_friendly_name(name)
+        return made
+
+    def multiplied(x: Any, name: str) -> Any:
+        made = ops.matmul(x, ops.constant(np.ones((3, x.get_output_shape(0)[-1]), np.float32)), False, True)
+        made.set_friendly_name(name)
+        return made
+
+    image = ops.parameter([1, 3, 4, 4], Type.f32)
+    stem = ops.relu(convolved(image, "stem", 3))
+    last = ops.relu(convolved(stem, "of a map", 3))
+    tokens = multiplied(ops.reshape(ops.transpose(last, [0, 2, 3, 1]), [16, 4], False), "of positions")
+    mean = ops.reduce_mean(ops.transpose(last, [0, 2, 3, 1]), [1, 2], True)
+    flat = multiplied(ops.reshape(last, [1, 64], False), "flat")
+    pixel = ops.reduce_max(last, [2, 3], True)
+    left, right = (convolved(pixel, f"of a pixel {side}", 3) for side in ("left", "right"))
+    total = ops.add(left, right)
+    results = [tokens, multiplied(mean, "mean"), flat, total]
+    sites = placement.find(Model(results, [image]))
+    assert {reader for site in sites for reader, _ in site.consumers} == {"of a map", "of positions"}

@@ -25,7 +25,6 @@ from edgefx.runtimes.openvino import artifact
 from edgefx.vocabulary import Hardware
 
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
-_POOLS = ("ReduceMean", "AvgPool", "AdaptiveAvgPool")
 # Positions of a map from which INT8 is slower than float. AMX multiplies INT8 by 64 input channels at a time,
 # bf16 by 32, and the first blocks have 16 to 48: their dense 3 x 3 convolutions take 1.7 to 2.3 times as long
 # in INT8, and conversions between them cost as much again. INT8 everywhere / this, over INT8 by NNCF's
@@ -159,9 +158,11 @@ def _readers(operation: Any) -> list[str]:
 def find(model: Any, *, keep_float: Collection[str] = (), in_float: Collection[str] = ()) -> tuple[Site, ...]:
     """Choose what is quantized.
 
-    What reads the image or pooled values (squeeze-and-excitation, the classifier) stays in floating point: it
-    takes no longer. The image has 256 levels of its own, which fall between those of a range around zero; and
-    no later layer evens out the errors of the classifier's input.
+    What reads the image or one position alone (squeeze-and-excitation, the classifier, dense layers of a
+    flattened map, convolutions of a map of 1 x 1) stays in floating point: it takes no longer, since it reads
+    each of its weights, which are INT8 all the same, just once. The image has 256 levels of its own, which
+    fall between those of a range around zero; and no later layer, and no other position, evens out the errors
+    of a vector.
 
     Args:
         model: Float.
@@ -174,10 +175,10 @@ def find(model: Any, *, keep_float: Collection[str] = (), in_float: Collection[s
         if layer_of(operation) in keep_float or operation.get_friendly_name() in in_float:
             continue
         if operation.get_friendly_name() in computing:
-            exempt = is_depthwise(operation) or reads_image(operation) or _reads_means(operation)
+            exempt = is_depthwise(operation) or reads_image(operation) or _reads_vector(operation)
             inputs: tuple[int, ...] = () if exempt else (0,)
         else:
-            inputs = (0, 1) if _is_residual_sum(operation) else ()
+            inputs = (0, 1) if _is_residual_sum(operation) and not _reads_vector(operation) else ()
         for index in inputs:
             source = operation.input_value(index).get_node().get_friendly_name()
             consumers.setdefault(source, []).append((operation.get_friendly_name(), index))
@@ -186,35 +187,20 @@ def find(model: Any, *, keep_float: Collection[str] = (), in_float: Collection[s
 
 def reads_image(operation: Any) -> bool:
     """Whether an operation reads the image, at most scaled."""
-    kind, passed = _origin(operation)
-    return kind == "Parameter" and not passed
-
-
-def _reads_means(operation: Any) -> bool:
-    """Whether an operation reads means over the whole image, straight or through others of its kind."""
-    return _origin(operation)[0] in _POOLS
-
-
-def _origin(operation: Any) -> tuple[str, bool]:
-    """Follow what an operation reads as long as it comes from one value alone.
-
-    Returns:
-        The type of what that ends at (the image, a mean over all of it, or an operation on several values),
-        and whether convolutions or products were passed on the way.
-    """
-    passed = False
     while True:
         data = [value.get_node() for value in operation.input_values()]
         data = [source for source in data if not artifact.is_constant(source)]
-        if len(data) != 1:
-            return str(operation.get_type_name()), passed
+        if len(data) != 1 or data[0].get_type_name() in _WEIGHTED:
+            return False
         operation = data[0]
-        kind = str(operation.get_type_name())
-        if kind == "Parameter":
-            return kind, passed
-        if kind in _POOLS and all(size == 1 for size in operation.get_output_shape(0)[2:]):
-            return kind, passed
-        passed = passed or kind in _WEIGHTED
+        if operation.get_type_name() == "Parameter":
+            return True
+
+
+def _reads_vector(operation: Any) -> bool:
+    """Whether an operation reads one position alone, wherever its channels are."""
+    shape = operation.get_input_shape(0)
+    return bool(math.prod(shape) == max(shape))
 
 
 def _is_residual_sum(operation: Any) -> bool:
