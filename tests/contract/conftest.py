@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +19,9 @@ from edgefx.benchmarking.devices.remote import Remote
 from edgefx.quantization import QuantScheme
 from edgefx.runtimes.protocol import ConversionRequest
 from edgefx.system import cpu
-from edgefx.targets import TARGETS
+from edgefx.targets import TARGETS, TargetRow
 from edgefx.types import FrozenGraph, ImageSet, Resize
+from tests import sharing
 
 if TYPE_CHECKING:
     from edgefx.types import Scores
@@ -87,33 +90,38 @@ def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> FrozenGraph:
 
 
 class TinyArtifacts:
-    """Artifacts of the embedded `digits`, each converted once: for tests that do not change them."""
+    """Artifacts of the embedded `digits`, each converted once for all processes; no test changes them."""
 
     def __init__(self, graph: FrozenGraph, images: ImageSet, folder: Path) -> None:
         self._graph, self._images, self._folder = graph, images, folder
-        self._known: dict[object, tuple[Path, ...]] = {}
 
     def __call__(self, target: str, **options: Any) -> tuple[Path, ...]:
         """Return the files of a target, in a folder of their own; options are those of `QuantScheme`."""
         row = TARGETS[target]
         options.setdefault("io_dtype", row.io_dtypes[0])
-        key = (target, *sorted(options.items()))
-        if key not in self._known:
-            folder = self._folder / str(len(self._known))
-            folder.mkdir()
-            scheme = QuantScheme(hardware=NATIVE, precision=row.precision, **options)
-            calibration = self._images if row.needs_calibration else None
-            request = ConversionRequest(graph=self._graph, scheme=scheme, calibration=calibration)
-            runtime = runtimes.load(row)
-            self._known[key] = runtime.convert(request, folder / f"tiny{row.suffix}", RecordedProgress())
-        return self._known[key]
+        key = repr((target, sorted(options.items())))
+        folder = self._folder / hashlib.sha256(key.encode()).hexdigest()[:16]
+        folder.mkdir(exist_ok=True)
+        with sharing.locked(folder):
+            kept = folder / "names.json"
+            if not kept.exists():
+                files = self._converted(row, options, folder / "files")
+                kept.write_text(json.dumps([file.name for file in files]))
+        return tuple(folder / "files" / name for name in json.loads(kept.read_text()))
+
+    def _converted(self, row: TargetRow, options: dict[str, Any], folder: Path) -> tuple[Path, ...]:
+        folder.mkdir(exist_ok=True)
+        scheme = QuantScheme(hardware=NATIVE, precision=row.precision, **options)
+        calibration = self._images if row.needs_calibration else None
+        request = ConversionRequest(graph=self._graph, scheme=scheme, calibration=calibration)
+        return runtimes.load(row).convert(request, folder / f"tiny{row.suffix}", RecordedProgress())
 
 
 @pytest.fixture(scope="session")
 def tiny_artifact(
     tiny_graph: FrozenGraph, tiny_calibration: ImageSet, tmp_path_factory: pytest.TempPathFactory
 ) -> TinyArtifacts:
-    return TinyArtifacts(tiny_graph, tiny_calibration, tmp_path_factory.mktemp("artifacts"))
+    return TinyArtifacts(tiny_graph, tiny_calibration, sharing.folder(tmp_path_factory, "artifacts"))
 
 
 @pytest.fixture(scope="session")

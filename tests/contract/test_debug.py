@@ -116,16 +116,16 @@ def examine(
 
 
 def test_other_images_than_those_that_set_the_ranges(made: Made) -> None:
-    report = examine(made.row, artifact=made.path, images=30, evaluation=evaluation_folder())
-    assert (report.images, report.measured_on) == (30, "evaluation")
+    report = examine(made.row, artifact=made.path, images=15, evaluation=evaluation_folder())
+    assert (report.images, report.measured_on) == (15, "evaluation")
     assert [data.role for data in report.data] == ["calibration", "evaluation"]
-    assert report.data[1].images == 30
+    assert report.data[1].images == 15
     (found,) = report.targets
     assert "of the evaluation images keep their class" in found.verdict
     # The sentence names the layers in the order of the table, with its figure.
     worst = found.layers[0]
     assert f"Most is lost in {worst.layer} (KL alone {worst.alone_mean_kl:.1e})" in found.verdict
-    assert any(note.startswith("top-1 on these 30 images: ") for note in found.notes)
+    assert any(note.startswith("top-1 on these 15 images: ") for note in found.notes)
     assert not found.advice
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -24,6 +25,9 @@ from tests.forms.table import FORMS
 
 from .conftest import NATIVE
 
+if TYPE_CHECKING:
+    from edgefx.types import Scores
+
 _BY_NAME = {form.name: form for form in FORMS}
 
 
@@ -41,14 +45,30 @@ def _images(height: int, width: int) -> ImageSet:
     )
 
 
-def _compiled(name: str, target: str, folder: Path, *, least_db: float = 8.0) -> FrozenGraph:
-    """Compile a form, and hold its answers against the Keras model's."""
-    form, row = _BY_NAME[name], TARGETS[target]
+@cache
+def _canonical(name: str, base: Path) -> tuple[FrozenGraph, Scores]:
+    """Return a form's graph and the Keras model's answers to the images, once for all tests."""
+    form, folder = _BY_NAME[name], base / name.replace(" ", "-").replace(":", "")
+    folder.mkdir(exist_ok=True)
     loaded = load(str(build.save(form, folder, _images)), hints=build.hints_of(form))
     graph = canonicalize(loaded, folder / "work")
     seen = _images(graph.spec.height, graph.spec.width)
     want = loaded.predict(seen.pixels)
     assert compare(want[:4], graph, seen.pixels[:4]).max_abs_dp <= 1e-5
+    return graph, want
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the graphs of forms lie."""
+    return tmp_path_factory.mktemp("forms")
+
+
+def _compiled(name: str, target: str, graphs: Path, folder: Path, *, least_db: float = 8.0) -> None:
+    """Compile a form, and hold its answers against the Keras model's."""
+    row = TARGETS[target]
+    graph, want = _canonical(name, graphs)
+    seen = _images(graph.spec.height, graph.spec.width)
     scheme = QuantScheme(
         precision=row.precision, io_dtype=row.io_dtypes[0], effort=Effort.FAST, hardware=NATIVE
     )
@@ -60,7 +80,6 @@ def _compiled(name: str, target: str, folder: Path, *, least_db: float = 8.0) ->
     noise = np.square(want.astype(np.float64) - got).mean()
     signal = np.square(want.astype(np.float64) - want.mean(0)).mean()
     assert 10 * np.log10(signal / noise) >= least_db
-    return graph
 
 
 @pytest.mark.parametrize(
@@ -79,23 +98,23 @@ def _compiled(name: str, target: str, folder: Path, *, least_db: float = 8.0) ->
         "GRU over positions, unrolled",
     ],
 )
-def test_the_tflite_of_a_net_computes_on_integers_alone(name: str, tmp_path: Path) -> None:
-    _compiled(name, "tflite-int8", tmp_path)
+def test_the_tflite_of_a_net_computes_on_integers_alone(name: str, graphs: Path, tmp_path: Path) -> None:
+    _compiled(name, "tflite-int8", graphs, tmp_path)
     found = runtimes.load(TARGETS["tflite-int8"]).describe(tmp_path / "int8.tflite")
     assert found.compute_float == 0
 
 
 @pytest.mark.parametrize("name", ["net of: GELU", "net of: grouped convolutions"])
 @pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
-def test_nets_in_the_other_runtimes(name: str, target: str, tmp_path: Path) -> None:
-    _compiled(name, target, tmp_path)
+def test_nets_in_the_other_runtimes(name: str, target: str, graphs: Path, tmp_path: Path) -> None:
+    _compiled(name, target, graphs, tmp_path)
 
 
-def test_what_has_no_form_on_integers_is_named_with_its_layer(tmp_path: Path) -> None:
+def test_what_has_no_form_on_integers_is_named_with_its_layer(graphs: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ConversionError, match=r"which these operations do not: EXP, LOG \(layers activation(_\d+)?, "
     ) as caught:
-        _compiled("net of: mish", "tflite-int8", tmp_path)
+        _compiled("net of: mish", "tflite-int8", graphs, tmp_path)
     assert "quantize.keep_float" in caught.value.hint
     assert "tflite-weight-int8" in caught.value.hint
 

@@ -1,9 +1,11 @@
-"""Every kind of saved classifier becomes a canonical graph that equals it."""
+"""Every kind of saved classifier becomes a canonical graph that equals it, and can be trained."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 from PIL import Image
 
 from edgefx.errors import ModelError
+from edgefx.models.graph import tf_keras as keras2
+from edgefx.models.graph.from_tensorflow import from_tensorflow
 from edgefx.types import FrozenGraph, OutputKind
 
 from .models_zoo import CASES, CLASSES, images, save_case
@@ -20,6 +24,17 @@ from .models_zoo import CASES, CLASSES, images, save_case
 FORBIDDEN = re.compile(
     r"^(Shape|ShapeN|StridedSlice|Pack|Unpack|.*Random.*|Multinomial|If|StatelessIf|While|StatelessWhile"
     r"|(Stateful)?PartitionedCall|VarHandleOp|ReadVariableOp|.*Dataset.*|SelectV2|Merge|Switch)$"
+)
+
+# Those that are made tf_keras models, to be trained.
+LAYERED = (
+    "v2",
+    "nested sequential",
+    "logits",
+    "shared trunk",
+    "unusual layers",
+    "unfoldable batchnorm",
+    "tf_keras functional h5",
 )
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -46,11 +61,20 @@ def compiled(name: str, folder: Path) -> tuple[Any, FrozenGraph]:
     return loaded, canonicalize(loaded, folder / "work")
 
 
+Compiled = Callable[[str], tuple[Any, FrozenGraph]]
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """Return a model of the zoo and its graph, compiled once for all tests."""
+    return cache(lambda name: compiled(name, tmp_path_factory.mktemp("case")))
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_equals_the_model_as_loaded(name: str, tmp_path: Path) -> None:
+def test_equals_the_model_as_loaded(name: str, case: Compiled) -> None:
     from edgefx.models.graph.canonical import compare
 
-    loaded, graph = compiled(name, tmp_path)
+    loaded, graph = case(name)
     pixels = images(loaded.spec.height, loaded.spec.width)
 
     scores = loaded.predict(pixels)
@@ -58,7 +82,7 @@ def test_equals_the_model_as_loaded(name: str, tmp_path: Path) -> None:
     assert scores.std(axis=0).max() > 1e-3, (
         "the model must tell images apart, or the comparison shows nothing"
     )
-    assert compare(loaded.predict(pixels), graph, pixels).max_abs_dp <= 1e-5
+    assert compare(scores, graph, pixels).max_abs_dp <= 1e-5
 
     definition = graph_def(graph)
     assert [node.op for node in definition.node if node.name == "image"] == ["Placeholder"]
@@ -76,6 +100,26 @@ def test_equals_the_model_as_loaded(name: str, tmp_path: Path) -> None:
     scopes = {node.name.split("/")[0] for node in definition.node} - {"image", *graph.output_names}
     assert scopes <= {layer.name for layer in graph.layers}
     assert not [layer for layer in graph.layers if layer.kind.startswith(("Random", "Dropout", "Gaussian"))]
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_equals_its_tf_keras_model_layer_by_layer(name: str, case: Compiled) -> None:
+    _, graph = case(name)
+    model = keras2.to_tf_keras(graph, images(graph.spec.height, graph.spec.width))
+    assert {layer.name for layer in model.layers[1:]} == {layer.name for layer in graph.layers}
+    for layer in graph.layers:
+        # Rescaling's constants are no weights, and unknown layers keep theirs as constants.
+        weights = model.get_layer(layer.name).weights
+        if type(model.get_layer(layer.name)).__name__ in ("Conv2D", "DepthwiseConv2D", "Dense"):
+            kernel, outputs = int(np.prod(weights[0].shape)), layer.output_shape[-1]
+            assert layer.parameters in (kernel, kernel + outputs), layer.name
+
+
+def test_a_saved_model_without_layers_cannot_be_trained(case: Compiled) -> None:
+    _, graph = case("exported SavedModel")
+    with pytest.raises(ModelError, match="has no layers that could be trained") as caught:
+        from_tensorflow(graph)
+    assert "give the .keras or .h5 file" in caught.value.hint
 
 
 def test_an_exported_model_that_still_augments_is_refused(tmp_path: Path) -> None:

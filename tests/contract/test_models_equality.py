@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgefx.cache.settings import OFF
+from edgefx.data.digits import evaluation_folder
 from edgefx.errors import ModelError
 from edgefx.models.graph.equality import difference
 from edgefx.pipeline.execute import computing
@@ -16,6 +18,8 @@ from edgefx.pipeline.plan import plan
 from edgefx.protocols import SILENT
 from edgefx.recipe.load import parse
 from edgefx.types import OutputKind
+
+from .models_zoo import save_block
 
 P = OutputKind.PROBABILITIES
 
@@ -49,12 +53,12 @@ def test_logits_are_compared_as_probabilities() -> None:
 
 
 @pytest.mark.parametrize(("wanted", "outcome"), [(5e-6, "silent"), (2e-5, "warned"), (2e-4, "refused")])
-def test_a_model_whose_deployable_graph_is_a_little_off(wanted: float, outcome: str) -> None:
+def test_a_model_whose_deployable_graph_is_a_little_off(wanted: float, outcome: str, tmp_path: Path) -> None:
     document = {
         "version": 1,
-        "model": {"source": "digits"},
+        "model": {"source": str(save_block(tmp_path))},
         "targets": ["tflite-float32"],
-        "evaluate": {"limit": 20},
+        "evaluate": {"images": str(evaluation_folder()), "limit": 20},
         "benchmark": None,
     }
     with computing(OFF, SILENT) as (memo, hashes):

@@ -17,7 +17,7 @@ from edgefx.models.load import load
 from edgefx.models.safety.operations import PURE, RESTORE
 from edgefx.storage.hashes import FileHashes, hash_file
 
-from .models_zoo import trunk
+from .models_zoo import one_block
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_real_models_of_keras_2_pass(tf_keras: Any, tmp_path: Path) -> None:
         caffe = tf_keras.applications.imagenet_utils.preprocess_input(image, mode="caffe")
         return tf_keras.applications.mobilenet_v2.preprocess_input(caffe[:, ::-1])
 
-    made = classifier(tf_keras, preprocess, whole=trunk(tf_keras, top=True))
+    made = classifier(tf_keras, preprocess, whole=one_block(tf_keras))
     made.compile(loss=lambda true, given: tf.reduce_mean(true - given), optimizer="adam")
     for name in ("saved", "m.h5"):
         made.save(str(tmp_path / name))

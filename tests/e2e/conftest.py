@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from edgefx.cli import run
+from tests import sharing
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,9 @@ def in_process(
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
     """`digits` compiled for all targets in one run, once for all processes of pytest-xdist."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "everything"
-    folder.mkdir(exist_ok=True)
+    folder = sharing.folder(tmp_path_factory, "everything")
     out, kept = folder / "out", folder / "finished.json"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+    with sharing.locked(folder):
         if not kept.exists():
             done = edgefx(
                 *("compile", "digits", "--target", "*", "--rounds", "20", "--min-seconds", "0"),

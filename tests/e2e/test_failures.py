@@ -16,6 +16,7 @@ import pytest
 
 from edgefx.cli import run
 from edgefx.data import digits
+from tests.contract.models_zoo import save_block
 
 from .conftest import Finished, edgefx
 
@@ -193,20 +194,26 @@ def test_a_full_disk(call: Call, tmp_path: Path, targets: str) -> None:
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.fixture(scope="module")
+def block(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_block(tmp_path_factory.mktemp("block"))
+
+
 @pytest.mark.parametrize(
     ("sign", "number"),
     [
         pytest.param("out/.edgefx-*", signal.SIGINT, id="loading"),
         pytest.param("edgefx-*/graph.pb", signal.SIGTERM, id="converting"),
-        pytest.param("out/digits-int8.tflite", signal.SIGINT, id="second-target"),
+        pytest.param("out/block-int8.tflite", signal.SIGINT, id="second-target"),
     ],
 )
-def test_interrupted(tmp_path: Path, sign: str, number: signal.Signals) -> None:
+def test_interrupted(block: Path, tmp_path: Path, sign: str, number: signal.Signals) -> None:
     """Ctrl-C or SIGTERM as soon as the file `sign` shows how far the run is."""
     out = tmp_path / "out"
+    images = ("--calib", digits.calibration_folder(), "--eval", digits.evaluation_folder())
     flags = ("-t", "tflite-int8,onnx-int8", "--effort", "fast", "--no-cache", "-o", out)
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgefx", "compile", "digits", *flags],
+        [sys.executable, "-m", "edgefx", "compile", block, *images, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -222,4 +229,4 @@ def test_interrupted(tmp_path: Path, sign: str, number: signal.Signals) -> None:
     assert "Traceback" not in rest
     assert not list(tmp_path.glob("edgefx-*"))
     assert not list(tmp_path.glob("out/.edgefx-*"))
-    assert {path.name for path in out.glob("*")} <= {"digits-int8.tflite", "digits-int8.onnx"}
+    assert {path.name for path in out.glob("*")} <= {"block-int8.tflite", "block-int8.onnx"}
