@@ -16,6 +16,7 @@ import sys
 import venv
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgefx.errors import NotSetUpError, OutputError
@@ -113,16 +114,18 @@ class OwnEnvironment:
 
     def _make(self, folder: Path) -> None:
         try:
-            venv.create(folder, with_pip=True, clear=True)
-            _install(self, str(folder / _BIN / "python"))
+            own_pip = find_spec("pip") is None  # which takes longer to unpack than small packages to install
+            venv.create(folder, with_pip=own_pip, clear=True)
+            _install(self, str(folder / _BIN / "python"), own_pip=own_pip)
             (folder / _WHOLE).touch()
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
 
-def _install(environment: OwnEnvironment, python: str) -> None:
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+def _install(environment: OwnEnvironment, python: str, *, own_pip: bool) -> None:
+    command = [python, "-m", "pip"] if own_pip else [sys.executable, "-m", "pip", "--python", python]
+    command += ["install", "--quiet", "--disable-pip-version-check"]
     command += ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(environment.lock)]
     ran = subprocess.run(  # noqa: S603 - pip, arguments as a list
         command, capture_output=True, text=True, errors="replace", check=False

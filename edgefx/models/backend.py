@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from edgefx.errors import UsageError
@@ -19,10 +22,31 @@ def import_tensorflow() -> ModuleType:
         MissingDependencyError: TensorFlow is absent, or cannot be imported, for want of memory for example.
     """
     try:
-        import tensorflow as tf
+        with _quickly():
+            import tensorflow as tf
     except (ImportError, MemoryError) as error:
         raise missing("tensorflow", "keras", purpose="loading a model", cause=error) from error
     return tf  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _quickly() -> Iterator[None]:
+    """Import TensorFlow in two thirds of the time.
+
+    Nothing of what it defines is garbage. And Keras imports scikit-learn for its wrappers where it is
+    installed, as it is with NNCF; no command uses them, but who imports edgefx may.
+    """
+    collects, blocks = gc.isenabled(), "edgefx.cli" in sys.modules and "sklearn" not in sys.modules
+    gc.disable()
+    if blocks:
+        sys.modules["sklearn"] = None  # type: ignore[assignment]  # the documented way: it raises ImportError
+    try:
+        yield
+    finally:
+        if blocks:
+            del sys.modules["sklearn"]
+        if collects:
+            gc.enable()
 
 
 def import_keras() -> ModuleType:
