@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
 import venv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +16,19 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 _ROOT = Path(__file__).parents[2]
+
+# Runs the command lines that it reads, one by one, and answers each with its code and what it printed.
+_SERVER = """
+import contextlib, io, json, os, sys
+from edgefx.cli import run
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+for line in sys.stdin:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(json.loads(line))
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), file=answers, flush=True)
+"""
 
 
 def environment(folder: Path, *requirements: str) -> Path:
@@ -81,7 +96,6 @@ def run(
     program: Path, *arguments: str | Path, cwd: Path, expected: int = 0, env: dict[str, str] | None = None
 ) -> str:
     """Run a program of an environment, where it sees nothing of this one; returns what it prints."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "EDGEFX"))}
     done = subprocess.run(
         [program, *map(str, arguments)],
         capture_output=True,
@@ -89,7 +103,46 @@ def run(
         check=False,
         timeout=120,
         cwd=cwd,
-        env={**kept, "XDG_STATE_HOME": str(cwd / "state"), "EDGEFX_CACHE_SIZE": "0", **(env or {})},
+        env=_variables(cwd) | (env or {}),
     )
     assert done.returncode == expected, done.stdout + done.stderr
     return done.stdout if expected == 0 else done.stderr
+
+
+class Commands:
+    """`edgefx` in an environment: one process for all commands, which imports the runtime once."""
+
+    def __init__(self, server: subprocess.Popen[str]) -> None:
+        self._server = server
+
+    def __call__(self, *arguments: str | Path, expected: int = 0) -> str:
+        """Run a command; returns what it prints, on stderr where another code than 0 is expected."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        print(json.dumps([str(argument) for argument in arguments]), file=self._server.stdin, flush=True)
+        code, out, err = json.loads(self._server.stdout.readline())
+        assert code == expected, out + err
+        return str(out if expected == 0 else err)
+
+
+@contextlib.contextmanager
+def commands(python: Path, *, cwd: Path) -> Iterator[Commands]:
+    """Start the Python of an environment, where it sees nothing of this one, and let it run `edgefx`."""
+    with (
+        (cwd / "native.log").open("w") as log,
+        subprocess.Popen(
+            [python, "-c", _SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=cwd,
+            env=_variables(cwd),
+        ) as server,
+    ):
+        yield Commands(server)  # leaving closes its stdin, which ends it
+
+
+def _variables(cwd: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "EDGEFX"))}
+    return {**kept, "XDG_STATE_HOME": str(cwd / "state"), "EDGEFX_CACHE_SIZE": "0"}

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Finished, edgefx
+from tests.e2e.conftest import Finished, in_process
+
+pytestmark = pytest.mark.usefixtures("digits_once")
 
 OPTIONS = ("-t", "tflite-int8,onnx-float32", "--prune", "channels:15%/8", "--effort", "fast", "--json")
 QUICK = ("--rounds", "10", "--min-seconds", "0")
@@ -21,7 +23,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, cache: dict[str, str]) -> tuple[Finished, Path]:
     out = tmp_path_factory.mktemp("channels") / "out"
-    return edgefx("compile", "digits", *OPTIONS, *QUICK, "-o", out, env=cache), out
+    return in_process("compile", "digits", *OPTIONS, *QUICK, "-o", out, env=cache), out
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_the_graph_that_is_compared_with_the_model_is_the_whole_one(run: tuple[F
 def test_again_all_of_it_comes_from_the_cache(
     effects: dict[str, Any], cache: dict[str, str], tmp_path: Path
 ) -> None:
-    again = edgefx("compile", "digits", *OPTIONS, "--no-benchmark", "-o", tmp_path / "again", env=cache)
+    again = in_process("compile", "digits", *OPTIONS, "--no-benchmark", "-o", tmp_path / "again", env=cache)
     assert again.code == 0, again.stderr
     assert not [one for one in again.json["timings"] if one["stage"] in ("convert", "canonicalize")]
     assert [one["compression"]["removal"] for one in again.json["targets"]] == [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +28,7 @@ class Device:
     runtime: str
     python: Path
     home: Path
-
-    def edgefx(self, *arguments: str | Path, expected: int = 0) -> str:
-        return installs.run(self.python, "-m", "edgefx", *arguments, cwd=self.home, expected=expected)
+    edgefx: installs.Commands
 
     @property
     def artifacts(self) -> list[Path]:
@@ -39,10 +39,12 @@ def _suffix(runtime: str) -> str:
     return next(row.suffix for row in TARGETS.values() if row.runtime == runtime)
 
 
-def _device(home: Path, runtime: str, *wheels: str) -> Device:
+@contextmanager
+def _device(home: Path, runtime: str, *wheels: str) -> Iterator[Device]:
     python = installs.environment(home / "env", "edgefx", *wheels)
     installs.add_checkout(home / "env")
-    return Device(runtime, python, home)
+    with installs.commands(python, cwd=home) as edgefx:
+        yield Device(runtime, python, home, edgefx)
 
 
 @pytest.fixture(scope="module", params=list(WHEELS))
@@ -50,19 +52,21 @@ def device(
     request: pytest.FixtureRequest,
     everything: tuple[Finished, Path],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Device:
+) -> Iterator[Device]:
     """A device with one runtime, to which the output folder of a run has been copied."""
     home = tmp_path_factory.mktemp(request.param)
     shutil.copytree(everything[1], home / "run")
-    return _device(home, request.param, *WHEELS[request.param])
+    with _device(home, request.param, *WHEELS[request.param]) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def bare(everything: tuple[Finished, Path], tmp_path_factory: pytest.TempPathFactory) -> Device:
+def bare(everything: tuple[Finished, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     """A machine with the base alone."""
     home = tmp_path_factory.mktemp("bare")
     shutil.copytree(everything[1], home / "run")
-    return _device(home, "", *())
+    with _device(home, "", *()) as made:
+        yield made
 
 
 def test_it_is_as_light_as_it_says(device: Device) -> None:
@@ -165,7 +169,8 @@ def test_what_needs_the_framework_names_the_extra(device: Device) -> None:
 def test_what_needs_no_runtime(bare: Device) -> None:
     recipe = "run/digits.yaml"
     (bare.home / recipe).write_text("version: 1\nmodel: digits\ntargets: [tflite-float32]\n")
-    bare.edgefx("--version")
+    said = installs.run(bare.python, "-m", "edgefx", "--version", cwd=bare.home)
+    assert said == bare.edgefx("--version")
     bare.edgefx("recipe", "check", recipe)
     bare.edgefx("recipe", "list")
     bare.edgefx("models")
