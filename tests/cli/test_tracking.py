@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,12 +21,32 @@ __all__ = ["build"]  # a fixture
 needs_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is not installed")
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with nothing in it, which MLflow takes seconds to make."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)
+        MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def run(build: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A run's output folder, and a place for MLflow to keep what is logged."""
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A place for MLflow, if it is installed, to keep what is logged."""
     monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below the working folder
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    if find_spec("mlflow") is not None:
+        shutil.copy(request.getfixturevalue("empty"), tmp_path)
+
+
+@pytest.fixture
+def run(build: Path, place: None) -> Path:
+    """A run's output folder."""
+    del place  # it only has to be there
     lock.write(
         replace(a_lock(data=()), recipe={"quantize": {"effort": "high"}, "model": "b\x1b[31m0"}), build
     )
@@ -87,14 +108,10 @@ def test_without_mlflow_it_says_what_to_install(edgefx: Edgefx, run: Path) -> No
 
 
 @needs_mlflow
-def test_a_run_is_logged_by_the_command_that_made_it(
-    edgefx: Edgefx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("place")
+def test_a_run_is_logged_by_the_command_that_made_it(edgefx: Edgefx, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
     done = edgefx(
         *("compile", "digits", "-t", "tflite-float32", "--no-eval", "--no-benchmark", "-o", "out"),
         *("--log-to", "mlflow", "--json"),
