@@ -29,13 +29,12 @@ def test_an_extra_compiles_for_its_runtime(extra: str, tmp_path: Path) -> None:
         options = ["--target", "tflite-int8", "--qat", "distill", "--epochs", "1", "--no-benchmark"]
         options += ["--train", str(digits.calibration_folder())]
     options += ["--effort", "fast"]
-    out = installs.run(
-        python, "-m", "edgefx", "compile", "digits", *options, "-o", "out", "--json", cwd=tmp_path
-    )
+    with installs.commands(python, cwd=tmp_path) as edgefx:
+        out = edgefx("compile", "digits", *options, "-o", "out", "--json")
+        doctor = json.loads(edgefx("doctor", "--json"))
     (target,) = json.loads(out)["targets"]
     assert target["failure"] is None
     assert target["accuracy"]["agreement"] >= 0.97
     if extra != "train":
-        doctor = json.loads(installs.run(python, "-m", "edgefx", "doctor", "--json", cwd=tmp_path))
         assert {state["target"].partition("-")[0] for state in doctor["targets"] if state["ready"]} == {extra}
         assert doctor["problems"] == []

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from edgefx.data import digits
 
 from .conftest import in_process
+
+pytestmark = pytest.mark.usefixtures("digits_once")
 
 
 def test_one_training_serves_all_runtimes_and_is_not_repeated(tmp_path: Path) -> None:
