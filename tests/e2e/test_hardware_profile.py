@@ -18,6 +18,8 @@ from edgefx.storage import hardware
 
 from .conftest import in_process
 
+pytestmark = pytest.mark.usefixtures("digits_once")
+
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
