@@ -12,6 +12,7 @@ from tests.e2e.conftest import Finished, in_process
 
 pytest.importorskip("ethosu", reason="ethos-u-vela is not installed")
 pytest.importorskip("tflite_micro", reason="tflite-micro is not installed")
+pytestmark = pytest.mark.usefixtures("digits_once")
 
 OPTIONS = (
     *("-t", "tflite-int8,tflm-int8,ethos-u55-128", "--effort", "fast", "--cluster", "16", "--prune", "20%"),
