@@ -14,6 +14,7 @@ from tests.e2e.conftest import Finished, in_process
 
 pytest.importorskip("ethosu", reason="ethos-u-vela is not installed")
 pytest.importorskip("tflite_micro", reason="tflite-micro is not installed")
+pytestmark = pytest.mark.usefixtures("digits_once")
 
 
 @pytest.fixture(scope="module")
