@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edgefx.protocols import SILENT
 from edgefx.quantization import QuantScheme
 from edgefx.quantize import gptq
-from edgefx.quantize.ranges import Range
+from edgefx.quantize.ranges import Consumer, Range
+from edgefx.runtimes.onnx import calibrate, equalize, gates, placement, profile, quantize
 from edgefx.runtimes.onnx import channels as onnx_channels
-from edgefx.runtimes.onnx import equalize, gates, placement, profile, quantize
 from edgefx.runtimes.onnx import rounding as onnx_rounding
 from edgefx.runtimes.onnx import writer as onnx_writer
 from edgefx.runtimes.onnx.graph import OnnxGraph
@@ -120,7 +121,7 @@ def test_channels_that_are_large_for_every_image_are_evened_out() -> None:
         split = gates.split_biases(start, plan.dynamic)
         planned = placement.plan(split)
         only = placement.Placement(
-            convolutions=planned.dynamic, tensors=planned.tensors, products=frozenset(), dynamic=plan.dynamic
+            convolutions=planned.dynamic, tensors=planned.tensors, dynamic=plan.dynamic
         )
         made = quantize.static(split, only, dict.fromkeys(only.tensors, Range(-60.0, 60.0)))
         return error_db(run(gated(large=40.0), calibration.pixels[0]), run(made, calibration.pixels[0]))
@@ -156,7 +157,7 @@ def test_the_worst_are_spared_up_to_a_share_of_the_work() -> None:
     assert placement.costly(model, plan, {"project/Conv": 1e-4}, effort=Effort.HIGH) == set()
     # The only large convolution: sparing it would leave next to nothing.
     assert placement.costly(model, plan, {"project/Conv": 0.5}, effort=Effort.HIGH) == set()
-    twin = placement.Placement(convolutions=plan.convolutions, tensors={}, products=frozenset())
+    twin = placement.Placement(convolutions=plan.convolutions, tensors={})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(placement, "SPARED", dict.fromkeys(Effort, (25.0, 1.0)))
         assert placement.costly(model, twin, {"project/Conv": 0.5}, effort=Effort.HIGH) == {"project/Conv"}
@@ -188,9 +189,7 @@ def test_a_channel_without_negative_or_any_values_has_a_grid() -> None:
 def test_a_convolution_that_makes_codes_loses_less_than_one_with_a_common_range() -> None:
     model = gated(large=20.0)
     plan = placement.plan(model)
-    one = placement.Placement(
-        convolutions=frozenset({"expand/Conv"}), tensors=plan.tensors, products=frozenset()
-    )
+    one = placement.Placement(convolutions=frozenset({"expand/Conv"}), tensors=plan.tensors)
     image = images().pixels[0]
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
@@ -329,3 +328,19 @@ def test_the_threshold_decides_how_much_is_quantized() -> None:
     everything = placement.plan(model, intensity=0.0)
     assert everything.convolutions == {"expand/Conv", "project/Conv"}
     assert placement.plan(model, intensity=31.0).convolutions == {"project/Conv"}
+
+
+def test_what_is_neither_linear_nor_a_product_gets_the_range_of_least_error() -> None:
+    """Of images that differ in size, the mean of their extremes would cut off the larger ones."""
+    model, tensor = gated(), "e"
+    pixels = images().pixels.copy()
+    pixels[1:] //= 16
+    plan = placement.Placement(convolutions=frozenset(), tensors={tensor: Consumer.GENERIC})
+    found = calibrate.ranges(model, plan, (), replace(images(), pixels=pixels), SILENT)[tensor]
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    probe.graph.output.insert(0, helper.make_empty_tensor_value_info(tensor))
+    values = np.stack([run(probe, image) for image in pixels])
+    means = values.reshape(len(values), -1)
+    assert found.high > 1.2 * means.max(axis=1).mean()
+    assert found.low < 1.2 * means.min(axis=1).mean()

@@ -72,8 +72,10 @@ def ranges(
 ) -> dict[str, Range]:
     """Choose the range of every tensor of the plan; memory does not grow with the number of images.
 
-    Pre-swish tensors get the range of least error behind the swish, products (what a Mul makes, with its few
-    very large values) that of least error, linear tensors their extremes. Measured on images that did not
+    Pre-swish tensors get the range of least error behind the swish, linear tensors their extremes, all others
+    that of least error: products such as a swish, with their few very large values, and what was pooled,
+    transposed or put together. Means of extremes for what is no product brought nets with gates by Conv1D
+    (ECA) and over positions from 26.0 and 22.7 down to 12.3 and 8.3 dB. Measured on images that did not
     calibrate, with only what is named quantized: extremes instead of their mean for the outputs of linear
     convolutions raise the logits' SQNR from 33.4 to 40.9 dB (B0) and from 28.8 to 35.9 dB (V2-B0). For
     pre-swish tensors plain least error costs 2 dB on both models, minimum and maximum 7 dB.
@@ -89,24 +91,24 @@ def ranges(
     Raises:
         ConversionError: The float model overflows on an image.
     """
-    methods = {False: RangeMethod.SWISH_MSE, True: RangeMethod.MSE}  # by: is it a product?
+    methods = {False: RangeMethod.SWISH_MSE, True: RangeMethod.MSE}  # by: is it nothing special?
     if asked is not Ranges.AUTO:
         methods = dict.fromkeys(methods, RangeMethod(asked))
     tensors = {**plan.tensors, **dict.fromkeys(extra, Consumer.SCORES)}
     if not tensors:
         return {}
     collectors = {
-        product: RangeCollector(
-            {name: kind for name, kind in tensors.items() if (name in plan.products) is product},
+        generic: RangeCollector(
+            {name: kind for name, kind in tensors.items() if (kind is Consumer.GENERIC) is generic},
             methods=(method,),
         )
-        for product, method in methods.items()
+        for generic, method in methods.items()
     }
     ask(model, list(collectors.values()), calibration, progress, label="calibrating onnx-int8")
     chosen = {
         name: limits
-        for product, collector in collectors.items()
-        for name, limits in collector.ranges(methods[product]).items()
+        for generic, collector in collectors.items()
+        for name, limits in collector.ranges(methods[generic]).items()
     }
     # Pixels are integers already: on their own grid nothing is rounded, whatever the images held.
     return chosen | dict.fromkeys(_pixels(model) & chosen.keys(), _PIXELS)

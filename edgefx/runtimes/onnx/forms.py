@@ -123,7 +123,7 @@ def _quantized(model: onnx.ModelProto, form: Form, *, unsigned: bool) -> onnx.Mo
     result = node.output[0]
     behind = Consumer.SWISH if form.role is Role.SWISH else Consumer.LINEAR
     tensors = {result: behind} if dynamic else {node.input[0]: Consumer.GENERIC, result: behind}
-    plan = Placement(convolutions=frozenset({_FORM}), tensors=tensors, products=frozenset(), dynamic=dynamic)
+    plan = Placement(convolutions=frozenset({_FORM}), tensors=tensors, dynamic=dynamic)
     ends = np.linspace(1, 3, form.outputs)
     channels = {result: ChannelRanges(low=-ends, high=ends)} if form.role is Role.SWISH else {}
     ranges = dict.fromkeys(tensors, _LIMITS)

@@ -30,7 +30,6 @@ class Placement:
     Attributes:
         convolutions: Names of the convolutions computed on integers.
         tensors: The activations that are quantized for them, each with what it feeds.
-        products: Those of the tensors that are outputs of a Mul, such as swish.
         dynamic: Those of the convolutions whose input takes its range from the image at hand; only their
             output is among the tensors.
         kept: Nodes whose weights are not to be rounded to INT8 either.
@@ -39,7 +38,6 @@ class Placement:
 
     convolutions: frozenset[str]
     tensors: Mapping[str, Consumer]
-    products: frozenset[str]
     dynamic: frozenset[str] = frozenset()
     kept: frozenset[str] = frozenset()
     stored: frozenset[str] = frozenset()
@@ -107,9 +105,6 @@ def plan(
     return Placement(
         convolutions=frozenset(node.name for node in chosen),
         tensors=tensors,
-        products=frozenset(
-            name for name in tensors if name in producers and producers[name].op_type == "Mul"
-        ),
         dynamic=dynamic,
         kept=kept,
         stored=frozenset(
