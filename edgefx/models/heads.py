@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgefx.errors import ModelError, UsageError
-from edgefx.models.backwards import Operation
+from edgefx.models.backwards import EntangledError, Operation
 from edgefx.models.vectors import is_embedding
 from edgefx.types import ModelTask, OutputKind
 
@@ -93,7 +93,11 @@ def _score_function(last: Operation) -> str:
     """Return of what function the outputs are scores, or means of scores, as an ensemble's; "" of none."""
     if last.type == "RealDiv" and _is_softmax(*last.inputs):
         return _SOFTMAX
-    parts = list(_parts(last))
+    last.graph.begin()
+    try:
+        parts = list(_parts(last))
+    except (EntangledError, RecursionError):  # sums of sums that no ensemble is
+        return ""
     functions = {function for function, _ in parts}
     is_mean = math.isclose(sum(share for _, share in parts), 1, rel_tol=1e-3)
     return functions.pop() if is_mean and functions in ({_SOFTMAX}, {_SIGMOID}) else ""

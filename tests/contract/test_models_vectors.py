@@ -263,11 +263,12 @@ def test_the_signature_of_images_is_compiled(tmp_path: Path) -> None:
     assert "encoded files" in caught.value.hint
 
 
-def test_a_graph_made_to_be_read_for_ever_is_not() -> None:
-    def product(x: Any) -> Any:
-        one, other = mean(x), mean(ops.relu(x))
+@pytest.mark.parametrize("merge", [layers.Multiply, layers.Add])
+def test_a_graph_made_to_be_read_for_ever_is_not(merge: type[layers.Layer]) -> None:
+    def merged(x: Any) -> Any:
+        one, other = mean(x), mean(ops.tanh(x))
         for _ in range(24):
-            one, other = other, layers.Multiply()([one, other])
+            one, other = other, merge()([one, other])
         return other
 
-    assert traced(product).task is ModelTask.CLASSIFICATION
+    assert traced(merged).task is ModelTask.CLASSIFICATION
