@@ -38,7 +38,8 @@ class TrainingEffect:
 
     Attributes:
         loss_before: Loss of the post-training artifact: the mean KL divergence of its answers from the float
-            model's, in mode supervised their mean cross entropy with the labels.
+            model's, in mode supervised their mean cross entropy with the labels, or their mean
+            square error over the variance of what is right in a regression.
         loss_after: The same loss of the trained artifact.
         images: Number of images that the losses were measured on.
         insisted: Whether the trained artifact was asked for, better or not.

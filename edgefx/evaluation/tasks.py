@@ -300,6 +300,24 @@ def _regression(baseline: Scores, values: Scores, targets: Values) -> dict[str, 
     }
 
 
+def loss(scores: Scores, targets: Values, *, output: OutputKind) -> float:
+    """Return what supervised training makes less of: how wrong quantities, or scores of several labels, are.
+
+    Args:
+        scores: float32 [N, values].
+        targets: What is right, float32 [N, values]: quantities, or 0 and 1 for each label.
+        output: What the scores are.
+
+    Returns:
+        Of quantities, the mean square error over their variance; else the mean binary cross entropy, in nats.
+    """
+    if output is OutputKind.VALUES:
+        return float((np.square(scores - targets).mean(0) / np.maximum(targets.var(0), 1e-6)).mean())
+    # Of one score and its label, so that what is done for classifiers is done.
+    pairs = by_class(scores.reshape(-1, 1), output)
+    return accuracy.cross_entropy(pairs, targets.reshape(-1).astype(np.int64), output=output)
+
+
 def _cosines(first: Scores, second: Scores) -> NDArray[np.float64]:
     """Return the cosine of the angle between each two rows; that of two zeros is 1."""
     first, second = _unit(first), _unit(second)

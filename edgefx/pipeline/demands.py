@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgefx.errors import ConversionError, UnknownNameError, UsageError
 from edgefx.metrics import METRICS, Origin
 from edgefx.recipe.schema import QatSection
-from edgefx.types import Artifact, ModelSpec, OutputKind
+from edgefx.types import Artifact, ModelSpec, ModelTask, OutputKind
 from edgefx.verdicts import Gate
 from edgefx.vocabulary import Ending, TargetKind
 
@@ -44,10 +44,11 @@ def check(plan: Plan, spec: ModelSpec) -> None:
             hint="leave it out",
         )
     quantize = plan.recipe.quantize
-    if isinstance(quantize, QatSection) and quantize.mode == "supervised" and not spec.task.classifies:
+    is_supervised = isinstance(quantize, QatSection) and quantize.mode == "supervised"
+    if is_supervised and spec.task in (ModelTask.EMBEDDING, ModelTask.FEATURES):
         raise UsageError(
-            f"{plan.wording.name('quantize.method')}: supervised training learns which class is right, and"
-            f" {spec.source} chooses none: its task is {spec.task}",
+            f"{plan.wording.name('quantize.method')}: supervised training learns what is right for each"
+            f" image, and no label says that of {spec.source}: its task is {spec.task}",
             hint="learn from the float model: --qat distill, or quantize.mode: distill",
         )
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgefx import runtimes
 from edgefx.cache import keys
@@ -31,9 +31,6 @@ from edgefx.types import FrozenGraph, ImageSet, IoDtype, Precision, QatMode
 from edgefx.vocabulary import StageKind
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from edgefx.pipeline.plan import Plan
     from edgefx.qat.parameters import FakeQuantization
     from edgefx.qat.train import Trained
@@ -169,32 +166,34 @@ class Training:
         Raises:
             EdgefxError: One of them cannot be run, or its scores are not finite.
         """
-        from edgefx.evaluation import accuracy, inference
+        from edgefx.evaluation import accuracy, inference, tasks
         from edgefx.evaluation.outputs import difference
 
-        pixels, labels = self._validation
+        pixels, right = self._validation
         spec = self._inputs.source.spec
         losses = []
         for path in (before, after):
             runtime = runtimes.load(row)
             with runtime.open_session(path, threads=threads, precision=row.precision) as session:
                 scores = inference.run(session, pixels).scores
-            if self._settings.mode is QatMode.SUPERVISED:
-                assert labels is not None
-                losses.append(accuracy.cross_entropy(scores, labels, output=spec.output))
-            else:
+            if self._settings.mode is not QatMode.SUPERVISED:
                 losses.append(difference(self._exact, scores, spec).mean_kl)
+            elif spec.task.classifies:
+                losses.append(accuracy.cross_entropy(scores, right, output=spec.output))
+            else:
+                losses.append(tasks.loss(scores, right, output=spec.output))
         return TrainingEffect(loss_before=losses[0], loss_after=losses[1], images=len(pixels))
 
     @cached_property
-    def _validation(self) -> tuple[Pixels, NDArray[np.int64] | None]:
-        """The images that chose the best epoch, and their labels."""
+    def _validation(self) -> tuple[Pixels, Any]:
+        """The images that chose the best epoch, and what is right for them, where that is known."""
         from edgefx.qat import schedule
 
         assert self._inputs.training is not None
         images = self._inputs.training.get()
         chosen = schedule.split(images, self._settings).validation
-        return images.pixels[chosen], None if images.labels is None else images.labels[chosen]
+        right = images.labels if images.values is None else images.values
+        return images.pixels[chosen], None if right is None else right[chosen]
 
     @cached_property
     def _exact(self) -> Scores:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgefx.errors import DataError, UsageError
 from edgefx.quantization import QatSettings
-from edgefx.types import ImageSet, QatMode
+from edgefx.types import ImageSet, ModelTask, QatMode
 
 if TYPE_CHECKING:
     from edgefx.types import Pixels
@@ -35,8 +35,14 @@ class Split:
     validation: NDArray[np.int64]
 
 
-def check(settings: QatSettings, images: ImageSet, *, classes: int) -> None:
+def check(settings: QatSettings, images: ImageSet, *, task: ModelTask, classes: int) -> None:
     """Refuse settings and images that cannot be trained with.
+
+    Args:
+        settings: How to train.
+        images: To train on.
+        task: What the model answers.
+        classes: Its number of classes, or of values.
 
     Raises:
         UsageError: A setting is out of range.
@@ -64,7 +70,13 @@ def check(settings: QatSettings, images: ImageSet, *, classes: int) -> None:
             hint="give more images with --train, or use post-training quantization alone",
         )
     if settings.mode is QatMode.SUPERVISED:
-        _check_labels(images, classes)
+        if task.classifies:
+            _check_labels(images, classes)
+        elif images.values is None:
+            raise DataError(
+                f"supervised training needs what is right for each image: of a {task}, in labels.csv",
+                hint="put one into the folder, or learn from the float model: --qat distill",
+            )
 
 
 def _check_labels(images: ImageSet, classes: int) -> None:

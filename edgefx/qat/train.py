@@ -96,7 +96,7 @@ def train(
         ModelError: The model has no layers that could be trained.
         EdgefxError: Out of memory, or the loss overflowed before the first epoch was done.
     """
-    schedule.check(settings, images, classes=graph.spec.classes)
+    schedule.check(settings, images, task=graph.spec.task, classes=graph.spec.classes)
     import tensorflow as tf
 
     from edgefx.qat.trainer import Trainer

@@ -111,6 +111,8 @@ class Trainer:
         self._validation_targets = self._targets(self.split.validation, wanted)
         # The error's share of this is 1 / SNR, whatever the model's scores are like.
         self._power = max(float(np.square(self._wanted).mean()), 1e-12)
+        # Years and centimetres count alike; what is the same for all images is not divided by nothing.
+        self._spread = 1.0 if images.values is None else np.maximum(images.values.var(axis=0), 1e-6)
 
     @property
     def _distills(self) -> bool:
@@ -182,10 +184,12 @@ class Trainer:
         return np.stack([self._known[key] for key in keys])
 
     def _targets(self, images: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the scores shall be like: the teacher's, or the labels, one-hot."""
-        labels = self._images.labels
+        """What the scores shall be like: the teacher's, the labels, one-hot, or the values that are right."""
+        labels, values = self._images.labels, self._images.values
         if self._distills:
             return scores
+        if values is not None:
+            return values[images]
         assert labels is not None
         if self._task is ModelTask.BINARY:
             return labels[images, None].astype(np.float32)
@@ -266,10 +270,13 @@ class Trainer:
         dB, rate 0.003), with the blocks' outputs in its place 3 dB (rates of 0.002 and 0.005).
         """
         smoothing = self._settings.label_smoothing if smoothing is None else smoothing
+        if self._task is ModelTask.REGRESSION and not self._distills:
+            answers = tf.sigmoid(scores) if self._head == "sigmoid" else scores
+            return tf.reduce_mean(tf.square(answers - targets) / self._spread)
         if not self._distills:
             cross_entropy = (
                 tf_keras.losses.binary_crossentropy
-                if self._head == "sigmoid" or self._task is ModelTask.BINARY
+                if self._head == "sigmoid" or self._task in (ModelTask.BINARY, ModelTask.MULTILABEL)
                 else tf_keras.losses.categorical_crossentropy
             )
             return tf.reduce_mean(cross_entropy(targets, scores, from_logits=True, label_smoothing=smoothing))

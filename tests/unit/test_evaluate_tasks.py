@@ -204,3 +204,19 @@ def test_maps_and_what_cannot_be_compared() -> None:
         compared(ModelTask.FEATURES, OutputKind.VALUES, one, one * np.nan)
     with pytest.raises(ArtifactError, match="shape"):
         compared(ModelTask.FEATURES, OutputKind.VALUES, one, one[:, :4])
+
+
+def test_loss_of_quantities_is_a_share_of_their_variance() -> None:
+    targets = np.array([[0, 10], [2, 30]], np.float32)  # of variance 1 and 100
+    scores = targets + np.array([[1, 10], [-1, 10]], np.float32)
+    assert tasks.loss(scores, targets, output=OutputKind.VALUES) == pytest.approx(1)
+
+
+def test_loss_of_labels_is_their_binary_cross_entropy() -> None:
+    probabilities = np.array([[0.9, 0.2], [0.4, 0.5]], np.float32)
+    targets = np.array([[1, 0], [0, 1]], np.float32)
+    wanted = -np.log([0.9, 0.8, 0.6, 0.5]).mean()
+    found = tasks.loss(probabilities, targets, output=OutputKind.PROBABILITIES)
+    assert found == pytest.approx(wanted, rel=1e-5)
+    logits = np.log(probabilities / (1 - probabilities))
+    assert tasks.loss(logits, targets, output=OutputKind.LOGITS) == pytest.approx(wanted, rel=1e-5)

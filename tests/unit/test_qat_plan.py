@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgefx.errors import DataError, UsageError
 from edgefx.qat import schedule
 from edgefx.quantization import QatSettings
-from edgefx.types import ImageSet, QatMode, Resize
+from edgefx.types import ImageSet, ModelTask, QatMode, Resize
 
 SETTINGS = QatSettings(batch_size=4, epochs=10)
 SUPERVISED = replace(SETTINGS, mode=QatMode.SUPERVISED)
@@ -27,6 +27,10 @@ def image_set(count: int, labels: list[int] | None = None) -> ImageSet:
         sha256="none",
         resize=Resize.STRETCH,
     )
+
+
+def check(settings: QatSettings, images: ImageSet, *, task: ModelTask = ModelTask.CLASSIFICATION) -> None:
+    schedule.check(settings, images, task=task, classes=3)
 
 
 def test_split_leaves_no_image_out_and_uses_none_twice() -> None:
@@ -147,24 +151,32 @@ def test_training_stops_when_nothing_gets_better() -> None:
 )
 def test_settings_out_of_range_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        schedule.check(replace(SETTINGS, **change), image_set(40), classes=3)  # type: ignore[arg-type]
+        check(replace(SETTINGS, **change), image_set(40))  # type: ignore[arg-type]
 
 
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(DataError, match="8 images are too few") as caught:
-        schedule.check(SETTINGS, image_set(8), classes=3)
+        check(SETTINGS, image_set(8))
     assert "--train" in caught.value.hint
-    schedule.check(SETTINGS, image_set(10), classes=3)
+    check(SETTINGS, image_set(10))
 
 
 def test_supervised_training_needs_labels_of_the_models_classes() -> None:
     with pytest.raises(DataError, match="these have no labels") as caught:
-        schedule.check(SUPERVISED, image_set(40), classes=3)
+        check(SUPERVISED, image_set(40))
     assert "--qat distill" in caught.value.hint
     with pytest.raises(DataError, match="have class 3, the model has classes 0 to 2"):
-        schedule.check(SUPERVISED, image_set(40, [0, 1, 2, 3] * 10), classes=3)
-    schedule.check(SUPERVISED, image_set(40, [0, 1, 2, 1] * 10), classes=3)
+        check(SUPERVISED, image_set(40, [0, 1, 2, 3] * 10))
+    check(SUPERVISED, image_set(40, [0, 1, 2, 1] * 10))
+
+
+def test_supervised_training_of_quantities_needs_them() -> None:
+    with pytest.raises(DataError, match=r"of a regression, in labels\.csv") as caught:
+        check(SUPERVISED, image_set(40, [0, 1] * 20), task=ModelTask.REGRESSION)
+    assert "--qat distill" in caught.value.hint
+    values = np.zeros((40, 1), np.float32)
+    check(SUPERVISED, replace(image_set(40), values=values), task=ModelTask.REGRESSION)
 
 
 def test_distillation_does_not_look_at_labels() -> None:
-    schedule.check(SETTINGS, image_set(40, [0, 1, 2, 900] * 10), classes=3)
+    check(SETTINGS, image_set(40, [0, 1, 2, 900] * 10))
