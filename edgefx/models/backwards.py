@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 PASS_THROUGH = frozenset({"Identity", "IdentityN", "Cast", "Reshape", "Squeeze", "EnsureShape"})
+SUMS = frozenset({"Add", "AddV2", "BiasAdd"})  # the last of two tensors, too, where the batch is 1
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _SMALL = 64  # operations: what is computed from constants alone is computed from fewer
 _MOST_READS = 100_000  # twenty times what the ends of the networks of the tests take

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgefx.errors import ModelError, UsageError
-from edgefx.models.backwards import EntangledError, Operation
+from edgefx.models.backwards import SUMS, EntangledError, Operation
 from edgefx.models.vectors import is_embedding
 from edgefx.types import ModelTask, OutputKind
 
 _CHOSEN = ("ArgMax", "ArgMin")
 _SOFTMAX, _SIGMOID = "Softmax", "Sigmoid"
-_SUMS = ("Add", "AddV2", "BiasAdd")  # the last of two tensors, too, where the batch is 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +112,7 @@ def _parts(op: Operation, share: float = 1.0) -> Iterator[tuple[str, float]]:
     """Yield the types of the operations that a tensor is a weighted sum of, with their weights."""
     op = op.past()
     inputs = op.inputs
-    if op.type in _SUMS:
+    if op.type in SUMS:
         for one in inputs:
             yield from _parts(one, share)
     elif op.type == "Mean" and inputs[0].type == "Pack":

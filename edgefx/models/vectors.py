@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from itertools import islice
 
-from edgefx.models.backwards import PASS_THROUGH, EntangledError, Operation
+from edgefx.models.backwards import PASS_THROUGH, SUMS, EntangledError, Operation
 
 _SAME = PASS_THROUGH | {"ExpandDims", "Transpose", "StopGradient", "Snapshot"}
 _WINDOWS = frozenset({"AvgPool", "MaxPool"})
 _REDUCTIONS = frozenset({"Mean", "Max", "Sum"})
 _NORMALIZATIONS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 _OF_FIRST = _SAME | _WINDOWS | _REDUCTIONS | _NORMALIZATIONS  # the other inputs say how
-_SUMS = frozenset({"Add", "AddV2", "BiasAdd"})  # the last of two tensors, too, where the batch is 1
-_ARITHMETIC = _SUMS | {"Sub", "Mul", "RealDiv", "DivNoNan", "Neg", "Pow", "Maximum", "Minimum"}
+_ARITHMETIC = SUMS | {"Sub", "Mul", "RealDiv", "DivNoNan", "Neg", "Pow", "Maximum", "Minimum"}
 _AFFINE = _ARITHMETIC | _SAME | _NORMALIZATIONS  # of one tensor and constants
 _RECTIFIERS = frozenset({"Relu", "Relu6", "Elu", "Selu", "LeakyRelu"})
 _ROOTS = frozenset({"Sqrt", "Rsqrt", "Pow"})
@@ -135,7 +134,7 @@ def _made(op: Operation, source: Operation) -> frozenset[str] | None:
 
 def _is_merged(op: Operation, data: list[Operation]) -> bool:
     """Whether features of two kinds are added, or features are weighted, as by squeeze and excite."""
-    if op.type in _SUMS:
+    if op.type in SUMS:
         return (_is_map(op) and _is_shortcut(*data)) or all(_is_features(one) for one in data)
     return op.type == "Mul" and any(_is_features(one) for one in data)
 
@@ -155,7 +154,7 @@ def _is_map(op: Operation) -> bool:
 def _may_be_scores(op: Operation) -> bool:
     """Whether a ReLU cuts off what may be scores: one value per class and position, as in SqueezeNet."""
     biased = op.inputs[0].past(_SAME)
-    if biased.type not in _SUMS or len(_data(biased)) != 1:
+    if biased.type not in SUMS or len(_data(biased)) != 1:
         return False
     product = _data(biased)[0].past(_SAME)
     return product.type in _PRODUCTS or (
